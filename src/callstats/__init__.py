@@ -1,0 +1,30 @@
+"""Reduce the stats of a call: series of samples, binned downsampling, and the stored histogram."""
+
+from callstats import kernels
+from callstats._version import __version__
+from callstats.errors import BudgetError, CallstatsError, DecodeError, ImageError, SeriesError
+from callstats.image import ImageRef, parse_image
+from callstats.reduce import decimate, reduce_json
+from callstats.rule import Rule
+from callstats.series import Stat, StatBatch, StatSeries
+
+backend: str = kernels.active.BACKEND
+"""Which kernels run: ``"cython"`` or ``"python"``."""
+
+__all__ = [
+    "BudgetError",
+    "CallstatsError",
+    "DecodeError",
+    "ImageError",
+    "ImageRef",
+    "Rule",
+    "SeriesError",
+    "Stat",
+    "StatBatch",
+    "StatSeries",
+    "__version__",
+    "backend",
+    "decimate",
+    "parse_image",
+    "reduce_json",
+]

@@ -1,0 +1,47 @@
+"""The arrays that pass between the layers. All are C-contiguous."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Times: TypeAlias = "npt.NDArray[np.int64]"
+"""(n,) nanoseconds since the epoch, UTC."""
+
+Counts: TypeAlias = "npt.NDArray[np.int64]"
+"""(n,) whole numbers: raw samples per row, offsets, edges."""
+
+Block: TypeAlias = "npt.NDArray[np.uint64]"
+"""(k, n) metric values, a row a metric; 0 where absent."""
+
+Present: TypeAlias = "npt.NDArray[np.bool_]"
+"""(k, n) which values are there."""
+
+Bytes: TypeAlias = "npt.NDArray[np.uint8]"
+"""Raw bytes, and presence as the kernels see it."""
+
+AnyArray: TypeAlias = "npt.NDArray[Any]"
+
+U64_MAX = 2**64 - 1
+I64_MAX = 2**63 - 1
+
+FIRST_TIME = -9_223_372_036_854_000_000
+"""1677-09-21T00:12:43.146Z, the first whole millisecond that int64 nanoseconds reach."""
+
+FN_COUNTERS = ("disk_read", "disk_write", "net_rx", "net_tx")
+"""The metrics of Fn's nine that only rise; the others are gauges."""
+
+
+class Columns(NamedTuple):
+    """A series as plain arrays: one row of `values` (and `present`) for each of the sorted `names`.
+
+    `present` is None when every value is there, `counts` is None when every row stands for one sample.
+    """
+
+    names: tuple[str, ...]
+    times: Times
+    values: Block
+    present: Present | None
+    counts: Counts | None

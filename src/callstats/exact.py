@@ -1,0 +1,193 @@
+"""Whole numbers out of whatever holds them, bit for bit or not at all."""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, AnyArray
+from callstats.errors import SeriesError
+
+_FLOAT_EXACT = 2**53  # from here on a float64 may stand for its neighbours too
+
+_NS_PER_UNIT = {
+    "W": 604_800 * 10**9,
+    "D": 86_400 * 10**9,
+    "h": 3_600 * 10**9,
+    "m": 60 * 10**9,
+    "s": 10**9,
+    "ms": 10**6,
+    "us": 10**3,
+    "ns": 1,
+}
+_UNITS_PER_NS = {"ps": 10**3, "fs": 10**6, "as": 10**9}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a column of whole numbers may hold."""
+
+    dtype: npt.DTypeLike
+    typecode: str
+    low: int
+    high: int
+    what: str
+    dates: bool = False
+    holes: bool = False
+
+
+METRIC = Kind(np.uint64, "Q", 0, U64_MAX, f"a whole number from 0 to {U64_MAX}", holes=True)
+TIME = Kind(np.int64, "q", FIRST_TIME, I64_MAX, f"nanoseconds from {FIRST_TIME} to {I64_MAX}", dates=True)
+COUNT = Kind(np.int64, "q", 1, I64_MAX, f"a whole number from 1 to {I64_MAX}")
+
+
+def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray | None]:
+    """Copy values into a fresh 1-D array; with it the presence of each, or None when all are there.
+
+    `where` names the values in errors. Lists are read as Python ints, arrays by their own type; neither goes through float.
+    """
+    mask: AnyArray | None = None
+    if isinstance(values, np.ma.MaskedArray):
+        mask = np.ma.getmaskarray(values)
+        values = np.asarray(values.data)
+        if values.ndim == 1 and mask.any():
+            if not kind.holes:
+                _refuse(where, int(mask.argmax()), "a masked value", kind)
+            # What lies under a mask is anything at all.
+            values = np.where(mask, np.zeros((), dtype=values.dtype), values)
+    if isinstance(values, (str, bytes, bytearray)) or not (hasattr(values, "__array__") or isinstance(values, Iterable)):
+        raise SeriesError(f"{where} must be a sequence of whole numbers: got {short(values)}")
+    if isinstance(values, np.ndarray) or hasattr(values, "__array__") or isinstance(values, (memoryview, array)):
+        data = np.asarray(values)
+        if data.ndim != 1:
+            raise SeriesError(f"{where} must have one dimension: got {data.ndim}")
+        if data.dtype.kind != "O":
+            out = _from_array(data, where, kind)
+            return out, None if mask is None or not mask.any() else ~mask
+        values = data.tolist()
+    out, there = _from_list(list(values), where, kind)
+    if mask is not None and mask.any():
+        there = ~mask if there is None else there & ~mask
+    return out, there
+
+
+def _from_array(data: AnyArray, where: str, kind: Kind) -> AnyArray:
+    if data.dtype.kind == "M" and kind.dates:
+        return _from_dates(data, where, kind)
+    if data.dtype.kind == "f":
+        data = data.astype(np.promote_types(data.dtype, np.float64))  # a narrower type can't hold the limit
+        bad = ~(np.isfinite(data) & (np.abs(data) < _FLOAT_EXACT))
+        bad |= np.where(bad, 0, data) % 1 != 0
+        if bad.any():
+            i = int(bad.argmax())
+            _refuse(where, i, short(data[i]), kind)
+        data = data.astype(np.int64)
+    elif data.dtype.kind not in "iu":
+        if len(data):
+            _refuse(where, 0, short(data[0]), kind)
+        return np.zeros(0, dtype=kind.dtype)
+    info = np.iinfo(data.dtype)
+    if info.min < kind.low or info.max > kind.high:
+        # Compared as the array's own type: a bound that this type can't hold can't be passed either.
+        bad = np.zeros(len(data), dtype=np.bool_)
+        if info.min < kind.low:
+            bad |= data < data.dtype.type(kind.low)
+        if info.max > kind.high:
+            bad |= data > data.dtype.type(kind.high)
+        if bad.any():
+            i = int(bad.argmax())
+            _refuse(where, i, short(data[i]), kind)
+    return np.array(data, dtype=kind.dtype, order="C")
+
+
+def _from_dates(data: AnyArray, where: str, kind: Kind) -> AnyArray:
+    unit, step = np.datetime_data(data.dtype)
+    absent = np.isnat(data)
+    if absent.any():
+        _refuse(where, int(absent.argmax()), "NaT", kind)
+    if unit == "generic":
+        return np.zeros(0, dtype=kind.dtype)
+    if unit in ("Y", "M"):
+        # Years and months have no fixed length: as days, which hold every one of them that nanoseconds can reach.
+        months = data.astype(f"datetime64[{unit}]").view(np.int64)
+        far = np.abs(months) > 12_000
+        if far.any():
+            i = int(far.argmax())
+            _refuse(where, i, short(data[i]), kind)
+        data, unit, step = data.astype("datetime64[D]"), "D", 1
+    raw = data.view(data.dtype.str.replace("M8", "i8").split("[")[0]).astype(np.int64)
+    if unit in _UNITS_PER_NS:
+        per = _UNITS_PER_NS[unit]
+        ticks = [int(tick) * step for tick in raw.tolist()]
+        for i, tick in enumerate(ticks):
+            if tick % per:
+                _refuse(where, i, short(data[i]), kind)
+        return _from_list([tick // per for tick in ticks], where, kind)[0]
+    ns = _NS_PER_UNIT[unit] * step
+    low, high = -(-kind.low // ns), kind.high // ns
+    bad = (raw < low) | (raw > high)
+    if bad.any():
+        i = int(bad.argmax())
+        _refuse(where, i, short(data[i]), kind)
+    return raw * ns
+
+
+def _from_list(values: list[Any], where: str, kind: Kind) -> tuple[AnyArray, AnyArray | None]:
+    if set(map(type, values)) <= {int}:
+        try:
+            out = np.array(array(kind.typecode, values), dtype=kind.dtype)
+        except OverflowError:
+            pass
+        else:
+            if not len(out) or (int(out.min()) >= kind.low and int(out.max()) <= kind.high):
+                return out, None
+    there = np.ones(len(values), dtype=np.bool_)
+    whole = [0] * len(values)
+    for i, value in enumerate(values):
+        if kind.holes and (value is None or value is np.ma.masked):
+            there[i] = False
+        else:
+            whole[i] = _whole(value, where, i, kind)
+    return np.array(array(kind.typecode, whole), dtype=kind.dtype), None if there.all() else there
+
+
+def _whole(value: object, where: str, i: int, kind: Kind) -> int:
+    if isinstance(value, np.datetime64) and kind.dates:
+        try:
+            return int(_from_dates(np.array([value]), where, kind)[0])
+        except SeriesError:
+            _refuse(where, i, short(value), kind)
+    if isinstance(value, (float, np.floating)):
+        if np.isfinite(value) and abs(value) < _FLOAT_EXACT and value == int(value):
+            value = int(value)
+    if not isinstance(value, (bool, np.bool_, float, np.floating)):
+        try:
+            whole = operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+        else:
+            if kind.low <= whole <= kind.high:
+                return whole
+    _refuse(where, i, short(value), kind)
+
+
+def _refuse(where: str, i: int, came: str, kind: Kind) -> NoReturn:
+    raise SeriesError(f"{where}[{i}] must be {kind.what}: got {came}")
+
+
+def short(value: object) -> str:
+    """The value as a reader would write it, cut where it is long."""
+    if isinstance(value, np.datetime64):
+        return str(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"  # printing it may pass Python's digit limit
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

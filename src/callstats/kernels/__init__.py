@@ -1,0 +1,43 @@
+"""The loops that callstats exists for, each as a pair of twins that give the same bytes.
+
+``bins_py`` is the specification, in numpy; ``bins_cy`` says the same in Cython. Callers reach a kernel only as
+``kernels.active.NAME``. ``CALLSTATS_BACKEND=auto|cython|python`` chooses the twin when the package is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from types import ModuleType
+
+_WORDS = ("auto", "cython", "python")
+
+
+def _choose(word: str) -> ModuleType:
+    if word not in _WORDS:
+        raise ImportError(f"CALLSTATS_BACKEND must be one of {', '.join(_WORDS)}: got {word!r}")
+    if word != "python":
+        try:
+            from callstats.kernels import _cy
+
+            return _cy
+        except ImportError as error:
+            missing = isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("callstats.kernels.")
+            if word == "cython":
+                cause = "it was not built" if missing else str(error)
+                raise ImportError(
+                    f"CALLSTATS_BACKEND=cython, but the compiled kernels can't be loaded: {cause}; build them with "
+                    "CALLSTATS_BUILD_EXT=require, or set CALLSTATS_BACKEND=auto"
+                ) from error
+            if not missing:
+                warnings.warn(
+                    f"callstats runs on its slower Python kernels, since the compiled ones won't load: {error}",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+    from callstats.kernels import _py
+
+    return _py
+
+
+active: ModuleType = _choose(os.environ.get("CALLSTATS_BACKEND", "auto"))

@@ -1,0 +1,12 @@
+from callstats._types import Block, Bytes, Counts, Times
+
+def decimate(
+    times: Times,
+    values: Block,
+    present: Bytes | None,
+    counts: Counts | None,
+    offsets: Counts,
+    max_samples: int,
+    zero: bool,
+    columns: Counts,
+) -> tuple[Times, Block, Bytes | None, Counts | None, Counts, tuple[int, int] | None]: ...

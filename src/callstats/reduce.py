@@ -1,0 +1,245 @@
+"""What a Rule does: `decimate` for series, `reduce_json` for stored text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from callstats import kernels, wire
+from callstats._types import I64_MAX, U64_MAX, Columns, Counts
+from callstats.errors import BudgetError, CallstatsError, SeriesError
+from callstats.rule import REDUCERS, Reducer, Rule, peak_of
+from callstats.series import StatBatch, StatSeries
+
+Series = TypeVar("Series", StatSeries, StatBatch)
+Result = TypeVar("Result")
+
+
+def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
+    """Reduce a series, or every series of a batch, to at most `max_samples` rows.
+
+    Parameters
+    ----------
+    x : StatSeries or StatBatch
+        Left as it is.
+    rule : Rule or int
+        How to reduce; a number is the rule's `max_samples`.
+    **fields
+        The other fields of the rule, instead of a Rule: `how`, `missing`, `max_bytes`.
+
+    Returns
+    -------
+    StatSeries or StatBatch
+        As `x`: unchanged where the rule leaves it.
+
+    Raises
+    ------
+    SeriesError
+        When a sum passes 2**64 - 1.
+    BudgetError
+        When not even one row fits `max_bytes`.
+
+    Notes
+    -----
+    The span is cut into bins of ``max((last - first) // max_samples, 1)`` ns. An empty bin gives no row; once ``max_samples - 1``
+    rows are out, the next takes all that is left. A bin of one sample is passed on untouched; any other gives the floor of the mean
+    of its times, weighed by counts, and each metric reduced by its reducer, in exact integers. The bins are those of the Fn project's
+    ``Decimate``.
+
+    Examples
+    --------
+    >>> series = StatSeries([0, 1, 2, 3], {"mem_usage": [10, 20, 50, 31]})
+    >>> decimate(series, 2, how={"mem_usage": ("mean", "max")})["mem_usage@max"]
+    masked_array(data=[50, --],
+                 mask=[False,  True],
+           fill_value=np.uint64(999999),
+                dtype=uint64)
+    """
+    rule = as_rule(rule, fields)
+    if isinstance(x, StatSeries):
+        columns = fit(x._columns, rule)
+        return x if columns is x._columns else StatSeries._of(columns)
+    if not isinstance(x, StatBatch):
+        raise TypeError(f"decimate takes a StatSeries or a StatBatch: got {type(x).__name__}")
+    if rule.max_bytes is not None:
+        return StatBatch(_named(f"series[{i}]", decimate, member, rule) for i, member in enumerate(x))
+    if rule.max_samples is None or not (np.diff(x.offsets) > rule.max_samples).any():
+        return x
+    return StatBatch._of(*_reduced(x._columns, x.offsets, rule, rule.max_samples))
+
+
+def reduce_json(
+    blobs: Iterable[object],
+    rule: Rule | int | None = 240,
+    *,
+    counts: bool = True,
+    sort: bool = False,
+    threads: int = 1,
+    errors: Literal["raise", "return"] = "raise",
+    **fields: Any,
+) -> list[bytes | CallstatsError]:
+    """Reduce stored histograms, text to text.
+
+    Parameters
+    ----------
+    blobs : iterable of bytes-like, str, list or None
+        Each as `StatSeries.from_json` takes it; None gives ``b""``.
+    rule : Rule or int
+        How to reduce; a number is the rule's `max_samples`.
+    counts : bool
+        Whether rows written anew say how many samples they stand for.
+    sort : bool
+        Put rows whose times go back into order (stable) instead of refusing the blob.
+    threads : int
+        How many threads share the work.
+    errors : {"raise", "return"}
+        Whether the first blob that is refused ends the work, or each such blob's `CallstatsError` takes its place in the list.
+    **fields
+        The other fields of the rule: `how`, `missing`, `max_bytes`.
+
+    Returns
+    -------
+    list of bytes
+        One for each blob. A blob that the rule leaves unchanged comes back byte for byte, though it is checked like any other,
+        unless it is larger than `max_bytes`, or `sort` had to move a row.
+
+    Raises
+    ------
+    CallstatsError
+        A `DecodeError`, `SeriesError` or `BudgetError` that names the blob: ``blobs[17]: $[3].timestamp: …``.
+
+    Examples
+    --------
+    >>> blob = b'[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"x":1}},{"timestamp":"2017-11-27T14:52:54Z","metrics":{"x":4}}]'
+    >>> reduce_json([blob], 1)
+    [b'[{"timestamp":"2017-11-27T14:52:53.500Z","metrics":{"x":2},"count":2}]\n']
+    """
+    rule = as_rule(rule, fields)
+    if isinstance(blobs, (bytes, bytearray, memoryview, str)) or not isinstance(blobs, Iterable):
+        raise TypeError(f"reduce_json takes an iterable of blobs: got {type(blobs).__name__}")
+    if errors not in ("raise", "return"):
+        raise CallstatsError(f"errors must be 'raise' or 'return': got {errors!r}")
+    if threads < 1:
+        raise CallstatsError(f"threads must be 1 or more: got {threads!r}")
+
+    def one(i: int, blob: object) -> bytes | CallstatsError:
+        try:
+            return _named(f"blobs[{i}]" if errors == "raise" else None, _reduce_blob, blob, rule, counts, sort)
+        except CallstatsError as error:
+            if errors == "raise":
+                raise
+            return error
+
+    if threads == 1:
+        return [one(i, blob) for i, blob in enumerate(blobs)]
+    items = list(blobs)
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(one, range(len(items)), items))
+
+
+def as_rule(rule: Rule | int | None, fields: Mapping[str, Any]) -> Rule:
+    """The Rule that a call's arguments name."""
+    if isinstance(rule, Rule):
+        return replace(rule, **fields) if fields else rule
+    return Rule(rule, **fields)
+
+
+def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
+    """The columns reduced by a rule: the same object where it leaves them unchanged.
+
+    `counts` says whether the text whose size `max_bytes` limits has them.
+    """
+    n = len(columns.times)
+    most = n if rule.max_samples is None else min(n, rule.max_samples)
+    reduced = columns if most == n else _at_most(columns, rule, most)
+    if rule.max_bytes is None:
+        return reduced
+    size = wire.encoded_size(reduced, counts=counts)
+    while size > rule.max_bytes:
+        # Sizes are not monotone in the number of rows, so each is tried.
+        most -= 1
+        if most < 1:
+            raise BudgetError(f"max_bytes={rule.max_bytes} must hold one row at least: the smallest reduction takes {size} bytes")
+        reduced = _at_most(columns, rule, most)
+        size = wire.encoded_size(reduced, counts=counts)
+    return reduced
+
+
+def _at_most(columns: Columns, rule: Rule, max_samples: int) -> Columns:
+    """One series reduced to at most max_samples rows, fewer than it has."""
+    return _reduced(columns, np.array([0, len(columns.times)], dtype=np.int64), rule, max_samples)[0]
+
+
+def _reduced(columns: Columns, offsets: Counts, rule: Rule, max_samples: int) -> tuple[Columns, Counts]:
+    """A batch reduced: the one place that calls the kernel."""
+    names, times, values, present, counts = columns
+    if max_samples <= 0:
+        none = np.zeros(0, dtype=np.int64)
+        return Columns((), none, np.zeros((0, 0), dtype=np.uint64), None, None), np.zeros_like(offsets)
+    out_names, plan = _plan(names, rule)
+    out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate(
+        times,
+        values,
+        None if present is None else present.view(np.uint8),
+        counts,
+        offsets,
+        min(max_samples, I64_MAX),
+        rule.missing == "zero",
+        plan,
+    )
+    if fault is not None:
+        row, column = fault
+        member = int(np.searchsorted(out_offsets, row, side="right")) - 1
+        where = f"series[{member}]: " if len(offsets) > 2 else ""
+        raise SeriesError(
+            f"{where}the sum of metrics[{out_names[column]!r}] must be at most {U64_MAX}: "
+            f"row {row - int(out_offsets[member])} of the result passes it"
+        )
+    if out_present is not None:
+        out_present = out_present.view(np.bool_)
+    return Columns(out_names, out_times, out_values, out_present, out_counts), out_offsets
+
+
+@lru_cache(maxsize=256)
+def _plan(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
+    """The metrics of the result, and of each its source, its stand-in, its reducer, and whether it is asked for."""
+    places = {name: place for place, name in enumerate(names)}
+    plan: dict[str, tuple[int, int, Reducer, bool]] = {}
+    for name, place in places.items():
+        peak = peak_of(name)
+        if peak is not None:
+            base, reducer = peak
+            asked = base in places and peak_of(base) is None and reducer in rule.reducers(base)[1:]
+            plan[name] = (place, places.get(base, -1), reducer, asked)
+            continue
+        first, *further = rule.reducers(name)
+        plan[name] = (place, -1, first, True)
+        for reducer in further:
+            plan.setdefault(f"{name}@{reducer}", (places.get(f"{name}@{reducer}", -1), place, reducer, True))
+    columns = [(own, other, REDUCERS.index(reducer), asked) for _, (own, other, reducer, asked) in sorted(plan.items())]
+    array = np.array(columns, dtype=np.int64).reshape(len(columns), 4)
+    return tuple(sorted(plan)), np.ascontiguousarray(array.T)
+
+
+def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool) -> bytes:
+    text = b"" if blob is None else wire.text_of(blob)
+    columns, moved = wire.decode(blob, sort=sort)
+    if text is not None and not moved and (rule.max_samples is None or len(columns.times) <= rule.max_samples):
+        if rule.max_bytes is None or len(text) <= rule.max_bytes:
+            return text
+    return wire.encode(fit(columns, rule, counts=counts), counts=counts)
+
+
+def _named(where: str | None, work: Callable[..., Result], *args: object) -> Result:
+    """Do the work; an error of it says where."""
+    try:
+        return work(*args)
+    except CallstatsError as error:
+        if where is not None:
+            error.args = (f"{where}: {error}",)
+        raise

@@ -1,0 +1,119 @@
+"""Rule: how a series is to be reduced. Plain data, checked when made."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias, cast, get_args
+
+from callstats.errors import CallstatsError
+
+Reducer: TypeAlias = Literal["mean", "min", "max", "first", "last", "sum"]
+Missing: TypeAlias = Literal["skip", "zero"]
+How: TypeAlias = "Reducer | tuple[Reducer, ...]"
+
+REDUCERS: tuple[Reducer, ...] = get_args(Reducer)
+"""Every reducer; its place here is its number in the kernels."""
+
+PEAKS: tuple[Reducer, ...] = ("min", "max", "first", "last")
+"""The reducers that a metric ``x@reducer`` may keep."""
+
+OTHERS = "*"
+
+
+def peak_of(name: str) -> tuple[str, Reducer] | None:
+    """Metric and reducer of a name ``x@reducer``; None for an ordinary name."""
+    base, mark, reducer = name.rpartition("@")
+    return (base, cast(Reducer, reducer)) if mark and reducer in PEAKS else None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How to reduce a series: to how many rows, by which reducers, within which size.
+
+    Parameters
+    ----------
+    max_samples : int or None
+        The most rows that the result may have. None means no limit; with 0 or less every series with more rows becomes empty.
+    how : str, tuple of str, or mapping of metric to either
+        ``mean``, ``min``, ``max``, ``first``, ``last`` or ``sum``, one for all metrics or by metric (``"*"`` for the others, by
+        default ``mean``). Of a tuple the first gives ``x``, and each further one of ``min``, ``max``, ``first`` or ``last`` gives
+        a metric ``x@max`` and so on beside it.
+    missing : {"skip", "zero"}
+        Whether a row's samples that lack a metric are passed over or count as 0 where another sample of the row has it. Fn's own
+        rule is ``zero``.
+    max_bytes : int or None
+        The most bytes that the stored text may have.
+
+    Raises
+    ------
+    CallstatsError
+        When a field is none of these.
+
+    Examples
+    --------
+    >>> Rule(60, how={"mem_usage": ("mean", "max")}).how["mem_usage"]
+    ('mean', 'max')
+    """
+
+    max_samples: int | None = 240
+    how: How | Mapping[str, How] = "mean"
+    missing: Missing = "skip"
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__  # the one way to normalise a field of a frozen dataclass
+        put(self, "max_samples", _whole("max_samples", self.max_samples))
+        put(self, "max_bytes", _whole("max_bytes", self.max_bytes))
+        if self.max_bytes is not None and self.max_bytes < 1:
+            raise CallstatsError(f"max_bytes must be 1 or more, or None: got {self.max_bytes}")
+        if self.missing not in get_args(Missing):
+            raise CallstatsError(f"missing must be 'skip' or 'zero': got {self.missing!r}")
+        if isinstance(self.how, Mapping):
+            for name in self.how:
+                if not isinstance(name, str):
+                    raise CallstatsError(f"how must map metric names to reducers: got the name {name!r}")
+            by_name = {name: _reducers(f"how[{name!r}]", self.how[name]) for name in sorted(self.how)}
+            put(self, "how", MappingProxyType(by_name))
+        else:
+            put(self, "how", _reducers("how", self.how))
+
+    def __hash__(self) -> int:
+        how = tuple(self.how.items()) if isinstance(self.how, Mapping) else self.how
+        return hash((self.max_samples, how, self.missing, self.max_bytes))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        how = dict(self.how) if isinstance(self.how, Mapping) else self.how
+        return Rule, (self.max_samples, how, self.missing, self.max_bytes)
+
+    def reducers(self, name: str) -> tuple[Reducer, ...]:
+        """The reducers for a metric: the first for itself, the others for its peaks."""
+        how = self.how.get(name, self.how.get(OTHERS, "mean")) if isinstance(self.how, Mapping) else self.how
+        return how if isinstance(how, tuple) else (how,)
+
+
+def _whole(field: str, value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, bool):
+        try:
+            return operator.index(cast(int, value))
+        except TypeError:
+            pass
+    raise CallstatsError(f"{field} must be a whole number or None: got {value!r}")
+
+
+def _reducers(field: str, how: object) -> How:
+    if isinstance(how, str) and how in REDUCERS:
+        return how
+    if isinstance(how, (tuple, list)) and how:
+        for place, reducer in enumerate(how):
+            allowed = PEAKS if place else REDUCERS
+            if reducer not in allowed:
+                raise CallstatsError(f"{field}[{place}] must be one of {', '.join(allowed)}: got {reducer!r}")
+            if reducer in how[:place]:
+                raise CallstatsError(f"{field} must not name a reducer twice: got {reducer!r} again")
+        return tuple(how)
+    raise CallstatsError(f"{field} must be one of {', '.join(REDUCERS)}, or a tuple of them: got {how!r}")

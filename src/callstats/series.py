@@ -1,0 +1,477 @@
+"""StatSeries and StatBatch: samples as numpy arrays, held once and never written to again."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, SupportsIndex, overload
+
+import numpy as np
+
+from callstats import exact, wire
+from callstats._types import I64_MAX, AnyArray, Block, Columns, Counts, Present, Times
+from callstats.errors import CallstatsError, DecodeError, SeriesError
+
+
+class Stat(NamedTuple):
+    """One sample: a time in ns since the epoch, and the metrics that it has."""
+
+    timestamp: int
+    metrics: dict[str, int]
+
+
+class StatSeries:
+    """One call's samples.
+
+    Parameters
+    ----------
+    timestamps : (n,) array-like
+        Nanoseconds since the epoch, UTC, non-decreasing; whole numbers, or datetime64 of any unit.
+    metrics : mapping of str to (n,) array-like
+        Values from 0 to 2**64 - 1. A masked value, or None in a list, is absent. A metric that no row has is dropped.
+    counts : (n,) array-like, optional
+        How many raw samples each row stands for, each at least 1, their total within int64. By default 1 each.
+    sort : bool
+        Put times that go back into order (stable) instead of refusing them.
+
+    Raises
+    ------
+    SeriesError
+        For anything that would not convert without losing a bit; it names metric, index and value.
+
+    Notes
+    -----
+    Everything is copied, and the arrays handed out are read-only.
+
+    Examples
+    --------
+    >>> series = StatSeries([0, 10**9], {"mem_usage": [4096, 8192], "cpu_total": [None, 50]})
+    >>> series
+    <StatSeries: 2 rows of cpu_total, mem_usage, 1970-01-01T00:00:00.000Z to 1970-01-01T00:00:01.000Z>
+    >>> series["mem_usage"]
+    array([4096, 8192], dtype=uint64)
+    >>> list(series)[0]
+    Stat(timestamp=0, metrics={'mem_usage': 4096})
+    """
+
+    __slots__ = ("_columns",)
+    _columns: Columns
+
+    def __init__(
+        self,
+        timestamps: object,
+        metrics: Mapping[str, object],
+        *,
+        counts: object = None,
+        sort: bool = False,
+    ) -> None:
+        times, _ = exact.column(timestamps, "timestamps", exact.TIME)
+        if not isinstance(metrics, Mapping):
+            raise SeriesError(f"metrics must map names to values: got {exact.short(metrics)}")
+        for name in metrics:
+            if not isinstance(name, str) or not wire.is_text(name):
+                raise SeriesError(f"metrics must be named by text that UTF-8 can hold: got {exact.short(name)}")
+        names = tuple(sorted(map(str, metrics)))
+        values = np.empty((len(names), len(times)), dtype=np.uint64)
+        present: Present | None = None
+        for j, name in enumerate(names):
+            where = f"metrics[{name!r}]"
+            cells, there = exact.column(metrics[name], where, exact.METRIC)
+            _same_length(where, cells, times)
+            values[j] = cells
+            if there is not None:
+                if present is None:
+                    present = np.ones(values.shape, dtype=np.bool_)
+                present[j] = there
+        weights = None if counts is None else _counts(counts, times)
+        columns = Columns(names, times, values, present, weights)
+        back = times[1:] < times[:-1]
+        if back.any():
+            if not sort:
+                i = int(back.argmax()) + 1
+                raise SeriesError(
+                    f"timestamps must not decrease: timestamps[{i}]={times[i]} is before timestamps[{i - 1}]={times[i - 1]}"
+                )
+            columns = wire.take(columns, np.argsort(times, kind="stable"))
+        self._columns = _settled(columns)
+
+    @classmethod
+    def from_samples(
+        cls, samples: Iterable[tuple[int | datetime | str, Mapping[str, int | None]]], *, sort: bool = False
+    ) -> StatSeries:
+        """A series from samples one by one.
+
+        Parameters
+        ----------
+        samples : iterable of (timestamp, mapping)
+            A timestamp is int nanoseconds, an aware `datetime`, or RFC 3339 text. A None value is absent.
+        sort : bool
+            As for `StatSeries`.
+
+        Examples
+        --------
+        >>> StatSeries.from_samples([("1970-01-01T00:00:01Z", {"x": 1}), (2_000_000_000, {"x": 2})]).timestamps
+        array([1000000000, 2000000000])
+        """
+        times: list[object] = []
+        cells: dict[str, list[object]] = {}
+        for i, sample in enumerate(samples):
+            try:
+                timestamp, metrics = sample
+            except (TypeError, ValueError):
+                raise SeriesError(f"samples[{i}] must be a (timestamp, metrics) pair: got {exact.short(sample)}") from None
+            times.append(_nanoseconds(timestamp, f"samples[{i}]"))
+            if not isinstance(metrics, Mapping):
+                raise SeriesError(f"samples[{i}] must map names to values: got {exact.short(metrics)}")
+            for name, value in metrics.items():
+                column = cells.setdefault(name, [])
+                column.extend([None] * (i - len(column)))
+                column.append(value)
+        for column in cells.values():
+            column.extend([None] * (len(times) - len(column)))
+        return cls(times, cells, sort=sort)
+
+    @classmethod
+    def from_json(cls, value: object, *, sort: bool = False) -> StatSeries:
+        """Read a stored histogram.
+
+        Parameters
+        ----------
+        value : bytes-like, str, list or None
+            JSON text, or what a JSON reader made of it. None, ``""``, ``null`` and ``[]`` are the empty series.
+        sort : bool
+            Put rows whose times go back into order (stable) instead of refusing them.
+
+        Raises
+        ------
+        DecodeError
+            With the byte offset or the path of the first fault.
+        """
+        return cls._of(wire.decode(value, sort=sort)[0])
+
+    from_db = from_json
+
+    def to_json(self, *, counts: bool = True, digits: int = 3) -> bytes:
+        """The stored text: empty, or compact JSON and a newline, as Go's encoder writes it.
+
+        Parameters
+        ----------
+        counts : bool
+            Whether rows that stand for more than one sample say so. Without it the text has Fn's exact shape, and every later
+            mean is a mean of means.
+        digits : {3, 9}
+            Digits of a second; times are floored to them.
+        """
+        return wire.encode(self._columns, counts=counts, digits=digits)
+
+    def to_db(self) -> str:
+        """The stored text as a string, for a text column."""
+        return self.to_json().decode()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics, sorted."""
+        return self._columns.names
+
+    @property
+    def timestamps(self) -> Times:
+        """(n,) int64 nanoseconds since the epoch."""
+        return self._columns.times
+
+    @property
+    def values(self) -> Block:
+        """(k, n) uint64, a row for each of `names`; 0 where absent."""
+        return self._columns.values
+
+    @property
+    def present(self) -> Present | None:
+        """(k, n) bool, which values are there; None when all are."""
+        return self._columns.present
+
+    @property
+    def counts(self) -> Counts:
+        """(n,) int64, how many raw samples each row stands for."""
+        counts = self._columns.counts
+        return _locked(np.ones(len(self), dtype=np.int64)) if counts is None else counts
+
+    def __len__(self) -> int:
+        return len(self._columns.times)
+
+    @overload
+    def __getitem__(self, key: str) -> AnyArray: ...
+    @overload
+    def __getitem__(self, key: slice) -> StatSeries: ...
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> Stat: ...
+    def __getitem__(self, key: str | slice | SupportsIndex) -> AnyArray | StatSeries | Stat:
+        """The row of a metric (masked where it has holes), a slice of the series by position, or one sample."""
+        names, times, values, present, counts = self._columns
+        if isinstance(key, str):
+            if key not in names:
+                raise KeyError(f"no metric {key!r}: there are {', '.join(names) or 'none'}")
+            row = names.index(key)
+            if present is None or present[row].all():
+                return values[row]
+            return np.ma.MaskedArray(values[row], mask=~present[row])
+        if isinstance(key, slice):
+            if key.step is not None and operator.index(key.step) < 0:
+                raise SeriesError(f"a slice must not turn time around: got the step {key.step}")
+            return self._of(wire.take(self._columns, np.arange(len(self))[key]))
+        i = range(len(self))[key]
+        there = range(len(names)) if present is None else np.flatnonzero(present[:, i])
+        return Stat(int(times[i]), {names[j]: int(values[j, i]) for j in there})
+
+    def __iter__(self) -> Iterator[Stat]:
+        names, times, values, present, _ = self._columns
+        rows = zip(times.tolist(), values.T.tolist(), strict=True)
+        if present is None:
+            for time, row in rows:
+                yield Stat(time, dict(zip(names, row, strict=True)))
+        else:
+            for (time, row), held in zip(rows, present.T.tolist(), strict=True):
+                yield Stat(time, {name: cell for name, cell, there in zip(names, row, held, strict=True) if there})
+
+    def __eq__(self, other: object) -> bool:
+        return _equal(self._columns, other._columns) if isinstance(other, StatSeries) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "<StatSeries: empty>"
+        first, last = wire.format_times(self._columns.times[[0, -1]])
+        return f"<StatSeries: {_plural(len(self), 'row')} of {_listed(self.names)}, {first} to {last}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _series, tuple(self._columns)
+
+    @classmethod
+    def _of(cls, columns: Columns) -> StatSeries:
+        """A series from checked arrays of its own."""
+        series = cls.__new__(cls)
+        series._columns = _settled(columns)
+        return series
+
+
+class StatBatch:
+    """Many series of differing lengths and metrics as one block.
+
+    Parameters
+    ----------
+    series : iterable of StatSeries
+
+    Notes
+    -----
+    Series i lies at ``offsets[i]`` to ``offsets[i + 1]`` of `timestamps`, `values`, `present` and `counts`, which are read-only;
+    `names` are all metrics of all series, sorted. ``batch[i]`` has only its own.
+
+    Examples
+    --------
+    >>> batch = StatBatch([StatSeries([0], {"x": [1]}), StatSeries([5, 6], {"y": [2, 3]})])
+    >>> len(batch), batch.names, batch[1]["y"]
+    (2, ('x', 'y'), array([2, 3], dtype=uint64))
+    """
+
+    __slots__ = ("_columns", "_offsets")
+    _columns: Columns
+    _offsets: Counts
+
+    def __init__(self, series: Iterable[StatSeries]) -> None:
+        members = list(series)
+        for i, member in enumerate(members):
+            if not isinstance(member, StatSeries):
+                raise SeriesError(f"series[{i}] must be a StatSeries: got {exact.short(member)}")
+        offsets = np.zeros(len(members) + 1, dtype=np.int64)
+        np.cumsum([len(member) for member in members], out=offsets[1:])
+        self._columns = _settled(_joined([member._columns for member in members], offsets))
+        self._offsets = _locked(offsets)
+
+    @classmethod
+    def from_json(cls, blobs: Iterable[object], *, sort: bool = False) -> StatBatch:
+        """Read stored histograms; a `DecodeError` names the blob: ``blobs[17]: …``."""
+        return cls(_read(i, blob, sort) for i, blob in enumerate(blobs))
+
+    def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
+        """The stored text of each series, as by `StatSeries.to_json`."""
+        return [member.to_json(counts=counts, digits=digits) for member in self]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics of all series, sorted."""
+        return self._columns.names
+
+    @property
+    def timestamps(self) -> Times:
+        """(n,) int64 nanoseconds since the epoch, of all series one after another."""
+        return self._columns.times
+
+    @property
+    def values(self) -> Block:
+        """(k, n) uint64, a row for each of `names`; 0 where absent."""
+        return self._columns.values
+
+    @property
+    def present(self) -> Present | None:
+        """(k, n) bool, which values are there; None when all are."""
+        return self._columns.present
+
+    @property
+    def counts(self) -> Counts:
+        """(n,) int64, how many raw samples each row stands for."""
+        counts = self._columns.counts
+        return _locked(np.ones(len(self._columns.times), dtype=np.int64)) if counts is None else counts
+
+    @property
+    def offsets(self) -> Counts:
+        """(m + 1,) int64, where each of the m series begins, and the end."""
+        return self._offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, key: SupportsIndex) -> StatSeries:
+        i = range(len(self))[key]
+        return StatSeries._of(wire.take(self._columns, np.arange(self._offsets[i], self._offsets[i + 1])))
+
+    def __iter__(self) -> Iterator[StatSeries]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StatBatch):
+            return NotImplemented
+        return np.array_equal(self._offsets, other._offsets) and _equal(self._columns, other._columns)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        rows = _plural(len(self._columns.times), "row")
+        return f"<StatBatch: {len(self)} series, {rows} of {_listed(self.names)}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _batch, (self._columns, self._offsets)
+
+    @classmethod
+    def _of(cls, columns: Columns, offsets: Counts) -> StatBatch:
+        """A batch from checked arrays of its own."""
+        batch = cls.__new__(cls)
+        batch._columns = _settled(columns)
+        batch._offsets = _locked(offsets)
+        return batch
+
+
+def _series(*columns: Any) -> StatSeries:
+    """Unpickle."""
+    return StatSeries._of(Columns(*columns))
+
+
+def _batch(columns: Columns, offsets: Counts) -> StatBatch:
+    """Unpickle."""
+    return StatBatch._of(columns, offsets)
+
+
+def _read(i: int, blob: object, sort: bool) -> StatSeries:
+    try:
+        return StatSeries.from_json(blob, sort=sort)
+    except DecodeError as error:
+        error.args = (f"blobs[{i}]: {error}",)
+        raise
+
+
+def _settled(columns: Columns) -> Columns:
+    """The one form in which columns are held: no metric without a value, no presence or counts that say nothing, read-only."""
+    names, times, values, present, counts = columns
+    if not len(times):
+        names, values, present, counts = (), values[:0], None, None
+    if present is not None and present.all():
+        present = None
+    if present is not None:
+        kept = present.any(axis=1)
+        if not kept.all():
+            names = tuple(name for name, keep in zip(names, kept.tolist(), strict=True) if keep)
+            values, present = values[kept], present[kept]
+            present = None if present.all() else present
+    if counts is not None and counts.item(0) == 1 and (counts == 1).all():
+        counts = None
+    for array in (times, values, present, counts):
+        if array is not None:
+            array.setflags(write=False)
+    return Columns(names, times, values, present, counts)
+
+
+def _locked(array: Counts) -> Counts:
+    array.flags.writeable = False
+    return array
+
+
+def _equal(a: Columns, b: Columns) -> bool:
+    if a.names != b.names:
+        return False
+    for x, y in zip(a[1:], b[1:], strict=True):
+        if (x is None) != (y is None) or (x is not None and not np.array_equal(x, y)):
+            return False
+    return True
+
+
+def _same_length(where: str, values: AnyArray, times: Times) -> None:
+    if len(values) != len(times):
+        raise SeriesError(f"{where} must have a value for each of the {len(times)} timestamps: got {len(values)}")
+
+
+def _counts(counts: object, times: Times) -> Counts:
+    weights, _ = exact.column(counts, "counts", exact.COUNT)
+    _same_length("counts", weights, times)
+    if len(weights) and int(weights.max()) * len(weights) > I64_MAX:
+        total = sum(weights.tolist())
+        if total > I64_MAX:
+            raise SeriesError(f"counts must add up to {I64_MAX} at most: got {total}")
+    return weights
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _nanoseconds(timestamp: object, where: str) -> object:
+    """A sample's time as whole nanoseconds; what is none of the known kinds is left for the series to judge."""
+    if isinstance(timestamp, str):
+        try:
+            return wire.parse_time(timestamp)
+        except CallstatsError as error:
+            raise SeriesError(f"{where} must have a time: {error}") from None
+    if isinstance(timestamp, datetime):
+        if timestamp.tzinfo is None:
+            raise SeriesError(f"{where} must have a time with its offset from UTC: got {timestamp!r}")
+        # pandas keeps the nanoseconds that a datetime has no room for.
+        return (timestamp - _EPOCH) // timedelta(microseconds=1) * 1000 + getattr(timestamp, "nanosecond", 0)
+    return timestamp
+
+
+def _joined(members: list[Columns], offsets: Counts) -> Columns:
+    """The columns of many series as one block."""
+    names = tuple(sorted(set().union(*(member.names for member in members))))
+    n = int(offsets[-1])
+    times = np.empty(n, dtype=np.int64)
+    values = np.zeros((len(names), n), dtype=np.uint64)
+    full = all(member.present is None and member.names == names for member in members if len(member.times))
+    present = None if full else np.zeros((len(names), n), dtype=np.bool_)
+    plain = all(member.counts is None for member in members)
+    counts = None if plain else np.ones(n, dtype=np.int64)
+    places = {name: row for row, name in enumerate(names)}
+    for member, begin, end in zip(members, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        times[begin:end] = member.times
+        rows = slice(None) if member.names == names else [places[name] for name in member.names]
+        values[rows, begin:end] = member.values
+        if present is not None:
+            present[rows, begin:end] = True if member.present is None else member.present
+        if counts is not None and member.counts is not None:
+            counts[begin:end] = member.counts
+    return Columns(names, times, values, present, counts)
+
+
+def _plural(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:4]) or "no metric"
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown

@@ -1,0 +1,413 @@
+"""The stored form: RFC 3339 times, metric names, and JSON text to and from plain arrays.
+
+The written form is byte for byte that of Go's JSON encoder before 1.22. Reading accepts what Go's decoder accepts of it, and
+refuses what would change the meaning: see `decode`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import date
+from functools import lru_cache
+from typing import Any, NoReturn
+
+import numpy as np
+
+from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, Block, Columns, Counts, Present, Times
+from callstats.errors import CallstatsError, DecodeError
+from callstats.exact import short
+
+MAX_DEPTH = 64
+"""The most brackets that may be open at once, the outer array's among them."""
+
+# --- times -------------------------------------------------------------------------------------------------------------------
+
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))",
+    re.ASCII,
+)
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+def parse_time(text: str) -> int:
+    """Nanoseconds since the epoch of an RFC 3339 time; digits beyond the ninth are cut.
+
+    Raises
+    ------
+    CallstatsError
+        When it is no such time, or lies outside what int64 nanoseconds hold.
+    """
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise CallstatsError(f"expected an RFC 3339 time, got {short(text)}")
+    day, hour, minute, second, fraction, sign, off_hour, off_minute = match.groups()
+    days = _days(day)
+    if days is None or hour > "23" or minute > "59" or second > "59" or (sign and (off_hour > "23" or off_minute > "59")):
+        raise CallstatsError(f"expected a time that exists, got {short(text)}")
+    seconds = days * 86_400 + int(hour) * 3_600 + int(minute) * 60 + int(second)
+    if sign:
+        offset = int(off_hour) * 3_600 + int(off_minute) * 60
+        seconds += offset if sign == "-" else -offset
+    ns = seconds * 10**9 + (int(fraction[:9].ljust(9, "0")) if fraction else 0)
+    if not FIRST_TIME <= ns <= I64_MAX:
+        raise CallstatsError(f"expected a time from {_text_of(FIRST_TIME)} to {_text_of(I64_MAX)}, got {short(text)}")
+    return ns
+
+
+@lru_cache(maxsize=64)
+def _days(day: str) -> int | None:
+    try:
+        return date.fromisoformat(day).toordinal() - _EPOCH
+    except ValueError:
+        return None
+
+
+def format_times(times: Times, digits: int = 3) -> list[str]:
+    """RFC 3339 text in UTC, floored to `digits` (3 or 9) digits of a second."""
+    if digits not in (3, 9):
+        raise CallstatsError(f"digits must be 3 or 9: got {digits!r}")
+    floored = times // 10**6 if digits == 3 else times
+    unit = "ms" if digits == 3 else "ns"
+    return [text + "Z" for text in np.datetime_as_string(floored.view(f"M8[{unit}]")).tolist()]
+
+
+def _text_of(ns: int) -> str:
+    return format_times(np.array([ns], dtype=np.int64))[0]
+
+
+# --- names -------------------------------------------------------------------------------------------------------------------
+
+_ESCAPES = {
+    **{chr(code): f"\\u{code:04x}" for code in [*range(0x20), 0x2028, 0x2029, *map(ord, "<>&")]},
+    **{'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"},
+}
+_ESCAPED = re.compile("[" + "".join(map(re.escape, _ESCAPES)) + "]")
+
+
+def quote(name: str) -> str:
+    """A metric name as JSON text, escaped as Go escapes it."""
+    return '"' + _ESCAPED.sub(lambda match: _ESCAPES[match[0]], name) + '"'
+
+
+def is_text(name: str) -> bool:
+    """Whether UTF-8 can hold the name."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _member(path: str, name: str) -> str:
+    """The path of an object's member."""
+    if name.isidentifier():
+        return f"{path}.{name}"
+    quoted = json.dumps(name, ensure_ascii=not is_text(name))
+    return f"{path}[{quoted}]"
+
+
+# --- writing -----------------------------------------------------------------------------------------------------------------
+
+_HEAD, _METRICS, _COUNT = '{"timestamp":"', '","metrics":{', ',"count":'
+
+
+def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
+    """The stored text of a series: empty, or compact JSON and a newline."""
+    names, times, values, present, weights = columns
+    stamps = format_times(times, digits)
+    if not stamps:
+        return b""
+    keys = [quote(name) + ":" for name in names]
+    heads = [_HEAD + stamp + _METRICS for stamp in stamps]
+    cells = values.T.tolist()
+    if present is None:
+        template = ",".join(key.replace("%", "%%") + "%d" for key in keys)
+        bodies = [template % tuple(row) for row in cells]
+    else:
+        bodies = [
+            ",".join([f"{key}{cell}" for key, cell, there in zip(keys, row, held, strict=True) if there])
+            for row, held in zip(cells, present.T.tolist(), strict=True)
+        ]
+    if weights is None or not counts:
+        tails = ["}}"] * len(stamps)
+    else:
+        tails = [f"}}{_COUNT}{weight}}}" if weight > 1 else "}}" for weight in weights.tolist()]
+    rows = [head + body + tail for head, body, tail in zip(heads, bodies, tails, strict=True)]
+    return ("[" + ",".join(rows) + "]\n").encode()
+
+
+def encoded_size(columns: Columns, *, counts: bool = True, digits: int = 3) -> int:
+    """The length of `encode`'s text in bytes, without making it."""
+    names, times, values, present, weights = columns
+    n = len(times)
+    if not n:
+        return 0
+    stamp = len("2006-01-02T15:04:05.Z") + digits
+    size = n * (len(_HEAD) + stamp + len(_METRICS) + len("}},")) + len("[]\n") - 1
+    keys = np.array([len(quote(name).encode()) + len(":,") for name in names], dtype=np.int64)
+    if present is None:
+        size += n * int(keys.sum()) + int(_digits(values).sum())
+        size -= n if len(names) else 0  # a comma less than metrics
+    else:
+        size += int((present.sum(axis=1) * keys).sum()) + int(_digits(values)[present].sum())
+        size -= int(present.any(axis=0).sum())
+    if weights is not None and counts:
+        grouped = weights[weights > 1]
+        size += len(grouped) * len(_COUNT) + int(_digits(grouped.astype(np.uint64)).sum())
+    return size
+
+
+_POWERS = np.array([10**power for power in range(1, 20)], dtype=np.uint64)
+
+
+def _digits(values: Block) -> Counts:
+    return np.searchsorted(_POWERS, values, side="right") + 1
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------------
+
+
+class _Number(str):
+    """A JSON number that no metric can hold, as it was written."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class _Constant(Exception):
+    """NaN or an infinity, which Python's json would take."""
+
+
+def decode(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
+    """Read a stored histogram; with it whether `sort` had to move a row.
+
+    `value` is None, bytes-like, text, or what a JSON reader made of it. JSON is judged over the whole blob first, then the rows in
+    order, in each the time, its order, the metrics as written and the count.
+
+    Raises
+    ------
+    DecodeError
+        At the first fault.
+    """
+    rows = _read(value)
+    if rows is None:
+        rows = []
+    if not isinstance(rows, list):
+        _refuse("$", "an array of samples", rows)
+    return _columns(rows, sort)
+
+
+def text_of(value: object) -> bytes | None:
+    """The blob's own bytes; None for what is no text.
+
+    Raises
+    ------
+    DecodeError
+        For a str that UTF-8 can't hold.
+    """
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            offset = len(value[: error.start].encode())
+            raise DecodeError("expected text that UTF-8 can hold, got a lone surrogate", offset=offset) from None
+    return None
+
+
+def _read(value: object) -> object:
+    if value is None:
+        return None
+    blob = text_of(value)
+    if blob is None:
+        return value
+    if not blob:
+        return None
+    try:
+        text = blob.decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"expected UTF-8, got the byte 0x{blob[error.start]:02x}", offset=error.start) from None
+    deep = _too_deep(text)
+    try:
+        return json.loads(
+            text if deep is None else text[:deep],
+            parse_int=_integer,
+            parse_float=_Number,
+            parse_constant=_constant,
+            object_pairs_hook=_object,
+        )
+    except json.JSONDecodeError as error:
+        place, reason = error.pos, error.msg
+        if place == deep:
+            reason = f"expected at most {MAX_DEPTH} open brackets, got one more"
+        elif place < len(text):
+            reason = f"{reason[0].lower()}{reason[1:]}, got {text[place]!r}"
+        else:
+            reason = f"{reason[0].lower()}{reason[1:]}, got the end"
+    except _Constant as error:
+        place = next(match.start() for match in _CONSTANT.finditer(text) if match[0][0] != '"')
+        reason = f"expected a value, got {error}"
+    raise DecodeError(reason, offset=len(text[:place].encode()))
+
+
+_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(_STRING.pattern + r"|[][{}]", re.DOTALL)
+
+
+def _too_deep(text: str) -> int | None:
+    """Where the bracket past `MAX_DEPTH` opens, if one does."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return None
+    rest = re.sub(r"[^][{}]+", "", _STRING.sub("", text))
+    for _ in range(MAX_DEPTH):
+        if not rest:
+            return None
+        rest = rest.replace("{}", "").replace("[]", "")
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        if depth > MAX_DEPTH:
+            return match.start()
+    return None
+
+
+def _integer(text: str) -> int | _Number:
+    # Python's int() takes -0 for 0, and refuses thousands of digits in its own words.
+    return int(text) if len(text) <= 20 and text[0] != "-" else _Number(text)
+
+
+def _constant(text: str) -> NoReturn:
+    raise _Constant(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        # The last of a name counts, at its own place.
+        members = {}
+        for name, value in pairs:
+            members.pop(name, None)
+            members[name] = value
+    return members
+
+
+def _refuse(path: str, expected: str, came: object) -> NoReturn:
+    raise DecodeError(f"expected {expected}, got {_kind(came)}", path=path)
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list):
+        return "an array"
+    return short(value)
+
+
+def _columns(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
+    """Rows of parsed JSON as arrays."""
+    n = len(rows)
+    times = [0] * n
+    weights = [1] * n
+    cells: dict[str, list[int | None]] = {}
+    total, before, moved = 0, FIRST_TIME, False
+    for i, row in enumerate(rows):
+        path = f"$[{i}]"
+        if not isinstance(row, dict):
+            _refuse(path, "an object", row)
+        time = _time(row.get("timestamp"), path, "timestamp" in row)
+        if time < before:
+            if not sort:
+                raise DecodeError(
+                    f"expected a time no earlier than {short(rows[i - 1]['timestamp'])}, got {short(row['timestamp'])}",
+                    path=f"{path}.timestamp",
+                )
+            moved = True
+        times[i] = before = time
+        metrics = row.get("metrics")
+        if metrics is not None:
+            if not isinstance(metrics, dict):
+                _refuse(f"{path}.metrics", "an object", metrics)
+            for name, value in metrics.items():
+                # Whole numbers first: nearly every value is one.
+                if type(value) is int and 0 <= value <= U64_MAX and name in cells:
+                    cells[name][i] = value
+                else:
+                    _put(cells, name, value, i, n, path)
+        weight = row.get("count", 1)
+        if type(weight) is not int or not 1 <= weight <= I64_MAX - total:
+            _refuse(f"{path}.count", f"a whole number from 1 to {I64_MAX - total}", weight)
+        weights[i] = weight
+        total += weight
+    columns = _assemble(times, cells, weights if total > n else None)
+    return (_sorted(columns), True) if moved else (columns, False)
+
+
+def _time(value: object, path: str, given: bool) -> int:
+    if not isinstance(value, str):
+        if not given:
+            raise DecodeError("expected a time, got none", path=f"{path}.timestamp")
+        _refuse(f"{path}.timestamp", "an RFC 3339 time", value)
+    try:
+        return parse_time(value)
+    except CallstatsError as error:
+        raise DecodeError(str(error), path=f"{path}.timestamp") from None
+
+
+def _put(cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, path: str) -> None:
+    """Check one metric of row i, and keep it."""
+    path += ".metrics"
+    if not isinstance(name, str):
+        _refuse(path, "names that are text", name)
+    if not is_text(name):
+        raise DecodeError("expected a name that UTF-8 can hold, got a lone surrogate", path=_member(path, name))
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= U64_MAX:
+        _refuse(_member(path, name), f"a whole number from 0 to {U64_MAX}", value)
+    cells.setdefault(name, [None] * n)[i] = int(value)
+
+
+def _assemble(times: list[int], cells: dict[str, list[int | None]], weights: list[int] | None) -> Columns:
+    names = tuple(sorted(cells))
+    n = len(times)
+    values = np.zeros((len(names), n), dtype=np.uint64)
+    present: Present | None = None
+    for j, name in enumerate(names):
+        column = cells[name]
+        if None in column:
+            if present is None:
+                present = np.ones((len(names), n), dtype=np.bool_)
+            present[j] = [cell is not None for cell in column]
+            column = [cell or 0 for cell in column]
+        values[j] = column
+    counts = None if weights is None else np.array(weights, dtype=np.int64)
+    return Columns(names, np.array(times, dtype=np.int64), values, present, counts)
+
+
+def _sorted(columns: Columns) -> Columns:
+    order = np.argsort(columns.times, kind="stable")
+    return take(columns, order)
+
+
+def take(columns: Columns, order: Counts) -> Columns:
+    """The rows at the places in `order`."""
+    names, times, values, present, counts = columns
+    return Columns(
+        names,
+        times[order],
+        np.ascontiguousarray(values[:, order]),
+        None if present is None else np.ascontiguousarray(present[:, order]),
+        None if counts is None else counts[order],
+    )
