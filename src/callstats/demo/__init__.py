@@ -1,0 +1,213 @@
+"""Data to try the package on: a real container's stats stream, and 2,000 made-up calls of a small function platform."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callstats.drivers.frames import pick_stats
+from callstats.reduce import decimate
+from callstats.rule import Rule
+from callstats.series import StatSeries
+from callstats.wire import format_times
+
+Whole: TypeAlias = NDArray[np.int64]
+Shape: TypeAlias = Callable[[np.random.Generator, Whole, int], Whole]
+
+_CAPTURE = "docker-20.10-cgroup1.jsonl"
+_CALLS = 2_000
+_SEED = 20_171_127
+_RULE = Rule(240, how={"mem_usage": ("mean", "max")})  # what a driver stores at the end of a call
+_NS_PER_MS = 1_000_000
+_PERIOD_NS = 1_003_500_000  # a container engine's second, as measured in the capture
+_JITTER_NS = 3_000_000
+_PAGE = 4_096
+_MIB_PAGES = 256
+_FIRST_MS = 1_792_972_800_000  # 2026-10-26T00:00:00Z, a month before the capture
+_STEP_MS = 2_592_000  # the most time between two calls, so that 2,000 fill a month
+_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def docker_frames() -> Iterator[dict[str, object]]:
+    """Yield the 45 frames that a Docker engine sent of one container, one a second."""
+    with files(__name__).joinpath(_CAPTURE).open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def demo_calls() -> Iterator[dict[str, object]]:
+    """Yield 2,001 calls as rows for a table in the shape of Fn's, the same ones each time.
+
+    Yields
+    ------
+    dict
+        ``id`` (text that sorts by time), ``app_id``, ``fn_id``, ``status``, ``created_at``, ``started_at``, ``completed_at`` (RFC
+        3339, to the millisecond), ``stats`` (a stored histogram of at most 240 rows; ``""`` for a call too short to be sampled)
+        and ``error`` (text, or None after a success). The first is the captured container's; the others are made up, but in
+        shapes that functions have, and last from a tenth of a second to two hours.
+    """
+    yield _captured_call()
+    rng = np.random.default_rng(_SEED)
+    created_ms = _FIRST_MS
+    for number in range(1, _CALLS + 1):
+        created_ms += _draw(rng, 1, _STEP_MS)
+        yield _made_up_call(rng, created_ms, number)
+
+
+def _captured_call() -> dict[str, object]:
+    stats = [stat for stat in map(pick_stats, docker_frames()) if stat is not None]
+    first_ms, last_ms = (stats[place].timestamp // _NS_PER_MS for place in (0, -1))
+    times = first_ms, first_ms, last_ms + 1
+    return _row("demo", "captured", "success", times, 0, StatSeries.from_samples(stats), None)
+
+
+def _made_up_call(rng: np.random.Generator, created_ms: int, number: int) -> dict[str, object]:
+    fn = _FUNCTIONS[_draw(rng, 0, len(_FUNCTIONS))]
+    status = fn.statuses[_draw(rng, 0, len(fn.statuses))]
+    shortest_ms = 100 << _draw(rng, *fn.octaves)  # every doubling of length is as likely as the next
+    lasted_ms = 1_000 * fn.timeout if status == "timeout" else _draw(rng, shortest_ms, 2 * shortest_ms)
+    waited_ms = _draw(rng, 2, 40) if _draw(rng, 0, 20) else _draw(rng, 300, 4_000)  # one in 20 is a cold start
+    started_ms = created_ms + waited_ms
+    series = _sampled(rng, fn, status == "killed", started_ms * _NS_PER_MS, lasted_ms * _NS_PER_MS)
+    error = _ERRORS[status].format(timeout=fn.timeout) if status in _ERRORS else None
+    return _row(fn.app_id, fn.fn_id, status, (created_ms, started_ms, started_ms + lasted_ms), number, series, error)
+
+
+def _row(
+    app_id: str, fn_id: str, status: str, times_ms: tuple[int, int, int], number: int, series: StatSeries, error: str | None
+) -> dict[str, object]:
+    created_at, started_at, completed_at = format_times(np.array(times_ms, dtype=np.int64) * _NS_PER_MS)
+    return {
+        "id": _call_id(times_ms[0], number),
+        "app_id": app_id,
+        "fn_id": fn_id,
+        "status": status,
+        "created_at": created_at,
+        "started_at": started_at,
+        "completed_at": completed_at,
+        "stats": decimate(series, _RULE).to_db(),
+        "error": error,
+    }
+
+
+def _call_id(created_ms: int, number: int) -> str:
+    """26 characters in the manner of Fn's: 48 bits of time, then what tells calls of one millisecond apart."""
+    value = created_ms << 80 | number
+    return "".join(_BASE32[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def _sampled(rng: np.random.Generator, fn: _Function, killed: bool, started_ns: int, lasted_ns: int) -> StatSeries:
+    """What sampling such a call once a second would have seen."""
+    phase_ns = _draw(rng, 200_000_000, 1_000_000_000)
+    n = max((lasted_ns - phase_ns - _JITTER_NS) // _PERIOD_NS + 1, 0)
+    if not n:
+        return StatSeries([], {})
+    seconds = np.arange(n, dtype=np.int64)
+    times = started_ns + phase_ns + seconds * _PERIOD_NS + _draws(rng, 0, _JITTER_NS, n)
+    limit = fn.memory_mib * _MIB_PAGES
+    memory = np.minimum(fn.shape(rng, seconds, limit), limit)
+    if killed:  # it ran into its limit
+        memory += (limit - memory) * (seconds + 1) // n
+    user, kernel = _draws(rng, fn.percent // 3, fn.percent, n), _draws(rng, 0, 3 + fn.percent // 8, n)
+    first = seconds == 0  # processor use is measured against the sample before
+    cpu = {"cpu_total": user + kernel, "cpu_user": user, "cpu_kernel": kernel}
+    metrics = {
+        **{name: np.ma.MaskedArray(values, mask=first) for name, values in cpu.items()},
+        "mem_usage": memory * _PAGE,
+        "mem_limit": np.full(n, limit * _PAGE, dtype=np.int64),
+        "net_rx": _counter(rng, n, fn.traffic, 2),
+        "net_tx": _counter(rng, n, fn.traffic // 3, 2),
+        "disk_read": _counter(rng, n, fn.traffic // 2, 8) // _PAGE * _PAGE,
+        "disk_write": _counter(rng, n, fn.traffic // 4, 5) // _PAGE * _PAGE,
+    }
+    if n > 300 and not _draw(rng, 0, 25):  # a stream that broke off for a while
+        lost = _draw(rng, 1, n // 2)
+        kept = np.r_[0:lost, lost + _draw(rng, 30, n // 2) : n]
+        return StatSeries(times[kept], {name: values[kept] for name, values in metrics.items()})
+    return StatSeries(times, metrics)
+
+
+def _draw(rng: np.random.Generator, low: int, high: int) -> int:
+    return int(rng.integers(low, high))
+
+
+def _draws(rng: np.random.Generator, low: int, high: int, n: int) -> Whole:
+    """Whole numbers only, here and below: floats could differ in their last bits between machines."""
+    return rng.integers(low, high, n, dtype=np.int64)
+
+
+def _counter(rng: np.random.Generator, n: int, most: int, odds: int) -> Whole:
+    """A total that rises in one second out of `odds`, by less than `most`."""
+    total: Whole = np.cumsum(_draws(rng, 0, most, n) * (_draws(rng, 0, odds, n) == 0))
+    return total
+
+
+def _ramp(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
+    """Memory that fills up and then stays."""
+    top, rise = limit * _draw(rng, 40, 75) // 100, max(seconds.size * _draw(rng, 10, 60) // 100, 1)
+    return limit // 8 + (top - limit // 8) * np.minimum(seconds, rise) // rise + _draws(rng, 0, limit // 100, seconds.size)
+
+
+def _spikes(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
+    """Steady memory with short peaks close to the limit."""
+    peaks: Whole = limit * _draws(rng, 30, 70, seconds.size) // 100 * (_draws(rng, 0, 40, seconds.size) == 0)
+    return limit // 4 + peaks + _draws(rng, 0, limit // 50, seconds.size)
+
+
+def _leak(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
+    """Memory that is never given back."""
+    return limit // 10 + seconds * (limit * _draw(rng, 5, 13)) // 100_000 + _draws(rng, 0, limit // 200, seconds.size)
+
+
+def _waves(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
+    """Memory that a garbage collector frees from time to time."""
+    period = _draw(rng, 12, 90)
+    return limit // 5 + seconds % period * (limit // 2) // period + _draws(rng, 0, limit // 100, seconds.size)
+
+
+def _stages(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
+    """Memory that each stage of a job adds to."""
+    stages = _draw(rng, 3, 8)
+    held = limit * 3 // 5 * (seconds * stages // seconds.size) // stages
+    return limit // 6 + held + _draws(rng, 0, limit // 60, seconds.size)
+
+
+@dataclass(frozen=True)
+class _Function:
+    app_id: str
+    fn_id: str
+    shape: Shape
+    memory_mib: int
+    percent: int
+    """The most of one core's time that it uses."""
+    traffic: int
+    """The most bytes a second that it receives."""
+    octaves: tuple[int, int]
+    """Its calls last 0.1 s * 2**k and more, k from the first to below the second."""
+    timeout: int
+    """In seconds."""
+    statuses: tuple[str, ...] = ("success",) * 94 + ("error",) * 4 + ("timeout",) + ("killed",)
+
+
+_LEAKY = ("success",) * 90 + ("error",) * 3 + ("killed",) * 7
+_FUNCTIONS = (
+    _Function("shop", "checkout", _waves, 128, 60, 200_000, (0, 6), 10),
+    _Function("shop", "thumbnail", _spikes, 256, 100, 3_000_000, (0, 9), 60),
+    _Function("reports", "invoice-pdf", _ramp, 512, 120, 500_000, (3, 11), 300),
+    _Function("reports", "nightly-export", _stages, 2_048, 90, 20_000_000, (8, 16), 7_200),
+    _Function("media", "transcode", _waves, 1_024, 400, 8_000_000, (6, 15), 3_600),
+    _Function("search", "embed", _ramp, 4_096, 200, 1_000_000, (1, 12), 600),
+    _Function("search", "reindex", _leak, 1_024, 150, 4_000_000, (9, 16), 7_200, _LEAKY),
+)
+
+_ERRORS = {
+    "error": "exit status 1",
+    "timeout": "timed out after {timeout} s",
+    "killed": "out of memory",
+}
