@@ -62,8 +62,9 @@ def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
     """
     rule = as_rule(rule, fields)
     if isinstance(x, StatSeries):
-        columns = fit(x._columns, rule)
-        return x if columns is x._columns else StatSeries._of(columns)
+        columns = x._columns
+        reduced = fit(columns, rule)
+        return x if reduced is columns else StatSeries._of(reduced)
     if not isinstance(x, StatBatch):
         raise TypeError(f"decimate takes a StatSeries or a StatBatch: got {type(x).__name__}")
     if rule.max_bytes is not None:
@@ -144,9 +145,18 @@ def reduce_json(
 
 def as_rule(rule: Rule | int | None, fields: Mapping[str, Any]) -> Rule:
     """The Rule that a call's arguments name."""
+    if type(rule) is int and not fields:
+        return _at_most_rule(rule)
     if isinstance(rule, Rule):
         return replace(rule, **fields) if fields else rule
-    return Rule(rule, **fields)
+    if "max_samples" in fields and rule != 240:
+        raise TypeError(f"the most rows are given twice: by {rule!r} and by max_samples={fields['max_samples']!r}")
+    return Rule(**{"max_samples": rule, **fields})
+
+
+@lru_cache(maxsize=64)
+def _at_most_rule(max_samples: int) -> Rule:
+    return Rule(max_samples)
 
 
 def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
@@ -156,7 +166,7 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
     """
     n = len(columns.times)
     most = n if rule.max_samples is None else min(n, rule.max_samples)
-    reduced = columns if most == n else _at_most(columns, rule, most)
+    reduced = columns if most == n else _reduced(columns, _one(n), rule, most)[0]
     if rule.max_bytes is None:
         return reduced
     size = wire.encoded_size(reduced, counts=counts)
@@ -165,14 +175,15 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
         most -= 1
         if most < 1:
             raise BudgetError(f"max_bytes={rule.max_bytes} must hold one row at least: the smallest reduction takes {size} bytes")
-        reduced = _at_most(columns, rule, most)
+        reduced = _reduced(columns, _one(n), rule, most)[0]
         size = wire.encoded_size(reduced, counts=counts)
     return reduced
 
 
-def _at_most(columns: Columns, rule: Rule, max_samples: int) -> Columns:
-    """One series reduced to at most max_samples rows, fewer than it has."""
-    return _reduced(columns, np.array([0, len(columns.times)], dtype=np.int64), rule, max_samples)[0]
+@lru_cache(maxsize=256)
+def _one(n: int) -> Counts:
+    """The offsets of a batch of one."""
+    return np.array([0, n], dtype=np.int64)
 
 
 def _reduced(columns: Columns, offsets: Counts, rule: Rule, max_samples: int) -> tuple[Columns, Counts]:
@@ -188,7 +199,7 @@ def _reduced(columns: Columns, offsets: Counts, rule: Rule, max_samples: int) ->
         None if present is None else present.view(np.uint8),
         counts,
         offsets,
-        min(max_samples, I64_MAX),
+        max_samples if max_samples < I64_MAX else I64_MAX,
         rule.missing == "zero",
         plan,
     )

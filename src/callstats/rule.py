@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal, TypeAlias, cast, get_args
 
@@ -81,6 +82,11 @@ class Rule:
             put(self, "how", _reducers("how", self.how))
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # Made once: a rule is looked up for every series that it reduces.
         how = tuple(self.how.items()) if isinstance(self.how, Mapping) else self.how
         return hash((self.max_samples, how, self.missing, self.max_bytes))
 

@@ -382,21 +382,23 @@ def _settled(columns: Columns) -> Columns:
     """The one form in which columns are held: no metric without a value, no presence or counts that say nothing, read-only."""
     names, times, values, present, counts = columns
     if not len(times):
-        names, values, present, counts = (), values[:0], None, None
-    if present is not None and present.all():
-        present = None
-    if present is not None:
+        columns = Columns((), times, values[:0], None, None)
+    elif present is not None:
         kept = present.any(axis=1)
         if not kept.all():
             names = tuple(name for name, keep in zip(names, kept.tolist(), strict=True) if keep)
             values, present = values[kept], present[kept]
-            present = None if present.all() else present
-    if counts is not None and counts.item(0) == 1 and (counts == 1).all():
-        counts = None
-    for array in (times, values, present, counts):
-        if array is not None:
-            array.setflags(write=False)
-    return Columns(names, times, values, present, counts)
+        columns = Columns(names, times, values, None if present.all() else present, counts)
+    if columns.counts is not None and columns.counts.item(0) == 1 and (columns.counts == 1).all():
+        columns = columns._replace(counts=None)
+    _, times, values, present, counts = columns
+    times.setflags(False)
+    values.setflags(False)
+    if present is not None:
+        present.setflags(False)
+    if counts is not None:
+        counts.setflags(False)
+    return columns
 
 
 def _locked(array: Counts) -> Counts:

@@ -244,17 +244,24 @@ def _read(value: object) -> object:
             object_pairs_hook=_object,
         )
     except json.JSONDecodeError as error:
-        place, reason = error.pos, error.msg
+        place = error.pos
         if place == deep:
             reason = f"expected at most {MAX_DEPTH} open brackets, got one more"
-        elif place < len(text):
-            reason = f"{reason[0].lower()}{reason[1:]}, got {text[place]!r}"
         else:
-            reason = f"{reason[0].lower()}{reason[1:]}, got the end"
+            reason = f"{_expected(error.msg)}, got {short(text[place]) if place < len(text) else 'the end'}"
     except _Constant as error:
         place = next(match.start() for match in _CONSTANT.finditer(text) if match[0][0] != '"')
         reason = f"expected a value, got {error}"
     raise DecodeError(reason, offset=len(text[:place].encode()))
+
+
+def _expected(message: str) -> str:
+    """The words of Python's json in those of callstats."""
+    if message.startswith("Expecting "):
+        return message.replace("Expecting ", "expected ", 1)
+    if message == "Extra data":
+        return "expected nothing more"
+    return f"expected JSON: {message[0].lower()}{message[1:].removesuffix(' at')}"
 
 
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)

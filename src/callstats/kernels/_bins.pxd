@@ -33,11 +33,10 @@ cdef struct Column:
 
 
 cdef struct Row:
-    # One row of the result: its first sample, the raw samples it stands for, and what a division by them needs.
+    # One row of the result: its first sample, and the raw samples that it stands for.
     Py_ssize_t begin
     uint64_t total
     uint64_t most  # (2**64 - 1) // total
-    double inverse  # 1 / total
 
 
 cdef inline uint64_t window_of(const int64_t* times, Py_ssize_t n, int64_t max_samples) noexcept nogil:
@@ -84,11 +83,15 @@ cdef inline Py_ssize_t row_end(
 
 
 cdef inline Py_ssize_t plan_rows(
-    const int64_t* times, const int64_t* counts, Py_ssize_t n, int64_t max_samples, Row* rows
+    const int64_t* times, const int64_t* counts, Py_ssize_t first, Py_ssize_t n, int64_t max_samples, Row* rows
 ) noexcept nogil:
-    """Lay n samples into at most max_samples rows; `rows` has room for one more, which marks the end. Gives how many there are."""
+    """Lay the n samples of a series, which begin at sample `first`, into at most max_samples rows; how many there are.
+
+    `rows` has room for one more, whose begin marks the end of the last.
+    """
     cdef Py_ssize_t row = 0, begin = 0, end, size = 1, i
     cdef uint64_t window = 0, bound = 0
+    times += first
     if n > max_samples:
         window = window_of(times, n, max_samples)
     while begin < n:
@@ -99,31 +102,20 @@ cdef inline Py_ssize_t plan_rows(
         else:
             end = row_end(times, begin, size, n, window, &bound)
             size = end - begin
-        rows[row].begin = begin
+        rows[row].begin = first + begin
         rows[row].total = end - begin
         if counts != NULL:
             rows[row].total = 0
-            for i in range(begin, end):
+            for i in range(first + begin, first + end):
                 rows[row].total += <uint64_t>counts[i]
-        rows[row].most = <uint64_t>-1 // rows[row].total
-        rows[row].inverse = 1.0 / <double>rows[row].total
+        if row and rows[row].total == rows[row - 1].total:
+            rows[row].most = rows[row - 1].most
+        else:
+            rows[row].most = <uint64_t>-1 // rows[row].total
         row += 1
         begin = end
-    rows[row].begin = n
+    rows[row].begin = first + n
     return row
-
-
-cdef inline uint64_t quotient(uint64_t sum, const Row* row) noexcept nogil:
-    """Floor of sum / row.total: where floats are exact, a product that integers put right beats a division."""
-    cdef uint64_t guess
-    if sum >> 53:
-        return sum // row.total
-    guess = <uint64_t><int64_t>(<double><int64_t>sum * row.inverse)
-    while guess * row.total > sum:
-        guess -= 1
-    while sum - guess * row.total >= row.total:
-        guess += 1
-    return guess
 
 
 cdef inline uint64_t mean(const uint64_t* cells, const int64_t* counts, const Row* row) noexcept nogil:
@@ -140,7 +132,7 @@ cdef inline uint64_t mean(const uint64_t* cells, const int64_t* counts, const Ro
             wrapped += cells[i] * <uint64_t>counts[i]
             every |= cells[i]
     if every <= row.most:  # no cell exceeds their union, so the sum did not wrap
-        return quotient(wrapped, row)
+        return wrapped // row.total
     exact.high = exact.low = 0
     for i in range(row[0].begin, row[1].begin):
         add_product(&exact, cells[i], 1 if counts == NULL else <uint64_t>counts[i])
@@ -159,7 +151,7 @@ cdef inline int64_t mean_time(const int64_t* times, const int64_t* counts, const
         else:
             for i in range(row[0].begin, row[1].begin):
                 wrapped += <uint64_t>times[i] * <uint64_t>counts[i]
-        return <int64_t>(base + quotient(wrapped - base * row.total, row))
+        return <int64_t>(base + (wrapped - base * row.total) // row.total)
     exact.high = exact.low = 0
     for i in range(row[0].begin, row[1].begin):
         add_product(&exact, <uint64_t>times[i] - base, 1 if counts == NULL else <uint64_t>counts[i])
@@ -258,3 +250,16 @@ cdef inline Found reduce_row(const Column* column, const int64_t* counts, const 
     if present == NULL or memchr(present + begin, 0, size) == NULL:
         return reduce_full(cells, counts, row, column.reducer, out)
     return reduce_held(column, counts, row, zero, out)
+
+
+cdef inline void mean_rows(
+    const uint64_t* cells, const int64_t* counts, const Row* rows, Py_ssize_t n_rows, uint64_t* out
+) noexcept nogil:
+    """The means of a metric that every sample has: `reduce_row` without its questions."""
+    cdef Py_ssize_t row
+    if counts == NULL:
+        for row in range(n_rows):
+            out[row] = mean(cells, NULL, rows + row)
+    else:
+        for row in range(n_rows):
+            out[row] = mean(cells, counts, rows + row)

@@ -36,8 +36,8 @@ def decimate(
 
     Series i holds the samples offsets[i] to offsets[i + 1]. Column j of the result is metric columns[0, j] (-1: a new one),
     whose absent values are taken from metric columns[1, j] (-1: none), reduced by columns[2, j]; a row of one sample takes its
-    own value only. Where columns[3, j] is 0, a series that has no value of its own for the column gets none. Gives times, values, present (None: all), counts (None: all one), offsets, and the (row, column) of the first
-    sum that is too large.
+    own value only. Where columns[3, j] is 0, a series that has no value of its own for the column gets none. Gives times, values,
+    present (None: all), counts (None: all one), offsets, and the (row, column) of the first sum that is too large.
 
     The caller guarantees non-decreasing times, max_samples >= 1, and 0 wherever a value is absent.
     """
