@@ -277,7 +277,7 @@ def _too_deep(text: str) -> int | None:
     for _ in range(MAX_DEPTH):
         if not rest:
             return None
-        rest = rest.replace("{}", "").replace("[]", "")
+        rest = re.sub(r"\[\]|\{\}", "", rest)
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)

@@ -1,0 +1,67 @@
+"""The options and kinds of value that commands share."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import click
+
+from callstats.rule import OTHERS, How
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+KEPT: Mapping[str, How] = {"mem_usage": ("mean", "max")}
+"""What is kept unless told otherwise: without the peaks of a first reduction no later one has them."""
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"\s*([0-9]{1,18})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+
+
+def size(value: str) -> int:
+    """A number of bytes, with or without a unit."""
+    found = _SIZE.fullmatch(value)
+    if found is None or found[2].lower() not in _UNITS:
+        raise click.BadParameter(f"expected bytes such as 65535, 64kB or 32MiB: got {value!r}")
+    return int(found[1]) * _UNITS[found[2].lower()]
+
+
+def how_part(value: str) -> tuple[str, How]:
+    """``METRIC=REDUCER,...``, or the reducers alone for all metrics. Whether there are such reducers, Rule knows."""
+    metric, mark, reducers = value.rpartition("=")  # a metric's name may have an equals sign
+    parts = tuple(part.strip() for part in reducers.split(","))
+    return metric if mark else OTHERS, cast(How, parts if len(parts) > 1 else parts[0])
+
+
+def how_of(parts: Iterable[tuple[str, How]]) -> Mapping[str, How]:
+    """The `how` of a rule: what was asked for, and peaks of memory unless their metric, or all, were spoken of."""
+    asked = dict(parts)
+    return asked if OTHERS in asked else {**KEPT, **asked}
+
+
+def with_default_url(url_and_file: Sequence[str]) -> tuple[str, str]:
+    """A URL and a file from one or two arguments: of one, the URL is the environment's."""
+    given = (
+        [os.environ["CALLSTATS_URL"], *url_and_file] if "CALLSTATS_URL" in os.environ and len(url_and_file) == 1 else url_and_file
+    )
+    if len(given) != 2:
+        raise click.UsageError("expected URL FILE, or FILE alone with CALLSTATS_URL set")
+    return given[0], given[1]
+
+
+def examples(*commands: str) -> str:
+    """The end of a help text; the backspace keeps click from joining the lines."""
+    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
+def column_options(command: Command) -> Command:
+    """--table, --key and --column."""
+    for option in (
+        click.option("--column", default="stats", show_default=True, help="The column with the histograms."),
+        click.option("--key", default="id", show_default=True, help="The column with the table's unique key."),
+        click.option("--table", default="calls", show_default=True, help="The table."),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,153 @@
+"""``callstats reduce``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from callstats.cli.exits import ExitCode, ctrl_c_stops
+from callstats.cli.jsonl import reduce_lines
+from callstats.cli.lines import line_summary, refused_line, reject_line, summary_lines
+from callstats.cli.options import column_options, examples, how_of, how_part, size
+from callstats.cli.progress import progress
+from callstats.rule import Missing, Rule
+from callstats.store import ReduceReport, reduce_table
+
+_TABLE_ONLY = ("table", "key", "column", "where", "verify", "dry_run", "save", "as_json")
+"""Options that mean nothing without a database."""
+
+
+@click.command(
+    "reduce",
+    epilog=examples(
+        "callstats reduce calls.db --max-samples 60 --dry-run",
+        "callstats reduce calls.db --max-samples 60 --save old.jsonl",
+        "callstats reduce calls.db --max-bytes 65535 --where \"status = 'success'\"",
+        "callstats reduce calls.db --max-samples 12 --how cpu_total=mean,max",
+        "callstats reduce --jsonl --max-samples 60 < blobs.jsonl > reduced.jsonl",
+    ),
+)
+@click.argument("url", required=False, envvar="CALLSTATS_URL")
+@click.option("--max-samples", type=int, metavar="N", help="The most rows that a histogram may have.")
+@click.option("--max-bytes", type=size, metavar="SIZE", help="The most bytes that a stored histogram may have, such as 65535.")
+@click.option(
+    "--how",
+    "hows",
+    type=how_part,
+    multiple=True,
+    metavar="[METRIC=]REDUCER,...",
+    help="mean, min, max, first, last or sum, for one metric or for all; further ones are kept beside it, as METRIC@max and "
+    "so on. Can be repeated.  [default: mean, and mem_usage=mean,max]",
+)
+@click.option(
+    "--missing",
+    type=click.Choice(["skip", "zero"]),
+    default="skip",
+    show_default=True,
+    help="What a sample counts that lacks a metric: nothing, or 0 as in Fn.",
+)
+@click.option("--plain", is_flag=True, help="Write Fn's exact shape: means alone, and no counts.")
+@click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
+@click.option("--verify", is_flag=True, help="Read and check every row, not only those long enough to be reduced.")
+@click.option("--dry-run", is_flag=True, help="Report what would be done, and write nothing.")
+@click.option("--save", type=click.Path(), metavar="FILE", help="Keep the old histograms in a new file, for `callstats import`.")
+@click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, metavar="N", help="Rows per transaction.")
+@click.option("--batch-bytes", type=size, default="32MiB", show_default=True, metavar="SIZE", help="Bytes per transaction.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Threads that reduce.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option(
+    "--jsonl", is_flag=True, help="No database: read one histogram a line from a file or standard input, write as many."
+)
+@column_options
+def reduce_command(
+    url: str | None,
+    max_samples: int | None,
+    max_bytes: int | None,
+    hows: tuple[Any, ...],
+    missing: Missing,
+    plain: bool,
+    batch_size: int,
+    batch_bytes: int,
+    threads: int,
+    as_json: bool,
+    jsonl: bool,
+    **table: Any,
+) -> None:
+    """Reduce the stored histograms of a table in place.
+
+    URL is a SQLAlchemy URL or the path of an SQLite file. Batch after batch is read, reduced, locked, written and committed, so
+    other programs can go on writing: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
+    changes nothing. One of --max-samples and --max-bytes is needed.
+    """
+    ctx = click.get_current_context()
+    if max_samples is None and max_bytes is None:
+        raise click.UsageError("one of --max-samples and --max-bytes is needed")
+    if plain and hows:
+        raise click.UsageError("--plain means the mean of every metric: it does not go with --how")
+    rule = Rule(max_samples, how="mean" if plain else how_of(hows), missing=missing, max_bytes=max_bytes)
+    if jsonl:
+        for name in _TABLE_ONLY:
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                option = name.removeprefix("as_").replace("_", "-")
+                raise click.UsageError(f"--jsonl works without a database: it does not go with --{option}")
+        file = None if ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT else url
+        ctx.exit(_reduce_lines(file, rule, not plain, threads, batch_size, batch_bytes))
+    if url is None:
+        raise click.UsageError("which database? Give its URL, or set CALLSTATS_URL")
+    with ctrl_c_stops() as stop, progress() as shown:
+        report = reduce_table(
+            url,
+            rule,
+            counts=not plain,
+            batch_size=batch_size,
+            batch_bytes=batch_bytes,
+            threads=threads,
+            progress=shown.update,
+            on_reject=lambda reject: shown.say(reject_line(reject)),
+            stop=stop,
+            **table,
+        )
+    click.echo(report_json(report) if as_json else "\n".join(summary_lines(report)))
+    ctx.exit(exit_code(report))
+
+
+def report_json(report: ReduceReport) -> str:
+    """A report as JSON, all in ASCII."""
+    rejects = [{"key": reject.key, "reason": reject.reason} for reject in report.rejects]
+    return json.dumps(asdict(report) | {"rejects": rejects}, default=_hex, indent=2)
+
+
+def _hex(key: bytes) -> dict[str, str]:
+    return {"hex": key.hex()}
+
+
+def exit_code(report: ReduceReport) -> ExitCode:
+    """How a command ends whose job ended so."""
+    if report.stopped is not None:
+        return ExitCode.STOPPED
+    return ExitCode.REFUSED if report.refused else ExitCode.DONE
+
+
+def _reduce_lines(file: str | None, rule: Rule, counts: bool, threads: int, batch_size: int, batch_bytes: int) -> ExitCode:
+    try:
+        source = click.open_file(file or "-", "rb")
+    except OSError as error:
+        raise click.UsageError(f"can't read {file!r}: {error.strerror}") from None
+    with source as lines:
+        counted = reduce_lines(
+            lines,
+            sys.stdout.buffer,
+            rule,
+            counts=counts,
+            threads=threads,
+            batch_size=batch_size,
+            batch_bytes=batch_bytes,
+            on_refused=lambda number, error: click.echo(refused_line(number, error), err=True),
+        )
+    click.echo(line_summary(counted), err=True)
+    return ExitCode.REFUSED if counted.refused else ExitCode.DONE

@@ -1,0 +1,52 @@
+"""``callstats init`` and ``callstats import``."""
+
+from __future__ import annotations
+
+import click
+
+from callstats.cli.exits import ExitCode, ctrl_c_stops
+from callstats.cli.lines import import_lines, printable, unknown_lines
+from callstats.cli.options import column_options, examples, with_default_url
+from callstats.store import import_saved, init_table
+from callstats.store.urls import shown_url
+
+_DONE = {
+    "created": "created table {table} in {url}",
+    "added": "added column {column} to table {table} in {url}",
+    "nothing": "nothing to do: table {table} in {url} has its column {column}",
+}
+
+
+@click.command(
+    "init",
+    epilog=examples("callstats init calls.db", "callstats init calls.db --table runs --column histogram"),
+)
+@click.argument("url", envvar="CALLSTATS_URL")
+@column_options
+def init_command(url: str, table: str, key: str, column: str) -> None:
+    """Make a table of calls, or add the column to one that is there.
+
+    The table has the columns of Fn's: id, app_id, fn_id, status, created_at, started_at, completed_at, stats and error.
+    """
+    done = init_table(url, table=table, key=key, column=column)
+    click.echo(printable(_DONE[done].format(table=table, column=column, url=shown_url(url))))
+
+
+@click.command("import", epilog=examples("callstats import calls.db old.jsonl"))
+@click.argument("url_and_file", nargs=-1, required=True, metavar="[URL] FILE")
+@column_options
+@click.pass_context
+def import_command(ctx: click.Context, url_and_file: tuple[str, ...], table: str, key: str, column: str) -> None:
+    """Put the histograms that `reduce --save` kept back into their rows, to the byte.
+
+    A row gets its saved histogram whatever it holds by now. Saved rows that are no longer in the table are named.
+    """
+    url, file = with_default_url(url_and_file)
+    with ctrl_c_stops() as stop:
+        report = import_saved(url, file, table=table, key=key, column=column, stop=stop)
+    for line in unknown_lines(report):
+        click.echo(line, err=True)
+    click.echo("\n".join(import_lines(report)))
+    if report.stopped is not None:
+        ctx.exit(ExitCode.STOPPED)
+    ctx.exit(ExitCode.REFUSED if report.unknown else ExitCode.DONE)

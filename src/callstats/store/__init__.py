@@ -1,0 +1,21 @@
+"""Stored calls in a database: reduced in place, batch by batch, while other programs go on writing.
+
+SQLAlchemy is loaded where it is used, and comes with the extra ``callstats[cli]``.
+"""
+
+from callstats.store.job import reduce_table
+from callstats.store.report import ImportReport, ReduceReport, Reject, StoreError
+from callstats.store.saved import import_saved
+from callstats.store.tables import add_calls, init_table, read_series
+
+__all__ = [
+    "ImportReport",
+    "ReduceReport",
+    "Reject",
+    "StoreError",
+    "add_calls",
+    "import_saved",
+    "init_table",
+    "read_series",
+    "reduce_table",
+]

@@ -1,0 +1,106 @@
+"""What the jobs over a database tell of themselves: plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from callstats.errors import CallstatsError
+
+Key: TypeAlias = "int | str | float | bytes"
+"""A key as the database holds it. Text that is no UTF-8 has its bytes as surrogate escapes."""
+
+FIRST_REJECTS = 100
+"""How many refused rows a report names itself; `on_reject` is told of all."""
+
+
+class StoreError(CallstatsError):
+    """A database that is locked, gone, full or broken: nothing that other input would mend."""
+
+
+class Reject(NamedTuple):
+    """A row that was refused and left as it is."""
+
+    key: Key | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReduceReport:
+    """What `reduce_table` did, or would do.
+
+    Attributes
+    ----------
+    rows : int
+        Rows that were dealt with: ``passed + unchanged + changed + refused``.
+    passed : int
+        Rows that the database itself passed over, unread: their cell is NULL or too short for the rule to touch.
+    unchanged : int
+        Rows that were read, checked and left as they are.
+    changed : int
+        Rows that were reduced and written; in a dry run, rows that would be.
+    refused : int
+        Rows left as they are since their cell is no stored histogram, or no reduction of it fits, or their key is NULL.
+    total : int or None
+        Rows of the table (that `where` holds for) when the job began. Counted only when `progress` is asked for.
+    bytes_read : int
+        Bytes of all cells that were read.
+    bytes_before, bytes_after : int
+        Bytes of the changed rows' cells, before and after.
+    seconds : float
+        From the start of the job.
+    backend : str
+        The kernels that ran: ``"cython"`` or ``"python"``.
+    dry_run : bool
+        Whether nothing was written on purpose.
+    stopped : str or None
+        Why the job ended before the last row; None when it didn't. What had been done by then is committed.
+    rejects : tuple of Reject
+        The first 100 refused rows.
+    """
+
+    rows: int = 0
+    passed: int = 0
+    unchanged: int = 0
+    changed: int = 0
+    refused: int = 0
+    total: int | None = None
+    bytes_read: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    seconds: float = 0.0
+    backend: str = ""
+    dry_run: bool = False
+    stopped: str | None = None
+    rejects: tuple[Reject, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """What `import_saved` did.
+
+    Attributes
+    ----------
+    rows : int
+        Saved rows in the file: ``restored + unknown`` at the end.
+    restored : int
+        Rows whose cell was put back.
+    unknown : int
+        Saved rows whose key the table doesn't have (any more).
+    unknown_keys : tuple
+        The first 100 of those keys.
+    torn : bool
+        Whether the file ends in half a line, as a kill leaves it. That row had not been changed yet.
+    seconds : float
+        From the start of the job.
+    stopped : str or None
+        Why the job ended before the last row; None when it didn't. What had been done by then is committed.
+    """
+
+    rows: int = 0
+    restored: int = 0
+    unknown: int = 0
+    unknown_keys: tuple[Key, ...] = field(default=())
+    torn: bool = False
+    seconds: float = 0.0
+    stopped: str | None = None

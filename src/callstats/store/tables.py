@@ -1,0 +1,146 @@
+"""Tables in the shape of Fn's: made, filled and read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
+
+from callstats.errors import CallstatsError
+from callstats.series import StatSeries
+from callstats.store.report import Key
+from callstats.store.urls import require_sqlalchemy
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+    from sqlalchemy.engine import URL, Engine
+
+_ROWS_AT_ONCE = 100
+
+
+def init_table(
+    url_or_engine: str | os.PathLike[str] | URL | Engine, *, table: str = "calls", key: str = "id", column: str = "stats"
+) -> Literal["created", "added", "nothing"]:
+    """Make sure that there is a table with a column for histograms.
+
+    Parameters
+    ----------
+    url_or_engine : str, path, URL or Engine
+        A SQLAlchemy URL or Engine, or the path of an SQLite file, which is made if it isn't there.
+    table, key, column : str
+        The table, its key, and the column with the histograms.
+
+    Returns
+    -------
+    str
+        ``"created"``: there was no such table; now there is one in the shape of Fn's calls. ``"added"``: it had no such column;
+        now it has, NULL in every row. ``"nothing"``: both were there.
+
+    Raises
+    ------
+    CallstatsError
+        When a table that is there has no such key.
+    StoreError
+        When the database is locked or broken.
+    ImportError
+        When SQLAlchemy is missing.
+    """
+    require_sqlalchemy("init_table")
+    from sqlalchemy.schema import CreateColumn, CreateTable
+
+    from callstats.store.table import writing
+
+    wanted = _fn_table(table, key, column)
+    with writing(url_or_engine, create=True) as (connection, dialect):
+        has = dialect.columns(connection, table)
+        if not has:
+            connection.execute(CreateTable(wanted))
+            return "created"
+        if not any(dialect.same_name(key, name) for name in has):
+            raise CallstatsError(f"table {table!r} has no column {key!r}: it has {', '.join(map(repr, has))}")
+        if any(dialect.same_name(column, name) for name in has):
+            return "nothing"
+        name = connection.dialect.identifier_preparer.format_table(wanted)
+        added = CreateColumn(wanted.c[column]).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {added}")
+        return "added"
+
+
+def add_calls(
+    url_or_engine: str | os.PathLike[str] | URL | Engine, calls: Iterable[Mapping[str, object]], *, table: str = "calls"
+) -> int:
+    """Insert calls into a table in the shape of Fn's, all or none, and tell how many there were.
+
+    Parameters
+    ----------
+    url_or_engine : str, path, URL or Engine
+        A SQLAlchemy URL or Engine, or the path of an SQLite file.
+    calls : iterable of mappings
+        Each with the columns that `init_table` makes.
+    table : str
+        The table.
+    """
+    require_sqlalchemy("add_calls")
+    from sqlalchemy import insert
+
+    from callstats.store.table import writing
+
+    into = insert(_fn_table(table, "id", "stats"))
+    rows = iter(calls)
+    count = 0
+    with writing(url_or_engine) as (connection, _):
+        while some := [dict(row) for row in islice(rows, _ROWS_AT_ONCE)]:
+            connection.execute(into, some)
+            count += len(some)
+    return count
+
+
+def read_series(
+    url_or_engine: str | os.PathLike[str] | URL | Engine,
+    call: Key,
+    *,
+    table: str = "calls",
+    key: str = "id",
+    column: str = "stats",
+) -> StatSeries:
+    """The stored histogram of one call.
+
+    Parameters
+    ----------
+    url_or_engine : str, path, URL or Engine
+        A SQLAlchemy URL or Engine, or the path of an SQLite file.
+    call : int, str, float or bytes
+        The call's key.
+    table, key, column : str
+        The table, its unique key, and the column with the histograms.
+
+    Raises
+    ------
+    CallstatsError
+        When there is no such call, or its cell is no stored histogram.
+    """
+    require_sqlalchemy("read_series")
+    from callstats.store.table import CallTable, connected
+
+    with connected(url_or_engine) as (connection, dialect):
+        row = CallTable(connection, dialect, name=table, key=key, column_name=column).find(call)
+    if row is None:
+        raise CallstatsError(f"table {table!r} has no call {call!r}")
+    return StatSeries.from_json(row.cell)
+
+
+def _fn_table(table: str, key: str, column: str) -> Table:
+    """The calls of an Fn server, under the given names."""
+    from sqlalchemy import Column, MetaData, String, Table, Text
+
+    short = String(256).with_variant(Text(), "sqlite")
+    names = ("app_id", "fn_id", "status", "created_at", "started_at", "completed_at")
+    return Table(
+        table,
+        MetaData(),
+        Column(key, short, primary_key=True, nullable=False),
+        *(Column(name, short) for name in names),
+        Column(column, Text()),
+        Column("error", Text()),
+    )
