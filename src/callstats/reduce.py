@@ -55,10 +55,7 @@ def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
     --------
     >>> series = StatSeries([0, 1, 2, 3], {"mem_usage": [10, 20, 50, 31]})
     >>> decimate(series, 2, how={"mem_usage": ("mean", "max")})["mem_usage@max"]
-    masked_array(data=[50, --],
-                 mask=[False,  True],
-           fill_value=np.uint64(999999),
-                dtype=uint64)
+    array([20, 50], dtype=uint64)
     """
     rule = as_rule(rule, fields)
     if isinstance(x, StatSeries):
