@@ -189,7 +189,7 @@ def _reduced(columns: Columns, offsets: Counts, rule: Rule, max_samples: int) ->
     if max_samples <= 0:
         none = np.zeros(0, dtype=np.int64)
         return Columns((), none, np.zeros((0, 0), dtype=np.uint64), None, None), np.zeros_like(offsets)
-    out_names, plan = _plan(names, rule)
+    out_names, plan = plan_of(names, rule)
     out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate(
         times,
         values,
@@ -214,7 +214,7 @@ def _reduced(columns: Columns, offsets: Counts, rule: Rule, max_samples: int) ->
 
 
 @lru_cache(maxsize=256)
-def _plan(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
+def plan_of(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
     """The metrics of the result, and of each its source, its stand-in, its reducer, and whether it is asked for."""
     places = {name: place for place, name in enumerate(names)}
     plan: dict[str, tuple[int, int, Reducer, bool]] = {}

@@ -1,7 +1,8 @@
 """Every kernel, compiled."""
 
 from callstats.kernels.bins_cy import decimate
+from callstats.kernels.recorder_cy import Rows
 
 BACKEND = "cython"
 
-__all__ = ["BACKEND", "decimate"]
+__all__ = ["BACKEND", "Rows", "decimate"]
