@@ -1,7 +1,8 @@
 """Every kernel, compiled."""
 
 from callstats.kernels.bins_cy import decimate
+from callstats.kernels.text_cy import read_text, reduce_text, reduce_texts, text_size, write_text
 
 BACKEND = "cython"
 
-__all__ = ["BACKEND", "decimate"]
+__all__ = ["BACKEND", "decimate", "read_text", "reduce_text", "reduce_texts", "text_size", "write_text"]
