@@ -215,6 +215,8 @@ def _read(value: object) -> object:
     """The parsed JSON of a blob; whatever is no bytes as it is."""
     if not isinstance(value, bytes):
         return value
+    if not value:
+        return None
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
