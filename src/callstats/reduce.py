@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
@@ -12,7 +12,7 @@ import numpy as np
 
 from callstats import kernels, wire
 from callstats._types import I64_MAX, U64_MAX, Columns, Counts
-from callstats.errors import BudgetError, CallstatsError, SeriesError
+from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError
 from callstats.rule import REDUCERS, Reducer, Rule, peak_of
 from callstats.series import StatBatch, StatSeries
 
@@ -125,19 +125,13 @@ def reduce_json(
     if threads < 1:
         raise CallstatsError(f"threads must be 1 or more: got {threads!r}")
 
-    def one(i: int, blob: object) -> bytes | CallstatsError:
-        try:
-            return _named(f"blobs[{i}]" if errors == "raise" else None, _reduce_blob, blob, rule, counts, sort)
-        except CallstatsError as error:
-            if errors == "raise":
-                raise
-            return error
+    def reduce_chunk(chunk: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
+        return _reduce_chunk(*chunk, rule, counts, sort, errors == "raise")
 
     if threads == 1:
-        return [one(i, blob) for i, blob in enumerate(blobs)]
-    items = list(blobs)
+        return [result for chunk in _chunks(blobs) for result in reduce_chunk(chunk)]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(one, range(len(items)), items))
+        return [result for results in pool.map(reduce_chunk, _chunks(blobs)) for result in results]
 
 
 def as_rule(rule: Rule | int | None, fields: Mapping[str, Any]) -> Rule:
@@ -193,7 +187,7 @@ def _reduced(columns: Columns, offsets: Counts, rule: Rule, max_samples: int) ->
     out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate(
         times,
         values,
-        None if present is None else present.view(np.uint8),
+        wire.as_bytes(present),
         counts,
         offsets,
         max_samples if max_samples < I64_MAX else I64_MAX,
@@ -234,7 +228,64 @@ def plan_of(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts
     return tuple(sorted(plan)), np.ascontiguousarray(array.T)
 
 
+_CHUNK_BLOBS, _CHUNK_BYTES = 64, 2**18
+
+
+def _chunks(blobs: Iterable[object]) -> Iterator[tuple[int, list[object]]]:
+    """Blobs for one call of the kernel, with the place of the first: few, since their results are in memory twice for a moment."""
+    start, chunk, size = 0, [], 0
+    for blob in blobs:
+        chunk.append(blob)
+        size += len(blob) if isinstance(blob, (bytes, str)) else _CHUNK_BYTES // _CHUNK_BLOBS
+        if size >= _CHUNK_BYTES or len(chunk) == _CHUNK_BLOBS:
+            yield start, chunk
+            start, chunk, size = start + len(chunk), [], 0
+    yield start, chunk
+
+
+def _reduce_chunk(
+    start: int, blobs: list[object], rule: Rule, counts: bool, sort: bool, raising: bool
+) -> list[bytes | CallstatsError]:
+    texts = [_own_text(blob) for blob in blobs]
+    # An empty text is the empty series to the kernel, and stands here for a blob that is none.
+    results = kernels.active.reduce_texts([text or b"" for text in texts], *_numbers(rule), counts, _layout_by(rule))
+    for i, (blob, text, result) in enumerate(zip(blobs, texts, results, strict=True)):
+        if result is None or text is None:
+            try:
+                results[i] = _named(f"blobs[{start + i}]" if raising else None, _reduce_blob, blob, rule, counts, sort)
+            except CallstatsError as error:
+                if raising:
+                    raise
+                results[i] = error
+    return results
+
+
+def _own_text(blob: object) -> bytes | None:
+    """The bytes of a blob; None where the general route is to tell of it."""
+    try:
+        return b"" if blob is None else wire.text_of(blob)
+    except DecodeError:
+        return None
+
+
+def _numbers(rule: Rule) -> tuple[int, int, bool]:
+    """A rule as the text kernel takes it: the most rows, the most bytes (-1: no limit), and whether what is missing is 0."""
+    most = I64_MAX if rule.max_samples is None else max(min(rule.max_samples, I64_MAX), -1)
+    return most, -1 if rule.max_bytes is None else min(rule.max_bytes, I64_MAX), rule.missing == "zero"
+
+
+def _layout_by(rule: Rule) -> Callable[[tuple[bytes, ...]], tuple[Counts, bytes, Counts]]:
+    """What the text kernel asks for the metrics that it finds."""
+
+    def layout(names: tuple[bytes, ...]) -> tuple[Counts, bytes, Counts]:
+        out_names, columns = _plan(tuple(name.decode() for name in names), rule)
+        return columns, *wire.keys_of(out_names)
+
+    return layout
+
+
 def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool) -> bytes:
+    """One blob by the general route."""
     text = b"" if blob is None else wire.text_of(blob)
     columns, moved = wire.decode(blob, sort=sort)
     if text is not None and not moved and (rule.max_samples is None or len(columns.times) <= rule.max_samples):

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, Block, Columns, Counts, Present, Times
+from callstats import kernels
+from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, Block, Bytes, Columns, Counts, Present, Times
 from callstats.errors import CallstatsError, DecodeError
 from callstats.exact import short
 
@@ -110,60 +111,33 @@ def _member(path: str, name: str) -> str:
 
 # --- writing -----------------------------------------------------------------------------------------------------------------
 
-_HEAD, _METRICS, _COUNT = '{"timestamp":"', '","metrics":{', ',"count":'
-
-
 def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     """The stored text of a series: empty, or compact JSON and a newline."""
-    names, times, values, present, weights = columns
-    stamps = format_times(times, digits)
-    if not stamps:
-        return b""
-    keys = [quote(name) + ":" for name in names]
-    heads = [_HEAD + stamp + _METRICS for stamp in stamps]
-    cells = values.T.tolist()
-    if present is None:
-        template = ",".join(key.replace("%", "%%") + "%d" for key in keys)
-        bodies = [template % tuple(row) for row in cells]
-    else:
-        bodies = [
-            ",".join([f"{key}{cell}" for key, cell, there in zip(keys, row, held, strict=True) if there])
-            for row, held in zip(cells, present.T.tolist(), strict=True)
-        ]
-    if weights is None or not counts:
-        tails = ["}}"] * len(stamps)
-    else:
-        tails = [f"}}{_COUNT}{weight}}}" if weight > 1 else "}}" for weight in weights.tolist()]
-    rows = [head + body + tail for head, body, tail in zip(heads, bodies, tails, strict=True)]
-    return ("[" + ",".join(rows) + "]\n").encode()
+    return kernels.active.write_text(*_table(columns, counts, digits))
 
 
 def encoded_size(columns: Columns, *, counts: bool = True, digits: int = 3) -> int:
     """The length of `encode`'s text in bytes, without making it."""
+    return kernels.active.text_size(*_table(columns, counts, digits))
+
+
+def _table(columns: Columns, counts: bool, digits: int) -> tuple[object, ...]:
     names, times, values, present, weights = columns
-    n = len(times)
-    if not n:
-        return 0
-    stamp = len("2006-01-02T15:04:05.Z") + digits
-    size = n * (len(_HEAD) + stamp + len(_METRICS) + len("}},")) + len("[]\n") - 1
-    keys = np.array([len(quote(name).encode()) + len(":,") for name in names], dtype=np.int64)
-    if present is None:
-        size += n * int(keys.sum()) + int(_digits(values).sum())
-        size -= n if len(names) else 0  # a comma less than metrics
-    else:
-        size += int((present.sum(axis=1) * keys).sum()) + int(_digits(values)[present].sum())
-        size -= int(present.any(axis=0).sum())
-    if weights is not None and counts:
-        grouped = weights[weights > 1]
-        size += len(grouped) * len(_COUNT) + int(_digits(grouped.astype(np.uint64)).sum())
-    return size
+    if type(digits) is not int or digits not in (3, 9):
+        raise CallstatsError(f"digits must be 3 or 9: got {digits!r}")
+    return times, values, as_bytes(present), weights if counts else None, *keys_of(names), digits
 
 
-_POWERS = np.array([10**power for power in range(1, 20)], dtype=np.uint64)
+@lru_cache(maxsize=256)
+def keys_of(names: tuple[str, ...]) -> tuple[bytes, Counts]:
+    """The text before each metric's value, a comma first, and where each ends."""
+    keys = [f",{quote(name)}:".encode() for name in names]
+    return b"".join(keys), np.cumsum([len(key) for key in keys], dtype=np.int64)
 
 
-def _digits(values: Block) -> Counts:
-    return np.searchsorted(_POWERS, values, side="right") + 1
+def as_bytes(present: Present | None) -> Bytes | None:
+    """Presence as the kernels take it."""
+    return None if present is None else present.view(np.uint8)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------------
@@ -193,7 +167,11 @@ def decode(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
     DecodeError
         At the first fault.
     """
-    rows = _read(value)
+    blob = text_of(value)
+    written = None if blob is None else kernels.active.read_text(blob)
+    if written is not None:
+        return _named(*written), False
+    rows = _read(value if blob is None else blob)
     if rows is None:
         rows = []
     if not isinstance(rows, list):
@@ -209,9 +187,9 @@ def text_of(value: object) -> bytes | None:
     DecodeError
         For a str that UTF-8 can't hold.
     """
-    if isinstance(value, bytes):
+    if type(value) is bytes:
         return value
-    if isinstance(value, (bytearray, memoryview)):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, str):
         try:
@@ -222,18 +200,27 @@ def text_of(value: object) -> bytes | None:
     return None
 
 
+def _named(
+    names: list[bytes], times: Times, values: Block, present: Bytes | None, counts: Counts | None
+) -> Columns:
+    """What the kernel read, in the order of names."""
+    order = sorted(range(len(names)), key=names.__getitem__)
+    there = None if present is None else present.view(np.bool_)
+    if order != list(range(len(names))):
+        values, there = values[order], None if there is None else there[order]
+    return Columns(tuple(names[place].decode() for place in order), times, values, there, counts)
+
+
 def _read(value: object) -> object:
-    if value is None:
-        return None
-    blob = text_of(value)
-    if blob is None:
+    """The parsed JSON of a blob; whatever is no bytes as it is."""
+    if not isinstance(value, bytes):
         return value
-    if not blob:
+    if not value:
         return None
     try:
-        text = blob.decode()
+        text = value.decode()
     except UnicodeDecodeError as error:
-        raise DecodeError(f"expected UTF-8, got the byte 0x{blob[error.start]:02x}", offset=error.start) from None
+        raise DecodeError(f"expected UTF-8, got the byte 0x{value[error.start]:02x}", offset=error.start) from None
     deep = _too_deep(text)
     try:
         return json.loads(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import callstats
+from callstats import kernels
 from callstats.errors import CallstatsError
 from callstats.store import ImportReport, ReduceReport, Reject
 from callstats.store.report import Key
@@ -76,7 +76,7 @@ def line_summary(counted: LineCounts) -> str:
     """What `reduce --jsonl` did."""
     lines = counted.changed + counted.unchanged + counted.refused
     counts = f"{lines:,} lines: {counted.changed:,} changed, {counted.unchanged:,} unchanged, {counted.refused:,} refused"
-    return f"{counts}; {less_text(counted.bytes_before, counted.bytes_after, 'changed lines')}; {callstats.backend} backend"
+    return f"{counts}; {less_text(counted.bytes_before, counted.bytes_after, 'changed lines')}; {kernels.active.BACKEND} backend"
 
 
 def summary_lines(report: ReduceReport) -> list[str]:

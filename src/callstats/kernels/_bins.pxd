@@ -252,14 +252,31 @@ cdef inline Found reduce_row(const Column* column, const int64_t* counts, const 
     return reduce_held(column, counts, row, zero, out)
 
 
-cdef inline void mean_rows(
-    const uint64_t* cells, const int64_t* counts, const Row* rows, Py_ssize_t n_rows, uint64_t* out
+cdef inline bint reduce_rows(
+    const Column* column, const int64_t* counts, const Row* rows, Py_ssize_t n_rows, bint zero,
+    uint64_t* out, uint8_t* present, Py_ssize_t* too_large
 ) noexcept nogil:
-    """The means of a metric that every sample has: `reduce_row` without its questions."""
+    """A metric's values for some rows; whether any row lacks it. `too_large` is lowered to the first row whose sum is.
+
+    `present` (which starts as all there) may be NULL for a column that every sample has.
+    """
     cdef Py_ssize_t row
-    if counts == NULL:
-        for row in range(n_rows):
-            out[row] = mean(cells, NULL, rows + row)
-    else:
-        for row in range(n_rows):
-            out[row] = mean(cells, counts, rows + row)
+    cdef bint holes = False
+    cdef Found found
+    if column.own != NULL and column.own_present == NULL and column.reducer == MEAN:
+        # By far the most work, so without the questions of `reduce_row`; a lone row's mean is itself.
+        if counts == NULL:
+            for row in range(n_rows):
+                out[row] = mean(column.own, NULL, rows + row)
+        else:
+            for row in range(n_rows):
+                out[row] = mean(column.own, counts, rows + row)
+        return False
+    for row in range(n_rows):
+        found = reduce_row(column, counts, rows + row, zero, out + row)
+        if found == ABSENT:
+            present[row] = 0
+            holes = True
+        elif found == TOO_LARGE and row < too_large[0]:
+            too_large[0] = row
+    return holes

@@ -5,19 +5,14 @@ import numpy as np
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memchr
+from libc.string cimport memchr, memset
 
 from callstats.kernels._bins cimport (
-    ABSENT,
-    MEAN,
-    TOO_LARGE,
     Column,
-    Found,
     Row,
-    mean_rows,
     mean_time,
     plan_rows,
-    reduce_row,
+    reduce_rows,
 )
 
 cdef object empty = np.empty
@@ -59,11 +54,12 @@ def decimate(
     cdef const int64_t* c = &counts[0] if counts is not None and counts.shape[0] else NULL
     cdef int64_t[:, ::1] to_stamps
     cdef uint64_t[:, ::1] to_values
-    cdef uint8_t[:, ::1] to_present = None
+    cdef uint8_t[:, ::1] to_present
+    cdef uint8_t* to_there = NULL
+    cdef uint8_t* there
     cdef Column column
-    cdef Found found
     cdef bint holes = False, grouped = False
-    cdef Py_ssize_t fault_row = -1, fault_column = -1
+    cdef Py_ssize_t too_large = 0, fault_row = 0, fault_column = -1
     try:
         r = 0
         with nogil:
@@ -78,7 +74,9 @@ def decimate(
         for j in range(k):
             if present is not None or columns[0, j] < 0:
                 to_present = out_present = np.ones((k, r), dtype=np.uint8)
+                to_there = &to_present[0, 0] if r else NULL
                 break
+        fault_row = r
         with nogil:
             for row in range(r):
                 to_stamps[0, row] = mean_time(t, c, rows + row)
@@ -90,24 +88,26 @@ def decimate(
                 column.own_present = &present[columns[0, j], 0] if present is not None and columns[0, j] >= 0 else NULL
                 column.other_present = &present[columns[1, j], 0] if present is not None and columns[1, j] >= 0 else NULL
                 column.reducer = columns[2, j]
-                if column.own != NULL and column.own_present == NULL and column.reducer == MEAN:
-                    mean_rows(column.own, c, rows, r, &to_values[j, 0])
+                there = to_there + j * r if to_there != NULL else NULL
+                if columns[3, j] or column.own_present == NULL:
+                    too_large = fault_row
+                    if reduce_rows(&column, c, rows, r, zero, &to_values[j, 0], there, &too_large):
+                        holes = True
+                    if too_large < fault_row:
+                        fault_row = too_large
+                        fault_column = j
                     continue
                 for i in range(m):
                     n = offsets[i + 1] - offsets[i]
-                    if not (columns[3, j] or column.own_present == NULL or memchr(column.own_present + offsets[i], 1, n) != NULL):
-                        for row in range(ends[i], ends[i + 1]):
-                            to_values[j, row] = to_present[j, row] = 0
-                            holes = True
-                        continue
-                    for row in range(ends[i], ends[i + 1]):
-                        found = reduce_row(&column, c, rows + row, zero, &to_values[j, row])
-                        if found == ABSENT:
-                            to_present[j, row] = 0
-                            holes = True
-                        elif found == TOO_LARGE and (fault_row < 0 or row < fault_row):
-                            fault_row = row
-                            fault_column = j
+                    row = ends[i]
+                    if memchr(column.own_present + offsets[i], 1, n) == NULL:
+                        memset(&to_values[j, 0] + row, 0, (ends[i + 1] - row) * sizeof(uint64_t))
+                        memset(there + row, 0, ends[i + 1] - row)
+                        holes = True
+                    elif reduce_rows(
+                        &column, c, rows + row, ends[i + 1] - row, zero, &to_values[j, 0] + row, there + row, &too_large
+                    ):
+                        holes = True
     finally:
         free(rows)
     return (
@@ -116,5 +116,5 @@ def decimate(
         out_present if holes else None,
         stamps[1] if grouped else None,
         row_offsets,
-        None if fault_row < 0 else (fault_row, fault_column),
+        None if fault_column < 0 else (fault_row, fault_column),
     )

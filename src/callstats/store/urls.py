@@ -56,7 +56,10 @@ def parse_url(source: str | os.PathLike[str] | URL) -> URL:
 
 
 def shown_url(source: str | os.PathLike[str] | URL) -> str:
-    """A URL for people to read: passwords are ``***``, in its query too."""
+    """A URL for people to read: passwords are ``***``, in its query too. An SQLite file is its path."""
     url = parse_url(source)
+    if url.get_backend_name() == "sqlite":
+        return url.database or ":memory:"
     hidden = {name: "***" for name in url.query if _SECRET.search(name)}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+    shown = url.update_query_dict(hidden).render_as_string(hide_password=True)
+    return shown.replace("%2A%2A%2A", "***")

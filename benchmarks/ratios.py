@@ -1,0 +1,100 @@
+"""callstats against its peers, as ratios from one run: ``python benchmarks/ratios.py``.
+
+Both sides of a pair take turns, so that a noisy machine troubles them alike, and the best of each is compared.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+from data import series
+from peers import reduceat, sums
+
+import callstats
+from callstats import StatBatch, decimate
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One claim: ours takes at most `most` times the peer's time."""
+
+    name: str
+    ours: Work
+    peer: Work
+    most: float
+    loops: int = 1
+
+    def measure(self, rounds: int = 15) -> tuple[float, float]:
+        """The best time of each side in seconds."""
+        ours, peer = [], []
+        for _ in range(rounds):
+            ours.append(_time(self.ours, self.loops))
+            peer.append(_time(self.peer, self.loops))
+        return min(ours), min(peer)
+
+
+def _time(work: Work, loops: int) -> float:
+    start = perf_counter()
+    for _ in range(loops):
+        work()
+    return (perf_counter() - start) / loops
+
+
+def decimate_pairs() -> list[Pair]:
+    """Series and batches, against numpy."""
+    long = series(10_000_000, 1, step_ns=10**6)
+    hour, stored = series(3_600), series(240)
+    calls = [series(3_600, seed=i) for i in range(500)]
+    batch = StatBatch(calls)
+    return [
+        Pair(
+            "10M x 1 to 240, against two sums()",
+            lambda: decimate(long, 240),
+            lambda: sums(long.timestamps, long.values[0]),
+            1.3,
+        ),
+        Pair(
+            "3600 x 9 to 240, against reduceat",
+            lambda: decimate(hour, 240),
+            lambda: reduceat(hour.timestamps, hour.values, 240),
+            1 / 2.5,
+            loops=500,
+        ),
+        Pair(
+            "240 x 9 to 60, against reduceat",
+            lambda: decimate(stored, 60),
+            lambda: reduceat(stored.timestamps, stored.values, 60),
+            1 / 4,
+            loops=1_000,
+        ),
+        Pair(
+            "500 x 3600 x 9 to 240, against reduceat for each",
+            lambda: decimate(batch, 240),
+            lambda: [reduceat(call.timestamps, call.values, 240) for call in calls],
+            1 / 3,
+        ),
+    ]
+
+
+def main() -> int:
+    """Print every pair; 1 when one misses its target."""
+    print(f"callstats {callstats.__version__} ({callstats.backend} backend), best of 15 in turn")
+    missed = 0
+    for pair in decimate_pairs():
+        ours, peer = pair.measure()
+        kept = ours <= pair.most * peer
+        missed += not kept
+        print(
+            f"{pair.name:<50} {ours * 1e6:>10.1f} us {peer * 1e6:>10.1f} us   {peer / ours:>6.2f} times as fast"
+            f"   {'' if kept else 'MISSED '}(target {1 / pair.most:.2f})"
+        )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

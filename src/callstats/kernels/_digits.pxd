@@ -1,0 +1,295 @@
+# cython: language_level=3
+"""Whole numbers and RFC 3339 times as ASCII digits, read and written in C.
+
+Reading takes only what callstats itself writes, and gives NULL for anything else. Bytes are reached by raw pointers, since a text
+is walked, not indexed; every reader is given the end and stays before it.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    /* 2**64 - 1 without its last digit, and without its last four. */
+    #define CALLSTATS_TENTH 1844674407370955161ULL
+    #define CALLSTATS_TEN_THOUSANDTH 1844674407370955ULL
+
+    #if defined(_MSC_VER)
+    #include <intrin.h>
+    #endif
+
+    /* Eight bytes as a number whose lowest byte is the first. */
+    static inline uint64_t callstats_load8(const uint8_t *at) {
+        uint64_t word;
+        memcpy(&word, at, 8);
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        word = __builtin_bswap64(word);
+    #endif
+        return word;
+    }
+
+    static inline uint32_t callstats_load4(const uint8_t *at) {
+        uint32_t word;
+        memcpy(&word, at, 4);
+        return word;
+    }
+
+    /* How many of the lowest bytes are zero; word is not 0. */
+    static inline int callstats_zero_bytes(uint64_t word) {
+    #if defined(_MSC_VER)
+        unsigned long bit;
+    #if defined(_WIN64)
+        _BitScanForward64(&bit, word);
+    #else
+        if (!_BitScanForward(&bit, (unsigned long)word)) {
+            _BitScanForward(&bit, (unsigned long)(word >> 32));
+            bit += 32;
+        }
+    #endif
+        return (int)(bit >> 3);
+    #else
+        return __builtin_ctzll(word) >> 3;
+    #endif
+    }
+    """
+    uint64_t MOST_BUT_ONE_DIGIT "CALLSTATS_TENTH"
+    uint64_t MOST_BUT_FOUR_DIGITS "CALLSTATS_TEN_THOUSANDTH"
+    uint64_t load8 "callstats_load8"(const uint8_t* at) noexcept nogil
+    unsigned int load4 "callstats_load4"(const uint8_t* at) noexcept nogil
+    int zero_bytes "callstats_zero_bytes"(uint64_t word) noexcept nogil
+
+
+cdef inline bint same(const uint8_t* a, const uint8_t* b, Py_ssize_t n) noexcept nogil:
+    """Whether n >= 4 bytes are the same, in few loads that may overlap."""
+    cdef Py_ssize_t i
+    if n < 8:
+        return load4(a) == load4(b) and load4(a + n - 4) == load4(b + n - 4)
+    for i in range(0, n - 8, 8):
+        if load8(a + i) != load8(b + i):
+            return False
+    return load8(a + n - 8) == load8(b + n - 8)
+
+
+cdef inline int digits_at(const uint8_t* at, uint64_t* value) noexcept nogil:
+    """Read the digits that lead eight readable bytes; how many there are."""
+    cdef uint64_t word = load8(at)
+    # A byte is a digit when its upper half is 3, and still is after adding 6. A carry can only come from a byte that is none.
+    cdef uint64_t other = ((word & 0xF0F0F0F0F0F0F0F0ULL) | (((word + 0x0606060606060606ULL) & 0xF0F0F0F0F0F0F0F0ULL) >> 4))
+    cdef int n = 8
+    other ^= 0x3333333333333333ULL
+    if other:
+        n = zero_bytes(other)
+        if n == 0:
+            return 0
+        word <<= 8 * (8 - n)
+    # Shifted in bytes are 0, and so are their digits. Then pairs, fours and eights are put together.
+    word &= 0x0F0F0F0F0F0F0F0FULL
+    word = (word * 10 + (word >> 8)) & 0x00FF00FF00FF00FFULL
+    word = (word * 100 + (word >> 16)) & 0x0000FFFF0000FFFFULL
+    value[0] = (word * 10_000 + (word >> 32)) & 0xFFFFFFFFULL
+    return n
+
+
+cdef inline uint64_t power(int n) noexcept nogil:
+    """10 ** n, for n from 1 to 7."""
+    cdef uint64_t result = 10
+    while n > 1:
+        result *= 10
+        n -= 1
+    return result
+
+
+cdef inline const uint8_t* read_near(const uint8_t* at, const uint8_t* end, uint64_t* value) noexcept nogil:
+    """Read a number, a byte at a time; its end, or NULL."""
+    cdef const uint8_t* p = at
+    cdef uint64_t digit, number = 0
+    while p < end:
+        digit = <uint64_t>p[0] - 48
+        if digit > 9:
+            break
+        if p - at >= 19 and (p - at > 19 or number > MOST_BUT_ONE_DIGIT or (
+            number == MOST_BUT_ONE_DIGIT and digit > 5
+        )):
+            return NULL
+        number = number * 10 + digit
+        p += 1
+    if p == at or (at[0] == 48 and p - at > 1):
+        return NULL
+    value[0] = number
+    return p
+
+
+cdef inline const uint8_t* read_number(const uint8_t* at, uint64_t* value) noexcept nogil:
+    """Read a number that has 24 readable bytes; its end, or NULL."""
+    cdef uint64_t more
+    cdef int n = digits_at(at, value)
+    if n < 8:
+        return at + n if n and (n == 1 or at[0] != 48) else NULL
+    if at[0] == 48:
+        return NULL
+    at += 8
+    n = digits_at(at, &more)
+    if n == 8:
+        value[0] = value[0] * 100_000_000 + more
+        at += 8
+        n = digits_at(at, &more)
+        if n > 4 or (n == 4 and (value[0] > MOST_BUT_FOUR_DIGITS or (value[0] == MOST_BUT_FOUR_DIGITS and more > 1_615))):
+            return NULL
+    if n:
+        value[0] = value[0] * power(n) + more
+    return at + n
+
+
+cdef inline int digits_of(uint64_t value) noexcept nogil:
+    """How many digits a number has."""
+    cdef int n = 1
+    while value >= 10_000:
+        value //= 10_000
+        n += 4
+    return n + (value >= 10) + (value >= 100) + (value >= 1_000)
+
+
+cdef inline uint8_t* write_digits(uint8_t* at, uint64_t value, int n) noexcept nogil:
+    """Write a number in n digits, with zeros before it; its end."""
+    cdef uint8_t* p = at + n
+    while p > at:
+        p -= 1
+        p[0] = <uint8_t>(48 + value % 10)
+        value //= 10
+    return at + n
+
+
+cdef inline uint8_t* write_number(uint8_t* at, uint64_t value) noexcept nogil:
+    """Write a number; its end."""
+    return write_digits(at, value, digits_of(value))
+
+
+# --- times -------------------------------------------------------------------------------------------------------------------
+
+cdef struct Minute:
+    # The minute read last, as text and in seconds since the epoch: neighbours mostly share it.
+    uint64_t text[2]
+    int64_t seconds
+
+
+cdef struct Day:
+    # The day written last: days since the epoch and text.
+    int64_t days
+    uint8_t text[10]
+
+
+cdef inline int two(const uint8_t* at) noexcept nogil:
+    """The number in two digits, or a number above 99."""
+    cdef int high = at[0] - 48, low = at[1] - 48
+    return high * 10 + low if 0 <= high <= 9 and 0 <= low <= 9 else 100
+
+
+cdef inline int64_t days_before(int64_t year, int64_t month) noexcept nogil:
+    """Days from 1970-01-01 to the first of a month, in the Gregorian calendar, for years above 0."""
+    # Counted from March, so that the leap day ends a year.
+    if month < 3:
+        year -= 1
+        month += 12
+    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 - 719_468
+
+
+cdef inline const uint8_t* read_time(const uint8_t* at, const uint8_t* end, Minute* minute, int64_t* ns) noexcept nogil:
+    """Read a time of the years 1678 to 2261, of `Z` or an offset, with 9 digits of a second at most; its end, or NULL."""
+    cdef int64_t year, month, day, sign
+    cdef int high, low, n = 0
+    cdef uint64_t fraction = 0
+    if end - at < 20:
+        return NULL
+    if minute.text[0] != load8(at) or minute.text[1] != load8(at + 8):
+        high = two(at)
+        low = two(at + 2)
+        year = high * 100 + low
+        month = two(at + 5)
+        day = two(at + 8)
+        if high > 99 or low > 99 or not 1678 <= year <= 2261 or not 1 <= month <= 12 or day < 1:
+            return NULL
+        if at[4] != 45 or at[7] != 45 or at[10] != 84 or at[13] != 58:  # - - T :
+            return NULL
+        high = two(at + 11)
+        low = two(at + 14)
+        if high > 23 or low > 59:
+            return NULL
+        day += days_before(year, month) - 1
+        if day >= days_before(year + month // 12, month % 12 + 1):
+            return NULL
+        minute.seconds = (day * 24 + high) * 3_600 + low * 60
+        minute.text[0] = load8(at)
+        minute.text[1] = load8(at + 8)
+    low = two(at + 17)
+    if at[16] != 58 or low > 59:
+        return NULL
+    ns[0] = (minute.seconds + low) * 1_000_000_000
+    at += 19
+    if at[0] == 46:  # .
+        at += 1
+        while at < end and 48 <= at[0] <= 57:
+            if n == 9:
+                return NULL
+            fraction = fraction * 10 + at[0] - 48
+            n += 1
+            at += 1
+        if n == 0:
+            return NULL
+        if n < 9:
+            fraction *= power(9 - n) if n > 1 else 100_000_000
+        ns[0] += <int64_t>fraction
+    if at == end:
+        return NULL
+    if at[0] == 90:  # Z
+        return at + 1
+    if (at[0] != 43 and at[0] != 45) or end - at < 6 or at[3] != 58:  # + - :
+        return NULL
+    sign = 1 if at[0] == 45 else -1
+    high = two(at + 1)
+    low = two(at + 4)
+    if high > 23 or low > 59:
+        return NULL
+    ns[0] += sign * (high * 3_600 + low * 60) * 1_000_000_000
+    return at + 6
+
+
+cdef inline int64_t floor_div(int64_t value, int64_t by) noexcept nogil:
+    """Floor of value / by, for by > 0."""
+    return value // by - (value % by < 0)  # C rounds towards 0
+
+
+cdef inline uint8_t* write_time(uint8_t* at, int64_t ns, int digits, Day* cached) noexcept nogil:
+    """Write a time in UTC, floored to 3 or 9 digits of a second; its end."""
+    cdef int64_t seconds = floor_div(ns, 1_000_000_000)
+    cdef int64_t days = floor_div(seconds, 86_400)
+    cdef int64_t year, month
+    cdef uint64_t fraction = <uint64_t>(ns - seconds * 1_000_000_000)
+    cdef uint64_t of_day = <uint64_t>(seconds - days * 86_400)
+    if days != cached.days:
+        cached.days = days
+        year = 1970 + floor_div(days * 400, 146_097)
+        while days_before(year, 1) > days:
+            year -= 1
+        while days_before(year + 1, 1) <= days:
+            year += 1
+        month = 12
+        while days_before(year, month) > days:
+            month -= 1
+        write_digits(cached.text, <uint64_t>year, 4)
+        write_digits(cached.text + 5, <uint64_t>month, 2)
+        write_digits(cached.text + 8, <uint64_t>(days - days_before(year, month) + 1), 2)
+        cached.text[4] = cached.text[7] = 45
+    memcpy(at, cached.text, 10)
+    at[10] = 84
+    write_digits(at + 11, of_day // 3_600, 2)
+    at[13] = 58
+    write_digits(at + 14, of_day // 60 % 60, 2)
+    at[16] = 58
+    write_digits(at + 17, of_day % 60, 2)
+    at[19] = 46
+    at = write_digits(at + 20, fraction // 1_000_000 if digits == 3 else fraction, digits)
+    at[0] = 90
+    return at + 1

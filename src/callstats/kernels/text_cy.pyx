@@ -1,0 +1,392 @@
+# cython: language_level=3, cdivision=True
+"""Text: stored histograms to columns, columns to text, and text to reduced text. Compiled; `text_py` is the specification."""
+
+import numpy as np
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from callstats.kernels._bins cimport Column, Row, mean_time, plan_rows, reduce_rows
+from callstats.kernels._digits cimport Day
+from callstats.kernels._scan cimport READ, Scan, scan_free, scan_init, scan_text
+from callstats.kernels._write cimport Table, Text, measure, reserve, write_table
+
+cdef enum:
+    SAME = 0
+    WRITTEN = 1
+    OTHER = 2
+
+
+cdef struct Blob:
+    const uint8_t* at
+    Py_ssize_t size
+
+
+cdef struct Layout:
+    # What becomes of a blob's metrics, for the names that the last scan found: see `reduce_text`.
+    Py_ssize_t n_names, k
+    const uint8_t* names
+    const int64_t* name_ends
+    const int64_t* columns
+    const uint8_t* keys
+    const int64_t* key_ends
+
+
+cdef struct Work:
+    # The scratch of one call, used again for each blob.
+    Scan scan
+    Layout layout
+    Row* rows
+    int64_t* times
+    int64_t* counts
+    uint64_t* values
+    uint8_t* present
+    Py_ssize_t row_room, cell_room
+    Day day
+
+
+cdef void work_init(Work* work) noexcept nogil:
+    memset(work, 0, sizeof(Work))
+    work.layout.n_names = -1
+    work.day.days = -1_000_000_000
+
+
+cdef void work_free(Work* work) noexcept nogil:
+    scan_free(&work.scan)
+    free(work.rows)
+    free(work.times)
+    free(work.counts)
+    free(work.values)
+    free(work.present)
+
+
+cdef bint work_room(Work* work, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    """Room for a result; False when there is no memory."""
+    if rows + 1 > work.row_room:
+        work.row_room = 0
+        free(work.rows)
+        free(work.times)
+        free(work.counts)
+        work.rows = <Row*>malloc((rows + 1) * sizeof(Row))
+        work.times = <int64_t*>malloc((rows + 1) * sizeof(int64_t))
+        work.counts = <int64_t*>malloc((rows + 1) * sizeof(int64_t))
+        if work.rows == NULL or work.times == NULL or work.counts == NULL:
+            return False
+        work.row_room = rows + 1
+    if rows * columns + 1 > work.cell_room:
+        work.cell_room = 0
+        free(work.values)
+        free(work.present)
+        work.values = <uint64_t*>malloc((rows * columns + 1) * sizeof(uint64_t))
+        work.present = <uint8_t*>malloc(rows * columns + 1)
+        if work.values == NULL or work.present == NULL:
+            return False
+        work.cell_room = rows * columns + 1
+    return True
+
+
+cdef bint laid_out(const Work* work) noexcept nogil:
+    """Whether the layout is for the names that the scan found."""
+    cdef Py_ssize_t i
+    cdef int64_t begin = 0
+    if work.scan.columns != work.layout.n_names:
+        return False
+    for i in range(work.scan.columns):
+        if (
+            work.scan.names[i].size != work.layout.name_ends[i] - begin
+            or memcmp(work.scan.names[i].at, work.layout.names + begin, work.scan.names[i].size) != 0
+        ):
+            return False
+        begin = work.layout.name_ends[i]
+    return True
+
+
+cdef int reduce_scanned(Work* work, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, Text* text) noexcept nogil:
+    """Reduce what was scanned, and add its text."""
+    cdef Scan* scan = &work.scan
+    cdef Layout* layout = &work.layout
+    cdef Py_ssize_t n = scan.rows, r, j, too_large
+    cdef int64_t most = n if n < max_samples else max_samples
+    cdef const int64_t* weights = scan.counts if scan.counted else NULL
+    cdef int64_t own, other
+    cdef Column column
+    cdef Table table
+    cdef bint holes
+    if not work_room(work, most, layout.k):
+        return OTHER
+    while most > 0:
+        r = plan_rows(scan.times, weights, 0, n, most, work.rows)
+        for j in range(r):
+            work.times[j] = mean_time(scan.times, weights, work.rows + j)
+            work.counts[j] = <int64_t>work.rows[j].total
+        memset(work.present, 1, r * layout.k)
+        too_large = r
+        holes = False
+        for j in range(layout.k):
+            own = layout.columns[j]
+            other = layout.columns[layout.k + j]
+            column.own = scan.values + own * scan.row_room if own >= 0 else NULL
+            column.other = scan.values + other * scan.row_room if other >= 0 else NULL
+            column.own_present = scan.present + own * scan.row_room if scan.holes and own >= 0 else NULL
+            column.other_present = scan.present + other * scan.row_room if scan.holes and other >= 0 else NULL
+            column.reducer = layout.columns[2 * layout.k + j]
+            if reduce_rows(&column, weights, work.rows, r, zero, work.values + j * r, work.present + j * r, &too_large):
+                holes = True
+        if too_large < r:
+            return OTHER
+        table.n = r
+        table.k = layout.k
+        table.stride = r
+        table.times = work.times
+        table.counts = work.counts if counts else NULL
+        table.values = work.values
+        table.present = work.present if holes else NULL
+        table.keys = layout.keys
+        table.key_ends = layout.key_ends
+        table.digits = 3
+        if max_bytes < 0 or measure(&table) <= max_bytes:
+            return WRITTEN if write_table(text, &table, &work.day) else OTHER
+        most -= 1
+    return OTHER
+
+
+cdef object new_layout(Work* work, object layout):
+    """Ask what becomes of the names that the scan found; what must live while the layout is used."""
+    cdef Layout* to = &work.layout
+    cdef Py_ssize_t i
+    to.n_names = -1
+    names = [
+        PyBytes_FromStringAndSize(<const char*>work.scan.names[i].at, work.scan.names[i].size) for i in range(work.scan.columns)
+    ]
+    columns, keys, key_ends = layout(tuple(names))
+    joined = b"".join(names)
+    name_ends = np.cumsum([len(name) for name in names], dtype=np.int64) if names else np.zeros(0, dtype=np.int64)
+    cdef const int64_t[::1] plan = columns.reshape(-1)
+    cdef const int64_t[::1] ends = key_ends
+    cdef const int64_t[::1] starts = name_ends
+    to.k = ends.shape[0]
+    to.columns = &plan[0] if to.k else NULL
+    to.key_ends = &ends[0] if to.k else NULL
+    to.keys = <const uint8_t*>PyBytes_AS_STRING(keys)
+    to.names = <const uint8_t*>PyBytes_AS_STRING(joined)
+    to.name_ends = &starts[0] if starts.shape[0] else NULL
+    to.n_names = len(names)
+    return columns, keys, key_ends, joined, name_ends
+
+
+cdef object reduce_blobs(
+    const Blob* blobs, Py_ssize_t m, bint copy, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, object layout,
+    uint8_t[::1] status, int64_t[::1] ends
+):
+    """Reduce m blobs into one text: the bytes. `copy`: also of those that stay as they are."""
+    cdef Work work
+    cdef Text text
+    cdef Py_ssize_t i
+    cdef int done
+    cdef object held = None
+    memset(&text, 0, sizeof(Text))
+    work_init(&work)
+    try:
+        with nogil:
+            for i in range(m):
+                done = OTHER
+                if scan_text(&work.scan, blobs[i].at, blobs[i].size) == READ:
+                    if work.scan.rows <= max_samples and (max_bytes < 0 or blobs[i].size <= max_bytes):
+                        done = SAME
+                        if copy:
+                            if reserve(&text, blobs[i].size):
+                                memcpy(text.at + text.size, blobs[i].at, blobs[i].size)
+                                text.size += blobs[i].size
+                            else:
+                                done = OTHER
+                    elif max_samples <= 0:
+                        done = WRITTEN
+                    else:
+                        if not laid_out(&work):
+                            with gil:
+                                held = new_layout(&work, layout)
+                        done = reduce_scanned(&work, max_samples, max_bytes, zero, counts, &text)
+                status[i] = done
+                ends[i + 1] = text.size
+        return PyBytes_FromStringAndSize(<const char*>text.at, text.size) if text.size else b""
+    finally:
+        work_free(&work)
+        free(text.at)
+
+
+def reduce_text(
+    const uint8_t[::1] data,
+    const int64_t[::1] offsets,
+    int64_t max_samples,
+    int64_t max_bytes,
+    bint zero,
+    bint counts,
+    layout,
+):
+    """Reduce the stored histograms data[offsets[i]:offsets[i + 1]], text to text.
+
+    Gives the results in the same form, and of each whether it is the text given (0), a new one (1), or empty because the text has
+    not the written shape, can't be reduced, or can't be made to fit max_bytes (2; -1: no limit), which is for the general route to
+    tell. ``layout(names)`` gives, for the metrics of a blob, the columns of `decimate`, and for each column of the result its key
+    ``,"name":``, as bytes and their ends.
+    """
+    cdef Py_ssize_t m = offsets.shape[0] - 1, i
+    status = np.zeros(m, dtype=np.uint8)
+    out_offsets = np.zeros(m + 1, dtype=np.int64)
+    cdef Blob* blobs = <Blob*>malloc((m + 1) * sizeof(Blob))
+    if blobs == NULL:
+        raise MemoryError
+    try:
+        for i in range(m):
+            blobs[i].at = &data[0] + offsets[i] if data.shape[0] else NULL
+            blobs[i].size = offsets[i + 1] - offsets[i]
+        text = reduce_blobs(blobs, m, True, max_samples, max_bytes, zero, counts, layout, status, out_offsets)
+    finally:
+        free(blobs)
+    return text, out_offsets, status
+
+
+def reduce_texts(list texts, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, layout):
+    """Reduce stored histograms, bytes to bytes, as `reduce_text` does: a list, with None for what the general route is to tell."""
+    cdef Py_ssize_t m = len(texts), i
+    status = np.zeros(m, dtype=np.uint8)
+    offsets = np.zeros(m + 1, dtype=np.int64)
+    cdef uint8_t[::1] done = status
+    cdef int64_t[::1] ends = offsets
+    cdef const char* at
+    cdef bytes text
+    cdef Blob* blobs = <Blob*>malloc((m + 1) * sizeof(Blob))
+    if blobs == NULL:
+        raise MemoryError
+    try:
+        for i in range(m):
+            text = texts[i]
+            blobs[i].at = <const uint8_t*>PyBytes_AS_STRING(text)
+            blobs[i].size = PyBytes_GET_SIZE(text)
+        text = reduce_blobs(blobs, m, False, max_samples, max_bytes, zero, counts, layout, done, ends)
+    finally:
+        free(blobs)
+    at = PyBytes_AS_STRING(text)
+    return [
+        texts[i] if done[i] == SAME
+        else PyBytes_FromStringAndSize(at + ends[i], ends[i + 1] - ends[i]) if done[i] == WRITTEN
+        else None
+        for i in range(m)
+    ]
+
+
+def read_text(bytes text):
+    """The columns of a stored histogram of the written shape: names, times, values, present (None: all), counts (None: all one).
+
+    Metrics come in the order in which they were met. None for a text of any other shape.
+    """
+    cdef Scan scan
+    cdef Py_ssize_t n, k, j
+    cdef int64_t[::1] to_times
+    cdef int64_t[::1] to_counts
+    cdef uint64_t[:, ::1] to_values
+    cdef uint8_t[:, ::1] to_present
+    cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(text)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
+    cdef bint found
+    scan_init(&scan)
+    try:
+        with nogil:
+            found = scan_text(&scan, at, size) == READ
+        if not found:
+            return None
+        n = scan.rows
+        k = scan.columns
+        names = [PyBytes_FromStringAndSize(<const char*>scan.names[j].at, scan.names[j].size) for j in range(k)]
+        times = np.empty(n, dtype=np.int64)
+        values = np.empty((k, n), dtype=np.uint64)
+        present = np.empty((k, n), dtype=np.uint8) if scan.holes else None
+        counts = np.empty(n, dtype=np.int64) if scan.counted else None
+        if n:
+            to_times = times
+            memcpy(&to_times[0], scan.times, n * sizeof(int64_t))
+            if counts is not None:
+                to_counts = counts
+                memcpy(&to_counts[0], scan.counts, n * sizeof(int64_t))
+            if k:
+                to_values = values
+                for j in range(k):
+                    memcpy(&to_values[j, 0], scan.values + j * scan.row_room, n * sizeof(uint64_t))
+                if present is not None:
+                    to_present = present
+                    for j in range(k):
+                        memcpy(&to_present[j, 0], scan.present + j * scan.row_room, n)
+        return names, times, values, present, counts
+    finally:
+        scan_free(&scan)
+
+
+cdef bint fill_table(
+    Table* table,
+    const int64_t[::1] times,
+    const uint64_t[:, ::1] values,
+    const uint8_t[:, ::1] present,
+    const int64_t[::1] counts,
+    bytes keys,
+    const int64_t[::1] key_ends,
+    int digits,
+) except -1:
+    table.n = times.shape[0]
+    table.k = key_ends.shape[0]
+    table.stride = table.n
+    cdef bint cells = table.n > 0 and table.k > 0
+    table.times = &times[0] if table.n else NULL
+    table.values = &values[0, 0] if cells else NULL
+    table.present = &present[0, 0] if cells and present is not None else NULL
+    table.counts = &counts[0] if table.n and counts is not None else NULL
+    table.keys = <const uint8_t*>PyBytes_AS_STRING(keys)
+    table.key_ends = &key_ends[0] if table.k else NULL
+    table.digits = digits
+    return True
+
+
+def write_text(
+    const int64_t[::1] times,
+    const uint64_t[:, ::1] values,
+    const uint8_t[:, ::1] present,
+    const int64_t[::1] counts,
+    bytes keys,
+    const int64_t[::1] key_ends,
+    int digits,
+):
+    """The stored text of columns: bytes. `keys` and `key_ends` as in `reduce_text`, `digits` of a second 3 or 9."""
+    cdef Table table
+    cdef Text text
+    cdef Day day
+    cdef bint done
+    fill_table(&table, times, values, present, counts, keys, key_ends, digits)
+    memset(&text, 0, sizeof(Text))
+    day.days = -1_000_000_000
+    try:
+        with nogil:
+            done = write_table(&text, &table, &day)
+        if not done:
+            raise MemoryError
+        return PyBytes_FromStringAndSize(<const char*>text.at, text.size) if text.size else b""
+    finally:
+        free(text.at)
+
+
+def text_size(
+    const int64_t[::1] times,
+    const uint64_t[:, ::1] values,
+    const uint8_t[:, ::1] present,
+    const int64_t[::1] counts,
+    bytes keys,
+    const int64_t[::1] key_ends,
+    int digits,
+):
+    """The length of `write_text`'s text, without making it."""
+    cdef Table table
+    cdef Py_ssize_t size
+    fill_table(&table, times, values, present, counts, keys, key_ends, digits)
+    with nogil:
+        size = measure(&table)
+    return size
