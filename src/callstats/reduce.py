@@ -278,7 +278,7 @@ def _layout_by(rule: Rule) -> Callable[[tuple[bytes, ...]], tuple[Counts, bytes,
     """What the text kernel asks for the metrics that it finds."""
 
     def layout(names: tuple[bytes, ...]) -> tuple[Counts, bytes, Counts]:
-        out_names, columns = _plan(tuple(name.decode() for name in names), rule)
+        out_names, columns = plan_of(tuple(name.decode() for name in names), rule)
         return columns, *wire.keys_of(out_names)
 
     return layout
