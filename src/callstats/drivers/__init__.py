@@ -2,6 +2,32 @@
 
 from __future__ import annotations
 
+from callstats.drivers.contract import (
+    Config,
+    ContainerTask,
+    Cookie,
+    Driver,
+    DriverError,
+    RunResult,
+    Status,
+    Task,
+    TaskError,
+    WaitResult,
+)
 from callstats.drivers.frames import pick_stats
+from callstats.drivers.process import ProcessDriver
 
-__all__ = ["pick_stats"]
+__all__ = [
+    "Config",
+    "ContainerTask",
+    "Cookie",
+    "Driver",
+    "DriverError",
+    "ProcessDriver",
+    "RunResult",
+    "Status",
+    "Task",
+    "TaskError",
+    "WaitResult",
+    "pick_stats",
+]
