@@ -14,6 +14,7 @@ from callstats.drivers.contract import (
     TaskError,
     WaitResult,
 )
+from callstats.drivers.docker import DockerDriver
 from callstats.drivers.frames import pick_stats
 from callstats.drivers.process import ProcessDriver
 
@@ -21,6 +22,7 @@ __all__ = [
     "Config",
     "ContainerTask",
     "Cookie",
+    "DockerDriver",
     "Driver",
     "DriverError",
     "ProcessDriver",

@@ -9,7 +9,8 @@ A driver's author subclasses `DriverConformance` in a test module of their own::
         def driver(self):
             return MyDriver()
 
-The checks run commands of a POSIX shell, and whatever is in ``image`` must have one.
+The checks run commands of a POSIX shell, and whatever is in ``image`` must have one. Before its import,
+``pytest.register_assert_rewrite("callstats.drivers.conformance")`` makes failures tell more.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What a driver is: it prepares a task, runs it, samples it, and tells how it ended. After the interfaces of the Fn project's Go server."""
+"""What a driver is: it prepares a task, runs and samples it, and tells how it ended. After the Fn project's Go interfaces."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, runtime_checkable
@@ -23,12 +23,12 @@ class TaskError(CallstatsError):
 
     Attributes
     ----------
-    exit_code : int or None
-        What a shell would report: the task's own code, 128 + n for signal n, 126 for a command that can't be run, 127 for one that
-        isn't there. None when no command has ended.
+    exit_code : int
+        What a shell would report: the task's own code, 128 + n for signal n, 126 for a command that can't be run, 127 for one
+        that isn't there.
     """
 
-    def __init__(self, reason: str, exit_code: int | None = None) -> None:
+    def __init__(self, reason: str, exit_code: int) -> None:
         super().__init__(reason)
         self.exit_code = exit_code
 
@@ -176,7 +176,7 @@ class Driver(Protocol):
     """Runs tasks in some way of its own."""
 
     def prepare(self, task: ContainerTask) -> Cookie:
-        """Do all that can be done before the task runs, such as pulling its image; what fails raises here, and may be tried again."""
+        """Do what can be done before the task runs, such as pulling its image; what fails raises, and may be tried again."""
 
 
 @dataclass(frozen=True)
@@ -203,15 +203,12 @@ class Config:
             raise CallstatsError(f"expected a configuration as JSON: {error}") from None
         if not isinstance(given, dict):
             raise CallstatsError(f"expected a configuration as a JSON object: got {type(given).__name__}")
-        config = cls()
-        for name, kind, what in (("docker", str, "text"), ("cpu_shares", int, "a whole number")):
-            value = given.get(name)
-            if value is None:
-                continue
-            if type(value) is not kind:
-                raise CallstatsError(f"{name} must be {what}: got {value!r}")
-            config = replace(config, **{name: value})
-        return config
+        known = {name: given[name] for name in ("docker", "cpu_shares") if given.get(name) is not None}
+        if not isinstance(known.get("docker", ""), str):
+            raise CallstatsError(f"docker must be text: got {known['docker']!r}")
+        if type(known.get("cpu_shares", 0)) is not int:
+            raise CallstatsError(f"cpu_shares must be a whole number: got {known['cpu_shares']!r}")
+        return cls(**known)
 
     def to_json(self) -> str:
         """The settings as compact JSON."""

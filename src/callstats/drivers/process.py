@@ -38,8 +38,8 @@ class ProcessDriver:
 
     Notes
     -----
-    A sample has ``cpu_total``, ``cpu_user`` and ``cpu_kernel`` (whole percent of one core since the sample before, children that
-    have exited included), ``mem_usage`` (resident memory, of which pages shared by two processes count twice), ``mem_limit`` where
+    A sample has ``cpu_total``, ``cpu_user`` and ``cpu_kernel`` (whole percent of one core since the sample before, with children
+    that have exited), ``mem_usage`` (resident memory, of which pages shared by two processes count twice), ``mem_limit`` where
     the task has one, and ``disk_read`` and ``disk_write``. It needs the extra ``callstats[process]``.
 
     When the command exits, so must whatever it leaves behind: the rest of its tree is killed.
@@ -116,7 +116,7 @@ class ProcessRun(Running):
             streams = Streams(task.stdin, task.stdout, task.stderr)
             started = monotonic()
             try:
-                process = subprocess.Popen(
+                process = subprocess.Popen(  # noqa: S603 - to run the caller's command is what it is for
                     list(task.command),
                     stdin=streams.stdin,
                     stdout=streams.stdout,
@@ -235,7 +235,7 @@ def _metrics(used: Usage, before: Usage, seconds: float, memory: int) -> dict[st
 
 
 def _later(used: Usage, before: Usage) -> Usage:
-    """The usage to measure from next: what a process takes with it between exit and wait is missed, and does not count as less."""
+    """The usage to measure from next: what a process takes with it until somebody waits for it does not count as less."""
     return used._replace(
         user=max(used.user, before.user),
         kernel=max(used.kernel, before.kernel),

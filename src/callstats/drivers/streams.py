@@ -6,7 +6,10 @@ import os
 import select
 import subprocess
 import threading
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import IO, BinaryIO, TypeAlias
+
+_Work: TypeAlias = Callable[[IO[bytes], IO[bytes]], None]
 
 _CHUNK = 65_536
 _GRACE_SECONDS = 1.0
@@ -46,19 +49,19 @@ class Streams:
             os.close(read)
             self._stop = None
 
-    def _go(self, work: object, source: BinaryIO, target: BinaryIO) -> None:
+    def _go(self, work: _Work, source: IO[bytes], target: IO[bytes]) -> None:
         name = _FEED if work == self._feed else "callstats-output"
         thread = threading.Thread(target=self._guarded, args=(work, source, target), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _guarded(self, work: object, source: BinaryIO, target: BinaryIO) -> None:
+    def _guarded(self, work: _Work, source: IO[bytes], target: IO[bytes]) -> None:
         try:
-            work(source, target)  # type: ignore[operator]
+            work(source, target)
         except BaseException as fault:  # noqa: BLE001 - a task's own writer may raise anything; it comes out of wait()
             self.faults.append(fault)
 
-    def _feed(self, source: BinaryIO, pipe: BinaryIO) -> None:
+    def _feed(self, source: IO[bytes], pipe: IO[bytes]) -> None:
         """Give the command its input; one that doesn't read it all is no fault."""
         try:
             with pipe:
@@ -68,7 +71,7 @@ class Streams:
         except BrokenPipeError:
             pass
 
-    def _drain(self, pipe: BinaryIO, target: BinaryIO) -> None:
+    def _drain(self, pipe: IO[bytes], target: IO[bytes]) -> None:
         """Pass output on until its end, or until nobody can add to it."""
         assert self._stop is not None  # noqa: S101 - start() made it before this thread
         stop = self._stop[0]

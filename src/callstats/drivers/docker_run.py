@@ -1,0 +1,272 @@
+"""A container from its start to its end: its streams, its samples, its exit."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import socket
+import struct
+import threading
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from callstats.drivers.contract import ContainerTask, RunResult, Status
+from callstats.drivers.frames import pick_stats
+from callstats.drivers.running import Running
+from callstats.errors import CallstatsError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+    from requests import Response
+
+_CANNOT_RUN, _NOT_FOUND = 126, 127
+_CHUNK = 65_536
+_HEADER = struct.Struct(">BxxxL")
+"""Which stream a piece of output is of, and its size."""
+
+_OUTPUT_SECONDS = 5.0
+"""How long output may still come after the container's end."""
+
+_MISSING = ("executable file not found", "no such file or directory")
+_UNUSABLE = ("permission denied", "is a directory", "exec format error")
+
+
+class DockerRun(Running):
+    """A container that runs, watched by threads: for its output, its input, its samples and its exit."""
+
+    def __init__(self, task: ContainerTask, api: APIClient, container: str) -> None:
+        super().__init__()
+        self._task = task
+        self._api = api
+        self._container = container
+        self._threads: list[threading.Thread] = []
+        self._watcher: threading.Thread | None = None
+        self._output: threading.Thread | None = None
+        self._timer: threading.Timer | None = None
+        self._attached: socket.socket | None = None
+        self._stats: Response | None = None
+        self._stats_lock = threading.Lock()
+        self._over = False
+        self._dropped = 0
+
+    def start(self) -> None:
+        """Attach, start the container, and begin to watch it; a command that can't be run is a result."""
+        from docker.errors import APIError
+
+        holder = self._attach()
+        try:
+            self._api.start(self._container)
+        except APIError as error:
+            _close(holder)
+            code = _exit_code_of(str(error.explanation))
+            if code is None:
+                raise
+            self.finish(code, reason=f"can't run {list(self._task.command)[:1]}: {error.explanation}")
+            return
+        _running.add(self)
+        self._output = self._go("callstats-docker-output", self._read_output, holder)
+        if self._task.stdin is not None:
+            self._go("callstats-docker-input", self._write_input)
+        self._go("callstats-docker-stats", self._read_stats)
+        if self._task.timeout:
+            self._timer = threading.Timer(self._task.timeout, self.stop, (Status.TIMEOUT,))
+            self._timer.daemon = True
+            self._timer.start()
+            self._threads.append(self._timer)
+        self._watcher = threading.Thread(target=self._watch, name="callstats-docker", daemon=True)
+        self._watcher.start()
+
+    def wait(self, timeout: float | None = None, cancel: threading.Event | None = None) -> RunResult:
+        """Wait for the end."""
+        result = super().wait(timeout, cancel)
+        self._join()
+        return result
+
+    def end(self) -> None:
+        """Kill the container if it still runs, and wait for its end."""
+        self.stop(Status.CANCELLED)
+        self._join()
+
+    def kill(self) -> None:
+        """Kill the container."""
+        from docker.errors import APIError
+
+        with suppress(APIError):  # it has ended by itself
+            self._api.kill(self._container)
+
+    def _join(self) -> None:
+        if self._watcher is not None:
+            self._watcher.join()
+
+    def _go(self, name: str, work: Any, *args: object) -> threading.Thread:
+        thread = threading.Thread(target=self._guarded, args=(work, *args), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def _guarded(self, work: Any, *args: object) -> None:
+        try:
+            work(*args)
+        except BaseException as fault:  # noqa: BLE001 - a task's own writer may raise anything; it comes out of wait()
+            if not self._over:
+                self._fault = self._fault or fault
+                self.kill()
+
+    # --- streams ------------------------------------------------------------------------------------------------------------
+
+    def _attach(self) -> Any:
+        """The connection that carries the container's streams; it must be there before the start."""
+        given = self._task.stdin is not None
+        holder = self._api.attach_socket(
+            self._container, params={"stdin": int(given), "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
+        )
+        self._attached = getattr(holder, "_sock", holder)
+        self._attached.settimeout(None)
+        return holder
+
+    def _write_input(self) -> None:
+        source, attached = self._task.stdin, self._attached
+        assert source is not None  # noqa: S101 - else there is no such thread
+        assert attached is not None  # noqa: S101 - start() attached before this thread
+        with suppress(BrokenPipeError, ConnectionResetError):  # a command that doesn't read it all is no fault
+            while chunk := source.read(_CHUNK):
+                attached.sendall(chunk)
+        with suppress(OSError):
+            attached.shutdown(socket.SHUT_WR)
+
+    def _read_output(self, holder: Any) -> None:
+        """Take output apart until its end."""
+        attached = self._attached
+        assert attached is not None  # noqa: S101 - start() attached before this thread
+        targets = {1: self._task.stdout, 2: self._task.stderr}
+        try:
+            while header := _read_exactly(attached, _HEADER.size):
+                stream, left = _HEADER.unpack(header)
+                while left:
+                    chunk = attached.recv(min(left, _CHUNK))
+                    if not chunk:
+                        return
+                    left -= len(chunk)
+                    target = targets.get(stream)
+                    if target is not None:
+                        target.write(chunk)
+                        target.flush()
+        finally:
+            _close(holder)
+
+    # --- samples ------------------------------------------------------------------------------------------------------------
+
+    def _read_stats(self) -> None:
+        """Take samples until the container's end. Engines differ in whether the stream ends with it; `_end_stats` sees to it."""
+        from requests import RequestException
+        from urllib3.exceptions import HTTPError
+
+        url = f"{self._api.base_url}/v{self._api.api_version}/containers/{self._container}/stats"
+        try:
+            with self._api.get(url, params={"stream": 1}, stream=True, timeout=(60, None)) as response:
+                with self._stats_lock:
+                    if self._over:
+                        return
+                    self._stats = response
+                if response.status_code == 200:
+                    for line in response.iter_lines(chunk_size=None):
+                        if line:
+                            self._take(json.loads(line))
+        except (RequestException, HTTPError, OSError, AttributeError, ValueError):
+            return  # the stream is gone: without samples from now on, and as good as over
+
+    def _take(self, frame: dict[str, object]) -> None:
+        sample = pick_stats(frame)
+        with self._stats_lock:
+            if self._over:
+                return
+            if sample is None:  # as the engine sends once the container has ended
+                self._dropped += 1
+            else:
+                self._task.write_stat(*sample)
+
+    def _end_stats(self) -> None:
+        """End the stream of samples, from whichever place its reader waits in; nothing is taken from now on."""
+        with self._stats_lock:
+            self._over = True
+            stats = self._stats
+        if stats is not None:
+            with suppress(Exception):
+                stats.raw.shutdown()
+
+    def _shut(self, how: int) -> None:
+        if self._attached is not None:
+            with suppress(OSError):
+                self._attached.shutdown(how)
+
+    # --- exit ---------------------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Wait for the container's exit, and tell it."""
+        fault: BaseException | None = None
+        code, state = 0, {}
+        try:
+            code = int(self._api.wait(self._container, timeout=None)["StatusCode"])
+            state = self._api.inspect_container(self._container)["State"]
+        except Exception as error:  # noqa: BLE001 - the engine is gone; it comes out of wait()
+            fault = error
+        self._end_stats()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._shut(socket.SHUT_WR)  # whoever still writes input is let go, and some engines end the output only then
+        if self._output is not None:
+            self._output.join(_OUTPUT_SECONDS)
+        self._shut(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(_OUTPUT_SECONDS)
+        _running.discard(self)
+        fault = self._fault or fault
+        if fault is not None:
+            self.fail(fault)
+        else:
+            self.finish(code, killed=bool(state.get("OOMKilled")), dropped=self._dropped, reason=_reason(code, state))
+
+
+def _close(holder: Any) -> None:
+    """Close an attached connection; what the Docker SDK hands out is a file on a socket on a response."""
+    for part in (getattr(holder, "_response", None), holder, getattr(holder, "_sock", None)):
+        if part is not None:
+            with suppress(OSError):
+                part.close()
+
+
+def _read_exactly(source: socket.socket, size: int) -> bytes:
+    """As many bytes, or none at the end."""
+    data = b""
+    while len(data) < size:
+        chunk = source.recv(size - len(data))
+        if not chunk:
+            return b""
+        data += chunk
+    return data
+
+
+def _exit_code_of(explanation: str) -> int | None:
+    """The code of a command that the engine could not start; None when something else was wrong."""
+    text = explanation.lower()
+    if any(words in text for words in _UNUSABLE):
+        return _CANNOT_RUN
+    return _NOT_FOUND if any(words in text for words in _MISSING) else None
+
+
+def _reason(code: int, state: dict[str, Any]) -> str:
+    if state.get("OOMKilled"):
+        return "the container ran out of memory"
+    return str(state.get("Error") or f"the task ended with exit code {code}")
+
+
+_running: weakref.WeakSet[DockerRun] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """No container outlives the interpreter."""
+    for run in list(_running):
+        with suppress(CallstatsError):
+            run.end()
