@@ -12,8 +12,8 @@ def reduceat(times: Times, block: Block, max_samples: int) -> tuple[Times, Block
     """The mean of each bin as one writes it in numpy.
 
     `searchsorted` for the edges, one `np.add.reduceat` over the block, floor division, times on an offset from the first. Empty
-    bins are dropped, since `reduceat` would give a neighbour's value for them. It knows no counts, no holes, no bins past the last
-    edge, and wraps at 2**64.
+    bins are dropped, since `reduceat` would give a neighbour's value for them. It knows no counts, no holes, no bins past the
+    last edge, and wraps at 2**64.
     """
     first = times[0]
     window = max((int(times[-1]) - int(first)) // max_samples, 1)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
-from data import series
 from peers import reduceat, sums
 
 import callstats
 from callstats import StatBatch, decimate
+from data import series
 
 Work = Callable[[], object]
 

@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from callstats import kernels, wire
-from callstats._types import I64_MAX, U64_MAX, Columns, Counts
+from callstats._types import I64_MAX, U64_MAX, Counts
+from callstats.columns import Columns
 from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError
 from callstats.rule import REDUCERS, Reducer, Rule, peak_of
 from callstats.series import StatBatch, StatSeries
@@ -47,9 +48,9 @@ def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
     Notes
     -----
     The span is cut into bins of ``max((last - first) // max_samples, 1)`` ns. An empty bin gives no row; once ``max_samples - 1``
-    rows are out, the next takes all that is left. A bin of one sample is passed on untouched; any other gives the floor of the mean
-    of its times, weighed by counts, and each metric reduced by its reducer, in exact integers. The bins are those of the Fn project's
-    ``Decimate``.
+    rows are out, the next takes all that is left. A bin of one sample is passed on untouched; any other gives the floor of the
+    mean of its times, weighed by counts, and each metric reduced by its reducer, in exact integers. The bins are those of the Fn
+    project's ``Decimate``.
 
     Examples
     --------
@@ -190,7 +191,7 @@ def _reduced(columns: Columns, offsets: Counts, rule: Rule, max_samples: int) ->
         wire.as_bytes(present),
         counts,
         offsets,
-        max_samples if max_samples < I64_MAX else I64_MAX,
+        min(I64_MAX, max_samples),
         rule.missing == "zero",
         plan,
     )
@@ -232,7 +233,7 @@ _CHUNK_BLOBS, _CHUNK_BYTES = 64, 2**18
 
 
 def _chunks(blobs: Iterable[object]) -> Iterator[tuple[int, list[object]]]:
-    """Blobs for one call of the kernel, with the place of the first: few, since their results are in memory twice for a moment."""
+    """Blobs for one call of the kernel, with the place of the first: few, since their results are in memory twice for a time."""
     start, chunk, size = 0, [], 0
     for blob in blobs:
         chunk.append(blob)
@@ -248,7 +249,7 @@ def _reduce_chunk(
 ) -> list[bytes | CallstatsError]:
     texts = [_own_text(blob) for blob in blobs]
     # An empty text is the empty series to the kernel, and stands here for a blob that is none.
-    results = kernels.active.reduce_texts([text or b"" for text in texts], *_numbers(rule), counts, _layout_by(rule))
+    results: list[Any] = kernels.active.reduce_texts([text or b"" for text in texts], *_numbers(rule), counts, _layout_by(rule))
     for i, (blob, text, result) in enumerate(zip(blobs, texts, results, strict=True)):
         if result is None or text is None:
             try:
@@ -288,9 +289,9 @@ def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool) -> bytes:
     """One blob by the general route."""
     text = b"" if blob is None else wire.text_of(blob)
     columns, moved = wire.decode(blob, sort=sort)
-    if text is not None and not moved and (rule.max_samples is None or len(columns.times) <= rule.max_samples):
-        if rule.max_bytes is None or len(text) <= rule.max_bytes:
-            return text
+    few = rule.max_samples is None or len(columns.times) <= rule.max_samples
+    if text is not None and not moved and few and (rule.max_bytes is None or len(text) <= rule.max_bytes):
+        return text
     return wire.encode(fit(columns, rule, counts=counts), counts=counts)
 
 

@@ -27,7 +27,7 @@ OTHERS = "*"
 def peak_of(name: str) -> tuple[str, Reducer] | None:
     """Metric and reducer of a name ``x@reducer``; None for an ordinary name."""
     base, mark, reducer = name.rpartition("@")
-    return (base, cast(Reducer, reducer)) if mark and reducer in PEAKS else None
+    return (base, reducer) if mark and reducer in PEAKS else None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +82,7 @@ def _edges(times: Times, offsets: Counts, max_samples: int) -> tuple[Counts, Cou
     parts = [np.zeros(0, dtype=np.int64)]
     row_offsets = np.zeros(len(offsets), dtype=np.int64)
     bounds = offsets.tolist()
-    for i, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for i, (begin, end) in enumerate(pairwise(bounds)):
         if end - begin <= max_samples:
             starts = np.arange(begin, end, dtype=np.int64)
         else:
