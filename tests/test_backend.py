@@ -1,4 +1,4 @@
-"""What happens at import, in fresh processes: the switch, each module alone, and how little is loaded (DESIGN 0, 5)."""
+"""What happens at import, in fresh processes: the switch, each module alone, and how little is loaded."""
 
 from __future__ import annotations
 

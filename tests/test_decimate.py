@@ -1,4 +1,4 @@
-"""decimate: every rule of DESIGN 3, against the reference and by hand."""
+"""decimate: rules 3.1 to 3.9, against the reference and by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layers: a file imports only from below its own line, lazy imports included (DESIGN 9)."""
+"""The layers: a file imports only from below its own line, lazy imports included."""
 
 from __future__ import annotations
 

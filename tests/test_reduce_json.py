@@ -1,4 +1,4 @@
-"""reduce_json: blob to blob (DESIGN 4.5)."""
+"""reduce_json: blob to blob (rule 4.5)."""
 
 from __future__ import annotations
 

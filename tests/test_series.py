@@ -1,4 +1,4 @@
-"""StatSeries, Stat and StatBatch: what they take, what they refuse, what they give (DESIGN 2)."""
+"""StatSeries, Stat and StatBatch: what they take, what they refuse, what they give (rules 2.1 to 2.5)."""
 
 from __future__ import annotations
 

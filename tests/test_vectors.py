@@ -1,4 +1,4 @@
-"""The vectors: what the reduction and the stored form must make of recorded inputs (DESIGN 3, 4)."""
+"""The vectors: what the reduction and the stored form must make of recorded inputs."""
 
 from __future__ import annotations
 
