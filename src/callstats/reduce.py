@@ -124,8 +124,8 @@ def reduce_json(
         raise TypeError(f"reduce_json takes an iterable of blobs: got {type(blobs).__name__}")
     if errors not in ("raise", "return"):
         raise CallstatsError(f"errors must be 'raise' or 'return': got {errors!r}")
-    if threads < 1:
-        raise CallstatsError(f"threads must be 1 or more: got {threads!r}")
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise CallstatsError(f"threads must be a whole number from 1 on: got {threads!r}")
 
     def reduce_chunk(chunk: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
         return _reduce_chunk(*chunk, rule, counts, sort, errors == "raise")

@@ -294,6 +294,8 @@ class StatBatch:
     @classmethod
     def from_json(cls, blobs: Iterable[object], *, sort: bool = False) -> StatBatch:
         """Read stored histograms; a `DecodeError` names the blob: ``blobs[17]: …``."""
+        if isinstance(blobs, (bytes, bytearray, memoryview, str)):
+            raise TypeError(f"StatBatch.from_json takes an iterable of blobs: got {type(blobs).__name__}")
         return cls(_read(i, blob, sort) for i, blob in enumerate(blobs))
 
     def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
@@ -334,7 +336,14 @@ class StatBatch:
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
-    def __getitem__(self, key: SupportsIndex) -> StatSeries:
+    @overload
+    def __getitem__(self, key: slice) -> StatBatch: ...
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> StatSeries: ...
+    def __getitem__(self, key: slice | SupportsIndex) -> StatBatch | StatSeries:
+        """One series, or a batch of some."""
+        if isinstance(key, slice):
+            return StatBatch(self[i] for i in range(len(self))[key])
         i = range(len(self))[key]
         return StatSeries._of(take(self._columns, np.arange(self._offsets[i], self._offsets[i + 1])))
 

@@ -182,11 +182,15 @@ def _read(value: object) -> object:
             object_pairs_hook=_object,
         )
     except json.JSONDecodeError as error:
-        place = error.pos
+        place, message = error.pos, error.msg
+        if message.startswith("Illegal trailing comma"):
+            # Newer Pythons point at the comma, older ones at what should not follow it; their words differ too.
+            place = _after_space(text, place + 1)
+            message = "Expecting value" if text[place] == "]" else "Expecting property name enclosed in double quotes"
         if place == deep:
             reason = f"expected at most {MAX_DEPTH} open brackets, got one more"
         else:
-            reason = f"{_expected(error.msg)}, got {short(text[place]) if place < len(text) else 'the end'}"
+            reason = f"{_expected(message)}, got {short(text[place]) if place < len(text) else 'the end'}"
     except _ConstantError as error:
         place = next(match.start() for match in _CONSTANT.finditer(text) if match[0][0] != '"')
         reason = f"expected a value, got {error}"
@@ -200,6 +204,10 @@ def _expected(message: str) -> str:
     if message == "Extra data":
         return "expected nothing more"
     return f"expected JSON: {message[0].lower()}{message[1:].removesuffix(' at')}"
+
+
+def _after_space(text: str, place: int) -> int:
+    return place + len(text[place:]) - len(text[place:].lstrip(" \t\n\r"))
 
 
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)
