@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data import series
+from inputs import series
 from peers import reduceat, sums
 
 from callstats import StatBatch, StatSeries, decimate
@@ -34,7 +34,8 @@ def calls() -> list[StatSeries]:
     return [series(3_600, seed=i) for i in range(500)]
 
 
-def test_decimate(backend: str, benchmark: Benchmark, shape: tuple[StatSeries, int]) -> None:
+@pytest.mark.usefixtures("backend")
+def test_decimate(benchmark: Benchmark, shape: tuple[StatSeries, int]) -> None:
     """A series by decimate."""
     whole, max_samples = shape
     reduced = benchmark(decimate, whole, max_samples)
@@ -55,7 +56,8 @@ def test_sums(benchmark: Benchmark) -> None:
     assert total == (whole.timestamps.sum(), whole.values.sum())
 
 
-def test_decimate_batch(backend: str, benchmark: Benchmark, calls: list[StatSeries]) -> None:
+@pytest.mark.usefixtures("backend")
+def test_decimate_batch(benchmark: Benchmark, calls: list[StatSeries]) -> None:
     """500 calls of an hour as one batch."""
     reduced = benchmark(decimate, StatBatch(calls), 240)
     assert_same(reduced[499], reduceat(calls[499].timestamps, calls[499].values, 240))

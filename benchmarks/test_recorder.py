@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from data import FN_METRICS, SECOND_NS, START_NS, series
+from inputs import FN_METRICS, SECOND_NS, START_NS, series
 
 from callstats import Recorder, StatSeries, decimate
 

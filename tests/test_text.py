@@ -74,7 +74,9 @@ def raw(blobs: list[bytes], rule: Rule, counts: bool = True) -> Any:
     )
 
 
-@pytest.mark.parametrize("rule", [Rule(3), Rule(2, how=("max", "first"), missing="zero"), Rule(5, max_bytes=400), Rule(0)], ids=str)
+@pytest.mark.parametrize(
+    "rule", [Rule(3), Rule(2, how=("max", "first"), missing="zero"), Rule(5, max_bytes=400), Rule(0)], ids=str
+)
 def test_one_buffer_over_both_twins(rule: Rule) -> None:
     """The twins give the same bytes, offsets and statuses for one buffer of many blobs."""
     parity.same(lambda: raw(seeds() + list(mutants(seeds(), seed=5, n=400)), rule))

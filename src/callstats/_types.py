@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,16 +32,3 @@ FIRST_TIME = -9_223_372_036_854_000_000
 
 FN_COUNTERS = ("disk_read", "disk_write", "net_rx", "net_tx")
 """The metrics of Fn's nine that only rise; the others are gauges."""
-
-
-class Columns(NamedTuple):
-    """A series as plain arrays: one row of `values` (and `present`) for each of the sorted `names`.
-
-    `present` is None when every value is there, `counts` is None when every row stands for one sample.
-    """
-
-    names: tuple[str, ...]
-    times: Times
-    values: Block
-    present: Present | None
-    counts: Counts | None

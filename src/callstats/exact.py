@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import operator
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +63,9 @@ def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray |
                 _refuse(where, int(mask.argmax()), "a masked value", kind)
             # What lies under a mask is anything at all.
             values = np.where(mask, np.zeros((), dtype=values.dtype), values)
-    if isinstance(values, (str, bytes, bytearray)) or not (hasattr(values, "__array__") or isinstance(values, Iterable)):
+    if isinstance(values, (str, bytes, bytearray, AbstractSet, Mapping)) or not (
+        hasattr(values, "__array__") or isinstance(values, Iterable)
+    ):
         raise SeriesError(f"{where} must be a sequence of whole numbers: got {short(values)}")
     if isinstance(values, np.ndarray) or hasattr(values, "__array__") or isinstance(values, (memoryview, array)):
         data = np.asarray(values)
@@ -71,7 +75,7 @@ def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray |
             out = _from_array(data, where, kind)
             return out, None if mask is None or not mask.any() else ~mask
         values = data.tolist()
-    out, there = _from_list(list(values), where, kind)
+    out, there = _from_list(list(cast("Iterable[Any]", values)), where, kind)
     if mask is not None and mask.any():
         there = ~mask if there is None else there & ~mask
     return out, there
@@ -162,24 +166,21 @@ def _from_list(values: list[Any], where: str, kind: Kind) -> tuple[AnyArray, Any
     return np.array(array(kind.typecode, whole), dtype=kind.dtype), None if there.all() else there
 
 
-def _whole(value: object, where: str, i: int | None, kind: Kind) -> int:
+def _whole(value: Any, where: str, i: int | None, kind: Kind) -> int:
     if isinstance(value, np.datetime64) and kind.dates:
         try:
             return int(_from_dates(np.array([value]), where, kind)[0])
         except SeriesError:
             _refuse(where, i, short(value), kind)
-    if isinstance(value, (float, np.floating)):
-        if np.isfinite(value) and abs(value) < _FLOAT_EXACT and value == int(value):
-            value = int(value)
+    if isinstance(value, (float, np.floating)) and -_FLOAT_EXACT < value < _FLOAT_EXACT and value == int(value):
+        value = int(value)
+    whole: int | None = None
     if not isinstance(value, (bool, np.bool_, float, np.floating)):
-        try:
-            whole = operator.index(value)  # type: ignore[arg-type]
-        except TypeError:
-            pass
-        else:
-            if kind.low <= whole <= kind.high:
-                return whole
-    _refuse(where, i, short(value), kind)
+        with suppress(TypeError):
+            whole = operator.index(value)
+    if whole is None or not kind.low <= whole <= kind.high:
+        _refuse(where, i, short(value), kind)
+    return whole
 
 
 def _refuse(where: str, i: int | None, came: str, kind: Kind) -> NoReturn:
@@ -191,7 +192,7 @@ def short(value: object) -> str:
     if isinstance(value, np.datetime64):
         return str(value)
     if isinstance(value, np.generic):
-        value = value.item()
+        value = cast(object, value.item())
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
         return f"an integer of {value.bit_length()} bits"  # printing it may pass Python's digit limit
     text = repr(value)

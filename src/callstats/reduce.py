@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
 from callstats import kernels, wire
-from callstats._types import I64_MAX, U64_MAX, Columns, Counts
+from callstats._types import I64_MAX, U64_MAX, Counts
+from callstats.columns import Columns
 from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError
 from callstats.rule import REDUCERS, Reducer, Rule, peak_of
 from callstats.series import StatBatch, StatSeries
@@ -47,9 +48,9 @@ def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
     Notes
     -----
     The span is cut into bins of ``max((last - first) // max_samples, 1)`` ns. An empty bin gives no row; once ``max_samples - 1``
-    rows are out, the next takes all that is left. A bin of one sample is passed on untouched; any other gives the floor of the mean
-    of its times, weighed by counts, and each metric reduced by its reducer, in exact integers. The bins are those of the Fn project's
-    ``Decimate``.
+    rows are out, the next takes all that is left. A bin of one sample is passed on untouched; any other gives the floor of the
+    mean of its times, weighed by counts, and each metric reduced by its reducer, in exact integers. The bins are those of the Fn
+    project's ``Decimate``.
 
     Examples
     --------
@@ -68,7 +69,8 @@ def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
         return StatBatch(_named(f"series[{i}]", decimate, member, rule) for i, member in enumerate(x))
     if rule.max_samples is None or not (np.diff(x.offsets) > rule.max_samples).any():
         return x
-    return StatBatch._of(*_reduced(x._columns, x.offsets, rule, rule.max_samples))
+    columns, offsets = _reduced(x._columns, x.offsets, rule, rule.max_samples)
+    return StatBatch._of(columns, cast(Counts, offsets))
 
 
 def reduce_json(
@@ -122,8 +124,8 @@ def reduce_json(
         raise TypeError(f"reduce_json takes an iterable of blobs: got {type(blobs).__name__}")
     if errors not in ("raise", "return"):
         raise CallstatsError(f"errors must be 'raise' or 'return': got {errors!r}")
-    if threads < 1:
-        raise CallstatsError(f"threads must be 1 or more: got {threads!r}")
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise CallstatsError(f"threads must be a whole number from 1 on: got {threads!r}")
 
     def reduce_chunk(chunk: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
         return _reduce_chunk(*chunk, rule, counts, sort, errors == "raise")
@@ -157,7 +159,7 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
     """
     n = len(columns.times)
     most = n if rule.max_samples is None else min(n, rule.max_samples)
-    reduced = columns if most == n else _reduced(columns, _one(n), rule, most)[0]
+    reduced = columns if most == n else _reduced(columns, None, rule, most)[0]
     if rule.max_bytes is None:
         return reduced
     size = wire.encoded_size(reduced, counts=counts)
@@ -166,23 +168,19 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
         most -= 1
         if most < 1:
             raise BudgetError(f"max_bytes={rule.max_bytes} must hold one row at least: the smallest reduction takes {size} bytes")
-        reduced = _reduced(columns, _one(n), rule, most)[0]
+        reduced = _reduced(columns, None, rule, most)[0]
         size = wire.encoded_size(reduced, counts=counts)
     return reduced
 
 
-@lru_cache(maxsize=256)
-def _one(n: int) -> Counts:
-    """The offsets of a batch of one."""
-    return np.array([0, n], dtype=np.int64)
-
-
-def _reduced(columns: Columns, offsets: Counts, rule: Rule, max_samples: int) -> tuple[Columns, Counts]:
-    """A batch reduced: the one place that calls the kernel."""
+def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: int) -> tuple[Columns, Counts | None]:
+    """A batch reduced, or one series (no offsets): the one place that calls the kernel."""
     names, times, values, present, counts = columns
     if max_samples <= 0:
         none = np.zeros(0, dtype=np.int64)
-        return Columns((), none, np.zeros((0, 0), dtype=np.uint64), None, None), np.zeros_like(offsets)
+        return Columns((), none, np.zeros((0, 0), dtype=np.uint64), None, None), None if offsets is None else np.zeros_like(
+            offsets
+        )
     out_names, plan = plan_of(names, rule)
     out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate(
         times,
@@ -190,17 +188,18 @@ def _reduced(columns: Columns, offsets: Counts, rule: Rule, max_samples: int) ->
         wire.as_bytes(present),
         counts,
         offsets,
-        max_samples if max_samples < I64_MAX else I64_MAX,
+        min(I64_MAX, max_samples),
         rule.missing == "zero",
         plan,
     )
     if fault is not None:
         row, column = fault
-        member = int(np.searchsorted(out_offsets, row, side="right")) - 1
-        where = f"series[{member}]: " if len(offsets) > 2 else ""
+        where = ""
+        if out_offsets is not None:
+            member = int(np.searchsorted(out_offsets, row, side="right")) - 1
+            where, row = f"series[{member}]: ", row - int(out_offsets[member])
         raise SeriesError(
-            f"{where}the sum of metrics[{out_names[column]!r}] must be at most {U64_MAX}: "
-            f"row {row - int(out_offsets[member])} of the result passes it"
+            f"{where}the sum of metrics[{out_names[column]!r}] must be at most {U64_MAX}: row {row} of the result passes it"
         )
     if out_present is not None:
         out_present = out_present.view(np.bool_)
@@ -232,7 +231,7 @@ _CHUNK_BLOBS, _CHUNK_BYTES = 64, 2**18
 
 
 def _chunks(blobs: Iterable[object]) -> Iterator[tuple[int, list[object]]]:
-    """Blobs for one call of the kernel, with the place of the first: few, since their results are in memory twice for a moment."""
+    """Blobs for one call of the kernel, with the place of the first: few, since their results are in memory twice for a time."""
     start, chunk, size = 0, [], 0
     for blob in blobs:
         chunk.append(blob)
@@ -248,7 +247,7 @@ def _reduce_chunk(
 ) -> list[bytes | CallstatsError]:
     texts = [_own_text(blob) for blob in blobs]
     # An empty text is the empty series to the kernel, and stands here for a blob that is none.
-    results = kernels.active.reduce_texts([text or b"" for text in texts], *_numbers(rule), counts, _layout_by(rule))
+    results: list[Any] = kernels.active.reduce_texts([text or b"" for text in texts], *_numbers(rule), counts, _layout_by(rule))
     for i, (blob, text, result) in enumerate(zip(blobs, texts, results, strict=True)):
         if result is None or text is None:
             try:
@@ -288,9 +287,9 @@ def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool) -> bytes:
     """One blob by the general route."""
     text = b"" if blob is None else wire.text_of(blob)
     columns, moved = wire.decode(blob, sort=sort)
-    if text is not None and not moved and (rule.max_samples is None or len(columns.times) <= rule.max_samples):
-        if rule.max_bytes is None or len(text) <= rule.max_bytes:
-            return text
+    few = rule.max_samples is None or len(columns.times) <= rule.max_samples
+    if text is not None and not moved and few and (rule.max_bytes is None or len(text) <= rule.max_bytes):
+        return text
     return wire.encode(fit(columns, rule, counts=counts), counts=counts)
 
 

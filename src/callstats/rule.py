@@ -27,7 +27,7 @@ OTHERS = "*"
 def peak_of(name: str) -> tuple[str, Reducer] | None:
     """Metric and reducer of a name ``x@reducer``; None for an ordinary name."""
     base, mark, reducer = name.rpartition("@")
-    return (base, cast(Reducer, reducer)) if mark and reducer in PEAKS else None
+    return (base, reducer) if mark and reducer in PEAKS else None
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Rule:
 def _whole(field: str, value: object) -> int | None:
     if value is None:
         return None
-    if not isinstance(value, bool):
+    if not isinstance(value, bool) and type(value).__name__ != "bool":  # numpy's bool too, without numpy
         try:
             return operator.index(cast(int, value))
         except TypeError:

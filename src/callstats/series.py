@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, SupportsIndex, overload
 import numpy as np
 
 from callstats import exact, wire
-from callstats._types import I64_MAX, AnyArray, Block, Columns, Counts, Present, Times
+from callstats._types import I64_MAX, AnyArray, Block, Counts, Present, Times
+from callstats.columns import Columns, equal, joined, settled, take
 from callstats.errors import CallstatsError, DecodeError, SeriesError
+from callstats.times import format_times, parse_time
 
 
 class Stat(NamedTuple):
@@ -93,8 +95,8 @@ class StatSeries:
                 raise SeriesError(
                     f"timestamps must not decrease: timestamps[{i}]={times[i]} is before timestamps[{i - 1}]={times[i - 1]}"
                 )
-            columns = wire.take(columns, np.argsort(times, kind="stable"))
-        self._columns = _settled(columns)
+            columns = take(columns, np.argsort(times, kind="stable"))
+        self._columns = settled(columns)
 
     @classmethod
     def from_samples(
@@ -206,18 +208,20 @@ class StatSeries:
     def __getitem__(self, key: SupportsIndex) -> Stat: ...
     def __getitem__(self, key: str | slice | SupportsIndex) -> AnyArray | StatSeries | Stat:
         """The row of a metric (masked where it has holes), a slice of the series by position, or one sample."""
-        names, times, values, present, counts = self._columns
+        names, times, values, present, _ = self._columns
         if isinstance(key, str):
             if key not in names:
                 raise KeyError(f"no metric {key!r}: there are {', '.join(names) or 'none'}")
             row = names.index(key)
             if present is None or present[row].all():
-                return values[row]
-            return np.ma.MaskedArray(values[row], mask=~present[row])
+                full: AnyArray = values[row]
+                return full
+            masked: AnyArray = np.ma.MaskedArray(values[row], mask=~present[row])
+            return masked
         if isinstance(key, slice):
             if key.step is not None and operator.index(key.step) < 0:
                 raise SeriesError(f"a slice must not turn time around: got the step {key.step}")
-            return self._of(wire.take(self._columns, np.arange(len(self))[key]))
+            return self._of(take(self._columns, np.arange(len(self))[key]))
         i = range(len(self))[key]
         there = range(len(names)) if present is None else np.flatnonzero(present[:, i])
         return Stat(int(times[i]), {names[j]: int(values[j, i]) for j in there})
@@ -233,14 +237,14 @@ class StatSeries:
                 yield Stat(time, {name: cell for name, cell, there in zip(names, row, held, strict=True) if there})
 
     def __eq__(self, other: object) -> bool:
-        return _equal(self._columns, other._columns) if isinstance(other, StatSeries) else NotImplemented
+        return equal(self._columns, other._columns) if isinstance(other, StatSeries) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         if not len(self):
             return "<StatSeries: empty>"
-        first, last = wire.format_times(self._columns.times[[0, -1]])
+        first, last = format_times(self._columns.times[[0, -1]])
         return f"<StatSeries: {_plural(len(self), 'row')} of {_listed(self.names)}, {first} to {last}>"
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -250,7 +254,7 @@ class StatSeries:
     def _of(cls, columns: Columns) -> StatSeries:
         """A series from checked arrays of its own."""
         series = cls.__new__(cls)
-        series._columns = _settled(columns)
+        series._columns = settled(columns)
         return series
 
 
@@ -284,12 +288,14 @@ class StatBatch:
                 raise SeriesError(f"series[{i}] must be a StatSeries: got {exact.short(member)}")
         offsets = np.zeros(len(members) + 1, dtype=np.int64)
         np.cumsum([len(member) for member in members], out=offsets[1:])
-        self._columns = _settled(_joined([member._columns for member in members], offsets))
+        self._columns = settled(joined([member._columns for member in members], offsets))
         self._offsets = _locked(offsets)
 
     @classmethod
     def from_json(cls, blobs: Iterable[object], *, sort: bool = False) -> StatBatch:
         """Read stored histograms; a `DecodeError` names the blob: ``blobs[17]: …``."""
+        if isinstance(blobs, (bytes, bytearray, memoryview, str)):
+            raise TypeError(f"StatBatch.from_json takes an iterable of blobs: got {type(blobs).__name__}")
         return cls(_read(i, blob, sort) for i, blob in enumerate(blobs))
 
     def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
@@ -330,9 +336,16 @@ class StatBatch:
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
-    def __getitem__(self, key: SupportsIndex) -> StatSeries:
+    @overload
+    def __getitem__(self, key: slice) -> StatBatch: ...
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> StatSeries: ...
+    def __getitem__(self, key: slice | SupportsIndex) -> StatBatch | StatSeries:
+        """One series, or a batch of some."""
+        if isinstance(key, slice):
+            return StatBatch(self[i] for i in range(len(self))[key])
         i = range(len(self))[key]
-        return StatSeries._of(wire.take(self._columns, np.arange(self._offsets[i], self._offsets[i + 1])))
+        return StatSeries._of(take(self._columns, np.arange(self._offsets[i], self._offsets[i + 1])))
 
     def __iter__(self) -> Iterator[StatSeries]:
         return (self[i] for i in range(len(self)))
@@ -340,7 +353,7 @@ class StatBatch:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StatBatch):
             return NotImplemented
-        return np.array_equal(self._offsets, other._offsets) and _equal(self._columns, other._columns)
+        return np.array_equal(self._offsets, other._offsets) and equal(self._columns, other._columns)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -355,7 +368,7 @@ class StatBatch:
     def _of(cls, columns: Columns, offsets: Counts) -> StatBatch:
         """A batch from checked arrays of its own."""
         batch = cls.__new__(cls)
-        batch._columns = _settled(columns)
+        batch._columns = settled(columns)
         batch._offsets = _locked(offsets)
         return batch
 
@@ -378,41 +391,9 @@ def _read(i: int, blob: object, sort: bool) -> StatSeries:
         raise
 
 
-def _settled(columns: Columns) -> Columns:
-    """The one form in which columns are held: no metric without a value, no presence or counts that say nothing, read-only."""
-    names, times, values, present, counts = columns
-    if not len(times):
-        columns = Columns((), times, values[:0], None, None)
-    elif present is not None:
-        kept = present.any(axis=1)
-        if not kept.all():
-            names = tuple(name for name, keep in zip(names, kept.tolist(), strict=True) if keep)
-            values, present = values[kept], present[kept]
-        columns = Columns(names, times, values, None if present.all() else present, counts)
-    if columns.counts is not None and columns.counts.item(0) == 1 and (columns.counts == 1).all():
-        columns = columns._replace(counts=None)
-    _, times, values, present, counts = columns
-    times.setflags(False)
-    values.setflags(False)
-    if present is not None:
-        present.setflags(False)
-    if counts is not None:
-        counts.setflags(False)
-    return columns
-
-
 def _locked(array: Counts) -> Counts:
     array.flags.writeable = False
     return array
-
-
-def _equal(a: Columns, b: Columns) -> bool:
-    if a.names != b.names:
-        return False
-    for x, y in zip(a[1:], b[1:], strict=True):
-        if (x is None) != (y is None) or (x is not None and not np.array_equal(x, y)):
-            return False
-    return True
 
 
 def _same_length(where: str, values: AnyArray, times: Times) -> None:
@@ -437,7 +418,7 @@ def nanoseconds(timestamp: object, where: str) -> object:
     """A sample's time as whole nanoseconds; what is none of the known kinds is left for the series to judge."""
     if isinstance(timestamp, str):
         try:
-            return wire.parse_time(timestamp)
+            return parse_time(timestamp)
         except CallstatsError as error:
             raise SeriesError(f"{where} must have a time: {error}") from None
     if isinstance(timestamp, datetime):
@@ -446,28 +427,6 @@ def nanoseconds(timestamp: object, where: str) -> object:
         # pandas keeps the nanoseconds that a datetime has no room for.
         return (timestamp - _EPOCH) // timedelta(microseconds=1) * 1000 + getattr(timestamp, "nanosecond", 0)
     return timestamp
-
-
-def _joined(members: list[Columns], offsets: Counts) -> Columns:
-    """The columns of many series as one block."""
-    names = tuple(sorted(set().union(*(member.names for member in members))))
-    n = int(offsets[-1])
-    times = np.empty(n, dtype=np.int64)
-    values = np.zeros((len(names), n), dtype=np.uint64)
-    full = all(member.present is None and member.names == names for member in members if len(member.times))
-    present = None if full else np.zeros((len(names), n), dtype=np.bool_)
-    plain = all(member.counts is None for member in members)
-    counts = None if plain else np.ones(n, dtype=np.int64)
-    places = {name: row for row, name in enumerate(names)}
-    for member, begin, end in zip(members, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-        times[begin:end] = member.times
-        rows = slice(None) if member.names == names else [places[name] for name in member.names]
-        values[rows, begin:end] = member.values
-        if present is not None:
-            present[rows, begin:end] = True if member.present is None else member.present
-        if counts is not None and member.counts is not None:
-            counts[begin:end] = member.counts
-    return Columns(names, times, values, present, counts)
 
 
 def _plural(n: int, what: str) -> str:

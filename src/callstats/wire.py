@@ -1,4 +1,4 @@
-"""The stored form: RFC 3339 times, metric names, and JSON text to and from plain arrays.
+"""The stored form: metric names, and JSON text to and from plain arrays.
 
 The written form is byte for byte that of Go's JSON encoder before 1.22. Reading accepts what Go's decoder accepts of it, and
 refuses what would change the meaning: see `decode`.
@@ -9,80 +9,30 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import date
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
 from callstats import kernels
-from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, Block, Bytes, Columns, Counts, Present, Times
+from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, Block, Bytes, Counts, Present, Times
+from callstats.columns import Columns, take
 from callstats.errors import CallstatsError, DecodeError
 from callstats.exact import short
+from callstats.times import parse_time
 
 MAX_DEPTH = 64
 """The most brackets that may be open at once, the outer array's among them."""
-
-# --- times -------------------------------------------------------------------------------------------------------------------
-
-_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))",
-    re.ASCII,
-)
-_EPOCH = date(1970, 1, 1).toordinal()
-
-
-def parse_time(text: str) -> int:
-    """Nanoseconds since the epoch of an RFC 3339 time; digits beyond the ninth are cut.
-
-    Raises
-    ------
-    CallstatsError
-        When it is no such time, or lies outside what int64 nanoseconds hold.
-    """
-    match = _TIME.fullmatch(text)
-    if match is None:
-        raise CallstatsError(f"expected an RFC 3339 time, got {short(text)}")
-    day, hour, minute, second, fraction, sign, off_hour, off_minute = match.groups()
-    days = _days(day)
-    if days is None or hour > "23" or minute > "59" or second > "59" or (sign and (off_hour > "23" or off_minute > "59")):
-        raise CallstatsError(f"expected a time that exists, got {short(text)}")
-    seconds = days * 86_400 + int(hour) * 3_600 + int(minute) * 60 + int(second)
-    if sign:
-        offset = int(off_hour) * 3_600 + int(off_minute) * 60
-        seconds += offset if sign == "-" else -offset
-    ns = seconds * 10**9 + (int(fraction[:9].ljust(9, "0")) if fraction else 0)
-    if not FIRST_TIME <= ns <= I64_MAX:
-        raise CallstatsError(f"expected a time from {_text_of(FIRST_TIME)} to {_text_of(I64_MAX)}, got {short(text)}")
-    return ns
-
-
-@lru_cache(maxsize=64)
-def _days(day: str) -> int | None:
-    try:
-        return date.fromisoformat(day).toordinal() - _EPOCH
-    except ValueError:
-        return None
-
-
-def format_times(times: Times, digits: int = 3) -> list[str]:
-    """RFC 3339 text in UTC, floored to `digits` (3 or 9) digits of a second."""
-    if digits not in (3, 9):
-        raise CallstatsError(f"digits must be 3 or 9: got {digits!r}")
-    floored = times // 10**6 if digits == 3 else times
-    unit = "ms" if digits == 3 else "ns"
-    return [text + "Z" for text in np.datetime_as_string(floored.view(f"M8[{unit}]")).tolist()]
-
-
-def _text_of(ns: int) -> str:
-    return format_times(np.array([ns], dtype=np.int64))[0]
-
 
 # --- names -------------------------------------------------------------------------------------------------------------------
 
 _ESCAPES = {
     **{chr(code): f"\\u{code:04x}" for code in [*range(0x20), 0x2028, 0x2029, *map(ord, "<>&")]},
-    **{'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"},
+    '"': '\\"',
+    "\\": "\\\\",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
 }
 _ESCAPED = re.compile("[" + "".join(map(re.escape, _ESCAPES)) + "]")
 
@@ -111,14 +61,17 @@ def _member(path: str, name: str) -> str:
 
 # --- writing -----------------------------------------------------------------------------------------------------------------
 
+
 def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     """The stored text of a series: empty, or compact JSON and a newline."""
-    return kernels.active.write_text(*_table(columns, counts, digits))
+    text: bytes = kernels.active.write_text(*_table(columns, counts, digits))
+    return text
 
 
 def encoded_size(columns: Columns, *, counts: bool = True, digits: int = 3) -> int:
     """The length of `encode`'s text in bytes, without making it."""
-    return kernels.active.text_size(*_table(columns, counts, digits))
+    size: int = kernels.active.text_size(*_table(columns, counts, digits))
+    return size
 
 
 def _table(columns: Columns, counts: bool, digits: int) -> tuple[object, ...]:
@@ -152,15 +105,15 @@ class _Number(str):
         return str(self)
 
 
-class _Constant(Exception):
+class _ConstantError(Exception):
     """NaN or an infinity, which Python's json would take."""
 
 
 def decode(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
     """Read a stored histogram; with it whether `sort` had to move a row.
 
-    `value` is None, bytes-like, text, or what a JSON reader made of it. JSON is judged over the whole blob first, then the rows in
-    order, in each the time, its order, the metrics as written and the count.
+    `value` is None, bytes-like, text, or what a JSON reader made of it. JSON is judged over the whole blob first, then the rows
+    in order, in each the time, its order, the metrics as written and the count.
 
     Raises
     ------
@@ -200,9 +153,7 @@ def text_of(value: object) -> bytes | None:
     return None
 
 
-def _named(
-    names: list[bytes], times: Times, values: Block, present: Bytes | None, counts: Counts | None
-) -> Columns:
+def _named(names: list[bytes], times: Times, values: Block, present: Bytes | None, counts: Counts | None) -> Columns:
     """What the kernel read, in the order of names."""
     order = sorted(range(len(names)), key=names.__getitem__)
     there = None if present is None else present.view(np.bool_)
@@ -231,12 +182,16 @@ def _read(value: object) -> object:
             object_pairs_hook=_object,
         )
     except json.JSONDecodeError as error:
-        place = error.pos
+        place, message = error.pos, error.msg
+        if message.startswith("Illegal trailing comma"):
+            # Newer Pythons point at the comma, older ones at what should not follow it; their words differ too.
+            place = _after_space(text, place + 1)
+            message = "Expecting value" if text[place] == "]" else "Expecting property name enclosed in double quotes"
         if place == deep:
             reason = f"expected at most {MAX_DEPTH} open brackets, got one more"
         else:
-            reason = f"{_expected(error.msg)}, got {short(text[place]) if place < len(text) else 'the end'}"
-    except _Constant as error:
+            reason = f"{_expected(message)}, got {short(text[place]) if place < len(text) else 'the end'}"
+    except _ConstantError as error:
         place = next(match.start() for match in _CONSTANT.finditer(text) if match[0][0] != '"')
         reason = f"expected a value, got {error}"
     raise DecodeError(reason, offset=len(text[:place].encode()))
@@ -249,6 +204,10 @@ def _expected(message: str) -> str:
     if message == "Extra data":
         return "expected nothing more"
     return f"expected JSON: {message[0].lower()}{message[1:].removesuffix(' at')}"
+
+
+def _after_space(text: str, place: int) -> int:
+    return place + len(text[place:]) - len(text[place:].lstrip(" \t\n\r"))
 
 
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)
@@ -279,7 +238,7 @@ def _integer(text: str) -> int | _Number:
 
 
 def _constant(text: str) -> NoReturn:
-    raise _Constant(text)
+    raise _ConstantError(text)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -345,7 +304,7 @@ def _columns(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
         weights[i] = weight
         total += weight
     columns = _assemble(times, cells, weights if total > n else None)
-    return (_sorted(columns), True) if moved else (columns, False)
+    return (take(columns, np.argsort(columns.times, kind="stable")), True) if moved else (columns, False)
 
 
 def _time(value: object, path: str, given: bool) -> int:
@@ -385,23 +344,6 @@ def _assemble(times: list[int], cells: dict[str, list[int | None]], weights: lis
                 present = np.ones((len(names), n), dtype=np.bool_)
             present[j] = [cell is not None for cell in column]
             column = [cell or 0 for cell in column]
-        values[j] = column
+        values[j] = cast(list[int], column)
     counts = None if weights is None else np.array(weights, dtype=np.int64)
     return Columns(names, np.array(times, dtype=np.int64), values, present, counts)
-
-
-def _sorted(columns: Columns) -> Columns:
-    order = np.argsort(columns.times, kind="stable")
-    return take(columns, order)
-
-
-def take(columns: Columns, order: Counts) -> Columns:
-    """The rows at the places in `order`."""
-    names, times, values, present, counts = columns
-    return Columns(
-        names,
-        times[order],
-        np.ascontiguousarray(values[:, order]),
-        None if present is None else np.ascontiguousarray(present[:, order]),
-        None if counts is None else counts[order],
-    )

@@ -31,11 +31,13 @@ def seeds() -> list[bytes]:
 
 _digit = st.integers(0, 9).map(str)
 _space = st.sampled_from(("", "", "", "", " ", "\n", "\t\r "))
-_number = st.sampled_from(("0", "1", "9", "18446744073709551615", "18446744073709551616", "100000000000000000000", "-1", "00", "1.0")) | (
-    st.integers(0, 2**64).map(str)
-)
+_number = st.sampled_from(
+    ("0", "1", "9", "18446744073709551615", "18446744073709551616", "100000000000000000000", "-1", "00", "1.0")
+) | (st.integers(0, 2**64).map(str))
 _plain_number = st.integers(0, 9).flatmap(lambda power: st.integers(0, 100**power)).map(str)
-_name = st.sampled_from(("a", "b", "b@max", "mem_usage", "mem_usage@max", "", "a<b", "é", "\\u0061", "c\\n", "x@min@max", "~", "\x7f"))
+_name = st.sampled_from(
+    ("a", "b", "b@max", "mem_usage", "mem_usage@max", "", "a<b", "é", "\\u0061", "c\\n", "x@min@max", "~", "\x7f")
+)
 _fraction = st.just(".123") | st.integers(0, 11).flatmap(lambda n: st.text("0123456789", min_size=n, max_size=n)).map(
     lambda digits: "." + digits if digits else ""
 )

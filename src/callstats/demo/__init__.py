@@ -15,7 +15,7 @@ from callstats.drivers.frames import pick_stats
 from callstats.reduce import decimate
 from callstats.rule import Rule
 from callstats.series import StatSeries
-from callstats.wire import format_times
+from callstats.times import format_times
 
 Whole: TypeAlias = NDArray[np.int64]
 Shape: TypeAlias = Callable[[np.random.Generator, Whole, int], Whole]

@@ -66,12 +66,12 @@ class DockerDriver:
             raise DriverError(f"can't reach the engine at {self._config.docker}: {_told(error)}") from error
 
     def _create(self, api: APIClient, image: str, task: ContainerTask) -> str:
-        limits = {"mem_limit": task.memory, "memswap_limit": task.memory} if task.memory else {}
         host = api.create_host_config(
             binds=[f"{outside}:{inside}" for outside, inside in task.volumes],
             network_mode=self._network,
             cpu_shares=self._config.cpu_shares or None,
-            **limits,
+            mem_limit=task.memory or None,
+            memswap_limit=task.memory or None,
         )
         container = api.create_container(
             image,
@@ -141,7 +141,7 @@ def _has_image(api: APIClient, name: str) -> bool:
     from docker.errors import ImageNotFound
 
     try:
-        api.inspect_image(name)
+        api.inspect_image(name)  # type: ignore[no-untyped-call]
     except ImageNotFound:
         return False
     return True

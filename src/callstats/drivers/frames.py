@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from callstats.series import Stat
-from callstats.wire import parse_time
+from callstats.times import parse_time
 
 _LARGEST = 2**64 - 1
 _CPU = {"cpu_total": "total_usage", "cpu_user": "usage_in_usermode", "cpu_kernel": "usage_in_kernelmode"}

@@ -235,7 +235,9 @@ cdef inline Found reduce_held(
     return found
 
 
-cdef inline Found reduce_row(const Column* column, const int64_t* counts, const Row* row, bint zero, uint64_t* out) noexcept nogil:
+cdef inline Found reduce_row(
+    const Column* column, const int64_t* counts, const Row* row, bint zero, uint64_t* out
+) noexcept nogil:
     """One value of a metric for a row."""
     cdef const uint64_t* cells = column.own if column.own != NULL else column.other
     cdef const uint8_t* present = column.own_present if column.own != NULL else column.other_present

@@ -1,8 +1,8 @@
 # cython: language_level=3
 """A stored histogram's text straight into columns, for the one shape in which it is written.
 
-A row is read by name; the literal text between its numbers is then compared, not read, in the rows after it. Whatever does not fit
-is left to the general reader, so the scan has no messages and no leniency of its own.
+A row is read by name; the literal text between its numbers is then compared, not read, in the rows after it. Whatever does not
+fit is left to the general reader, so the scan has no messages and no leniency of its own.
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t

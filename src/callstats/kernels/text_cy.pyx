@@ -185,7 +185,7 @@ cdef object reduce_blobs(
     cdef Text text
     cdef Py_ssize_t i
     cdef int done
-    cdef object held = None
+    cdef object layout_held  # what the layout's pointers lead to
     memset(&text, 0, sizeof(Text))
     work_init(&work)
     try:
@@ -206,7 +206,7 @@ cdef object reduce_blobs(
                     else:
                         if not laid_out(&work):
                             with gil:
-                                held = new_layout(&work, layout)
+                                layout_held = new_layout(&work, layout)  # no-cython-lint
                         done = reduce_scanned(&work, max_samples, max_bytes, zero, counts, &text)
                 status[i] = done
                 ends[i + 1] = text.size
@@ -227,9 +227,9 @@ def reduce_text(
 ):
     """Reduce the stored histograms data[offsets[i]:offsets[i + 1]], text to text.
 
-    Gives the results in the same form, and of each whether it is the text given (0), a new one (1), or empty because the text has
-    not the written shape, can't be reduced, or can't be made to fit max_bytes (2; -1: no limit), which is for the general route to
-    tell. ``layout(names)`` gives, for the metrics of a blob, the columns of `decimate`, and for each column of the result its key
+    Gives the results in the same form, and of each whether it is the text given (0), a new one (1), or empty (2), since the text
+    has not the written shape, can't be reduced, or can't be made to fit max_bytes (-1: no limit): the general route is to tell.
+    ``layout(names)`` gives, for the metrics of a blob, the columns of `decimate`, and for each column of the result its key
     ``,"name":``, as bytes and their ends.
     """
     cdef Py_ssize_t m = offsets.shape[0] - 1, i
@@ -249,7 +249,7 @@ def reduce_text(
 
 
 def reduce_texts(list texts, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, layout):
-    """Reduce stored histograms, bytes to bytes, as `reduce_text` does: a list, with None for what the general route is to tell."""
+    """Reduce stored histograms, bytes to bytes, as `reduce_text` does: a list, None where the general route is to tell."""
     cdef Py_ssize_t m = len(texts), i
     status = np.zeros(m, dtype=np.uint8)
     offsets = np.zeros(m + 1, dtype=np.int64)

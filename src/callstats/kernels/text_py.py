@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -38,13 +39,13 @@ def reduce_text(
 ) -> tuple[bytes, Counts, Bytes]:
     """Reduce the stored histograms data[offsets[i]:offsets[i + 1]], text to text.
 
-    Gives the results in the same form, and of each whether it is the text given (0), a new one (1), or empty because the text has
-    not the written shape, can't be reduced, or can't be made to fit max_bytes (2; -1: no limit), which is for the general route to
-    tell. ``layout(names)`` gives, for the metrics of a blob, the columns of `decimate`, and for each column of the result its key
+    Gives the results in the same form, and of each whether it is the text given (0), a new one (1), or empty (2), since the text
+    has not the written shape, can't be reduced, or can't be made to fit max_bytes (-1: no limit): the general route is to tell.
+    ``layout(names)`` gives, for the metrics of a blob, the columns of `decimate`, and for each column of the result its key
     ``,"name":``, as bytes and their ends.
     """
     bounds = offsets.tolist()
-    texts = [data[begin:end].tobytes() for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    texts = [data[begin:end].tobytes() for begin, end in pairwise(bounds)]
     results = reduce_texts(texts, max_samples, max_bytes, zero, counts, layout)
     status = [OTHER if new is None else SAME if new is old else WRITTEN for old, new in zip(texts, results, strict=True)]
     out_offsets = np.zeros(len(offsets), dtype=np.int64)
@@ -55,7 +56,7 @@ def reduce_text(
 def reduce_texts(
     texts: list[bytes], max_samples: int, max_bytes: int, zero: bool, counts: bool, layout: Layout
 ) -> list[bytes | None]:
-    """Reduce stored histograms, bytes to bytes, as `reduce_text` does: a list, with None for what the general route is to tell."""
+    """Reduce stored histograms, bytes to bytes, as `reduce_text` does: a list, None where the general route is to tell."""
     return [_reduce(text, max_samples, max_bytes, zero, counts, layout) for text in texts]
 
 
@@ -67,12 +68,11 @@ def _reduce(text: bytes, max_samples: int, max_bytes: int, zero: bool, counts: b
     if len(times) <= max_samples and (max_bytes < 0 or len(text) <= max_bytes):
         return text
     if max_samples <= 0:
-        return bytes()
+        return b""
     columns, keys, key_ends = layout(tuple(names))
-    offsets = np.array([0, len(times)], dtype=np.int64)
     for most in range(min(len(times), max_samples), 0, -1):
         to_times, to_values, to_present, to_counts, _, fault = bins_py.decimate(
-            times, values, present, weights, offsets, most, zero, columns
+            times, values, present, weights, None, most, zero, columns
         )
         if fault is not None:
             return None
@@ -126,7 +126,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object] | None:
     if pairs and pairs[0][0] == "timestamp" and isinstance(pairs[0][1], str):
         return dict(pairs)
     names = [name for name, _ in pairs]
-    return dict(pairs) if all(a < b for a, b in zip(names, names[1:], strict=False)) else None
+    return dict(pairs) if all(a < b for a, b in pairwise(names)) else None
 
 
 def _times(stamps: list[object]) -> Times | None:
@@ -167,7 +167,7 @@ def write_text(
     floored = times // 10**6 if digits == 3 else times
     stamps = np.datetime_as_string(floored.view("M8[ms]" if digits == 3 else "M8[ns]")).tolist()
     ends = [0, *key_ends.tolist()]
-    names = [keys[begin + 1 : end].decode() for begin, end in zip(ends[:-1], ends[1:], strict=True)]
+    names = [keys[begin + 1 : end].decode() for begin, end in pairwise(ends)]
     cells = values.T.tolist()
     if present is None:
         template = ",".join(name.replace("%", "%%") + "%d" for name in names)
@@ -192,7 +192,7 @@ def text_size(
     values: Block,
     present: Bytes | None,
     counts: Counts | None,
-    keys: bytes,
+    keys: bytes,  # noqa: ARG001 - the arguments are those of `write_text`
     key_ends: Counts,
     digits: int,
 ) -> int:

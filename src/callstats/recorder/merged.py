@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from callstats import wire
-from callstats._types import FIRST_TIME, U64_MAX, AnyArray, Block, Bytes, Columns, Counts, Times
+from callstats._types import FIRST_TIME, U64_MAX, AnyArray, Block, Bytes, Counts, Times
+from callstats.columns import Columns, take
 from callstats.errors import BudgetError, SeriesError
 from callstats.reduce import fit, plan_of
 from callstats.rule import REDUCERS, Reducer, Rule
@@ -23,7 +24,7 @@ def sorted_columns(names: Mapping[str, int], times: Times, values: Block, presen
     ordered = tuple(sorted(names))
     numbers = [names[name] for name in ordered]
     columns = Columns(ordered, times, values[numbers], present[numbers].astype(np.bool_), None)
-    return wire.take(columns, np.argsort(times, kind="stable"))
+    return take(columns, np.argsort(times, kind="stable"))
 
 
 class _Bins(NamedTuple):

@@ -1,0 +1,89 @@
+"""A series as plain arrays, and what is done to them as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from callstats._types import AnyArray, Block, Counts, Present, Times
+
+
+class Columns(NamedTuple):
+    """A series as plain arrays: one row of `values` (and `present`) for each of the sorted `names`.
+
+    `present` is None when every value is there, `counts` is None when every row stands for one sample.
+    """
+
+    names: tuple[str, ...]
+    times: Times
+    values: Block
+    present: Present | None
+    counts: Counts | None
+
+
+def take(columns: Columns, order: Counts) -> Columns:
+    """The rows at the places in `order`."""
+    names, times, values, present, counts = columns
+    return Columns(
+        names,
+        times[order],
+        np.ascontiguousarray(values[:, order]),
+        None if present is None else np.ascontiguousarray(present[:, order]),
+        None if counts is None else counts[order],
+    )
+
+
+# By position: the keyword takes longer than the work, and this is done for every series that is made.
+_set_writeable = cast("Callable[[AnyArray, bool], None]", np.ndarray.setflags)
+
+
+def settled(columns: Columns) -> Columns:
+    """The one form in which columns are held: no metric without a value, no presence or counts that say nothing, read-only."""
+    names, times, values, present, counts = columns
+    if not len(times):
+        columns = Columns((), times, values[:0], None, None)
+    elif present is not None:
+        kept = np.flatnonzero(present.any(axis=1))
+        if len(kept) < len(names):
+            names, values, present = tuple(names[row] for row in kept), values[kept], present[kept]
+        columns = Columns(names, times, values, None if present.all() else present, counts)
+    if columns.counts is not None and columns.counts.item(0) == 1 and (columns.counts == 1).all():
+        columns = columns._replace(counts=None)
+    _, times, values, present, counts = columns
+    _set_writeable(times, False)
+    _set_writeable(values, False)
+    if present is not None:
+        _set_writeable(present, False)
+    if counts is not None:
+        _set_writeable(counts, False)
+    return columns
+
+
+def equal(a: Columns, b: Columns) -> bool:
+    if a.names != b.names:
+        return False
+    return all(np.array_equal(x, y) if x is not None and y is not None else x is y for x, y in zip(a[1:], b[1:], strict=True))
+
+
+def joined(members: list[Columns], offsets: Counts) -> Columns:
+    """The columns of many series as one block."""
+    names = tuple(sorted(set().union(*(member.names for member in members))))
+    n = int(offsets[-1])
+    times = np.empty(n, dtype=np.int64)
+    values = np.zeros((len(names), n), dtype=np.uint64)
+    full = all(member.present is None and member.names == names for member in members if len(member.times))
+    present = None if full else np.zeros((len(names), n), dtype=np.bool_)
+    plain = all(member.counts is None for member in members)
+    counts = None if plain else np.ones(n, dtype=np.int64)
+    places = {name: row for row, name in enumerate(names)}
+    for member, begin, end in zip(members, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        times[begin:end] = member.times
+        rows = slice(None) if member.names == names else [places[name] for name in member.names]
+        values[rows, begin:end] = member.values
+        if present is not None:
+            present[rows, begin:end] = True if member.present is None else member.present
+        if counts is not None and member.counts is not None:
+            counts[begin:end] = member.counts
+    return Columns(names, times, values, present, counts)

@@ -1,0 +1,65 @@
+"""RFC 3339 times to and from nanoseconds since the epoch."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from functools import lru_cache
+
+import numpy as np
+
+from callstats._types import FIRST_TIME, I64_MAX, Times
+from callstats.errors import CallstatsError
+from callstats.exact import short
+
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))",
+    re.ASCII,
+)
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+def parse_time(text: str) -> int:
+    """Nanoseconds since the epoch of an RFC 3339 time; digits beyond the ninth are cut.
+
+    Raises
+    ------
+    CallstatsError
+        When it is no such time, or lies outside what int64 nanoseconds hold.
+    """
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise CallstatsError(f"expected an RFC 3339 time, got {short(text)}")
+    day, hour, minute, second, fraction, sign, off_hour, off_minute = match.groups()
+    days = _days(day)
+    if days is None or hour > "23" or minute > "59" or second > "59" or (sign and (off_hour > "23" or off_minute > "59")):
+        raise CallstatsError(f"expected a time that exists, got {short(text)}")
+    seconds = days * 86_400 + int(hour) * 3_600 + int(minute) * 60 + int(second)
+    if sign:
+        offset = int(off_hour) * 3_600 + int(off_minute) * 60
+        seconds += offset if sign == "-" else -offset
+    ns = seconds * 10**9 + (int(fraction[:9].ljust(9, "0")) if fraction else 0)
+    if not FIRST_TIME <= ns <= I64_MAX:
+        raise CallstatsError(f"expected a time from {_text_of(FIRST_TIME)} to {_text_of(I64_MAX)}, got {short(text)}")
+    return ns
+
+
+@lru_cache(maxsize=64)
+def _days(day: str) -> int | None:
+    try:
+        return date.fromisoformat(day).toordinal() - _EPOCH
+    except ValueError:
+        return None
+
+
+def format_times(times: Times, digits: int = 3) -> list[str]:
+    """RFC 3339 text in UTC, floored to `digits` (3 or 9) digits of a second."""
+    if digits not in (3, 9):
+        raise CallstatsError(f"digits must be 3 or 9: got {digits!r}")
+    floored = times // 10**6 if digits == 3 else times
+    unit = "ms" if digits == 3 else "ns"
+    return [text + "Z" for text in np.datetime_as_string(floored.view(f"M8[{unit}]")).tolist()]
+
+
+def _text_of(ns: int) -> str:
+    return format_times(np.array([ns], dtype=np.int64))[0]
