@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import weakref
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ _HEADER = struct.Struct(">BxxxL")
 """Which stream a piece of output is of, and its size."""
 
 _OUTPUT_SECONDS = 5.0
-"""How long output may still come after the container's end."""
+"""How long output and samples may still be worked on after the container's end."""
+
+_CONNECT_SECONDS = 10
 
 _MISSING = ("executable file not found", "no such file or directory")
 _UNUSABLE = ("permission denied", "is a directory", "exec format error")
@@ -44,7 +47,7 @@ class DockerRun(Running):
         self._watcher: threading.Thread | None = None
         self._output: threading.Thread | None = None
         self._timer: threading.Timer | None = None
-        self._attached: socket.socket | None = None
+        self._attached: list[Any] = []
         self._stats: Response | None = None
         self._stats_lock = threading.Lock()
         self._over = False
@@ -54,20 +57,22 @@ class DockerRun(Running):
         """Attach, start the container, and begin to watch it; a command that can't be run is a result."""
         from docker.errors import APIError
 
-        holder = self._attach()
+        # Each on a connection of its own: on a shared one some engines end the output only once all input was read.
+        output = self._attach(stdout=1, stderr=1)
+        given = None if self._task.stdin is None else self._attach(stdin=1)
         try:
             self._api.start(self._container)
         except APIError as error:
-            _close(holder)
+            self._close()
             code = _exit_code_of(str(error.explanation))
             if code is None:
                 raise
             self.finish(code, reason=f"can't run {list(self._task.command)[:1]}: {error.explanation}")
             return
         _running.add(self)
-        self._output = self._go("callstats-docker-output", self._read_output, holder)
-        if self._task.stdin is not None:
-            self._go("callstats-docker-input", self._write_input)
+        self._output = self._go("callstats-docker-output", self._read_output, output)
+        if given is not None:
+            self._go("callstats-docker-input", self._write_input, given)
         self._go("callstats-docker-stats", self._read_stats)
         if self._task.timeout:
             self._timer = threading.Timer(self._task.timeout, self.stop, (Status.TIMEOUT,))
@@ -87,6 +92,7 @@ class DockerRun(Running):
         """Kill the container if it still runs, and wait for its end."""
         self.stop(Status.CANCELLED)
         self._join()
+        self._close()
 
     def kill(self) -> None:
         """Kill the container."""
@@ -115,90 +121,91 @@ class DockerRun(Running):
 
     # --- streams ------------------------------------------------------------------------------------------------------------
 
-    def _attach(self) -> Any:
-        """The connection that carries the container's streams; it must be there before the start."""
-        given = self._task.stdin is not None
-        holder = self._api.attach_socket(
-            self._container, params={"stdin": int(given), "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
-        )
-        self._attached = getattr(holder, "_sock", holder)
-        self._attached.settimeout(None)
-        return holder
+    def _attach(self, **streams: int) -> socket.socket:
+        """A connection that carries streams of the container; it must be there before the start."""
+        holder = self._api.attach_socket(self._container, params={"stream": 1, "logs": 0, **streams})
+        self._attached.append(holder)
+        attached: socket.socket = getattr(holder, "_sock", holder)
+        attached.settimeout(None)
+        return attached
 
-    def _write_input(self) -> None:
-        source, attached = self._task.stdin, self._attached
+    def _write_input(self, attached: socket.socket) -> None:
+        source = self._task.stdin
         assert source is not None  # noqa: S101 - else there is no such thread
-        assert attached is not None  # noqa: S101 - start() attached before this thread
         with suppress(BrokenPipeError, ConnectionResetError):  # a command that doesn't read it all is no fault
             while chunk := source.read(_CHUNK):
                 attached.sendall(chunk)
         with suppress(OSError):
             attached.shutdown(socket.SHUT_WR)
 
-    def _read_output(self, holder: Any) -> None:
+    def _read_output(self, attached: socket.socket) -> None:
         """Take output apart until its end."""
-        attached = self._attached
-        assert attached is not None  # noqa: S101 - start() attached before this thread
         targets = {1: self._task.stdout, 2: self._task.stderr}
-        try:
-            while header := _read_exactly(attached, _HEADER.size):
-                stream, left = _HEADER.unpack(header)
-                while left:
-                    chunk = attached.recv(min(left, _CHUNK))
-                    if not chunk:
-                        return
-                    left -= len(chunk)
-                    target = targets.get(stream)
-                    if target is not None:
-                        target.write(chunk)
-                        target.flush()
-        finally:
-            _close(holder)
+        while header := _read_exactly(attached, _HEADER.size):
+            stream, left = _HEADER.unpack(header)
+            while left:
+                chunk = attached.recv(min(left, _CHUNK))
+                if not chunk:
+                    return
+                left -= len(chunk)
+                target = targets.get(stream)
+                if target is not None:
+                    target.write(chunk)
+                    target.flush()
+
+    def _close(self) -> None:
+        """Close the connections; what the Docker SDK hands out is a file on a socket on a response."""
+        for holder in self._attached:
+            for part in (getattr(holder, "_response", None), holder, getattr(holder, "_sock", None)):
+                if part is not None:
+                    with suppress(OSError):
+                        part.close()
+        self._attached = []
 
     # --- samples ------------------------------------------------------------------------------------------------------------
 
     def _read_stats(self) -> None:
         """Take samples until the container's end. Engines differ in whether the stream ends with it; `_end_stats` sees to it."""
+        for frame in self._frames():
+            sample = pick_stats(frame)
+            with self._stats_lock:
+                if self._over:
+                    return
+                if sample is None:  # as the engine sends once the container has ended
+                    self._dropped += 1
+                else:
+                    self._task.write_stat(*sample)
+
+    def _frames(self) -> Iterator[dict[str, object]]:
         from requests import RequestException
         from urllib3.exceptions import HTTPError
 
         url = f"{self._api.base_url}/v{self._api.api_version}/containers/{self._container}/stats"
-        try:
-            with self._api.get(url, params={"stream": 1}, stream=True, timeout=(60, None)) as response:
-                with self._stats_lock:
-                    if self._over:
-                        return
-                    self._stats = response
-                if response.status_code == 200:
-                    for line in response.iter_lines(chunk_size=None):
-                        if line:
-                            self._take(json.loads(line))
-        except (RequestException, HTTPError, OSError, AttributeError, ValueError):
-            return  # the stream is gone: without samples from now on, and as good as over
-
-    def _take(self, frame: dict[str, object]) -> None:
-        sample = pick_stats(frame)
-        with self._stats_lock:
-            if self._over:
-                return
-            if sample is None:  # as the engine sends once the container has ended
-                self._dropped += 1
-            else:
-                self._task.write_stat(*sample)
+        # A stream that was ended by another thread breaks in any of these ways.
+        with suppress(RequestException, HTTPError, OSError, AttributeError, ValueError):
+            with self._api.get(url, params={"stream": 1}, stream=True, timeout=(_CONNECT_SECONDS, None)) as response:
+                self._stats = response
+                if self._over:
+                    return
+                response.raise_for_status()
+                for line in response.iter_lines(chunk_size=None):
+                    if line:
+                        yield json.loads(line)
 
     def _end_stats(self) -> None:
         """End the stream of samples, from whichever place its reader waits in; nothing is taken from now on."""
-        with self._stats_lock:
-            self._over = True
-            stats = self._stats
-        if stats is not None:
+        self._over = True
+        if self._stats is not None:
             with suppress(Exception):
-                stats.raw.shutdown()
+                self._stats.raw.shutdown()
+        if self._stats_lock.acquire(timeout=_OUTPUT_SECONDS):  # a sample that is being written is
+            self._stats_lock.release()
 
-    def _shut(self, how: int) -> None:
-        if self._attached is not None:
+    def _shut(self) -> None:
+        """Let go whoever still reads or writes."""
+        for holder in self._attached:
             with suppress(OSError):
-                self._attached.shutdown(how)
+                getattr(holder, "_sock", holder).shutdown(socket.SHUT_RDWR)
 
     # --- exit ---------------------------------------------------------------------------------------------------------------
 
@@ -214,26 +221,18 @@ class DockerRun(Running):
         self._end_stats()
         if self._timer is not None:
             self._timer.cancel()
-        self._shut(socket.SHUT_WR)  # whoever still writes input is let go, and some engines end the output only then
         if self._output is not None:
             self._output.join(_OUTPUT_SECONDS)
-        self._shut(socket.SHUT_RDWR)
+        self._shut()
         for thread in self._threads:
             thread.join(_OUTPUT_SECONDS)
+        self._close()
         _running.discard(self)
         fault = self._fault or fault
         if fault is not None:
             self.fail(fault)
         else:
             self.finish(code, killed=bool(state.get("OOMKilled")), dropped=self._dropped, reason=_reason(code, state))
-
-
-def _close(holder: Any) -> None:
-    """Close an attached connection; what the Docker SDK hands out is a file on a socket on a response."""
-    for part in (getattr(holder, "_response", None), holder, getattr(holder, "_sock", None)):
-        if part is not None:
-            with suppress(OSError):
-                part.close()
 
 
 def _read_exactly(source: socket.socket, size: int) -> bytes:
