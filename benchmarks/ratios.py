@@ -13,10 +13,10 @@ from time import perf_counter
 
 from inputs import series, stored_call
 from peers import decode_alone, pipeline, reduceat, sums
-from test_recorder import keep, record
 
 import callstats
 from callstats import StatBatch, decimate, reduce_json
+from test_recorder import keep, record
 
 Work = Callable[[], object]
 

@@ -37,7 +37,8 @@ def keep(samples: list[Sample]) -> list[Sample]:
 
 
 @pytest.mark.parametrize("capacity", [4_096, 256])
-def test_record(backend: str, benchmark: Benchmark, samples: list[Sample], capacity: int) -> None:
+@pytest.mark.usefixtures("backend")
+def test_record(benchmark: Benchmark, samples: list[Sample], capacity: int) -> None:
     """4,000 samples into a recorder whose rows never merge, and into one whose rows do."""
     result = benchmark(record, samples, capacity).end()
     assert int(result.counts.sum()) == len(samples)
@@ -50,7 +51,8 @@ def test_keep(benchmark: Benchmark, samples: list[Sample]) -> None:
     assert benchmark(keep, samples) == samples
 
 
-def test_end(backend: str, benchmark: Benchmark) -> None:
+@pytest.mark.usefixtures("backend")
+def test_end(benchmark: Benchmark) -> None:
     """The end of a long recording: 4,096 full rows of nine metrics to 240."""
     metrics = dict.fromkeys(FN_METRICS, 2**40)
 

@@ -59,7 +59,7 @@ FOREIGN = {
     "sqlalchemy": {"adapters", "store"},
     "click": {"cli"},
     "rich": {"cli"},
-    **dict.fromkeys(["psutil", "docker", "requests", "urllib3", "pytest"], {"drivers"}),
+    **{name: {"drivers"} for name in ("psutil", "docker", "requests", "urllib3", "pytest")},
 }
 """Who may use what comes from elsewhere."""
 

@@ -19,7 +19,7 @@ from urllib.request import urlopen
 
 import pytest
 
-PROGRAMS = "sh cat dd echo env false head kill ls mkdir pwd sleep tail true".split()
+PROGRAMS = ("sh", "cat", "dd", "echo", "env", "false", "head", "kill", "ls", "mkdir", "pwd", "sleep", "tail", "true")
 IMAGE = "callstats-test:busybox"
 
 

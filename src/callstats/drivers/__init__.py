@@ -15,10 +15,12 @@ from callstats.drivers.contract import (
     WaitResult,
 )
 from callstats.drivers.docker import DockerDriver
-from callstats.drivers.frames import pick_stats
+from callstats.drivers.frames import FN_METRICS, pick_stats
 from callstats.drivers.process import ProcessDriver
+from callstats.drivers.watching import watch
 
 __all__ = [
+    "FN_METRICS",
     "Config",
     "ContainerTask",
     "Cookie",
@@ -32,4 +34,5 @@ __all__ = [
     "TaskError",
     "WaitResult",
     "pick_stats",
+    "watch",
 ]

@@ -29,6 +29,9 @@ _HEADER = struct.Struct(">BxxxL")
 _OUTPUT_SECONDS = 5.0
 """How long output and samples may still be worked on after the container's end."""
 
+_INPUT_SECONDS = 0.2
+"""How long to wait for a reader of input: it may itself wait for somebody to type."""
+
 _CONNECT_SECONDS = 10
 
 _MISSING = ("executable file not found", "no such file or directory")
@@ -46,6 +49,7 @@ class DockerRun(Running):
         self._threads: list[threading.Thread] = []
         self._watcher: threading.Thread | None = None
         self._output: threading.Thread | None = None
+        self._input: threading.Thread | None = None
         self._timer: threading.Timer | None = None
         self._attached: list[Any] = []
         self._stats: Response | None = None
@@ -72,7 +76,7 @@ class DockerRun(Running):
         _running.add(self)
         self._output = self._go("callstats-docker-output", self._read_output, output)
         if given is not None:
-            self._go("callstats-docker-input", self._write_input, given)
+            self._input = self._go("callstats-docker-input", self._write_input, given)
         self._go("callstats-docker-stats", self._read_stats)
         if self._task.timeout:
             self._timer = threading.Timer(self._task.timeout, self.stop, (Status.TIMEOUT,))
@@ -182,15 +186,17 @@ class DockerRun(Running):
 
         url = f"{self._api.base_url}/v{self._api.api_version}/containers/{self._container}/stats"
         # A stream that was ended by another thread breaks in any of these ways.
-        with suppress(RequestException, HTTPError, OSError, AttributeError, ValueError):
-            with self._api.get(url, params={"stream": 1}, stream=True, timeout=(_CONNECT_SECONDS, None)) as response:
-                self._stats = response
-                if self._over:
-                    return
-                response.raise_for_status()
-                for line in response.iter_lines(chunk_size=None):
-                    if line:
-                        yield json.loads(line)
+        with (
+            suppress(RequestException, HTTPError, OSError, AttributeError, ValueError),
+            self._api.get(url, params={"stream": 1}, stream=True, timeout=(_CONNECT_SECONDS, None)) as response,
+        ):
+            self._stats = response
+            if self._over:
+                return
+            response.raise_for_status()
+            for line in response.iter_lines(chunk_size=None):
+                if line:
+                    yield json.loads(line)
 
     def _end_stats(self) -> None:
         """End the stream of samples, from whichever place its reader waits in; nothing is taken from now on."""
@@ -225,7 +231,7 @@ class DockerRun(Running):
             self._output.join(_OUTPUT_SECONDS)
         self._shut()
         for thread in self._threads:
-            thread.join(_OUTPUT_SECONDS)
+            thread.join(_OUTPUT_SECONDS if thread is not self._input else _INPUT_SECONDS)
         self._close()
         _running.discard(self)
         fault = self._fault or fault

@@ -46,9 +46,7 @@ class ProcessDriver:
     """
 
     def __init__(self, interval: float = 1.0) -> None:
-        if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0.01 <= interval < float("inf"):
-            raise CallstatsError(f"interval must be 0.01 seconds or more: got {interval!r}")
-        self._interval = float(interval)
+        self._interval = checked_interval(interval)
 
     def prepare(self, task: ContainerTask) -> ProcessCookie:
         """Check the task; nothing runs yet."""
@@ -207,7 +205,7 @@ class ProcessRun(Running):
             next_look += look * max(int((now - next_look) / look) + 1, 1)
             full = bool(memory) and used.rss > memory
             if (now >= due or full) and used.living:
-                self._task.write_stat(time_ns(), _metrics(used, before, now - before_at, memory))
+                self._task.write_stat(time_ns(), metrics_of(used, before, now - before_at, memory))
                 before, before_at = _later(used, before), now
             if now >= due:
                 due += self._interval * max(int((now - due) / self._interval) + 1, 1)
@@ -215,7 +213,15 @@ class ProcessRun(Running):
                 self.stop(Status.KILLED, f"the task held {used.rss} bytes of memory, of {memory} allowed")
 
 
-def _metrics(used: Usage, before: Usage, seconds: float, memory: int) -> dict[str, int]:
+def checked_interval(interval: float) -> float:
+    """Seconds between two samples."""
+    if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0.01 <= interval < float("inf"):
+        raise CallstatsError(f"interval must be 0.01 seconds or more: got {interval!r}")
+    return float(interval)
+
+
+def metrics_of(used: Usage, before: Usage, seconds: float, memory: int) -> dict[str, int]:
+    """A sample: what was used since the one before, so many seconds ago; `memory` is the limit (0: none)."""
     user, kernel = max(used.user - before.user, 0), max(used.kernel - before.kernel, 0)
     metrics = {"mem_usage": used.rss}
     if seconds > 0:

@@ -56,24 +56,12 @@ class Tree:
             rss = living = 0
             for process in self._members():
                 try:
-                    with process.oneshot():
-                        if process.status() == psutil.STATUS_ZOMBIE:
-                            times = process.cpu_times()
-                        else:
-                            times, rss, living = process.cpu_times(), rss + process.memory_info().rss, living + 1
-                    # A process accounts for its children once it has waited for them.
-                    user += times.user + getattr(times, "children_user", 0)
-                    kernel += times.system + getattr(times, "children_system", 0)
-                except psutil.Error:
+                    one = _measured(process)
+                except psutil.Error:  # it is gone
                     continue
-                try:
-                    counted = process.io_counters()
-                    if read is not None and write is not None:
-                        read, write = read + counted.read_bytes, write + counted.write_bytes
-                except psutil.NoSuchProcess:
-                    continue
-                except (psutil.Error, AttributeError, NotImplementedError, OSError):
-                    read = write = None
+                user, kernel, rss, living = user + one.user, kernel + one.kernel, rss + one.rss, living + one.living
+                read = None if read is None or one.disk_read is None else read + one.disk_read
+                write = None if write is None or one.disk_write is None else write + one.disk_write
             return Usage(user, kernel, rss, read, write, living)
 
     def kill(self) -> None:
@@ -156,6 +144,32 @@ class Tree:
         self._gone_read += used.ru_inblock * _BLOCK
         self._gone_write += used.ru_oublock * _BLOCK
         return os.waitstatus_to_exitcode(status)
+
+
+def own_usage() -> Usage:
+    """What this process has used."""
+    import psutil
+
+    return _measured(psutil.Process())
+
+
+def _measured(process: psutil.Process) -> Usage:
+    """One process, and its children as far as it has waited for them."""
+    import psutil
+
+    with process.oneshot():
+        times = process.cpu_times()
+        zombie = process.status() == psutil.STATUS_ZOMBIE
+        rss = 0 if zombie else process.memory_info().rss
+    try:
+        counted = process.io_counters()
+        read, write = counted.read_bytes, counted.write_bytes
+    except psutil.NoSuchProcess:
+        raise
+    except (psutil.Error, AttributeError, NotImplementedError, OSError):  # it is another user's, or the system doesn't count
+        read = write = None
+    user, kernel = times.user + getattr(times, "children_user", 0), times.system + getattr(times, "children_system", 0)
+    return Usage(user, kernel, rss, read, write, 0 if zombie else 1)
 
 
 class _Entry(NamedTuple):
