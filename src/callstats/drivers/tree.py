@@ -41,6 +41,7 @@ class Tree:
         self._root_gone = False
         self._mark = mark
         self._seen: dict[int, float] = {}  # process number -> when it began, since numbers are used again
+        self._groups = {root}  # of processes and of sessions, callstats' own apart
         self._gone_user = self._gone_kernel = 0.0
         self._gone_read = self._gone_write = 0
         self._lock = threading.Lock()
@@ -98,7 +99,7 @@ class Tree:
         import psutil
 
         children: dict[int, list[int]] = defaultdict(list)
-        began: dict[int, float] = {}
+        entries: dict[int, _Entry] = {}
         todo = [self._root]
         for entry in _table():
             if self._is_orphan(entry):
@@ -106,13 +107,14 @@ class Tree:
                     continue
                 todo.append(entry.pid)
             children[entry.parent].append(entry.pid)
-            began[entry.pid] = entry.began
+            entries[entry.pid] = entry
         found: list[psutil.Process] = []
         while todo:
             pid = todo.pop()
-            if pid in began:
+            if pid in entries:
                 todo += children[pid]
-                self._seen[pid] = began[pid]
+                self._seen[pid] = entries[pid].began
+                self._groups |= {entries[pid].group, entries[pid].session} - {os.getpgrp(), os.getsid(0), 0}
                 with suppress(psutil.Error):
                     found.append(psutil.Process(pid))
         return found
@@ -125,6 +127,8 @@ class Tree:
             return False
         if self._seen.get(entry.pid) == entry.began:
             return True
+        if entry.zombie:  # it has no environment any more
+            return entry.group in self._groups or entry.session in self._groups
         try:
             return self._mark in psutil.Process(entry.pid).environ().get(MARK, "").split(":")
         except (psutil.Error, OSError):
@@ -161,6 +165,8 @@ def _measured(process: psutil.Process) -> Usage:
         times = process.cpu_times()
         zombie = process.status() == psutil.STATUS_ZOMBIE
         rss = 0 if zombie else process.memory_info().rss
+    read: int | None
+    write: int | None
     try:
         counted = process.io_counters()
         read, write = counted.read_bytes, counted.write_bytes
@@ -176,6 +182,9 @@ class _Entry(NamedTuple):
     pid: int
     parent: int
     began: float
+    group: int
+    session: int
+    zombie: bool
 
 
 def _table() -> Iterator[_Entry]:
@@ -184,7 +193,7 @@ def _table() -> Iterator[_Entry]:
         import psutil
 
         for process in psutil.process_iter(["ppid", "create_time"]):
-            yield _Entry(process.pid, process.info["ppid"] or 0, process.info["create_time"] or 0)
+            yield _Entry(process.pid, process.info["ppid"] or 0, process.info["create_time"] or 0, 0, 0, False)
         return
     # psutil would read a good deal more, a hundred times a second where it is asked to.
     for name in os.listdir("/proc"):  # noqa: PTH208 - a path object for each would cost as much as the rest
@@ -194,7 +203,8 @@ def _table() -> Iterator[_Entry]:
                     fields = file.read().rpartition(b")")[2].split()
             except OSError:
                 continue
-            yield _Entry(int(name), int(fields[1]), float(fields[19]))
+            state, parent, group, session = fields[:4]
+            yield _Entry(int(name), int(parent), float(fields[19]), int(group), int(session), state == b"Z")
 
 
 # --- subreaper ----------------------------------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ def watch(interval: float = 1, rule: Rule | int | None = 240) -> Iterator[Record
 
     Notes
     -----
-    It needs the extra ``callstats[process]``. Processor use is that of all threads, the watching one included; processes that this
-    one started count once it has waited for them.
+    It needs the extra ``callstats[process]``. Processor use is that of all threads, the watching one included; processes that
+    this one started count once it has waited for them.
 
     Examples
     --------
