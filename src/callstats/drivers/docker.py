@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import socket
+import weakref
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -61,6 +64,7 @@ class DockerDriver:
         except ModuleNotFoundError:
             raise ImportError('callstats.drivers.DockerDriver needs docker: pip install "callstats[docker]"') from None
         try:
+            _knock(self._config.docker)
             return docker.APIClient(self._config.docker, version="auto", timeout=_SECONDS)
         except _engine_errors() as error:
             raise DriverError(f"can't reach the engine at {self._config.docker}: {_told(error)}") from error
@@ -96,6 +100,7 @@ class DockerCookie:
         self._container = container
         self._run: DockerRun | None = None
         self._closed = False
+        _open.add(self)
 
     def run(self) -> DockerRun:
         """Start the container."""
@@ -122,6 +127,7 @@ class DockerCookie:
                 raise DriverError(f"can't remove container {self._container[:12]}: {_told(error)}") from error
             self._closed = True
             self._api.close()
+            _open.discard(self)
         self._task.close()
 
     def __enter__(self) -> Self:
@@ -129,6 +135,14 @@ class DockerCookie:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _knock(url: str) -> None:
+    """Raise OSError when nobody listens on a local socket: the Docker SDK would do so too, but leave a socket open."""
+    scheme, _, path = url.partition("://")
+    if scheme in ("unix", "http+unix"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect("/" + path.lstrip("/"))
 
 
 def _full_name(image: ImageRef) -> str:
@@ -165,3 +179,14 @@ def _engine_errors() -> tuple[type[Exception], ...]:
 def _told(error: Any) -> str:
     """The engine's own words, on one line."""
     return " ".join(str(getattr(error, "explanation", None) or error).split())
+
+
+_open: weakref.WeakSet[DockerCookie] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """No container outlives the interpreter."""
+    for cookie in list(_open):
+        with suppress(DriverError):
+            cookie.close()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import socket
 import struct
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from callstats.drivers.contract import ContainerTask, RunResult, Status
 from callstats.drivers.frames import pick_stats
 from callstats.drivers.running import Running
-from callstats.errors import CallstatsError
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -73,7 +70,6 @@ class DockerRun(Running):
                 raise
             self.finish(code, reason=f"can't run {list(self._task.command)[:1]}: {error.explanation}")
             return
-        _running.add(self)
         self._output = self._go("callstats-docker-output", self._read_output, output)
         if given is not None:
             self._input = self._go("callstats-docker-input", self._write_input, given)
@@ -233,7 +229,6 @@ class DockerRun(Running):
         for thread in self._threads:
             thread.join(_OUTPUT_SECONDS if thread is not self._input else _INPUT_SECONDS)
         self._close()
-        _running.discard(self)
         fault = self._fault or fault
         if fault is not None:
             self.fail(fault)
@@ -264,14 +259,3 @@ def _reason(code: int, state: dict[str, Any]) -> str:
     if state.get("OOMKilled"):
         return "the container ran out of memory"
     return str(state.get("Error") or f"the task ended with exit code {code}")
-
-
-_running: weakref.WeakSet[DockerRun] = weakref.WeakSet()
-
-
-@atexit.register
-def _end_all() -> None:
-    """No container outlives the interpreter."""
-    for run in list(_running):
-        with suppress(CallstatsError):
-            run.end()
