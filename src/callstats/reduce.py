@@ -227,7 +227,7 @@ def _plan(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
     return tuple(sorted(plan)), np.ascontiguousarray(array.T)
 
 
-_CHUNK_BLOBS, _CHUNK_BYTES = 64, 2**18
+_CHUNK_BLOBS, _CHUNK_BYTES = 256, 2**20
 
 
 def _chunks(blobs: Iterable[object]) -> Iterator[tuple[int, list[object]]]:
