@@ -27,6 +27,10 @@ def sorted_columns(names: Mapping[str, int], times: Times, values: Block, presen
     return take(columns, np.argsort(times, kind="stable"))
 
 
+_LEAST_BYTES = len('{"timestamp":"1970-01-01T00:00:00.000Z","metrics":{}},')
+"""Of a row's text."""
+
+
 class _Bins(NamedTuple):
     """Rows ``starts[i]`` up to the next start make a row of the result, which stands for ``totals[i]`` samples."""
 
@@ -64,19 +68,17 @@ class MergedRows:
         most = n if rule.max_samples is None else min(n, rule.max_samples)
         if most < 1:
             return fit(Columns((), np.zeros(n, dtype=np.int64), np.zeros((0, n), dtype=np.uint64), None, None), Rule(0))
-        reduced = self._reduced(rule, most)
         if rule.max_bytes is None:
-            return reduced
-        size = wire.encoded_size(reduced)
-        while size > rule.max_bytes:
-            most -= 1
-            if most < 1:
-                raise BudgetError(
-                    f"max_bytes={rule.max_bytes} must hold one row at least: the smallest reduction takes {size} bytes"
-                )
-            reduced = self._reduced(rule, most)
-            size = wire.encoded_size(reduced)
-        return reduced
+            return self._reduced(rule, most)
+        size = 0
+        for rows in range(most, 0, -1):  # sizes are not monotone in the number of rows
+            size = _LEAST_BYTES * len(self._bins(rows).starts)
+            if size <= rule.max_bytes or rows == 1:
+                reduced = self._reduced(rule, rows)
+                size = len(wire.encode(reduced))
+                if size <= rule.max_bytes:
+                    return reduced
+        raise BudgetError(f"max_bytes={rule.max_bytes} must hold one row at least: the smallest reduction takes {size} bytes")
 
     def _reduced(self, rule: Rule, max_samples: int) -> Columns:
         bins = self._bins(max_samples)
