@@ -11,6 +11,7 @@ from callstats.cli.listing import list_command
 from callstats.cli.options import examples
 from callstats.cli.record import record_command
 from callstats.cli.reduce import reduce_command
+from callstats.cli.show import show_command
 from callstats.cli.tables import import_command, init_command
 
 
@@ -37,5 +38,5 @@ def cli() -> None:
     """
 
 
-for command in (demo_command, init_command, record_command, list_command, reduce_command, import_command):
+for command in (demo_command, init_command, record_command, list_command, show_command, reduce_command, import_command):
     cli.add_command(command)
