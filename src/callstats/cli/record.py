@@ -24,7 +24,7 @@ from callstats.store import add_calls, init_table
 from callstats.store.ids import call_id, time_text
 from callstats.store.urls import shown_url
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
 
 
 @click.command(

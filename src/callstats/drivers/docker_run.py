@@ -79,7 +79,7 @@ class DockerRun(Running):
             self._timer.daemon = True
             self._timer.start()
             self._threads.append(self._timer)
-        self._watcher = threading.Thread(target=self._watch, name="callstats-docker", daemon=True)
+        self._watcher = threading.Thread(target=self.watch, name="callstats-docker", daemon=True)
         self._watcher.start()
 
     def wait(self, timeout: float | None = None, cancel: threading.Event | None = None) -> RunResult:
@@ -211,7 +211,7 @@ class DockerRun(Running):
 
     # --- exit ---------------------------------------------------------------------------------------------------------------
 
-    def _watch(self) -> None:
+    def watch_to_end(self) -> None:
         """Wait for the container's exit, and tell it."""
         fault: BaseException | None = None
         code, state = 0, {}

@@ -103,42 +103,43 @@ class ProcessRun(Running):
         self._interval = interval
         self._tree: Tree | None = None
         self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
 
     def start(self) -> None:
         """Start the command, or tell why it can't be."""
-        task, held = self._task, ExitStack()
-        try:
+        task = self._task
+        with ExitStack() as held:
             held.enter_context(subreaper())
             guard = Guard(task.id)
             held.callback(guard.close)
-            streams = Streams(task.stdin, task.stdout, task.stderr)
-            started = monotonic()
+            self._streams = Streams(task.stdin, task.stdout, task.stderr)
+            self._started = monotonic()
             try:
                 process = subprocess.Popen(  # noqa: S603 - to run the caller's command is what it is for
                     list(task.command),
-                    stdin=streams.stdin,
-                    stdout=streams.stdout,
-                    stderr=streams.stderr,
+                    stdin=self._streams.stdin,
+                    stdout=self._streams.stdout,
+                    stderr=self._streams.stderr,
                     cwd=task.work_dir or None,
                     env={**os.environ, **task.env, MARK: ":".join(filter(None, [os.environ.get(MARK), task.id]))},
                     process_group=0,
                 )
             except (OSError, ValueError) as error:  # such as a NUL in an argument
-                held.close()
                 self._refuse(error)
                 return
-            guard.watch(process.pid)
-            self._tree = Tree(process.pid, task.id)
+            self._process, self._tree = process, Tree(process.pid, task.id)
+            try:
+                guard.watch(process.pid)
+                self._streams.start(process)
+                thread = threading.Thread(target=self.watch, name="callstats-process", daemon=True)
+                thread.start()
+            except BaseException:  # such as too many threads: nothing may be left behind
+                self._tree.kill()
+                process.wait()
+                raise
+            self._held, self._thread = held.pop_all(), thread
             _running.add(self)
-            streams.start(process)
-            work = held.pop_all()
-        except BaseException:
-            held.close()
-            raise
-        self._thread = threading.Thread(
-            target=self._watch, args=(process, streams, started, work), name="callstats-process", daemon=True
-        )
-        self._thread.start()
+        self._ready.set()
 
     def wait(self, timeout: float | None = None, cancel: threading.Event | None = None) -> RunResult:
         """Wait for the end."""
@@ -162,32 +163,33 @@ class ProcessRun(Running):
         missing = isinstance(error, FileNotFoundError) and error.filename != self._task.work_dir
         self.finish(_NOT_FOUND if missing else _CANNOT_RUN, reason=f"can't run {self._task.command[0]!r}: {error}")
 
-    def _watch(self, process: subprocess.Popen[bytes], streams: Streams, started: float, held: ExitStack) -> None:
+    def watch_to_end(self) -> None:
         """Sample until the command exits; then clear up behind it."""
-        assert self._tree is not None  # noqa: S101 - start() made it before this thread
+        self._ready.wait()  # start() has said all that is used here
+        process, tree, streams = self._process, self._tree, self._streams
+        assert tree is not None  # noqa: S101 - as above
         fault: BaseException | None = None
-        with held, _terminal(self._task, process.pid):
+        with self._held, _terminal(self._task, process.pid):
             try:
-                self._sample_until_exit(process, self._tree, started)
+                self._sample_until_exit(process.pid, tree)
             except BaseException as error:  # noqa: BLE001 - it comes out of wait()
                 fault = error
-                self._tree.kill()
+                tree.kill()
                 _await_exit(process.pid, None)
-            self._tree.end()
+            tree.end()
             streams.finish()
-        process.returncode = code = self._tree.reap_root()
+        process.returncode = code = tree.reap_root()
         _running.discard(self)
         fault = fault or next(iter(streams.faults), None)
         if fault is not None:
             self.fail(fault)
         elif code < 0:
-            name = signal.Signals(-code).name if -code in signal.Signals._value2member_map_ else str(-code)
-            self.finish(128 - code, killed=-code == signal.SIGKILL, reason=f"the task was ended by signal {name}")
+            self.finish(128 - code, killed=-code == signal.SIGKILL, reason=f"the task was ended by signal {_signal_name(-code)}")
         else:
             self.finish(code)
 
-    def _sample_until_exit(self, process: subprocess.Popen[bytes], tree: Tree, started: float) -> None:
-        memory, timeout = self._task.memory, self._task.timeout or None
+    def _sample_until_exit(self, pid: int, tree: Tree) -> None:
+        memory, timeout, started = self._task.memory, self._task.timeout or None, self._started
         look = min(self._interval, _LOOK_SECONDS) if memory else self._interval
         before, before_at, due, next_look = Usage(0, 0, 0, 0, 0, 0), started, started + self._interval, started + look
         while True:
@@ -196,21 +198,34 @@ class ProcessRun(Running):
                 self.stop(Status.TIMEOUT)
                 timeout = None
             ends = [due, next_look] if timeout is None else [due, next_look, started + timeout]
-            if _await_exit(process.pid, max(min(ends) - now, 0)):
+            if _await_exit(pid, max(min(ends) - now, 0)):
                 return
             now = monotonic()
             if now < min(due, next_look):
                 continue
             used = tree.usage()
-            next_look += look * max(int((now - next_look) / look) + 1, 1)
+            next_look = next_due(next_look, look, now)
             full = bool(memory) and used.rss > memory
             if (now >= due or full) and used.living:
                 self._task.write_stat(time_ns(), metrics_of(used, before, now - before_at, memory))
                 before, before_at = _later(used, before), now
-            if now >= due:
-                due += self._interval * max(int((now - due) / self._interval) + 1, 1)
+            due = next_due(due, self._interval, now)
             if full:
                 self.stop(Status.KILLED, f"the task held {used.rss} bytes of memory, of {memory} allowed")
+                _await_exit(pid, None)
+                return
+
+
+def next_due(due: float, step: float, now: float) -> float:
+    """The first time after now, in steps from the one that was due: what was missed is not made up for."""
+    return due if now < due else due + step * (int((now - due) / step) + 1)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return str(number)
 
 
 def checked_interval(interval: float) -> float:
@@ -252,16 +267,21 @@ def _later(used: Usage, before: Usage) -> Usage:
 
 def _await_exit(pid: int, seconds: float | None) -> bool:
     """Wait for a child's exit, and leave it to be reaped."""
-    deadline = None if seconds is None else monotonic() + seconds
+    number = -1
     if hasattr(os, "pidfd_open"):
-        number = os.pidfd_open(pid)
+        with suppress(OSError):  # an old kernel has none
+            number = os.pidfd_open(pid)
+    if number >= 0:
         try:
             ready = select.poll()
             ready.register(number, select.POLLIN)
             return bool(ready.poll(None if seconds is None else seconds * 1000))
         finally:
             os.close(number)
-    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+    import psutil
+
+    deadline = None if seconds is None else monotonic() + seconds
+    while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         if deadline is not None and monotonic() >= deadline:
             return False
         sleep(0.005)

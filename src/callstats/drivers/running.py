@@ -70,6 +70,17 @@ class Running:
             self._result = RunResult(why, None if why is Status.SUCCESS else TaskError(text, exit_code), dropped)
             self._done.set()
 
+    def watch(self) -> None:
+        """The work of the thread that watches over the task: whatever goes wrong in it, there is an end to be waited for."""
+        try:
+            self.watch_to_end()
+        except BaseException as fault:  # noqa: BLE001 - it comes out of wait()
+            self.fail(fault)
+
+    def watch_to_end(self) -> None:
+        """Watch the task, and tell its end."""
+        raise NotImplementedError
+
     def fail(self, fault: BaseException) -> None:
         """Tell a fault of the driver's own."""
         with self._lock:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, time_ns
 
-from callstats.drivers.process import checked_interval, metrics_of
+from callstats.drivers.process import checked_interval, metrics_of, next_due
 from callstats.drivers.tree import own_usage
 from callstats.recorder import Recorder
 from callstats.rule import Rule
@@ -53,7 +53,7 @@ def watch(interval: float = 1, rule: Rule | int | None = 240) -> Iterator[Record
             if last:
                 return
             before, before_at = used, now
-            due += seconds * max(int((now - due) / seconds) + 1, 1)
+            due = next_due(due, seconds, now)
 
     thread = threading.Thread(target=sample, name="callstats-watch", daemon=True)
     thread.start()
