@@ -148,7 +148,7 @@ def test_demo(tmp_path: Path) -> None:
     assert (code, "Traceback" in err) == (0, False)
     assert out.startswith(f"$ callstats init {db} --example\n2,001 calls are in {db}\n")
     assert re.search(r"\n50000000\n", out)
-    assert re.search(r"^callstats: peak memory \d\d\.\d MB, CPU \d+ %, 1\.\d\d s; call \w{26} in .*demo.db$", err, re.MULTILINE)
+    assert re.search(r"^callstats: peak memory \d\d\.\d MB, CPU \d+ %, \d\.\d\d s; call \w{26} in .*demo.db$", err, re.MULTILINE)
     assert re.search(r"\n\w{26}  sh  +success  20\d\d-\d\d-\d\dT[\d:.]+Z +\d+ +\d\d\.\d MB +\d+ %\n", out)
     assert re.search(r"\n2,002 rows: [\d,]+ changed", out)
     assert re.search(r"[\d.]+ MB before, [\d.]+ MB after in the rows changed: [\d.]+ % less\n[\d.]+ s, .* backend\n", out)
