@@ -67,6 +67,7 @@ cdef class Rows:
         self.places = {}
         self.keys = []
         self.times = <int64_t*>grown(NULL, capacity, sizeof(int64_t))
+        self.has = <uint8_t*>zeros(1, sizeof(uint8_t))  # there before any name is
 
     def __dealloc__(self):
         cdef Py_ssize_t i
