@@ -1,7 +1,7 @@
 """Whether head is slower than base: ``python benchmarks/compare.py --base b1.json b2.json --head h1.json h2.json``.
 
-Each file is what ``pytest --benchmark-json`` wrote; the runs of the two sides take turns, so that a noisy machine troubles both.
-Of each benchmark the smallest of a side's medians counts. What got slower than `--most` times is named, and makes the exit code 1.
+Each file is what ``pytest --benchmark-json`` wrote; the two sides run in turn, so that a noisy machine troubles both.
+The smallest of a side's medians counts. What got slower than `--most` times is named, and makes the exit code 1.
 """
 
 from __future__ import annotations
