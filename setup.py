@@ -41,7 +41,7 @@ if DEBUG:
 # No kernel keeps state of its own but `Rows`, which locks itself: a free-threaded Python may stay so.
 DIRECTIVES = {
     "language_level": 3,
-    "freethreading_compatible": True,
+    "cdivision": True,
     "wraparound": False,
     "boundscheck": DEBUG,
     "initializedcheck": DEBUG,

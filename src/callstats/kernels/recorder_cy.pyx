@@ -1,4 +1,4 @@
-# cython: language_level=3, cdivision=True
+# cython: language_level=3
 """Samples of a recording, one by one, and rows whose neighbours merge when they are full. Compiled; `recorder_py` is the
 specification."""
 

@@ -9,7 +9,7 @@ from threading import Lock
 
 from callstats import exact, kernels, wire
 from callstats._types import FIRST_TIME
-from callstats.errors import CallstatsError, SeriesError
+from callstats.errors import CallstatsError, SeriesError, short
 from callstats.recorder.merged import MergedRows, sorted_columns
 from callstats.reduce import as_rule, decimate
 from callstats.rule import PEAKS, Rule, peak_of
@@ -48,7 +48,7 @@ class Recorder:
         except TypeError:
             rows = -1
         if rows < 2:
-            raise CallstatsError(f"capacity must be a whole number of rows, 2 or more: got {exact.short(capacity)}")
+            raise CallstatsError(f"capacity must be a whole number of rows, 2 or more: got {short(capacity)}")
         self._rule = as_rule(rule, {})
         self._rows = kernels.active.Rows(rows)
         self._columns: dict[tuple[str, str | None], int] = {}
@@ -141,11 +141,11 @@ class Recorder:
 def _plain(metrics: object) -> dict[str, int]:
     """A sample's values as plain ints, absent ones left out."""
     if not isinstance(metrics, Mapping):
-        raise SeriesError(f"a sample must map names to values: got {exact.short(metrics)}")
+        raise SeriesError(f"a sample must map names to values: got {short(metrics)}")
     plain: dict[str, int] = {}
     for name, value in metrics.items():
         if not isinstance(name, str) or not wire.is_text(name):
-            raise SeriesError(f"metrics must be named by text that UTF-8 can hold: got {exact.short(name)}")
+            raise SeriesError(f"metrics must be named by text that UTF-8 can hold: got {short(name)}")
         whole = exact.cell(value, f"metrics[{name!r}]", exact.METRIC)
         if whole is not None:
             plain[str(name)] = whole
