@@ -7,11 +7,13 @@ from callstats.image import ImageRef, parse_image
 from callstats.reduce import decimate, reduce_json
 from callstats.rule import Rule
 from callstats.series import Stat, StatBatch, StatSeries
+from callstats.summary import Bernoulli, Summary, bernoulli, summarize
 
 backend: str = kernels.active.BACKEND
 """Which kernels run: ``"cython"`` or ``"python"``."""
 
 __all__ = [
+    "Bernoulli",
     "BudgetError",
     "CallstatsError",
     "DecodeError",
@@ -22,9 +24,12 @@ __all__ = [
     "Stat",
     "StatBatch",
     "StatSeries",
+    "Summary",
     "__version__",
     "backend",
+    "bernoulli",
     "decimate",
     "parse_image",
     "reduce_json",
+    "summarize",
 ]
