@@ -8,26 +8,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
-from peers import reduceat, sums
+from inputs import series, stored_call
+from peers import decode_alone, pipeline, reduceat, sums
 
 import callstats
-from callstats import StatBatch, decimate
-from data import series
+from callstats import StatBatch, decimate, reduce_json
 
 Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One claim: ours takes at most `most` times the peer's time."""
+    """One claim: ours takes at most `most` times the peer's time. None: shown only."""
 
     name: str
     ours: Work
     peer: Work
-    most: float
+    most: float | None
     loops: int = 1
+    megabytes: float | None = None
 
     def measure(self, rounds: int = 15) -> tuple[float, float]:
         """The best time of each side in seconds."""
@@ -81,18 +83,44 @@ def decimate_pairs() -> list[Pair]:
     ]
 
 
+def text_pairs() -> list[Pair]:
+    """Stored text, against JSON libraries."""
+    pairs = []
+    for name, n, max_samples, blobs, targets in (
+        ("240 rows to 60", 240, 60, 40, (1 / 4, 1 / 12)),
+        ("5 rows, nothing to do", 5, 60, 400, (None, None)),
+        ("3600 rows to 240", 3_600, 240, 4, (None, None)),
+    ):
+        calls = [stored_call(n, seed=i) for i in range(blobs)]
+        size = sum(map(len, calls)) / 1e6
+        ours = partial(reduce_json, calls, max_samples)
+        pairs += [
+            Pair(f"{name}, against orjson.loads alone", ours, partial(decode_alone, calls), targets[0], 5, size),
+            Pair(
+                f"{name}, against orjson + reduceat",
+                ours,
+                partial(lambda calls, most: [pipeline(call, most) for call in calls], calls, max_samples),
+                targets[1],
+                2,
+                size,
+            ),
+        ]
+    calls = [stored_call(240, seed=i) for i in range(400)]
+    two, one = partial(reduce_json, calls, 60, threads=2), partial(reduce_json, calls, 60)
+    return [*pairs, Pair("two threads, against one", two, one, 1 / 1.7, 2, sum(map(len, calls)) / 1e6)]
+
+
 def main() -> int:
     """Print every pair; 1 when one misses its target."""
     print(f"callstats {callstats.__version__} ({callstats.backend} backend), best of 15 in turn")
     missed = 0
-    for pair in decimate_pairs():
+    for pair in decimate_pairs() + text_pairs():
         ours, peer = pair.measure()
-        kept = ours <= pair.most * peer
+        kept = pair.most is None or ours <= pair.most * peer
         missed += not kept
-        print(
-            f"{pair.name:<50} {ours * 1e6:>10.1f} us {peer * 1e6:>10.1f} us   {peer / ours:>6.2f} times as fast"
-            f"   {'' if kept else 'MISSED '}(target {1 / pair.most:.2f})"
-        )
+        speed = "" if pair.megabytes is None else f", {pair.megabytes / ours:,.0f} MB/s"
+        target = "" if pair.most is None else f"   {'' if kept else 'MISSED '}(target {1 / pair.most:.2f})"
+        print(f"{pair.name:<50} {ours * 1e6:>10.1f} us {peer * 1e6:>10.1f} us   {peer / ours:>6.2f} times as fast{speed}{target}")
     return 1 if missed else 0
 
 

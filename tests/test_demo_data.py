@@ -15,7 +15,7 @@ import pytest
 from callstats.demo import demo_calls, docker_frames
 from callstats.drivers import pick_stats
 from callstats.series import StatSeries
-from callstats.wire import parse_time
+from callstats.times import parse_time
 
 pytestmark = pytest.mark.usefixtures("backend")
 

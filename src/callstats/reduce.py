@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -69,7 +69,8 @@ def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
         return StatBatch(_named(f"series[{i}]", decimate, member, rule) for i, member in enumerate(x))
     if rule.max_samples is None or not (np.diff(x.offsets) > rule.max_samples).any():
         return x
-    return StatBatch._of(*_reduced(x._columns, x.offsets, rule, rule.max_samples))
+    columns, offsets = _reduced(x._columns, x.offsets, rule, rule.max_samples)
+    return StatBatch._of(columns, cast(Counts, offsets))
 
 
 def reduce_json(
@@ -158,7 +159,7 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
     """
     n = len(columns.times)
     most = n if rule.max_samples is None else min(n, rule.max_samples)
-    reduced = columns if most == n else _reduced(columns, _one(n), rule, most)[0]
+    reduced = columns if most == n else _reduced(columns, None, rule, most)[0]
     if rule.max_bytes is None:
         return reduced
     size = wire.encoded_size(reduced, counts=counts)
@@ -167,23 +168,19 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
         most -= 1
         if most < 1:
             raise BudgetError(f"max_bytes={rule.max_bytes} must hold one row at least: the smallest reduction takes {size} bytes")
-        reduced = _reduced(columns, _one(n), rule, most)[0]
+        reduced = _reduced(columns, None, rule, most)[0]
         size = wire.encoded_size(reduced, counts=counts)
     return reduced
 
 
-@lru_cache(maxsize=256)
-def _one(n: int) -> Counts:
-    """The offsets of a batch of one."""
-    return np.array([0, n], dtype=np.int64)
-
-
-def _reduced(columns: Columns, offsets: Counts, rule: Rule, max_samples: int) -> tuple[Columns, Counts]:
-    """A batch reduced: the one place that calls the kernel."""
+def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: int) -> tuple[Columns, Counts | None]:
+    """A batch reduced, or one series (no offsets): the one place that calls the kernel."""
     names, times, values, present, counts = columns
     if max_samples <= 0:
         none = np.zeros(0, dtype=np.int64)
-        return Columns((), none, np.zeros((0, 0), dtype=np.uint64), None, None), np.zeros_like(offsets)
+        return Columns((), none, np.zeros((0, 0), dtype=np.uint64), None, None), None if offsets is None else np.zeros_like(
+            offsets
+        )
     out_names, plan = _plan(names, rule)
     out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate(
         times,
@@ -197,11 +194,12 @@ def _reduced(columns: Columns, offsets: Counts, rule: Rule, max_samples: int) ->
     )
     if fault is not None:
         row, column = fault
-        member = int(np.searchsorted(out_offsets, row, side="right")) - 1
-        where = f"series[{member}]: " if len(offsets) > 2 else ""
+        where = ""
+        if out_offsets is not None:
+            member = int(np.searchsorted(out_offsets, row, side="right")) - 1
+            where, row = f"series[{member}]: ", row - int(out_offsets[member])
         raise SeriesError(
-            f"{where}the sum of metrics[{out_names[column]!r}] must be at most {U64_MAX}: "
-            f"row {row - int(out_offsets[member])} of the result passes it"
+            f"{where}the sum of metrics[{out_names[column]!r}] must be at most {U64_MAX}: row {row} of the result passes it"
         )
     if out_present is not None:
         out_present = out_present.view(np.bool_)

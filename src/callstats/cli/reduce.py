@@ -51,7 +51,7 @@ _TABLE_ONLY = ("table", "key", "column", "where", "verify", "dry_run", "save", "
     show_default=True,
     help="What a sample counts that lacks a metric: nothing, or 0 as in Fn.",
 )
-@click.option("--plain", is_flag=True, help="Write Fn's exact shape: means alone, and no counts.")
+@click.option("--plain", is_flag=True, help="Write Fn's exact shape: means, and no counts. Peaks that are there already stay.")
 @click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
 @click.option("--verify", is_flag=True, help="Read and check every row, not only those long enough to be reduced.")
 @click.option("--dry-run", is_flag=True, help="Report what would be done, and write nothing.")

@@ -37,6 +37,14 @@ cdef extern from *:
         return word;
     }
 
+    /* The numbers from 0 to 99, two digits each. */
+    static const uint8_t callstats_pairs[] =
+        "0001020304050607080910111213141516171819"
+        "2021222324252627282930313233343536373839"
+        "4041424344454647484950515253545556575859"
+        "6061626364656667686970717273747576777879"
+        "8081828384858687888990919293949596979899";
+
     /* How many of the lowest bytes are zero; word is not 0. */
     static inline int callstats_zero_bytes(uint64_t word) {
     #if defined(_MSC_VER)
@@ -58,6 +66,7 @@ cdef extern from *:
     uint64_t MOST_BUT_ONE_DIGIT "CALLSTATS_TENTH"
     uint64_t MOST_BUT_FOUR_DIGITS "CALLSTATS_TEN_THOUSANDTH"
     uint64_t load8 "callstats_load8"(const uint8_t* at) noexcept nogil
+    const uint8_t* PAIRS "callstats_pairs"
     unsigned int load4 "callstats_load4"(const uint8_t* at) noexcept nogil
     int zero_bytes "callstats_zero_bytes"(uint64_t word) noexcept nogil
 
@@ -155,10 +164,12 @@ cdef inline int digits_of(uint64_t value) noexcept nogil:
 cdef inline uint8_t* write_digits(uint8_t* at, uint64_t value, int n) noexcept nogil:
     """Write a number in n digits, with zeros before it; its end."""
     cdef uint8_t* p = at + n
-    while p > at:
-        p -= 1
-        p[0] = <uint8_t>(48 + value % 10)
-        value //= 10
+    while p - at >= 2:
+        p -= 2
+        memcpy(p, PAIRS + 2 * (value % 100), 2)
+        value //= 100
+    if p > at:
+        at[0] = <uint8_t>(48 + value % 10)
     return at + n
 
 

@@ -5,8 +5,8 @@ def decimate(
     values: Block,
     present: Bytes | None,
     counts: Counts | None,
-    offsets: Counts,
+    offsets: Counts | None,
     max_samples: int,
     zero: bool,
     columns: Counts,
-) -> tuple[Times, Block, Bytes | None, Counts | None, Counts, tuple[int, int] | None]: ...
+) -> tuple[Times, Block, Bytes | None, Counts | None, Counts | None, tuple[int, int] | None]: ...

@@ -32,20 +32,33 @@ def decimate(
 ):
     """Reduce each series of a batch to at most max_samples rows.
 
-    Series i holds the samples offsets[i] to offsets[i + 1]. Column j of the result is metric columns[0, j] (-1: a new one),
-    whose absent values are taken from metric columns[1, j] (-1: none), reduced by columns[2, j]; a row of one sample takes its
-    own value only. Where columns[3, j] is 0, a series that has no value of its own for the column gets none. Gives times, values,
-    present (None: all), counts (None: all one), offsets, and the (row, column) of the first sum that is too large.
+    Series i holds the samples offsets[i] to offsets[i + 1]; without offsets there is one series, and none are given back. Column
+    j of the result is metric columns[0, j] (-1: a new one), whose absent values are taken from metric columns[1, j] (-1: none),
+    reduced by columns[2, j]; a row of one sample takes its own value only. Where columns[3, j] is 0, a series that has no value
+    of its own for the column gets none. Gives times, values, present (None: all), counts (None: all one), offsets, and the
+    (row, column) of the first sum that is too large.
 
     The caller guarantees non-decreasing times, max_samples >= 1, and 0 wherever a value is absent.
     """
-    cdef Py_ssize_t k = columns.shape[1], m = offsets.shape[0] - 1
+    cdef Py_ssize_t k = columns.shape[1], m = 1
     cdef Py_ssize_t i, j, n, r = 0, row
-    row_offsets = empty(m + 1, INT64)
-    cdef int64_t[::1] ends = row_offsets
+    cdef int64_t one[2]
+    cdef int64_t one_end[2]
+    cdef const int64_t* bounds = one
+    cdef int64_t* ends = one_end
+    cdef int64_t[::1] to_offsets
+    row_offsets = None
+    if offsets is None:
+        one[0] = 0
+        one[1] = times.shape[0]
+    else:
+        m = offsets.shape[0] - 1
+        bounds = &offsets[0]
+        row_offsets = to_offsets = empty(m + 1, INT64)
+        ends = &to_offsets[0]
     ends[0] = 0
     for i in range(m):
-        n = offsets[i + 1] - offsets[i]
+        n = bounds[i + 1] - bounds[i]
         r += n if n < max_samples else max_samples
     cdef Row* rows = <Row*>malloc((r + 1) * sizeof(Row))
     if rows == NULL:
@@ -64,7 +77,7 @@ def decimate(
         r = 0
         with nogil:
             for i in range(m):
-                r += plan_rows(t, c, offsets[i], offsets[i + 1] - offsets[i], max_samples, rows + r)
+                r += plan_rows(t, c, bounds[i], bounds[i + 1] - bounds[i], max_samples, rows + r)
                 ends[i + 1] = r
         stamps = empty((2, r), INT64)  # times and counts: each array less is time won
         out_values = empty((k, r), UINT64)
@@ -98,9 +111,9 @@ def decimate(
                         fault_column = j
                     continue
                 for i in range(m):
-                    n = offsets[i + 1] - offsets[i]
+                    n = bounds[i + 1] - bounds[i]
                     row = ends[i]
-                    if memchr(column.own_present + offsets[i], 1, n) == NULL:
+                    if memchr(column.own_present + bounds[i], 1, n) == NULL:
                         memset(&to_values[j, 0] + row, 0, (ends[i + 1] - row) * sizeof(uint64_t))
                         memset(there + row, 0, ends[i + 1] - row)
                         holes = True

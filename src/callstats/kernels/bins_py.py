@@ -28,26 +28,29 @@ def decimate(
     values: Block,
     present: Bytes | None,
     counts: Counts | None,
-    offsets: Counts,
+    offsets: Counts | None,
     max_samples: int,
     zero: bool,
     columns: Counts,
-) -> tuple[Times, Block, Bytes | None, Counts | None, Counts, tuple[int, int] | None]:
+) -> tuple[Times, Block, Bytes | None, Counts | None, Counts | None, tuple[int, int] | None]:
     """Reduce each series of a batch to at most max_samples rows.
 
-    Series i holds the samples offsets[i] to offsets[i + 1]. Column j of the result is metric columns[0, j] (-1: a new one),
-    whose absent values are taken from metric columns[1, j] (-1: none), reduced by columns[2, j]; a row of one sample takes its
-    own value only. Where columns[3, j] is 0, a series that has no value of its own for the column gets none. Gives times, values,
-    present (None: all), counts (None: all one), offsets, and the (row, column) of the first sum that is too large.
+    Series i holds the samples offsets[i] to offsets[i + 1]; without offsets there is one series, and none are given back. Column
+    j of the result is metric columns[0, j] (-1: a new one), whose absent values are taken from metric columns[1, j] (-1: none),
+    reduced by columns[2, j]; a row of one sample takes its own value only. Where columns[3, j] is 0, a series that has no value
+    of its own for the column gets none. Gives times, values, present (None: all), counts (None: all one), offsets, and the
+    (row, column) of the first sum that is too large.
 
     The caller guarantees non-decreasing times, max_samples >= 1, and 0 wherever a value is absent.
     """
+    one = offsets is None
+    offsets = np.array([0, len(times)], dtype=np.int64) if offsets is None else offsets
     starts, row_offsets = _edges(times, offsets, max_samples)
     n, r, k = len(times), len(starts), columns.shape[1]
     sizes = np.diff(starts, append=n)
     out_values = np.zeros((k, r), dtype=np.uint64)
     if r == 0:
-        return np.zeros(0, dtype=np.int64), out_values, None, None, row_offsets, None
+        return np.zeros(0, dtype=np.int64), out_values, None, None, None if one else row_offsets, None
     weighed = sizes if counts is None else np.add.reduceat(counts, starts)
     rows = _Rows(starts, sizes, weighed.astype(np.uint64))
     weights = None if counts is None else counts.astype(np.uint64)
@@ -72,7 +75,7 @@ def decimate(
         out_values,
         None if out_present.all() else out_present,
         None if (weighed == 1).all() else weighed,
-        row_offsets,
+        None if one else row_offsets,
         fault,
     )
 

@@ -70,10 +70,9 @@ def _reduce(text: bytes, max_samples: int, max_bytes: int, zero: bool, counts: b
     if max_samples <= 0:
         return b""
     columns, keys, key_ends = layout(tuple(names))
-    offsets = np.array([0, len(times)], dtype=np.int64)
     for most in range(min(len(times), max_samples), 0, -1):
         to_times, to_values, to_present, to_counts, _, fault = bins_py.decimate(
-            times, values, present, weights, offsets, most, zero, columns
+            times, values, present, weights, None, most, zero, columns
         )
         if fault is not None:
             return None

@@ -98,8 +98,19 @@ def reduce_table(
 
     Examples
     --------
-    >>> reduce_table("calls.db", Rule(60, how={"mem_usage": ("mean", "max")}))  # doctest: +SKIP
-    ReduceReport(rows=2001, passed=1102, unchanged=0, changed=899, ...)
+    >>> from sqlalchemy import create_engine
+    >>> from callstats import Rule, StatSeries
+    >>> from callstats.store import init_table, reduce_table
+    >>> engine = create_engine("sqlite://")
+    >>> init_table(engine)
+    'created'
+    >>> hour = StatSeries(range(0, 3600 * 10**9, 10**9), {"mem_usage": range(3600)})
+    >>> with engine.begin() as connection:
+    ...     _ = connection.exec_driver_sql("INSERT INTO calls (id, stats) VALUES ('a', ?)", (hour.to_db(),))
+    >>> report = reduce_table(engine, Rule(60, how={"mem_usage": ("mean", "max")}))
+    >>> report.changed, report.bytes_before, report.bytes_after
+    (1, 250892, 6086)
+    >>> engine.dispose()
     """
     require_sqlalchemy("reduce_table")
     from callstats.store.table import CallTable, connected
@@ -128,7 +139,7 @@ def _untouched(rule: Rule) -> int:
     if rule.max_samples is not None:
         rows = max(rule.max_samples, 0) + 1
         sizes.append(len("[]") + rows * SHORTEST_ROW + (rows - 1) * len(",") - 1)
-    return min(sizes, default=I64_MAX)
+    return min([*sizes, I64_MAX])
 
 
 class _Verdict(NamedTuple):

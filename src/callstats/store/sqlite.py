@@ -141,6 +141,10 @@ class SQLite:
         """Whether the driver takes a key as it is."""
         return not isinstance(key, str) or _encode(key) is None
 
+    def holds(self, key: Key) -> bool:
+        """Whether a column could have such a key."""
+        return not isinstance(key, int) or -(2**63) <= key < 2**63
+
     def explain(self, error: BaseException | None) -> str:
         """One line on what the driver reported."""
         line = " ".join(str(error).split()) or type(error).__name__

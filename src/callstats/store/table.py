@@ -127,6 +127,8 @@ class CallTable:
 
     def find(self, key: Key) -> Row | None:
         """One row by its key."""
+        if not self.dialect.holds(key):
+            return None
         cell, kind = self.dialect.cell(self.stats)
         with self.transaction(write=False):
             query = self._select(self.key, cell, kind).where(self.key == self.dialect.literal(key))
@@ -154,6 +156,8 @@ class CallTable:
 
     def write_one(self, key: Key, cell: str | bytes) -> int:
         """Put a cell into its row; 0 when there is no such row."""
+        if not self.dialect.holds(key):
+            return 0
         if self.dialect.is_plain(key):
             return self.connection.execute(self._update, {"this_key": key, "new_cell": cell}).rowcount
         one = update(self.table).where(self.key == self.dialect.literal(key))

@@ -1,0 +1,115 @@
+# make demo        build, and watch stored call histograms being reduced
+# make test        build, and run the tests; ARGS="-k name" picks some
+# make bench       time both backends, then print the ratios to other means; fails when one misses its target
+# make lint        ruff, mypy, cython-lint
+# make test-debug  the tests over kernels that check each index, under AddressSanitizer and UBSan
+# make test-wheel  the tests over a wheel built from the sdist, away from this tree
+# make sdist wheel into dist/
+# make clean       remove what was built; `make distclean` the environments too
+#
+# PYTHON=python3.12 picks the interpreter that .venv is made from. CALLSTATS_BUILD_EXT=auto|require|skip says whether the
+# compiled kernels are built: `make demo` falls back without a compiler (auto), all else demands them (require) unless told.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+PY = $(VENV)/bin/python
+PIP = $(PY) -m pip --disable-pip-version-check --quiet
+
+ifneq ($(filter-out auto require skip,$(CALLSTATS_BUILD_EXT)),)
+$(error CALLSTATS_BUILD_EXT must be one of auto, require, skip: got $(CALLSTATS_BUILD_EXT))
+endif
+export CALLSTATS_BUILD_EXT
+test bench lint test-debug test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
+demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
+
+# What .venv holds, as stamps: the package with its kernels or without them, and the packages of each extra.
+BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
+SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.px? src/callstats/_version.py)
+
+.PHONY: demo test bench lint test-debug test-wheel sdist wheel clean distclean
+.DELETE_ON_ERROR:
+
+demo: $(BUILT) $(VENV)/.extra-cli
+	$(VENV)/bin/callstats demo
+
+test: $(BUILT) $(VENV)/.extra-test
+	$(PY) -m pytest $(ARGS)
+
+bench: $(BUILT) $(VENV)/.extra-test
+	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
+	$(PY) benchmarks/ratios.py
+
+lint: $(BUILT) $(VENV)/.extra-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint src/callstats/kernels
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: apt-get install python3 python3-venv, or make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "callstats needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.12, say" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) can't make a virtual environment: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.build-tools: pyproject.toml | $(VENV)/.made
+	@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $@
+	$(PIP) install -r $@
+
+# A build that fell back leaves no stamp, so that the next one tries again.
+$(BUILT): $(SOURCES) | $(VENV)/.build-tools
+	@rm -f $(VENV)/.callstats-*
+	$(PIP) install --no-build-isolation --editable .
+	@backend=$$(CALLSTATS_BACKEND=auto $(PY) -c 'import callstats; print(callstats.backend)') || exit 1; \
+	case $$backend-$(CALLSTATS_BUILD_EXT) in \
+		cython-*|*-skip) touch $@ ;; \
+		*) printf '%s\n' "" \
+			"**** The compiled kernels could not be built: callstats runs on its Python kernels, MANY TIMES SLOWER." \
+			"**** They need a C compiler and Python's headers: apt-get install gcc python3-dev." \
+			"**** 'make test' shows the compiler's own words." "" >&2 ;; \
+	esac
+
+$(VENV)/.extra-%: pyproject.toml | $(BUILT)
+	$(PIP) install 'callstats[$*]'
+	@touch $@
+
+# The package proper, not the tree: a sanitized kernel in the tree would be loaded by every other run.
+test-debug: VENV = .venv-debug
+test-debug:
+	$(MAKE) VENV=$(VENV) $(VENV)/.build-tools
+	CALLSTATS_BUILD_DEBUG=on $(PIP) install --no-build-isolation --force-reinstall --no-deps .
+	$(PIP) install 'callstats[test]'
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+		$(PY) -m pytest --ignore=tests/test_build.py $(ARGS)
+
+sdist: $(VENV)/.build-tools
+	$(PY) -c 'from setuptools import build_meta; build_meta.build_sdist("dist")'
+
+wheel: $(VENV)/.build-tools
+	$(PIP) wheel --no-build-isolation --no-deps --wheel-dir dist .
+
+test-wheel: VENV = .venv-wheel
+test-wheel: AWAY = build/away
+test-wheel:
+	$(MAKE) VENV=$(VENV) $(VENV)/.build-tools
+	rm -rf $(AWAY)
+	mkdir -p $(AWAY)
+	$(PY) -c 'from setuptools import build_meta; build_meta.build_sdist("$(AWAY)")'
+	$(PIP) wheel --no-build-isolation --no-deps --wheel-dir $(AWAY) $(AWAY)/callstats-*.tar.gz
+	$(PIP) install --force-reinstall --no-deps $(AWAY)/callstats-*.whl
+	$(PIP) install 'callstats[test]'
+	tar -xzf $(AWAY)/callstats-*.tar.gz -C $(AWAY)
+	rm -r $(AWAY)/callstats-*/src
+	cd $(AWAY)/callstats-*/ && $(abspath $(VENV))/bin/python -m pytest --ignore=tests/test_build.py $(ARGS)
+
+clean:
+	rm -rf build dist demo.db* src/*.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f src/callstats/kernels/*.so src/callstats/kernels/*.c .venv*/.callstats-*
+	find src tests benchmarks -name __pycache__ -prune -exec rm -r {} +
+
+distclean: clean
+	rm -rf .venv .venv-debug .venv-wheel

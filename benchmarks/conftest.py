@@ -1,0 +1,5 @@
+"""The fixture over both backends."""
+
+from support.backends import backend
+
+__all__ = ["backend"]

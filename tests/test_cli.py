@@ -1,0 +1,274 @@
+"""The command in this process: options, output and exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import callstats
+from callstats import Rule, reduce_json
+from callstats.cli import progress
+from callstats.cli.app import cli
+from callstats.cli.lines import printable, size_text
+from callstats.cli.options import how_of, how_part, size
+from support.database import ask, blob, cell, cells, connect, made
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+KEPT: Any = {"mem_usage": ("mean", "max")}
+
+
+def run(*args: object, stdin: bytes | None = None, **env: str | None) -> Result:
+    """What a command prints and how it ends."""
+    return CliRunner(env={"CALLSTATS_URL": None, **env}).invoke(
+        cli, [str(arg) for arg in args], input=stdin, prog_name="callstats"
+    )
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    """Two long histograms, one short, none refused."""
+    return made(tmp_path / "calls.db", [("a", blob(100)), ("b", blob(100).encode()), ("c", blob(2))])
+
+
+# --- reduce -----------------------------------------------------------------------------------------------------------
+
+
+def test_version_names_the_backend() -> None:
+    """The version, and which kernels run."""
+    assert run("--version").output == f"callstats {callstats.__version__} ({callstats.backend} backend)\n"
+
+
+def test_reduce_keeps_peaks_and_counts(db: Path, backend: str) -> None:
+    """By default mem_usage@max and counts are kept; the summary says what was done and by which backend."""
+    result = run("reduce", db, "--max-samples", 10)
+    want = reduce_json([blob(100)], 10, how=KEPT)[0]
+    assert [row[1:] for row in cells(db)] == [("text", want), ("blob", want), ("text", blob(2).encode())]
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    first, second, third = result.stdout.splitlines()
+    assert first == "3 rows: 2 changed, 0 unchanged, 0 refused, 1 too short to be read"
+    assert re.fullmatch(r"[\d.]+ kB before, [\d.]+ kB after in the rows changed: [\d.]+ % less", second)
+    assert re.fullmatch(rf"[\d.]+ s, [\d.]+ [kM]?B/s, {backend} backend", third)
+    again = run("reduce", db, "--max-samples", 10)
+    assert again.stdout.startswith("3 rows: 0 changed, ")
+
+
+@pytest.mark.parametrize(
+    ("options", "rule", "counts"),
+    [
+        (["--plain"], Rule(10), False),
+        (["--plain", "--missing", "zero"], Rule(10, missing="zero"), False),
+        (["--missing", "zero"], Rule(10, how=KEPT, missing="zero"), True),
+        (["--how", "max"], Rule(10, how="max"), True),
+        (["--how", "mean,max"], Rule(10, how=("mean", "max")), True),
+        (["--how", "cpu_total=min, max"], Rule(10, how={**KEPT, "cpu_total": ("min", "max")}), True),
+        (["--how", "mem_usage=last"], Rule(10, how={"mem_usage": "last"}), True),
+        (["--how", "sum", "--how", "cpu_total=first"], Rule(10, how={"*": "sum", "cpu_total": "first"}), True),
+        (["--max-bytes", "900"], Rule(10, how=KEPT, max_bytes=900), True),
+        (["--max-bytes", "1kB"], Rule(10, how=KEPT, max_bytes=1000), True),
+        (["--threads", "3", "--batch-size", "1", "--batch-bytes", "1KiB", "--verify"], Rule(10, how=KEPT), True),
+    ],
+)
+def test_options_make_the_rule(db: Path, options: list[str], rule: Rule, counts: bool) -> None:
+    """Each option reaches the rule, or the way that rows are written."""
+    assert run("reduce", db, "--max-samples", 10, *options).exit_code == 0
+    assert cell(db, "a").encode() == reduce_json([blob(100)], rule, counts=counts)[0]
+
+
+def test_max_bytes_alone_sets_no_limit_on_rows(db: Path) -> None:
+    """One of --max-samples and --max-bytes is enough."""
+    assert run("reduce", db, "--max-bytes", 5000).exit_code == 0
+    assert cell(db, "a").encode() == reduce_json([blob(100)], None, how=KEPT, max_bytes=5000)[0]
+
+
+def test_dry_run_and_where(db: Path) -> None:
+    """--dry-run says what would be done; --where narrows it."""
+    before = cells(db)
+    result = run("reduce", db, "--max-samples", 10, "--dry-run", "--where", "id <> 'b'")
+    assert result.stdout.startswith("2 rows: 1 to change, 0 unchanged, 0 refused, 1 too short to be read\n")
+    assert result.stdout.endswith("dry run: nothing was written\n")
+    assert cells(db) == before
+
+
+def test_json_report(db: Path, backend: str) -> None:
+    """--json prints the report, rejects and all, as one JSON object in ASCII."""
+    ask(db, "INSERT INTO calls (id, stats) VALUES (x'00FF', ?)", "[\u00e9" * 500)
+    result = run("reduce", db, "--max-samples", 10, "--json")
+    assert result.exit_code == 1
+    assert result.stdout.isascii()
+    report = json.loads(result.stdout)
+    assert report["backend"] == backend
+    assert (report["rows"], report["changed"], report["refused"], report["stopped"]) == (4, 2, 1, None)
+    assert report["rejects"][0]["key"] == {"hex": "00ff"}
+
+
+def test_save_and_import(db: Path, tmp_path: Path) -> None:
+    """--save keeps the old cells, and import puts them back."""
+    before, saved = cells(db), tmp_path / "old.jsonl"
+    assert run("reduce", db, "--max-samples", 10, "--save", saved).exit_code == 0
+    assert cells(db) != before
+    result = run("import", db, saved)
+    assert result.exit_code == 0
+    assert re.fullmatch(r"2 rows put back, 0 not in the table, [\d.]+ s\n", result.stdout)
+    assert cells(db) == before
+    assert run("reduce", db, "--max-samples", 10, "--save", saved).exit_code == 2
+
+
+def test_import_names_what_it_can_not_place(db: Path, tmp_path: Path) -> None:
+    """Unknown keys on standard error, and exit code 1; half a last line is spoken of."""
+    saved = tmp_path / "old.jsonl"
+    saved.write_bytes(b'{"key":"a","stats":"x"}\n{"key":"g\\u001b[1mone","stats":"y"}\n{"key":"b","st')
+    result = run("import", saved, CALLSTATS_URL=str(db))
+    assert result.exit_code == 1
+    assert result.stderr == "not in the table: 'g\\x1b[1mone'\n"
+    assert "1 rows put back, 1 not in the table" in result.stdout
+    assert "half a line" in result.stdout
+    assert cell(db, "a") == "x"
+    saved.write_bytes(b"".join(b'{"key":%d,"stats":""}\n' % i for i in range(150)))
+    assert run("import", db, saved).stderr.splitlines()[100] == "and 50 more"
+
+
+def test_refused_rows_are_named(db: Path) -> None:
+    """Each on standard error by key and reason, escaped; exit code 1; the others are done."""
+    ask(db, "INSERT INTO calls (id, stats) VALUES (?, ?)", "evil\x1b]0;\x07\n\u202e", '[{"\x1b[2J' + "x" * 999)
+    result = run("reduce", db, "--max-samples", 10)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("refused 'evil\\x1b]0;\\x07\\n\\u202e': byte ")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout.startswith("4 rows: 2 changed, 0 unchanged, 1 refused, ")
+    assert all(c.isprintable() or c == "\n" for c in result.output)
+
+
+def test_the_environment_names_the_database(db: Path) -> None:
+    """CALLSTATS_URL is the default."""
+    assert run("reduce", "--max-samples", 10, CALLSTATS_URL=f"sqlite:///{db}").exit_code == 0
+    assert cell(db, "a") != blob(100)
+    assert run("init", CALLSTATS_URL=f"sqlite:///{db}").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["reduce", "{db}"], "one of --max-samples and --max-bytes is needed"),
+        (["reduce", "--max-samples", "10"], "which database? Give its URL, or set CALLSTATS_URL"),
+        (["reduce", "{db}", "--max-samples", "10", "--plain", "--how", "max"], "--plain means the mean of every metric"),
+        (["reduce", "{db}", "--max-samples", "ten"], "'ten' is not a valid integer"),
+        (
+            ["reduce", "{db}", "--max-samples", "10", "--how", "median"],
+            "how['*'] must be one of mean, min, max, first, last, sum",
+        ),
+        (["reduce", "{db}", "--max-samples", "10", "--how", "x=max,mean"], "how['x'][1] must be one of min, max, first, last"),
+        (["reduce", "{db}", "--max-bytes", "0"], "max_bytes must be 1 or more"),
+        (["reduce", "{db}", "--max-bytes", "3 pounds"], "expected bytes such as 65535, 64kB or 32MiB: got '3 pounds'"),
+        (["reduce", "{db}", "--max-samples", "10", "--batch-size", "0"], "0 is not in the range x>=1"),
+        (["reduce", "{db}", "--max-samples", "10", "--table", "cals"], "there is no table 'cals': the database has 'calls'"),
+        (["reduce", "{db}", "--max-samples", "10", "--column", "x"], "table 'calls' has no column 'x'"),
+        (["reduce", "{db}", "--max-samples", "10", "--where", "x = 1"], "no such column: x"),
+        (["reduce", "{db}", "--max-samples", "10", "--dry-run", "--save", "x"], "save must be None in a dry run"),
+        (["reduce", "none.db", "--max-samples", "10"], "there is no SQLite database 'none.db'"),
+        (["reduce", "postgres://u:secret@h/db", "--max-samples", "10"], "callstats.store works over SQLite"),
+        (["reduce", "--jsonl", "--max-samples", "10", "--where", "1"], "it does not go with --where"),
+        (["reduce", "--jsonl", "--max-samples", "10", "--json"], "it does not go with --json"),
+        (["reduce", "--jsonl", "--max-samples", "10", "--table", "calls"], "it does not go with --table"),
+        (["reduce", "none.jsonl", "--jsonl", "--max-samples", "10"], "can't read 'none.jsonl': No such file or directory"),
+        (["import", "{db}"], "expected URL FILE, or FILE alone with CALLSTATS_URL set"),
+        (["import", "{db}", "none.jsonl"], "No such file or directory: 'none.jsonl'"),
+        (["import", "a", "b", "c"], "expected URL FILE, or FILE alone with CALLSTATS_URL set"),
+        (["init", "{db}", "--key", "x"], "table 'calls' has no column 'x'"),
+        (["record"], "No such command 'record'"),
+    ],
+)
+def test_wrong_use(db: Path, args: list[str], message: str) -> None:
+    """Exit code 2, the reason on standard error, nothing on standard output, nothing changed."""
+    before = cells(db)
+    result = run(*[arg.format(db=db) for arg in args])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "secret" not in result.output
+    assert result.stdout == ""
+    assert cells(db) == before
+
+
+def test_a_locked_database_is_exit_code_3(db: Path) -> None:
+    """In a report, or where there is none."""
+    with closing(connect(db)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        result = run("reduce", f"sqlite:///{db}?timeout=0.05", "--max-samples", 10)
+        assert result.exit_code == 3
+        assert "stopped early: database is locked: another program kept its lock for too long" in result.stdout
+        result = run("init", f"sqlite:///{db}?timeout=0.05")
+    assert result.exit_code == 3
+    assert result.stderr == "callstats: database is locked: another program kept its lock for too long\n"
+
+
+def test_init(tmp_path: Path) -> None:
+    """Says what it did."""
+    db = tmp_path / "new.db"
+    assert run("init", db).stdout == f"created table calls in {db}\n"
+    assert run("init", db, "--column", "more").stdout == f"added column more to table calls in {db}\n"
+    assert run("init", db).stdout == f"nothing to do: table calls in {db} has its column stats\n"
+
+
+@pytest.mark.parametrize("command", [[], ["reduce"], ["init"], ["import"], ["demo"]])
+def test_help_has_examples(command: list[str]) -> None:
+    """Every help text ends in examples, a line each."""
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    examples = result.output.split("Examples:\n")[1].splitlines()
+    assert examples
+    assert all(line.startswith("    callstats ") for line in examples)
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+def test_progress_lines(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off a terminal a line now and then, on standard error."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    result = run("reduce", db, "--max-samples", 10, "--batch-size", 2)
+    first, second = result.stderr.splitlines()
+    assert re.fullmatch(r"2 of 3 rows, [\d.]+ [kM]?B/s, [\d.]+ kB saved", first)
+    assert second.startswith("3 of 3 rows, ")
+
+
+def test_progress_bar(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a bar, with refused rows printed above it, their markup shown as it is."""
+    ask(db, "INSERT INTO calls (id, stats) VALUES ('[bold]d', ?)", "x" * 999)
+    monkeypatch.setattr(progress, "progress", progress.Bar)
+    monkeypatch.setattr("callstats.cli.reduce.progress", progress.Bar)
+    result = run("reduce", db, "--max-samples", 10, "--batch-size", 1, COLUMNS="200")
+    assert result.exit_code == 1
+    assert "refused '[bold]d': byte 0: " in result.stderr
+    assert result.stdout.startswith("4 rows: 2 changed, ")
+
+
+# --- small parts ------------------------------------------------------------------------------------------------------
+
+
+def test_sizes() -> None:
+    """Bytes with or without a unit, of 1000 or of 1024; and back for people."""
+    given = ["0", " 65535 ", "64kB", "64 KIB", "2MiB", "1gb", "7B"]
+    assert [size(text) for text in given] == [0, 65535, 64_000, 65_536, 2**21, 10**9, 7]
+    shown = [0, 999, 1000, 65_535, 123_456_789, 10**16]
+    assert [size_text(value) for value in shown] == ["0 B", "999 B", "1.0 kB", "65.5 kB", "123.5 MB", "10000.0 TB"]
+
+
+def test_how_parts() -> None:
+    """A metric's name may have an equals sign; what is kept by default gives way to what is asked for."""
+    assert how_part("a=b=max") == ("a=b", "max")
+    assert how_part("=max") == ("", "max")
+    assert how_of([]) == KEPT
+    assert how_of([("x", "max")]) == {**KEPT, "x": "max"}
+    assert how_of([("*", "max")]) == {"*": "max"}
+
+
+def test_printable() -> None:
+    """Nothing is left that moves a cursor, changes a colour or turns the text around."""
+    assert printable("a\x1b[1m\r\n\t\x9b\u202e\udcff\u00e9\U0001f600") == "a\\x1b[1m\\r\\n\\t\\x9b\\u202e\\udcff\u00e9\U0001f600"

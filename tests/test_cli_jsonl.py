@@ -1,0 +1,139 @@
+"""`reduce --jsonl`: lines in, lines out, without a database; and the chart of `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from callstats import reduce_json
+from callstats.cli.app import cli
+from callstats.cli.chart import chart_lines, fits, time_text
+from support.database import blob
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+KEPT: Any = {"mem_usage": ("mean", "max")}
+
+
+def run(*args: object, stdin: bytes | None = None, url: str | None = None) -> Result:
+    """What the command prints of these lines."""
+    command = ["reduce", "--jsonl", "--max-samples", "10", *map(str, args)]
+    return CliRunner(env={"CALLSTATS_URL": url}).invoke(cli, command, input=stdin, prog_name="callstats")
+
+
+@pytest.mark.parametrize("options", [[], ["--batch-size", "1"], ["--threads", "3"], ["--batch-bytes", "1"]])
+def test_lines(backend: str, options: list[str]) -> None:
+    """Long lines are reduced, others pass through as they came, line for line."""
+    long, short = blob(100), blob(2)
+    result = run(*options, stdin=(long + short + "\n" + "null\n" + long).encode())
+    (want,) = reduce_json([long], 10, how=KEPT)
+    assert result.exit_code == 0
+    assert result.stdout_bytes == want + short.encode() + b"\nnull\n" + want
+    assert result.stderr.startswith("5 lines: 2 changed, 3 unchanged, 0 refused; ")
+    assert result.stderr.endswith(f"less; {backend} backend\n")
+
+
+def test_refused_lines_pass_through() -> None:
+    """Each is named by its number on standard error, and stands unchanged in its place; exit code 1."""
+    lines = [blob(20).encode(), b"[\xff\n", blob(20).encode(), b'{"\x1b[2J\n', b"  \n"]
+    result = run(stdin=b"".join(lines))
+    (want,) = reduce_json([blob(20)], 10, how=KEPT)
+    assert result.exit_code == 1
+    assert result.stdout_bytes == want + lines[1] + want + lines[3] + lines[4]
+    told = result.stderr.splitlines()
+    assert [line.split(":")[0] for line in told[:3]] == ["refused line 2", "refused line 4", "refused line 5"]
+    assert "\x1b" not in result.stderr
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_line_ends(end: bytes) -> None:
+    """A line that stays keeps its end, or its lack of one; a line written anew ends in a line feed."""
+    short, long = blob(2).encode().rstrip(), blob(20).encode().rstrip()
+    assert run(stdin=short + end).stdout_bytes == short + end
+    assert run(stdin=long + end).stdout_bytes == reduce_json([long], 10, how=KEPT)[0]
+    assert run(stdin=end).stdout_bytes == end
+
+
+def test_what_is_reduced_to_nothing_is_an_empty_line() -> None:
+    """As many lines come out as went in."""
+    result = run("--max-samples", 0, stdin=blob(2).encode() * 3)
+    assert result.stdout_bytes == b"\n\n\n"
+
+
+def test_options_reach_the_rule() -> None:
+    """The rule's options mean the same as for tables."""
+    result = run("--plain", "--missing", "zero", "--max-bytes", "1kB", stdin=blob(100).encode())
+    assert result.stdout_bytes == reduce_json([blob(100)], 10, missing="zero", max_bytes=1000, counts=False)[0]
+
+
+def test_a_file_or_standard_input(tmp_path: Path) -> None:
+    """The argument is a file of lines, - is standard input, and CALLSTATS_URL is not meant."""
+    file = tmp_path / "blobs.jsonl"
+    file.write_text(blob(20))
+    (want,) = reduce_json([blob(20)], 10, how=KEPT)
+    assert run(file).stdout_bytes == want
+    assert run("-", stdin=blob(20).encode()).stdout_bytes == want
+    assert run(stdin=blob(20).encode(), url="sqlite:///none.db").stdout_bytes == want
+
+
+def test_nothing_at_all() -> None:
+    """No lines, no trouble."""
+    result = run(stdin=b"")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("0 lines: ")
+
+
+# --- the chart --------------------------------------------------------------------------------------------------------
+
+
+def test_chart_of_blocks() -> None:
+    """Up to the value solid, in eighths of a line; from there to the peak light."""
+    lines = chart_lines([0, 25, 50, 100], [100, 25, 100, 100], seconds=7_020, height=4)
+    assert lines == [
+        "     100 B |░ ░█",
+        "           |░ ░█",
+        "           |░ ██",
+        "           |░███",
+        "         0 +----",
+        "            0 s 1 h 57 min",
+    ]
+
+
+def test_chart_in_ascii() -> None:
+    """The same, where blocks can't be shown."""
+    lines = chart_lines([0, 25, 50, 2**64 - 1], [2**64 - 1] * 4, seconds=59, height=2, blocks=False)
+    assert lines[:2] == ["18446744.1 TB |:::#", "           |:::#"]
+    assert all(line.isascii() for line in lines)
+
+
+def test_chart_of_nothing() -> None:
+    """All zero, or no rows."""
+    assert chart_lines([0, 0], [0, 0], seconds=0, height=1)[0] == "       1 B |  "
+    assert chart_lines([], [], seconds=0, height=1)[0] == "       1 B |"
+
+
+def test_what_an_encoding_can_show() -> None:
+    """Blocks need an encoding that has them."""
+    assert [fits(name) for name in ("utf-8", "cp437", "ascii", "latin-1", "none-such", None)] == [
+        True,
+        False,
+        False,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_times_for_people() -> None:
+    """The two largest units."""
+    assert [time_text(s) for s in (0, 59, 60, 3599, 3600, 7_020)] == [
+        "0 s",
+        "59 s",
+        "1 min 00 s",
+        "59 min 59 s",
+        "1 h 00 min",
+        "1 h 57 min",
+    ]

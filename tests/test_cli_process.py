@@ -1,0 +1,194 @@
+"""The command as a program: pipes, signals, missing packages, and the demo from its start to its end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from callstats import reduce_json
+from support.database import ask, blob, cell, cells, connect, made
+
+SLOWLY = """
+import time
+import callstats.store.job as job
+real = job.reduce_json
+def slowly(*args, **options):
+    print("batch", file=sys.stderr, flush=True)
+    time.sleep(0.05)
+    return real(*args, **options)
+job.reduce_json = slowly
+"""
+
+
+def start(*args: object, first: str = "", **env: str) -> subprocess.Popen[str]:
+    """The command in a process of its own, after some lines of Python."""
+    program = f"import sys\n{first}\nfrom callstats.cli import main\nmain()"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program, *map(str, args)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **env},
+    )
+
+
+def run(*args: object, first: str = "", stdin: str = "", **env: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
+    with start(*args, first=first, **env) as program:
+        out, err = program.communicate(stdin, timeout=120)
+    return program.returncode, out, err
+
+
+def test_python_m(tmp_path: Path) -> None:
+    """`python -m callstats` is the command."""
+    done = subprocess.run([sys.executable, "-m", "callstats", "--version"], check=True, capture_output=True, text=True)
+    assert re.fullmatch(r"callstats \d+\.\d+\.\d+ \((cython|python) backend\)\n", done.stdout)
+    done = subprocess.run([sys.executable, "-m", "callstats", "reduce"], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_a_missing_package_is_one_line(missing: str) -> None:
+    """It names the package and the extra, and ends with 2."""
+    done = run("--version", first=f"sys.modules[{missing!r}] = None")
+    assert done == (2, "", f'callstats needs {missing}: pip install "callstats[cli]"\n')
+
+
+def test_missing_sqlalchemy_is_one_line(tmp_path: Path) -> None:
+    """Lines can be reduced without it, tables can't."""
+    first = "sys.modules['sqlalchemy'] = None"
+    assert run("reduce", "x.db", "--max-samples", 10, first=first) == (
+        2,
+        "",
+        'callstats: callstats.store.reduce_table needs SQLAlchemy: pip install "callstats[cli]"\n',
+    )
+    assert run("reduce", "--jsonl", "--max-samples", 1, "--plain", first=first, stdin=blob(3))[:2] == (
+        0,
+        reduce_json([blob(3)], 1, counts=False)[0].decode(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [(["reduce", "--jsonl", "--max-samples", "10"], 3), (["reduce", "--help"], 3), (["--help"], 1)],  # the last is click's own
+)
+def test_a_broken_pipe_is_no_traceback(args: list[str], code: int) -> None:
+    """Nobody reads the output any more: the program ends, and says nothing."""
+    with start(*args) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        try:
+            program.stdin.write(blob(20) * 2000)
+            program.stdin.close()
+        except BrokenPipeError:
+            pass
+        err = program.stderr.read()
+        assert program.wait(60) == code
+    assert err == ""
+
+
+def test_ctrl_c_ends_after_the_batch(tmp_path: Path) -> None:
+    """The first one lets the batch at hand end, prints the summary and ends with 3; a second run does the rest."""
+    db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(200)])
+    with start("reduce", db, "--max-samples", 10, "--batch-size", 4, first=SLOWLY) as program:
+        assert program.stderr is not None
+        for _ in range(3):
+            assert program.stderr.readline() == "batch\n"
+        program.send_signal(signal.SIGINT)
+        out, _ = program.communicate(timeout=60)
+    assert program.returncode == 3
+    changed = sum(raw != blob(12).encode() for _, _, raw in cells(db))
+    assert changed in range(8, 100, 4)
+    assert out.startswith(f"{changed} rows: {changed} changed, ")
+    assert "stopped early: asked to stop; all that is counted here is done\n" in out
+    code, out, _ = run("reduce", db, "--max-samples", 10)
+    assert (code, out.split(" unchanged")[0]) == (0, f"200 rows: {200 - changed} changed, {changed}")
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    """It doesn't wait for the batch, whose rows stay as they were."""
+    db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(200)])
+    with start("reduce", db, "--max-samples", 10, "--batch-size", 100, first=SLOWLY.replace("0.05", "60")) as program:
+        assert program.stderr is not None
+        assert program.stderr.readline() == "batch\n"
+        program.send_signal(signal.SIGINT)
+        again = threading.Timer(0.2, program.send_signal, [signal.SIGINT])
+        again.start()
+        out, err = program.communicate(timeout=30)
+        again.join()
+    assert (program.returncode, out) == (3, "")
+    assert err == "stopped at once: the batch at hand was not written\n"
+    assert all(raw == blob(12).encode() for _, _, raw in cells(db))
+
+
+# --- demo -------------------------------------------------------------------------------------------------------------
+
+FEW = """
+import itertools, callstats.demo
+calls = callstats.demo.demo_calls
+callstats.demo.demo_calls = lambda: itertools.islice(calls(), 40)
+"""
+
+
+def test_demo(tmp_path: Path) -> None:
+    """Stores its calls, reduces them, prints what that did and one call's memory."""
+    db = tmp_path / "demo.db"
+    code, out, err = run("demo", "--db", db, PYTHONIOENCODING="utf-8")
+    assert (code, "Traceback" in err) == (0, False)
+    assert out.startswith(f"2,001 calls are in {db}. Now: callstats reduce {db} --max-samples 60\n2,001 rows: ")
+    assert re.search(r"[\d.]+ MB before, [\d.]+ MB after in the rows changed: [\d.]+ % less\n[\d.]+ s, .* backend\n", out)
+    assert re.search(r"\nMemory of call \w+, 1 h \d\d min: 240 rows became 60, with the peak of each\n", out)
+    assert "█" in out
+    assert ask(db, "SELECT count(*), max(json_array_length(nullif(stats, ''))) FROM calls") == [(2001, 60)]
+    code, out, _ = run("reduce", db, "--max-samples", 60)
+    assert (code, out.split(",")[:2]) == (0, ["2", "001 rows: 0 changed"])
+    assert run("demo", "--db", db, first=FEW)[0] == 0
+    assert ask(db, "SELECT count(*) FROM calls") == [(40,)]
+
+
+def test_demo_in_ascii(tmp_path: Path) -> None:
+    """Where the output's encoding has no blocks."""
+    code, out, err = run("demo", "--db", tmp_path / "demo.db", first=FEW, PYTHONIOENCODING="ascii")
+    assert (code, err) == (0, "")
+    assert "##" in out
+    assert out.isascii()
+
+
+def test_demo_leaves_other_files_alone(tmp_path: Path) -> None:
+    """A database or a file that it didn't make stays, to the byte; an empty file is taken."""
+    calls = made(tmp_path / "calls.db", [("a", "x")])
+    text = tmp_path / "text.db"
+    text.write_text("not mine" * 999)
+    for path in (calls, text):
+        before = path.read_bytes()
+        code, out, err = run("demo", "--db", path, first=FEW)
+        assert (code, out) == (2, "")
+        assert f"{str(path)!r} was not made by the demo, so it stays: name another file with --db" in err
+        assert path.read_bytes() == before
+    (tmp_path / "empty.db").touch()
+    assert run("demo", "--db", tmp_path / "empty.db", first=FEW)[0] == 0
+    code, _, err = run("demo", "--db", tmp_path / "no" / "such.db", first=FEW)
+    assert code == 2
+    assert "can't make" in err
+
+
+def test_demo_of_a_locked_database(tmp_path: Path) -> None:
+    """A demo database that another program has open is replaced, and that program keeps the old one."""
+    db = tmp_path / "demo.db"
+    assert run("demo", "--db", db, first=FEW)[0] == 0
+    with closing(connect(db)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert run("demo", "--db", db, first=FEW)[0] == 0
+    key = ask(db, "SELECT min(id) FROM calls")[0][0]
+    assert cell(db, key)

@@ -1,0 +1,166 @@
+"""The layers: a file imports only from below its own line, lazy imports included."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import callstats
+
+PACKAGE = Path(callstats.__file__).parent
+
+# From the bottom up. A name is a file or a folder of the package; "callstats" is its own `__init__`, which hands out the names.
+LINES = [
+    "errors _types _version",
+    "rule exact image columns",
+    "times",
+    "kernels",
+    "columns times",
+    "wire",
+    "series",
+    "reduce",
+    "recorder summary",
+    "callstats",
+    "adapters",
+    "store report spark drivers",
+    "demo",
+    "cli",
+    "__main__",
+]
+RANK = {name: rank for rank, line in enumerate(LINES) for name in line.split()}
+
+FOREIGN = {
+    "numpy": {
+        *[
+            "_types",
+            "rule",
+            "exact",
+            "columns",
+            "times",
+            "kernels",
+            "wire",
+            "series",
+            "reduce",
+            "recorder",
+            "summary",
+            "adapters",
+            "store",
+            "report",
+            "spark",
+            "drivers",
+            "demo",
+        ]
+    },
+    "sqlalchemy": {"adapters", "store"},
+    "click": {"cli"},
+    "rich": {"cli"},
+}
+"""Who may use what comes from elsewhere."""
+
+FILES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyi", ".pyx", ".pxd"))
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file, from the package down."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(["callstats", *(parts[:-1] if parts[-1] == "__init__" else parts)])
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+def place_of(module: str) -> str:
+    """The name on a line that a module belongs to."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "callstats"
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports, anywhere in it."""
+    source = path.read_text(encoding="utf-8")
+    if path.suffix in (".pyx", ".pxd"):
+        for line in re.findall(r"^\s*(?:from\s+\S+\s+c?import|c?import)\s[^\n]*", source, re.MULTILINE):
+            yield re.split(r"\s+", line.strip())[1].rstrip(",")
+        return
+    base = module_of(path).split(".")
+    if path.stem != "__init__":
+        base = base[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = base[: len(base) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{module}.{alias.name}"
+                yield inner if inner in MODULES else module
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            yield from (arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant))
+
+
+def wrong(path: Path, imported: str) -> str | None:
+    """Why a file may not import a module; None when it may."""
+    place, root = place_of(module_of(path)), imported.partition(".")[0]
+    if root in sys.stdlib_module_names or root in ("cython", "libc", "cpython"):
+        return None
+    if root != "callstats":
+        return None if place in FOREIGN.get(root, ()) else f"{root} is not for {place}"
+    other = place_of(imported)
+    if other == place:
+        return None
+    return None if RANK[other] < RANK[place] else f"{other} is not below {place}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_every_file_has_a_line(path: Path) -> None:
+    """A new file is given its place before anything is built on it."""
+    assert place_of(module_of(path)) in RANK
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: module_of(path) + path.suffix)
+def test_imports_go_down(path: Path) -> None:
+    """No file imports from its own line or above it, except within its own folder, nor what is not for it."""
+    found = list(imports(path))
+    assert [reason for imported in found if (reason := wrong(path, imported))] == []
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported"),
+    [
+        ("wire.py", "callstats.series"),
+        ("wire.py", "callstats"),
+        ("series.py", "callstats.reduce"),
+        ("kernels/bins_py.py", "callstats.wire"),
+        ("kernels/bins_py.py", "callstats.series"),
+        ("reduce.py", "callstats.store.job"),
+        ("store/job.py", "callstats.cli.lines"),
+        ("store/job.py", "callstats.drivers"),
+        ("errors.py", "callstats.rule"),
+        ("reduce.py", "sqlalchemy.engine"),
+        ("store/job.py", "rich.progress"),
+        ("series.py", "pandas"),
+    ],
+)
+def test_the_walk_would_notice(importer: str, imported: str) -> None:
+    """The check refuses what the layers forbid."""
+    assert wrong(PACKAGE / importer, imported)
+
+
+def test_lazy_and_relative_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imports inside functions, for type checkers, by relative name and by `import_module` all count."""
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    (tmp_path / "store").mkdir()
+    path = tmp_path / "store" / "job.py"
+    path.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    import callstats.cli\n"
+        "def f():\n    from callstats import wire\n    from ..series import StatSeries\n    from . import table\n"
+        "    importlib.import_module('callstats.reduce')\n"
+    )
+    want = {"typing", "callstats.cli", "callstats.wire", "callstats.series", "callstats.reduce", "callstats.store.table"}
+    assert set(imports(path)) == want

@@ -1,0 +1,237 @@
+"""What `callstats.store` refuses before it changes anything, and that no password is ever shown."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callstats import CallstatsError, Rule
+from callstats.store import StoreError, add_calls, import_saved, init_table, read_series, reduce_table
+from callstats.store.urls import shown_url
+from support.database import TABLE, ask, blob, cell, connect, made
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "table": ({"table": "cals"}, "there is no table 'cals': the database has 'calls', 'other'"),
+    "key": ({"key": "ids"}, "table 'calls' has no column 'ids': it has 'id', 'status', 'stats'"),
+    "column": ({"column": "histogram"}, "table 'calls' has no column 'histogram': it has 'id', 'status', 'stats'"),
+    "one for both": ({"column": "ID"}, "key and column must be two columns: got 'id' for both"),
+    "not unique": ({"key": "status"}, "expected a key that is unique: column 'status' of 'calls' has no unique index of its own"),
+    "composite": ({"table": "other", "key": "a"}, "expected a key of one column: the primary key of 'other' is (a, b)"),
+    "partly unique": (
+        {"table": "other", "key": "c"},
+        "expected a key that is unique: column 'c' of 'other' has no unique index of its own",
+    ),
+    "view": ({"table": "seen"}, "expected a key that is unique: column 'id' of 'seen' has no unique index of its own"),
+    "where": ({"where": "colour = 1"}, "where 'colour = 1': no such column: colour"),
+    "where no sql": ({"where": "1; DROP TABLE calls"}, "where '1; DROP TABLE calls': near \";\": syntax error"),
+    "where with a parameter": ({"where": "id = ?"}, "where 'id = ?': "),
+    "no utf-8": ({"where": "id = '\udcff'"}, "where must be text that encodes to UTF-8: got \"id = '\\udcff'\""),
+    "batch_size": ({"batch_size": 0}, "batch_size must be 1 or more: got 0"),
+    "batch_bytes": ({"batch_bytes": 0}, "batch_bytes must be 1 or more: got 0"),
+    "threads": ({"threads": 0}, "threads must be 1 or more: got 0"),
+    "save in a dry run": ({"dry_run": True, "save": "x"}, "save must be None in a dry run, which changes nothing: got 'x'"),
+    "save to nowhere": ({"save": "no/such/folder"}, "save: No such file or directory: 'no/such/folder'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_is_named(tmp_path: Path, case: str) -> None:
+    """Each says in one line what was expected and what came, and nothing is changed."""
+    db = made(tmp_path / "calls.db", [("a", blob(12))])
+    ask(db, "CREATE TABLE other (a, b, c, stats, PRIMARY KEY (a, b))")
+    ask(db, "CREATE UNIQUE INDEX some ON other (c) WHERE a > 1")
+    ask(db, "CREATE VIEW seen AS SELECT * FROM calls")
+    options, message = WRONG[case]
+    with pytest.raises(CallstatsError) as caught:
+        reduce_table(db, 10, **options)
+    assert str(caught.value).startswith(message)
+    assert not isinstance(caught.value, StoreError)
+    assert cell(db, "a") == blob(12)
+
+
+def test_a_bad_rule_is_refused_first(tmp_path: Path) -> None:
+    """A rule is checked before the database is looked for."""
+    with pytest.raises(CallstatsError, match="max_samples must be a whole number"):
+        reduce_table(tmp_path / "none.db", "60")  # type: ignore[arg-type]
+
+
+USES: dict[str, Callable[[Any], object]] = {
+    "reduce": lambda url: reduce_table(url, 10),
+    "import": lambda url: import_saved(url, os.devnull),
+    "read": lambda url: read_series(url, "a"),
+    "add": lambda url: add_calls(url, []),
+}
+
+
+@pytest.mark.parametrize("use", ["reduce", "read", "add"])
+@pytest.mark.parametrize("form", ["{}", "sqlite:///{}", "sqlite3://{}", "sqlite:///file:{}?uri=true"])
+def test_a_missing_file_is_not_made(tmp_path: Path, use: str, form: str) -> None:
+    """Only `init` makes a database."""
+    path = tmp_path / "none.db"
+    with pytest.raises(CallstatsError, match=r"^there is no SQLite database '.*none\.db'$"):
+        USES[use](form.format(path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_database_is_named(tmp_path: Path) -> None:
+    """Another file, a folder, nothing at all."""
+    other = tmp_path / "other.db"
+    other.write_bytes(b"x" * 5000)
+    with pytest.raises(CallstatsError, match=r"^file is not a database$"):
+        reduce_table(other, 10)
+    with pytest.raises(CallstatsError, match="there is no SQLite database"):
+        reduce_table(tmp_path, 10)
+    with pytest.raises(CallstatsError, match="expected a database URL or the path of an SQLite file: got ''"):
+        reduce_table("", 10)
+    with pytest.raises(CallstatsError, match="unable to open database file"):
+        init_table(tmp_path / "no" / "such.db")
+
+
+def test_utf16_is_refused(tmp_path: Path) -> None:
+    """The bytes of such a database's text are not those of the stored form."""
+    db = made(tmp_path / "calls.db", [("a", blob(12))], before=["PRAGMA encoding = 'UTF-16'"])
+    with pytest.raises(CallstatsError, match="expected a database whose text is UTF-8: this one's is UTF-16"):
+        reduce_table(db, 10)
+    assert cell(db, "a") == blob(12)
+
+
+def test_init_names_a_missing_key(tmp_path: Path) -> None:
+    """A table without the key is not one of calls."""
+    db = made(tmp_path / "calls.db", [])
+    with pytest.raises(CallstatsError, match="table 'calls' has no column 'call_id': it has 'id', 'status', 'stats'"):
+        init_table(db, key="call_id", column="new")
+    assert ask(db, "SELECT sql FROM sqlite_master")[0] == (TABLE,)
+
+
+# --- URLs and passwords -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("calls.db", "calls.db"),
+        ("/var/a b?#%.db", "/var/a b?#%.db"),
+        (Path("/var/lib"), "/var/lib"),
+        ("sqlite:///calls.db?timeout=3", "calls.db"),
+        ("sqlite:////var/calls.db", "/var/calls.db"),
+        ("sqlite3:///app/data/fn.db", "/app/data/fn.db"),
+        ("sqlite3://data/fn.db", "data/fn.db"),
+        ("sqlite://", ":memory:"),
+        ("postgres://u:p@h:5/db", "postgresql+psycopg://u:***@h:5/db"),
+        ("postgresql://u@h/db", "postgresql+psycopg://u@h/db"),
+        ("mysql://u:p%40@h/db", "mysql+pymysql://u:***@h/db"),
+        ("mysql+mysqldb://h/db", "mysql+mysqldb://h/db"),
+        ("postgres://h/db?password=p&sslmode=require", "postgresql+psycopg://h/db?password=***&sslmode=require"),
+    ],
+)
+def test_urls(given: str | Path, url: str) -> None:
+    """Bare paths, SQLAlchemy's URLs and Fn's schemes; passwords hidden."""
+    assert shown_url(given) == url
+
+
+SECRET = "s3kr3t"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgres://user:{SECRET}@host/db",
+        f"mysql://user:{SECRET}@host/db",
+        f"foo://user:{SECRET}@host/db",
+        f"foo+bar://user:{SECRET}@host/db",
+        f"postgres://user:{SECRET}@[host/db",
+        f"mysql://user:{SECRET}@host:port/db",
+        f"://user:{SECRET}@host/db",
+        f"sqlite://user:{SECRET}@host/db.sqlite",
+        f"sqlite:///none.db?password={SECRET}",
+    ],
+)
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.filterwarnings("ignore:Query string argument")
+def test_a_password_is_never_shown(url: str, use: str) -> None:
+    """Not in the error, nor in its whole traceback."""
+    with pytest.raises(CallstatsError) as caught:
+        USES[use](url)
+    lines = [line for line in traceback.format_exception(caught.value) if "USES[use]" not in line and "lambda url" not in line]
+    assert SECRET not in "".join(lines)
+    assert SECRET not in repr(caught.value)
+
+
+def test_no_cells_in_errors(tmp_path: Path) -> None:
+    """A driver's error is passed on without its SQL and parameters, which hold whole histograms."""
+    db = made(tmp_path / "calls.db", [("a", blob(12))])
+    ask(db, "CREATE TRIGGER no BEFORE UPDATE ON calls BEGIN SELECT RAISE(ROLLBACK, 'not now'); END")
+    report = reduce_table(db, 10)
+    assert report.stopped is not None
+    assert len(report.stopped) < 200
+    assert "timestamp" not in report.stopped
+
+
+# --- without SQLAlchemy -----------------------------------------------------------------------------------------------
+
+
+def run(program: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], check=False, capture_output=True, text=True)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_sqlalchemy_is_loaded_where_it_is_used() -> None:
+    """Neither the package nor `callstats.store` loads it by being imported."""
+    assert run("import sys, callstats.store; print('sqlalchemy' in sys.modules)") == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("reduce_table", "'x', 10"),
+        ("import_saved", "'x', 'y'"),
+        ("init_table", "'x'"),
+        ("add_calls", "'x', []"),
+        ("read_series", "'x', 'y'"),
+    ],
+)
+def test_missing_sqlalchemy_is_named(function: str, arguments: str) -> None:
+    """One line, with the function and the extra."""
+    program = (
+        "import sys; sys.modules['sqlalchemy'] = None\n"
+        f"from callstats.store import {function}\n"
+        f"try:\n    {function}({arguments})\nexcept ImportError as error:\n    print(error)"
+    )
+    assert run(program) == f'callstats.store.{function} needs SQLAlchemy: pip install "callstats[cli]"\n'
+
+
+def test_a_locked_database_is_no_wrong_use(tmp_path: Path) -> None:
+    """A StoreError for functions without a report; `stopped` in a report."""
+    db = made(tmp_path / "calls.db", [("a", blob(12))])
+    url = f"sqlite:///{db}?timeout=0.05"
+    with closing(connect(db)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        report = reduce_table(url, Rule(10))
+        assert report.stopped == "database is locked: another program kept its lock for too long"
+        assert report.changed == 0
+        with pytest.raises(StoreError, match=r"^database is locked: another program kept its lock for too long$"):
+            init_table(url)
+        other.execute("ROLLBACK")
+        other.execute("BEGIN EXCLUSIVE")
+        assert "database is locked" in str(reduce_table(url, 10).stopped)
+        assert "database is locked" in str(reduce_table(url, 10, dry_run=True).stopped)
+    assert reduce_table(url, 10).changed == 1
+
+
+@pytest.mark.parametrize("rule", [10, Rule(10)])
+def test_a_read_only_file_stops_the_job(tmp_path: Path, rule: Rule | int) -> None:
+    """It can be looked at in a dry run, and the job says why it can't write."""
+    db = made(tmp_path / "calls.db", [("a", blob(12))])
+    url = f"sqlite:///file:{db}?mode=ro&uri=true"
+    assert reduce_table(url, rule, dry_run=True).changed == 1
+    assert reduce_table(url, rule).stopped == "attempt to write a readonly database"

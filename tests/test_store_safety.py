@@ -1,0 +1,248 @@
+"""The job works on the only copy, while other programs write and machines go down: case 24."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import callstats.store.job
+from callstats import Rule, reduce_json
+from callstats.store import import_saved, reduce_table
+from support.database import Value, ask, blob, cell, cells, connect, made
+
+RULE = Rule(10, how={"mem_usage": ("mean", "max")})
+
+CASE = blob(12), blob(12, metric="Mem_Usage")
+SPACE = blob(12), blob(12).rstrip("\n") + " \n"
+
+Change = tuple[str, tuple[Value, ...], Value]
+CHANGES: dict[str, Change] = {
+    "another histogram": ("UPDATE calls SET stats = ? WHERE id = 'b'", (blob(50),), reduce_json([blob(50)], RULE)[0].decode()),
+    "a name's case": ("UPDATE calls SET stats = ? WHERE id = 'b'", (CASE[1],), reduce_json([CASE[1]], RULE)[0].decode()),
+    "a trailing space": ("UPDATE calls SET stats = ? WHERE id = 'b'", (SPACE[1],), reduce_json([SPACE[1]], RULE)[0].decode()),
+    "a short one": ("UPDATE calls SET stats = ? WHERE id = 'b'", (blob(2),), blob(2)),
+    "NULL": ("UPDATE calls SET stats = NULL WHERE id = 'b'", (), None),
+    "what is none": ("UPDATE calls SET stats = ? WHERE id = 'b'", ("x" * 999,), "x" * 999),
+    "a BLOB": ("UPDATE calls SET stats = CAST(stats AS BLOB) WHERE id = 'b'", (), reduce_json([blob(12)], RULE)[0]),
+    "another column": ("UPDATE calls SET status = 'seen' WHERE id = 'b'", (), reduce_json([blob(12)], RULE)[0].decode()),
+}
+
+
+def writes_once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have another program write when the job has read its first batch, and not yet locked it."""
+    real = callstats.store.job.reduce_json
+    left = [change]
+
+    def reduce_and_write(*args: Any, **options: Any) -> Any:
+        results = real(*args, **options)
+        if left:
+            left.pop()()
+        return results
+
+    monkeypatch.setattr(callstats.store.job, "reduce_json", reduce_and_write)
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_write_between_read_and_lock_is_kept(tmp_path: Path, kind: str, journal: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another program wrote meanwhile is what gets reduced; nothing of it is overwritten, and the other rows are done."""
+    rows = [(key, blob(12)) for key in "abc"]
+    db = made(tmp_path / "calls.db", rows, before=[f"PRAGMA journal_mode = {journal}"])
+    statement, values, want = CHANGES[kind]
+    writes_once(lambda: ask(db, statement, *values), monkeypatch)
+    saved = tmp_path / "old.jsonl"
+    report = reduce_table(db, RULE, save=saved)
+    reduced = reduce_json([blob(12)], RULE)[0].decode()
+    assert [cell(db, key) for key in "abc"] == [reduced, want, reduced]
+    assert report.rows == 3
+    assert report.refused == (kind == "what is none")
+    assert report.changed == (2 if kind in ("a short one", "NULL", "what is none") else 3)
+    import_saved(db, saved)
+    assert [cell(db, key) for key in "ac"] == [blob(12)] * 2
+    assert cell(db, "b") == {"a BLOB": blob(12).encode(), "another column": blob(12)}.get(kind, (*values, None)[0])
+
+
+@pytest.mark.usefixtures("backend")
+def test_rows_that_come_and_go_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deleted row stays deleted; a new row is left whole, for this run or the next."""
+    db = made(tmp_path / "calls.db", [(key, blob(12)) for key in "abcd"])
+
+    def change() -> None:
+        ask(db, "DELETE FROM calls WHERE id = 'b'")
+        ask(db, "INSERT INTO calls (id, stats) VALUES ('aa', ?)", blob(13))
+        ask(db, "INSERT INTO calls (id, stats) VALUES ('e', ?)", blob(14))
+
+    writes_once(change, monkeypatch)
+    report = reduce_table(db, RULE, batch_size=2)
+    assert report.changed == 4
+    assert [row[0] for row in cells(db)] == ["a", "aa", "c", "d", "e"]
+    assert cell(db, "aa") == blob(13)
+    assert reduce_table(db, RULE).changed == 1
+
+
+@pytest.mark.usefixtures("backend")
+def test_no_lock_is_held_while_reducing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is for the writing: a program that won't wait can write while a batch is reduced."""
+    db = made(tmp_path / "calls.db", [(str(i), blob(12)) for i in range(9)])
+    real = callstats.store.job.reduce_json
+    written = []
+
+    def reduce_and_write(blobs: list[bytes], *args: Any, **options: Any) -> Any:
+        if blobs:  # none under the lock, since no histogram has changed
+            with closing(connect(db, timeout=0)) as other:
+                other.execute("BEGIN EXCLUSIVE")
+                other.execute("UPDATE calls SET status = 'seen' WHERE id = '8'")
+                other.execute("COMMIT")
+            written.append(len(blobs))
+        return real(blobs, *args, **options)
+
+    monkeypatch.setattr(callstats.store.job, "reduce_json", reduce_and_write)
+    assert reduce_table(db, RULE, batch_size=3).changed == 9
+    assert written == [3, 3, 3]
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_lock_that_stays_ends_the_job(tmp_path: Path) -> None:
+    """Another program that never lets go: what was done stays done, the rest is left, and the report says so."""
+    db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(9)])
+    with closing(connect(db)) as other:
+        report = reduce_table(
+            f"sqlite:///{db}?timeout=0.05", RULE, batch_size=3, progress=lambda _: other.execute("BEGIN IMMEDIATE")
+        )
+    assert report.stopped == "database is locked: another program kept its lock for too long"
+    assert (report.changed, report.rows) == (3, 3)
+    assert [cell(db, str(i)) == blob(12) for i in range(9)] == [False] * 3 + [True] * 6
+    assert reduce_table(db, RULE).changed == 6
+
+
+@pytest.mark.usefixtures("backend")
+def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KeyboardInterrupt passes through; the batch at hand is not written, half or whole, nor kept as saved."""
+    db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(9)])
+    real = callstats.store.job.SavedCell
+    made_cells = []
+
+    def interrupted(*args: Any) -> Any:
+        made_cells.append(args)
+        if len(made_cells) == 5:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(callstats.store.job, "SavedCell", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reduce_table(db, RULE, batch_size=3, save=tmp_path / "old.jsonl")
+    assert [cell(db, str(i)) == blob(12) for i in range(9)] == [False] * 3 + [True] * 6
+    assert len((tmp_path / "old.jsonl").read_bytes().splitlines()) == 3
+    with closing(connect(db, timeout=0)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+
+# --- other processes --------------------------------------------------------------------------------------------------
+
+SLOWLY = """
+import sys, time
+import callstats.store.job as job
+import callstats.store.table
+from callstats import Rule
+real = job.reduce_json
+def slowly(*args, **options):
+    time.sleep(0.01)
+    return real(*args, **options)
+job.reduce_json = slowly
+rule = Rule(10, how={"mem_usage": ("mean", "max")})
+tell = lambda report: print(report.rows, flush=True)
+report = job.reduce_table(sys.argv[1], rule, batch_size=int(sys.argv[2]), save=sys.argv[3], progress=tell)
+assert report.stopped is None, report.stopped
+"""
+
+
+class SlowJob:
+    """A run in a process of its own that takes about 10 ms a batch; it begins its second batch before this is made."""
+
+    def __init__(self, db: Path, batch_size: int, save: Path) -> None:
+        command = [sys.executable, "-c", SLOWLY, str(db), str(batch_size), str(save)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == f"{batch_size}\n"
+
+    def end(self) -> int:
+        """Wait for it, and give its code."""
+        self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+def test_24_killed_runs_lose_nothing(tmp_path: Path) -> None:
+    """Killed at random moments, then run to the end, it gives what a calm run gives; importing what was saved undoes that."""
+    rows: list[tuple[Value, Value]] = [(f"{i:03}", blob(11 + i % 5, seed=i)) for i in range(600)]
+    calm, db = made(tmp_path / "calm.db", rows), made(tmp_path / "killed.db", rows)
+    before = cells(db)
+    reduce_table(calm, RULE)
+    moments = random.Random(24)
+    saved = [tmp_path / f"old{turn}.jsonl" for turn in range(10)]
+    for file in saved[:-1]:
+        job = SlowJob(db, 5, file)
+        time.sleep(moments.uniform(0, 0.04))
+        job.process.kill()
+        assert job.end() == -signal.SIGKILL
+        for (_, _, raw), old, new in zip(cells(db), before, cells(calm), strict=True):
+            assert raw in (old[2], new[2])
+    report = reduce_table(db, RULE, save=saved[-1])
+    assert 0 < report.changed < 600
+    assert cells(db) == cells(calm)
+    for file in saved:
+        assert import_saved(db, file).unknown == 0
+    assert cells(db) == before
+
+
+def test_24_a_second_writer_loses_nothing(tmp_path: Path) -> None:
+    """Rows that another program changes all the while, in a name's case or a trailing space only, keep its last change."""
+    rows: list[tuple[Value, Value]] = [(str(i), CASE[0]) for i in range(200)]
+    db = made(tmp_path / "calls.db", rows)
+    last: dict[str, str] = {}
+    done = threading.Event()
+
+    def write() -> None:
+        choose = random.Random(25)
+        with closing(connect(db, timeout=30)) as other:
+            while not done.is_set():
+                key, text = str(choose.randrange(200)), choose.choice([*CASE, *SPACE])
+                other.execute("UPDATE calls SET stats = ? WHERE id = ?", [text, key])
+                last[key] = text
+                time.sleep(0.005)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for turn in range(2):
+            assert SlowJob(db, 10, tmp_path / f"old{turn}.jsonl").end() == 0
+    finally:
+        done.set()
+        writer.join()
+    assert len(last) > 20
+    reduce_table(db, RULE)
+    for key, _ in rows:
+        text = last.get(str(key), CASE[0])
+        assert cell(db, key).encode() == reduce_json([text], RULE)[0]
+
+
+def test_two_jobs_at_once(tmp_path: Path) -> None:
+    """Both end well, and each row is written once."""
+    db = made(tmp_path / "calls.db", [(str(i), blob(12)) for i in range(200)])
+    with closing(connect(db)) as to:
+        to.execute("CREATE TABLE writes (id)")
+        to.execute("CREATE TRIGGER count_writes AFTER UPDATE ON calls BEGIN INSERT INTO writes VALUES (new.id); END")
+    jobs = [SlowJob(db, 10, tmp_path / "one.jsonl"), SlowJob(db, 10, tmp_path / "two.jsonl")]
+    assert [job.end() for job in jobs] == [0, 0]
+    assert ask(db, "SELECT count(*), count(DISTINCT id) FROM writes") == [(200, 200)]
+    assert reduce_table(db, RULE).changed == 0

@@ -1,0 +1,216 @@
+"""Old cells are kept by `save` and put back by `import_saved`, to the byte."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callstats import CallstatsError, Rule
+from callstats.store import ImportReport, ReduceReport, import_saved, reduce_table
+from callstats.store.saved import Saver
+from support.database import Value, ask, blob, cell, cells, connect, made
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+ODD = '[{"timestamp":"2006-01-02T15:04:05Z","metrics":{"m\u00e9\u2028\\u0000\\"":1}},{"timestamp":"2006-01-02T15:04:06Z"}]'
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def table_of_all_sorts(path: Path) -> Path:
+    """Rows that change, rows that don't, TEXT, BLOB, white space, and keys of every type."""
+    rows: list[tuple[Value, Value]] = [
+        ("a", blob(100)),
+        ("b", blob(100).encode()),
+        ("c", " \t\n" + blob(50) + "\r\n "),
+        ("d", "x" * 999),
+        ("e", blob(3)),
+        ("f", None),
+        (7, ODD),
+        (2.5, ODD.encode()),
+        (b"\x00\xff", blob(30)),
+        ("\u2028\0'\"\\", blob(31)),
+    ]
+    made(path, rows, table="CREATE TABLE calls (id PRIMARY KEY, status TEXT DEFAULT 'kept', stats)")
+    ask(path, "INSERT INTO calls (id, stats) VALUES (CAST(x'6DFF' AS TEXT), ?)", blob(12))
+    return path
+
+
+def test_the_old_table_comes_back(tmp_path: Path) -> None:
+    """Reduce with `save`, then import: every cell is what it was, in type and bytes."""
+    db, saved = table_of_all_sorts(tmp_path / "calls.db"), tmp_path / "old.jsonl"
+    whole = "SELECT typeof(id), hex(id), status, typeof(stats), hex(stats) FROM calls ORDER BY id"
+    before = ask(db, whole)
+    report = reduce_table(db, Rule(1), save=saved, batch_size=3)
+    assert (report.changed, report.refused) == (9, 1)
+    assert ask(db, whole) != before
+    assert len(lines(saved)) == 9
+    done = import_saved(db, saved)
+    assert (done.rows, done.restored, done.unknown, done.torn, done.stopped) == (9, 9, 0, False, None)
+    assert ask(db, whole) == before
+    assert reduce_table(db, Rule(1)).changed == 9
+
+
+def test_what_is_saved(tmp_path: Path) -> None:
+    """Only rows that change, a line each, and a mark on those that were BLOBs."""
+    db = made(tmp_path / "calls.db", [("a", blob(12)), ("b", blob(3)), ("c", blob(12).encode()), (b"\xff", blob(12))])
+    reduce_table(db, 10, save=tmp_path / "old.jsonl")
+    assert lines(tmp_path / "old.jsonl") == [
+        {"key": "a", "stats": blob(12)},
+        {"key": "c", "stats": blob(12), "blob": True},
+        {"key": {"hex": "ff"}, "stats": blob(12)},
+    ]
+
+
+def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
+    """A second run with the same file is refused before it changes a row."""
+    db, saved = made(tmp_path / "calls.db", [("a", blob(100))]), tmp_path / "old.jsonl"
+    reduce_table(db, 50, save=saved)
+    kept, before = saved.read_bytes(), cells(db)
+    with pytest.raises(
+        CallstatsError, match=r"^save must be a new file, so that no saved rows are lost: '.*old\.jsonl' is there$"
+    ):
+        reduce_table(db, 10, save=saved)
+    assert (saved.read_bytes(), cells(db)) == (kept, before)
+
+
+def test_lines_are_on_the_disk_before_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a batch's cells are saved and synced, the table still holds the old ones."""
+    db, saved = (
+        made(tmp_path / "calls.db", [(i, blob(12)) for i in range(6)], before=["PRAGMA journal_mode = wal"]),
+        tmp_path / "old.jsonl",
+    )
+    seen: list[tuple[int, int]] = []
+    write = Saver.write
+
+    def watched(self: Saver, cells_: Any) -> None:
+        write(self, cells_)
+        (changed,) = ask(db, "SELECT count(*) FROM calls WHERE stats <> ?", blob(12))[0]
+        seen.append((len(lines(saved)), changed))
+
+    monkeypatch.setattr(Saver, "write", watched)
+    assert reduce_table(db, 10, save=saved, batch_size=2).changed == 6
+    assert seen == [(2, 0), (4, 2), (6, 4)]
+
+
+def test_a_failed_batch_is_taken_out_of_the_file(tmp_path: Path) -> None:
+    """Rows whose commit failed are not among the saved."""
+    db, saved = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(6)]), tmp_path / "old.jsonl"
+    ask(db, "CREATE TRIGGER no BEFORE UPDATE ON calls WHEN old.id = '5' BEGIN SELECT RAISE(ROLLBACK, 'not this'); END")
+    report = reduce_table(db, 10, save=saved, batch_size=2)
+    assert report.stopped is not None
+    assert report.changed == 4
+    assert [line["key"] for line in lines(saved)] == ["0", "1", "2", "3"]
+    assert [cell(db, str(i)) == blob(12) for i in range(6)] == [False] * 4 + [True] * 2
+
+
+def test_a_full_disk_stops_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row is never changed whose old cell could not be saved."""
+    db, saved = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(6)]), tmp_path / "old.jsonl"
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def fill(_: ReduceReport) -> None:
+        monkeypatch.setattr("os.fsync", full)
+
+    report = reduce_table(db, 10, save=saved, batch_size=2, progress=fill)
+    assert report.stopped == f"save: No space left on device: {str(saved)!r}"
+    assert report.changed == 2
+    assert len(lines(saved)) == 2
+    assert [cell(db, str(i)) == blob(12) for i in range(6)] == [False] * 2 + [True] * 4
+
+
+# --- import -----------------------------------------------------------------------------------------------------------
+
+
+def saved_file(path: Path, *rows: tuple[Value, str], tail: bytes = b"") -> Path:
+    path.write_bytes(b"".join(json.dumps({"key": key, "stats": stats}).encode() + b"\n" for key, stats in rows) + tail)
+    return path
+
+
+@pytest.mark.parametrize("tail", [b'{"key":"c","sta', b"{", b'{"key":"c","stats":"\xc3', b"\0\0\0"])
+def test_half_a_last_line_is_ignored(tmp_path: Path, tail: bytes) -> None:
+    """A kill can leave one; its row had not been changed yet."""
+    db = made(tmp_path / "calls.db", [("a", "x"), ("b", "y"), ("c", "z")])
+    report = import_saved(db, saved_file(tmp_path / "old.jsonl", ("a", "1"), ("b", "2"), tail=tail))
+    assert (report.restored, report.torn) == (2, True)
+    assert [cell(db, key) for key in "abc"] == ["1", "2", "z"]
+
+
+def test_a_whole_last_line_without_its_end_counts(tmp_path: Path) -> None:
+    """An editor may have taken the line end away."""
+    db = made(tmp_path / "calls.db", [("a", "x"), ("b", "y")])
+    report = import_saved(db, saved_file(tmp_path / "old.jsonl", ("a", "1"), tail=b'{"key":"b","stats":"2"}'))
+    assert (report.restored, report.torn) == (2, False)
+    assert cell(db, "b") == "2"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"[1]", "expected an object with key, stats and perhaps blob"),
+        (b'{"key":1}', "expected an object with key, stats and perhaps blob"),
+        (b'{"key":1,"stats":"","more":1}', "expected an object with key, stats and perhaps blob"),
+        (b'{"key":null,"stats":""}', "expected a key that is a number, text or hex"),
+        (b'{"key":true,"stats":""}', "expected a key that is a number, text or hex"),
+        (b'{"key":{"hex":1},"stats":""}', "expected a key that is a number, text or hex"),
+        (b'{"key":{"hex":"xy"},"stats":""}', "non-hexadecimal number"),
+        (b'{"key":1,"stats":[]}', "expected stats to be text, and blob true or false"),
+        (b'{"key":1,"stats":"","blob":1}', "expected stats to be text, and blob true or false"),
+        (b"half a li", "Expecting value"),
+        (b"[" * 100_000, "maximum recursion"),
+        (b"", "Expecting value"),
+    ],
+)
+def test_a_bad_line_is_named_before_anything_is_written(tmp_path: Path, line: bytes, why: str) -> None:
+    """The file is checked as a whole first."""
+    db = made(tmp_path / "calls.db", [("a", "x"), ("b", "y")])
+    file = saved_file(tmp_path / "old.jsonl", ("a", "1"), tail=line + b'\n{"key":"b","stats":"2"}\n')
+    with pytest.raises(CallstatsError, match=r"old\.jsonl: line 2: expected a saved row: ") as caught:
+        import_saved(db, file)
+    assert why in str(caught.value)
+    assert [cell(db, key) for key in "ab"] == ["x", "y"]
+
+
+def test_unknown_keys_are_counted_and_named(tmp_path: Path) -> None:
+    """Rows that are gone by now stop nothing."""
+    db = made(tmp_path / "calls.db", [("a", "x"), ("b", "y")])
+    rows = [("a", "1"), *((f"gone{i}", "?") for i in range(149)), (2**64, "?"), ("b", "2")]
+    report = import_saved(db, saved_file(tmp_path / "old.jsonl", *rows))
+    assert (report.rows, report.restored, report.unknown) == (152, 2, 150)
+    assert report.unknown_keys == tuple(f"gone{i}" for i in range(100))
+    assert [cell(db, key) for key in "ab"] == ["1", "2"]
+
+
+def test_import_in_batches(tmp_path: Path) -> None:
+    """Progress after each batch of 1,000, and `stop` before."""
+    db = made(tmp_path / "calls.db", [(i, "x") for i in range(2500)], table="CREATE TABLE calls (id INTEGER PRIMARY KEY, stats)")
+    file = saved_file(tmp_path / "old.jsonl", *((i, "1") for i in range(2500)))
+    seen: list[ImportReport] = []
+    answers = iter([False, False, True])
+    report = import_saved(db, file, progress=seen.append, stop=lambda: next(answers))
+    assert [part.restored for part in seen] == [1000, 2000]
+    assert (report.restored, report.stopped) == (2000, "asked to stop")
+    assert import_saved(db, file).restored == 2500
+
+
+def test_import_says_what_is_missing(tmp_path: Path) -> None:
+    """No file, no table, or a lock."""
+    db = made(tmp_path / "calls.db", [("a", "x")])
+    with pytest.raises(CallstatsError, match=r"^No such file or directory: '.*none\.jsonl'$"):
+        import_saved(db, tmp_path / "none.jsonl")
+    file = saved_file(tmp_path / "old.jsonl", ("a", "1"))
+    with pytest.raises(CallstatsError, match="there is no table 'cals'"):
+        import_saved(db, file, table="cals")
+    with closing(connect(db)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        report = import_saved(f"sqlite:///{db}?timeout=0.05", file)
+    assert report.stopped == "database is locked: another program kept its lock for too long"
+    assert cell(db, "a") == "x"
