@@ -66,6 +66,31 @@ cdef inline void add_wide_product(uint64_t* words, uint64_t a, uint64_t b) noexc
     words[0] += words[1] < product.high
 
 
+cdef void plain_total(const uint64_t* cells, Py_ssize_t n, uint64_t* out) noexcept nogil:
+    """The totals of n >= 1 values that each stand for one sample and have no stand-ins."""
+    cdef Py_ssize_t i
+    cdef uint64_t x, least = cells[0], most = cells[0], low = 0, high = 0, step, half = 0xFFFFFFFF
+    for i in range(n):
+        low += cells[i] & half
+        high += cells[i] >> 32
+    for i in range(n):
+        x = cells[i]
+        least = x if x < least else least
+        most = x if x > most else most
+    for i in range(1, n):
+        step = risen(cells[i - 1], cells[i])
+        out[INCREASE + 1] += step
+        out[INCREASE] += out[INCREASE + 1] < step
+    out[ROWS] = out[WEIGHT] = n
+    out[FIRST] = cells[0]
+    out[LAST] = cells[n - 1]
+    out[MIN] = least
+    out[MAX] = most
+    out[SUM + 1] = low + (high << 32)
+    out[SUM] = (high >> 32) + (out[SUM + 1] < low)
+    out[MIN_IS_EXACT] = out[MAX_IS_EXACT] = out[ENDS_ARE_EXACT] = 1
+
+
 cdef void total(const Metric* metric, const int64_t* counts, Py_ssize_t begin, Py_ssize_t end, uint64_t* out) noexcept nogil:
     """The totals of one metric, and its four stand-ins after it, over the rows of one series."""
     cdef Py_ssize_t row
@@ -165,11 +190,17 @@ def totals(
     cdef uint64_t[:, :, ::1] words = out
     cdef const int64_t* weights = &counts[0] if counts is not None and counts.shape[0] else NULL
     cdef Metric metrics[5]
+    cdef bint plain
     with nogil:
         for j in range(k):
+            plain = present is None and weights == NULL
             for part in range(5):
                 metrics[part] = metric_of(values, present, plan[part, j])
+                plain = plain and (part == 0 or metrics[part].cells == NULL)
             for i in range(m):
+                if plain and offsets[i] < offsets[i + 1]:
+                    plain_total(metrics[0].cells + offsets[i], offsets[i + 1] - offsets[i], &words[j, i, 0])
+                    continue
                 total(metrics, weights, offsets[i], offsets[i + 1], &words[j, i, 0])
     return out
 
