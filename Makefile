@@ -1,6 +1,7 @@
 # make demo        build, and watch stored call histograms being reduced
 # make test        build, and run the tests; ARGS="-k name" picks some
 # make bench       time both backends, then print the ratios to other means; fails when one misses its target
+# make fuzz        a million mutants of stored histograms through both readers; ARGS="--mutants N --seed N"
 # make lint        ruff, mypy, cython-lint
 # make test-debug  the tests over kernels that check each index, under AddressSanitizer and UBSan
 # make test-wheel  the tests over a wheel built from the sdist, away from this tree
@@ -20,14 +21,14 @@ ifneq ($(filter-out auto require skip,$(CALLSTATS_BUILD_EXT)),)
 $(error CALLSTATS_BUILD_EXT must be one of auto, require, skip: got $(CALLSTATS_BUILD_EXT))
 endif
 export CALLSTATS_BUILD_EXT
-test bench lint test-debug test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
+test bench fuzz lint test-debug test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
 demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
 
 # What .venv holds, as stamps: the package with its kernels or without them, and the packages of each extra.
 BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
 SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.px? src/callstats/_version.py)
 
-.PHONY: demo test bench lint test-debug test-wheel sdist wheel clean distclean
+.PHONY: demo test bench fuzz lint test-debug test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(BUILT) $(VENV)/.extra-cli
@@ -39,6 +40,9 @@ test: $(BUILT) $(VENV)/.extra-test
 bench: $(BUILT) $(VENV)/.extra-test
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
 	$(PY) benchmarks/ratios.py
+
+fuzz: $(BUILT) $(VENV)/.extra-test
+	cd tests && $(abspath $(PY)) fuzz.py $(ARGS)
 
 lint: $(BUILT) $(VENV)/.extra-dev
 	$(PY) -m ruff check .

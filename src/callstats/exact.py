@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
@@ -62,7 +63,9 @@ def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray |
                 _refuse(where, int(mask.argmax()), "a masked value", kind)
             # What lies under a mask is anything at all.
             values = np.where(mask, np.zeros((), dtype=values.dtype), values)
-    if isinstance(values, (str, bytes, bytearray)) or not (hasattr(values, "__array__") or isinstance(values, Iterable)):
+    if isinstance(values, (str, bytes, bytearray, AbstractSet, Mapping)) or not (
+        hasattr(values, "__array__") or isinstance(values, Iterable)
+    ):
         raise SeriesError(f"{where} must be a sequence of whole numbers: got {short(values)}")
     if isinstance(values, np.ndarray) or hasattr(values, "__array__") or isinstance(values, (memoryview, array)):
         data = np.asarray(values)

@@ -12,10 +12,11 @@ import numpy as np
 
 from callstats import kernels, wire
 from callstats._types import I64_MAX, U64_MAX, Counts
+from callstats.batch import StatBatch
 from callstats.columns import Columns
 from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError
 from callstats.rule import REDUCERS, Reducer, Rule, peak_of
-from callstats.series import StatBatch, StatSeries
+from callstats.series import StatSeries
 
 Series = TypeVar("Series", StatSeries, StatBatch)
 Result = TypeVar("Result")
@@ -124,8 +125,8 @@ def reduce_json(
         raise TypeError(f"reduce_json takes an iterable of blobs: got {type(blobs).__name__}")
     if errors not in ("raise", "return"):
         raise CallstatsError(f"errors must be 'raise' or 'return': got {errors!r}")
-    if threads < 1:
-        raise CallstatsError(f"threads must be 1 or more: got {threads!r}")
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise CallstatsError(f"threads must be a whole number from 1 on: got {threads!r}")
 
     def reduce_chunk(chunk: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
         return _reduce_chunk(*chunk, rule, counts, sort, errors == "raise")
@@ -157,20 +158,19 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
 
     `counts` says whether the text whose size `max_bytes` limits has them.
     """
-    n = len(columns.times)
+    names, times, values, present, weights = columns
+    n = len(times)
     most = n if rule.max_samples is None else min(n, rule.max_samples)
-    reduced = columns if most == n else _reduced(columns, None, rule, most)[0]
-    if rule.max_bytes is None:
-        return reduced
-    size = wire.encoded_size(reduced, counts=counts)
-    while size > rule.max_bytes:
-        # Sizes are not monotone in the number of rows, so each is tried.
-        most -= 1
-        if most < 1:
-            raise BudgetError(f"max_bytes={rule.max_bytes} must hold one row at least: the smallest reduction takes {size} bytes")
-        reduced = _reduced(columns, None, rule, most)[0]
-        size = wire.encoded_size(reduced, counts=counts)
-    return reduced
+    if rule.max_bytes is not None and most > 0:
+        out_names, plan = _plan(names, rule)
+        limit, keys = min(rule.max_bytes, I64_MAX), wire.keys_of(out_names)
+        zero = rule.missing == "zero"
+        most = kernels.active.fit(times, values, wire.as_bytes(present), weights, most, limit, zero, counts, plan, *keys)
+        if most == 0:
+            size = len(wire.encode(_reduced(columns, None, rule, 1)[0], counts=counts))
+            raise BudgetError(f"max_bytes must hold one row at least: got {rule.max_bytes} for a row of {size} bytes")
+        most = abs(most)  # where a sum is too large, the reduction will tell
+    return columns if most == n else _reduced(columns, None, rule, most)[0]
 
 
 def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: int) -> tuple[Columns, Counts | None]:

@@ -103,7 +103,7 @@ class Rule:
 def _whole(field: str, value: object) -> int | None:
     if value is None:
         return None
-    if not isinstance(value, bool):
+    if not isinstance(value, bool) and type(value).__name__ != "bool":  # numpy's bool too, without numpy
         try:
             return operator.index(cast(int, value))
         except TypeError:

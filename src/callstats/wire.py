@@ -64,21 +64,12 @@ def _member(path: str, name: str) -> str:
 
 def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     """The stored text of a series: empty, or compact JSON and a newline."""
-    text: bytes = kernels.active.write_text(*_table(columns, counts, digits))
-    return text
-
-
-def encoded_size(columns: Columns, *, counts: bool = True, digits: int = 3) -> int:
-    """The length of `encode`'s text in bytes, without making it."""
-    size: int = kernels.active.text_size(*_table(columns, counts, digits))
-    return size
-
-
-def _table(columns: Columns, counts: bool, digits: int) -> tuple[object, ...]:
     names, times, values, present, weights = columns
     if type(digits) is not int or digits not in (3, 9):
         raise CallstatsError(f"digits must be 3 or 9: got {digits!r}")
-    return times, values, as_bytes(present), weights if counts else None, *keys_of(names), digits
+    weights = weights if counts else None
+    text: bytes = kernels.active.write_text(times, values, as_bytes(present), weights, *keys_of(names), digits)
+    return text
 
 
 @lru_cache(maxsize=256)
@@ -182,11 +173,15 @@ def _read(value: object) -> object:
             object_pairs_hook=_object,
         )
     except json.JSONDecodeError as error:
-        place = error.pos
+        place, message = error.pos, error.msg
+        if message.startswith("Illegal trailing comma"):
+            # Newer Pythons point at the comma, older ones at what should not follow it; their words differ too.
+            place = _after_space(text, place + 1)
+            message = "Expecting value" if text[place] == "]" else "Expecting property name enclosed in double quotes"
         if place == deep:
             reason = f"expected at most {MAX_DEPTH} open brackets, got one more"
         else:
-            reason = f"{_expected(error.msg)}, got {short(text[place]) if place < len(text) else 'the end'}"
+            reason = f"{_expected(message)}, got {short(text[place]) if place < len(text) else 'the end'}"
     except _ConstantError as error:
         place = next(match.start() for match in _CONSTANT.finditer(text) if match[0][0] != '"')
         reason = f"expected a value, got {error}"
@@ -200,6 +195,10 @@ def _expected(message: str) -> str:
     if message == "Extra data":
         return "expected nothing more"
     return f"expected JSON: {message[0].lower()}{message[1:].removesuffix(' at')}"
+
+
+def _after_space(text: str, place: int) -> int:
+    return place + len(text[place:]) - len(text[place:].lstrip(" \t\n\r"))
 
 
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)

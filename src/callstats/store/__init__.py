@@ -3,19 +3,23 @@
 SQLAlchemy is loaded where it is used, and comes with the extra ``callstats[cli]``.
 """
 
+from callstats.store.answers import Group, TableSummary, summarize_table
 from callstats.store.job import reduce_table
 from callstats.store.report import ImportReport, ReduceReport, Reject, StoreError
 from callstats.store.saved import import_saved
 from callstats.store.tables import add_calls, init_table, read_series
 
 __all__ = [
+    "Group",
     "ImportReport",
     "ReduceReport",
     "Reject",
     "StoreError",
+    "TableSummary",
     "add_calls",
     "import_saved",
     "init_table",
     "read_series",
     "reduce_table",
+    "summarize_table",
 ]

@@ -12,10 +12,11 @@ import numpy as np
 
 from callstats import kernels
 from callstats._types import FN_COUNTERS, Block, Counts
+from callstats.batch import StatBatch
 from callstats.columns import Columns
 from callstats.errors import CallstatsError
 from callstats.rule import peak_of
-from callstats.series import StatBatch, StatSeries
+from callstats.series import StatSeries
 from callstats.wire import as_bytes
 
 _NS_PER_SECOND = 10**9
