@@ -121,7 +121,7 @@ def at_most_chance(k: int, n: int, p: float) -> float:
     for i in range(k, 0, -1):
         term *= i * odds / (n - i + 1)
         total += term
-        if term < total * 1e-17:
+        if term <= total * 1e-17:
             break
     return min(total, 1.0)
 
