@@ -239,7 +239,7 @@ cdef object reduce_blobs(
                 if scan_text(&work.scan, blobs[i].at, blobs[i].size) == READ:
                     if work.scan.rows <= max_samples and (max_bytes < 0 or blobs[i].size <= max_bytes):
                         done = SAME
-                        if copy:
+                        if copy and blobs[i].size:
                             if reserve(&text, blobs[i].size):
                                 memcpy(text.at + text.size, blobs[i].at, blobs[i].size)
                                 text.size += blobs[i].size
