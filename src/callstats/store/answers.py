@@ -260,18 +260,19 @@ def _read(
 
 def _pages(
     calls: CallTable, what: list[ColumnElement[Any]], condition: ColumnElement[bool] | None
-) -> Iterator[list[tuple[Key, bytes | None, str, GroupKey, str | None, object, object, object]]]:
+) -> Iterator[list[tuple[Any, ...]]]:
     """Rows in the order of their keys, as many at once as fit a page."""
     after: Key | None = None
     more = True
     while more:
-        rows, size = [], 0
+        rows: list[tuple[Any, ...]] = []
+        size = 0
         with (
             calls.transaction(write=False),
             calls.connection.execute(calls.following(after, what, condition, PAGE_ROWS)) as found,
         ):
             for row in found:
-                rows.append(row._tuple())
+                rows.append(tuple(row))
                 size += len(row[1] or b"")
                 if size >= PAGE_BYTES:
                     break
