@@ -9,10 +9,14 @@ from fractions import Fraction
 from statistics import median_low
 
 import pytest
+from hypothesis import given
 
-from callstats import Bernoulli, StatBatch, StatSeries, decimate, summarize
+from callstats import Bernoulli, StatBatch, StatSeries, decimate, kernels, summarize
 from callstats.summary import Call, Spread, leak_trend, rightsize, summarize_calls
+from callstats.summary.calls import CallScalars, _layout
 from callstats.summary.chance import wilson
+from support.blobs import grammar, seeds
+from support.parity import exact, outcome, same
 from support.zoo import SECOND, zoo
 
 ZOO = zoo()
@@ -189,3 +193,63 @@ def test_a_batch_of_calls_needs_no_copies() -> None:
     assert summarize_calls(Call(series) for series in batch).memory.max == 29
     assert summarize_calls(Call(series, time_ns=k) for k, series in enumerate(batch)).trend.growing is True
     assert summarize_calls(Call(series, time_ns=-k) for k, series in enumerate(batch)).trend.growing is False
+
+
+# --- stored calls, read and taken in at once -----------------------------------------------------------------------------------
+
+
+def both_ways(blob: bytes) -> None:
+    """A blob taken in as it is stored gives the figures of its decoded series, or its error; in both twins the same words."""
+    texts, series = CallScalars(), CallScalars()
+    found = same(lambda: kernels.active.text_totals(blob, _layout))
+    error = outcome(lambda: texts.add_text(blob, "killed", None, None))
+    decoded = outcome(lambda: StatSeries.from_json(blob))
+    if isinstance(decoded, StatSeries):
+        assert error is None
+        series.add(decoded._columns, "killed", None, None)
+    else:
+        assert found is None
+        assert exact(error) == exact(decoded)
+    assert texts.summary(risk=0.5) == series.summary(risk=0.5)
+
+
+RENAMED = {b'"x': b'"mem_usage', b'"y': b'"mem_limit', b'"a"': b'"mem_working"', b'"b': b'"net_rx', b'""': b'"cpu_total"'}
+
+
+def renamed(blob: bytes) -> bytes:
+    """A blob of metrics that calls are asked for."""
+    for old, new in RENAMED.items():
+        blob = blob.replace(old, new)
+    return blob
+
+
+def test_stored_calls_of_every_kind() -> None:
+    """Real blobs, the vectors, and what is wrong with them."""
+    for blob in seeds():
+        both_ways(blob)
+        both_ways(renamed(blob))
+        for cut in range(0, len(blob), 37):
+            both_ways(blob[:cut])
+    for blob in (b"", b"null", b"[]", b" ", b"[]\n", b"[{}]"):
+        both_ways(blob)
+
+
+@given(grammar())
+def test_stored_calls_of_any_kind(blob: bytes) -> None:
+    """Whatever has about the stored shape."""
+    both_ways(blob)
+    both_ways(renamed(blob))
+
+
+def test_the_zoo_as_stored_calls() -> None:
+    """Each input of the zoo, with its counts and holes."""
+    for item in ZOO:
+        both_ways(item.series().to_json(digits=9))
+        both_ways(renamed(item.series().to_json(digits=9)))
+
+
+def test_no_blob_is_no_sample() -> None:
+    """A NULL cell is a call without a sample."""
+    scalars = CallScalars()
+    scalars.add_text(None, "success", None, None)
+    assert (scalars.calls, scalars.unsampled) == (1, 1)

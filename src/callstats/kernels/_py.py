@@ -1,9 +1,20 @@
 """Every kernel, in numpy."""
 
 from callstats.kernels.bins_py import decimate
-from callstats.kernels.stats_py import moments, totals
+from callstats.kernels.stats_py import moments, text_totals, totals
 from callstats.kernels.text_py import fit, read_text, reduce_text, reduce_texts, write_text
 
 BACKEND = "python"
 
-__all__ = ["BACKEND", "decimate", "fit", "moments", "read_text", "reduce_text", "reduce_texts", "totals", "write_text"]
+__all__ = [
+    "BACKEND",
+    "decimate",
+    "fit",
+    "moments",
+    "read_text",
+    "reduce_text",
+    "reduce_texts",
+    "text_totals",
+    "totals",
+    "write_text",
+]

@@ -3,8 +3,10 @@
 
 import numpy as np
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from callstats.kernels._scan cimport READ, Scan, scan_free, scan_init, scan_text
 from callstats.kernels._wide cimport Wide, add_product
 
 cdef object zeros = np.zeros
@@ -93,6 +95,10 @@ cdef void plain_total(const uint64_t* cells, Py_ssize_t n, uint64_t* out) noexce
 
 cdef void total(const Metric* metric, const int64_t* counts, Py_ssize_t begin, Py_ssize_t end, uint64_t* out) noexcept nogil:
     """The totals of one metric, and its four stand-ins after it, over the rows of one series."""
+    if counts == NULL and begin < end and metric.there == NULL:
+        if metric[1].cells == metric[2].cells == metric[3].cells == metric[4].cells == NULL:
+            plain_total(metric.cells + begin, end - begin, out)
+            return
     cdef Py_ssize_t row
     cdef uint64_t x, least, most, first, last, before = 0, n = 0, weight
     cdef bint whole_min = True, whole_max = True, whole_ends = True, has_least, has_most, has_first, has_last
@@ -190,17 +196,11 @@ def totals(
     cdef uint64_t[:, :, ::1] words = out
     cdef const int64_t* weights = &counts[0] if counts is not None and counts.shape[0] else NULL
     cdef Metric metrics[5]
-    cdef bint plain
     with nogil:
         for j in range(k):
-            plain = present is None and weights == NULL
             for part in range(5):
                 metrics[part] = metric_of(values, present, plan[part, j])
-                plain = plain and (part == 0 or metrics[part].cells == NULL)
             for i in range(m):
-                if plain and offsets[i] < offsets[i + 1]:
-                    plain_total(metrics[0].cells + offsets[i], offsets[i + 1] - offsets[i], &words[j, i, 0])
-                    continue
                 total(metrics, weights, offsets[i], offsets[i + 1], &words[j, i, 0])
     return out
 
@@ -230,3 +230,60 @@ def moments(
             for i in range(m):
                 moment(&metric, stamps, offsets[i], offsets[i + 1], &words[j, i, 0])
     return out
+
+
+cdef inline Metric scanned_metric(const Scan* scan, int64_t place) noexcept nogil:
+    cdef Metric metric
+    metric.cells = scan.values + place * scan.row_room if place >= 0 else NULL
+    metric.there = scan.present + place * scan.row_room if place >= 0 and scan.holes else NULL
+    return metric
+
+
+def text_totals(bytes text, layout):
+    """The totals and moments of a stored histogram of the written shape, without its columns.
+
+    Gives the names of its metrics in the order in which they were met, the number of rows, the first and the last time, and what
+    `totals` and `moments` give of it for the plan and the metrics that ``layout(names)`` gives: (k, 13) and (g, 11) words. None
+    for a text of any other shape.
+    """
+    cdef Scan scan
+    cdef bint found
+    cdef Py_ssize_t j, part, k, g
+    cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(text)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
+    cdef const int64_t[:, ::1] plan
+    cdef const int64_t[::1] metrics
+    cdef uint64_t[:, ::1] to_totals
+    cdef uint64_t[:, ::1] to_moments
+    cdef const int64_t* weights
+    cdef Metric parts[5]
+    cdef int64_t first = 0, last = 0
+    scan_init(&scan)
+    try:
+        with nogil:
+            found = scan_text(&scan, at, size) == READ
+        if not found:
+            return None
+        names = tuple([PyBytes_FromStringAndSize(<const char*>scan.names[j].at, scan.names[j].size) for j in range(scan.columns)])
+        plan, metrics = layout(names)
+        k = plan.shape[1]
+        g = metrics.shape[0]
+        out_totals = zeros((k, TOTALS), UINT64)
+        out_moments = zeros((g, MOMENTS), UINT64)
+        to_totals = out_totals
+        to_moments = out_moments
+        weights = scan.counts if scan.counted else NULL
+        if scan.rows:
+            with nogil:
+                for j in range(k):
+                    for part in range(5):
+                        parts[part] = scanned_metric(&scan, plan[part, j])
+                    total(parts, weights, 0, scan.rows, &to_totals[j, 0])
+                for j in range(g):
+                    parts[0] = scanned_metric(&scan, metrics[j])
+                    moment(parts, scan.times, 0, scan.rows, &to_moments[j, 0])
+            first = scan.times[0]
+            last = scan.times[scan.rows - 1]
+        return names, scan.rows, first, last, out_totals, out_moments
+    finally:
+        scan_free(&scan)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 
 from callstats._types import AnyArray, Block, Bytes, Counts, Times
+from callstats.kernels import text_py
+
+Layout: TypeAlias = Callable[[tuple[bytes, ...]], tuple[Counts, Counts]]
 
 ROWS, WEIGHT, FIRST, LAST, MIN, MAX, SUM, INCREASE = 0, 1, 2, 3, 4, 5, 6, 8
 MIN_IS_EXACT, MAX_IS_EXACT, ENDS_ARE_EXACT = 10, 11, 12
@@ -90,6 +96,26 @@ def moments(times: Times, values: Block, present: Bytes | None, offsets: Counts,
         _put(result, kept, SUM_TX, 3, _sums(t, x, starts))
         _put(result, kept, SUM_TT, 3, _sums(t, t, starts))
     return out
+
+
+def text_totals(text: bytes, layout: Layout) -> tuple[tuple[bytes, ...], int, int, int, Block, Block] | None:
+    """The totals and moments of a stored histogram of the written shape, without its columns.
+
+    Gives the names of its metrics in the order in which they were met, the number of rows, the first and the last time, and what
+    `totals` and `moments` give of it for the plan and the metrics that ``layout(names)`` gives: (k, 13) and (g, 11) words. None
+    for a text of any other shape.
+    """
+    read = text_py.read_text(text)
+    if read is None:
+        return None
+    met, times, values, present, counts = read
+    names = tuple(met)
+    plan, metrics = layout(names)
+    offsets = np.array([0, len(times)], dtype=np.int64)
+    first, last = (int(times[0]), int(times[-1])) if len(times) else (0, 0)
+    found = totals(values, present, counts, offsets, plan)[:, 0]
+    slopes = moments(times, values, present, offsets, metrics)[:, 0]
+    return names, len(times), first, last, np.ascontiguousarray(found), np.ascontiguousarray(slopes)
 
 
 def _segments(present: Bytes | None, own: int, offsets: Counts) -> tuple[Counts, Counts, Counts, Counts]:

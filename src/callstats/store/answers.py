@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from callstats import kernels, wire
+from callstats import kernels
 from callstats._types import FIRST_TIME, I64_MAX
 from callstats.errors import CallstatsError
 from callstats.store.report import FIRST_REJECTS, Key, Reject, StoreError
@@ -34,8 +34,7 @@ FN_COLUMNS = {
 }
 """The columns of Fn's calls. One of these names that a table lacks is done without; any other must be there."""
 
-PAGE_ROWS = 128
-PAGE_BYTES = 8 * MIB
+PAGE_ROWS = 1_000
 
 GroupKey: TypeAlias = "Key | datetime | None"
 
@@ -233,53 +232,47 @@ def _read(
     kinds = calls.dialect.cell_kinds
     if without := calls.without_key(recent):
         tally.reject(Reject(None, f"rows whose key is NULL, which no page can go on from: {without}"), without)
-    for page in _pages(calls, what, recent):
-        for key, cell, kind, group, status, came, began, over in page:
-            when = time_of(came)
-            if since is not None and (when is None or when < since):
-                tally.untimed += when is None
+    for key, cell, kind, group, status, came, began, over in _rows(calls, what, recent, tally, stop):
+        when = time_of(came)
+        if since is not None and (when is None or when < since):
+            tally.untimed += when is None
+            continue
+        if cell is not None:
+            tally.bytes_read += len(cell)
+            if kind not in kinds:
+                tally.reject(Reject(key, f"expected text or bytes: got a cell of type {kind}"))
                 continue
-            if cell is not None:
-                tally.bytes_read += len(cell)
-                if kind not in kinds:
-                    tally.reject(Reject(key, f"expected text or bytes: got a cell of type {kind}"))
-                    continue
-            try:
-                columns, _ = wire.decode(cell)
-            except CallstatsError as error:
-                tally.reject(Reject(key, str(error)))
-                continue
-            scalars = tally.groups.get(group)
-            if scalars is None:
-                scalars = tally.groups[group] = CallScalars()
-            scalars.add(columns, status, when, _between(began, over))
+        scalars = tally.groups.get(group) or CallScalars()
+        try:
+            scalars.add_text(cell, status, when, _between(began, over))
+        except CallstatsError as error:
+            tally.reject(Reject(key, str(error)))
+        else:
+            tally.groups[group] = scalars
+
+
+def _rows(
+    calls: CallTable,
+    what: list[ColumnElement[Any]],
+    condition: ColumnElement[bool] | None,
+    tally: _Tally,
+    stop: Callable[[], bool] | None,
+) -> Iterator[tuple[Any, ...]]:
+    """Rows in the order of their keys, one at a time: a cell is soonest read while it is in the processor's cache."""
+    after: Key | None = None
+    while True:
         if stop is not None and stop():
             tally.stopped = "asked to stop"
             return
-
-
-def _pages(
-    calls: CallTable, what: list[ColumnElement[Any]], condition: ColumnElement[bool] | None
-) -> Iterator[list[tuple[Any, ...]]]:
-    """Rows in the order of their keys, as many at once as fit a page."""
-    after: Key | None = None
-    more = True
-    while more:
-        rows: list[tuple[Any, ...]] = []
-        size = 0
-        with (
-            calls.transaction(write=False),
-            calls.connection.execute(calls.following(after, what, condition, PAGE_ROWS)) as found,
-        ):
+        rows = 0
+        page = calls.following(after, what, condition, PAGE_ROWS)
+        with calls.transaction(write=False), calls.connection.execute(page) as found:
             for row in found:
-                rows.append(tuple(row))
-                size += len(row[1] or b"")
-                if size >= PAGE_BYTES:
-                    break
-        more = len(rows) == PAGE_ROWS or size >= PAGE_BYTES
-        if rows:
-            after = rows[-1][0]
-            yield rows
+                rows += 1
+                after = row[0]
+                yield row
+        if rows < PAGE_ROWS:
+            return
 
 
 def _recent(calls: CallTable, name: str | None, since: int) -> ColumnElement[bool]:

@@ -11,14 +11,25 @@ from typing import NamedTuple
 import numpy as np
 
 from callstats import kernels
-from callstats._types import FN_COUNTERS, U64_MAX, AnyArray, Counts
+from callstats._types import FN_COUNTERS, I64_MAX, U64_MAX, AnyArray, Counts
 from callstats.columns import Columns
+from callstats.kernels.stats_py import (
+    ENDS_ARE_EXACT,
+    INCREASE,
+    MAX,
+    MAX_IS_EXACT,
+    MIN,
+    MIN_IS_EXACT,
+    ROWS,
+    SUM,
+    WEIGHT,
+)
 from callstats.series import StatSeries
 from callstats.summary.chance import UNLIMITED, Bernoulli, wilson
 from callstats.summary.figures import growth_of, place_of, plan_of
 from callstats.summary.sizing import MIB, NO_LIMIT, RightSize, rightsize
 from callstats.summary.trend import LeakTrend, leak_trend
-from callstats.wire import as_bytes
+from callstats.wire import as_bytes, decode
 
 FAILED = frozenset({"error", "timeout", "killed"})
 KILLED = "killed"
@@ -156,94 +167,116 @@ class CallScalars:
         self.latest: tuple[int, int] | None = None
         self.approximate: set[str] = set()
 
+    def add_text(self, text: bytes | None, status: str | None, time_ns: int | None, duration_ns: int | None) -> None:
+        """Take in one call as it is stored.
+
+        Raises
+        ------
+        DecodeError
+            When it is no stored histogram; then nothing of the call is counted.
+        """
+        found = None if text is None else kernels.active.text_totals(text, _layout)
+        if found is None:
+            self.add(decode(text)[0], status, time_ns, duration_ns)
+            return
+        names, n, first, last, totals, moments = found
+        self._take(_plan(names), n, first, last, totals.tolist(), moments.tolist(), status, time_ns, duration_ns)
+
     def add(self, columns: Columns, status: str | None, time_ns: int | None, duration_ns: int | None) -> None:
         """Take one call in."""
+        names, times, values, present, counts = columns
+        plan, n, there = _plan(tuple(name.encode() for name in names)), len(times), as_bytes(present)
+        offsets = np.array([0, n], dtype=np.int64)
+        totals = kernels.active.totals(values, there, counts, offsets, plan.places)[:, 0].tolist()
+        moments = kernels.active.moments(times, values, there, offsets, plan.memory_places)[:, 0].tolist()
+        first, last = (times.item(0), times.item(n - 1)) if n else (0, 0)
+        self._take(plan, n, first, last, totals, moments, status, time_ns, duration_ns)
+
+    def _take(
+        self,
+        plan: _Plan,
+        n: int,
+        first: int,
+        last: int,
+        totals: list[list[int]],
+        moments: list[list[int]],
+        status: str | None,
+        time_ns: int | None,
+        duration_ns: int | None,
+    ) -> None:
+        """Take one call in by what the kernels give of it."""
         killed = status == KILLED
         self.calls += 1
-        self.errors += status in FAILED
-        self.killed += killed
-        if not len(columns.times):
+        if killed or status in FAILED:
+            self.errors += 1
+            self.killed += killed
+        if not n:
             self.unsampled += 1
-            if duration_ns is not None:
-                self.durations.append(duration_ns)
-        elif self._add_sampled(columns, killed, time_ns, duration_ns):
-            return
-        self.blind_kills += killed
-
-    def _add_sampled(self, columns: Columns, killed: bool, time_ns: int | None, duration_ns: int | None) -> bool:
-        """Take in a call with samples, and tell whether there is memory among them."""
-        names, times, values, present, counts = columns
-        n = len(times)
-        first = times.item(0)
-        if duration_ns is None:
-            duration_ns = min(times.item(n - 1) - first, 2**63 - 1)
+        elif duration_ns is None:
+            duration_ns = min(last - first, I64_MAX)
             self.approximate.add("duration_ns")
-        self.durations.append(duration_ns)
-        metrics, plan, places = _plan(names)
-        if not metrics:
-            return False
-        there, offsets = as_bytes(present), _one(n)
-        totals = kernels.active.totals(values, there, counts, offsets, plan)[:, 0].tolist()
-        found = {name: total for name, total in zip(metrics, totals, strict=True) if total[0]}
+        if duration_ns is not None:
+            self.durations.append(duration_ns)
+        found = {name: total for name, total in zip(plan.metrics, totals, strict=True) if total[ROWS]}
         memory = self._memory(found)
-        if memory is not None:
+        if memory is None:
+            self.blind_kills += killed
+        else:
             total = found[memory]
-            peak, limit = total[5], found[LIMIT][5] if LIMIT in found else NO_LIMIT
+            peak, limit = total[MAX], found[LIMIT][MAX] if LIMIT in found else NO_LIMIT
             when = first if time_ns is None else time_ns
             self.peaks.append(peak)
-            self.leasts.append(total[4])
+            self.leasts.append(total[MIN])
             self.limits.append(limit)
             self.times.append(when)
-            self.spans.append(duration_ns)
+            self.spans.append(duration_ns or 0)
             self.kills.append(killed)
             if limit != NO_LIMIT:
                 self.limited += 1
                 self.near += killed or (limit < UNLIMITED and 10 * peak >= NEAR_TENTHS * limit)
                 if self.latest is None or when >= self.latest[0]:
                     self.latest = when, limit
-            moments = kernels.active.moments(times, values, there, offsets, places[memory])
-            growth = growth_of(moments[0, 0].tolist())
+            growth = growth_of(moments[plan.memories.index(memory)])
             if growth is not None:
                 self.growths.append(growth)
         if CPU in found:
             self._add_cpu(found[CPU])
-        for name in FN_COUNTERS:
+        for name in plan.counters:
             if name in found:
-                risen = found[name][8] << 64 | found[name][9]
+                total = found[name]
+                risen = total[INCREASE] << 64 | total[INCREASE + 1]
                 self.increases[name] += risen
                 self.increase[name].append(min(risen, U64_MAX))
-                if not found[name][12]:
+                if not total[ENDS_ARE_EXACT]:
                     self.approximate.add(name)
-        return memory is not None
 
     def _memory(self, found: dict[str, list[int]]) -> str | None:
         """Which metric tells of a call's memory: the working set, unless its peaks are lost."""
         memory = None
-        if WORKING in found and (found[WORKING][11] or USAGE not in found):
+        if WORKING in found and (found[WORKING][MAX_IS_EXACT] or USAGE not in found):
             memory = WORKING
         elif USAGE in found:
             memory = USAGE
             self.page_cache += 1
         if memory is not None:
-            _, weight, *_ = total = found[memory]
-            if not total[11]:
+            total = found[memory]
+            if not total[MAX_IS_EXACT]:
                 self.approximate.update(("memory", "headroom", "near", "rightsize"))
-            if not total[10]:
+            if not total[MIN_IS_EXACT]:
                 self.approximate.add("trend")
-            if weight != total[0]:
+            if total[WEIGHT] != total[ROWS]:
                 self.approximate.add("growth")
         return memory
 
     def _add_cpu(self, total: list[int]) -> None:
-        n, weight = total[:2]
-        used = total[6] << 64 | total[7]
+        used, weight = total[SUM] << 64 | total[SUM + 1], total[WEIGHT]
         self.cpu_total += used
         self.cpu_weight += weight
         self.cpu_means.append(used / weight)
-        self.cpu_peaks.append(total[5])
-        if weight != n:  # each reduced row is the floor of its mean
+        self.cpu_peaks.append(total[MAX])
+        if weight != total[ROWS]:  # each reduced row is the floor of its mean
             self.approximate.update(("cpu_mean", "cpu"))
-        if not total[11]:
+        if not total[MAX_IS_EXACT]:
             self.approximate.add("cpu_peak")
 
     def summary(self, *, risk: float | None = None, step: int = 64 * MIB) -> CallsSummary:
@@ -283,20 +316,36 @@ class CallScalars:
         return rightsize(peaks, risk=risk, step=step, limits=limits, killed=killed, durations=spans)
 
 
+class _Plan(NamedTuple):
+    """Which metrics calls are asked for, as the kernels take them."""
+
+    metrics: tuple[str, ...]
+    places: Counts
+    memories: tuple[str, ...]
+    """Those that may tell of memory."""
+    memory_places: Counts
+    counters: tuple[str, ...]
+
+
 @lru_cache(maxsize=256)
-def _plan(names: tuple[str, ...]) -> tuple[tuple[str, ...], Counts, dict[str, Counts]]:
-    """The metrics that calls are asked for, as the kernels take them."""
-    metrics, plan = plan_of(names)
+def _plan(names: tuple[bytes, ...]) -> _Plan:
+    metrics, plan = plan_of(tuple(name.decode() for name in names))
     wanted = [place for place, name in enumerate(metrics) if name in (WORKING, USAGE, LIMIT, CPU, *FN_COUNTERS)]
-    kept = np.ascontiguousarray(plan[:, wanted])
+    memory = [place for place in wanted if metrics[place] in (WORKING, USAGE)]
     chosen = tuple(metrics[place] for place in wanted)
-    return chosen, kept, {name: kept[0, place : place + 1] for place, name in enumerate(chosen)}
+    return _Plan(
+        chosen,
+        np.ascontiguousarray(plan[:, wanted]),
+        tuple(metrics[place] for place in memory),
+        np.ascontiguousarray(plan[0, memory]),
+        tuple(name for name in chosen if name in FN_COUNTERS),
+    )
 
 
-@lru_cache(maxsize=512)
-def _one(n: int) -> Counts:
-    """The offsets of a batch of one."""
-    return np.array([0, n], dtype=np.int64)
+def _layout(names: tuple[bytes, ...]) -> tuple[Counts, Counts]:
+    """What the kernel asks for the metrics that it finds."""
+    plan = _plan(names)
+    return plan.places, plan.memory_places
 
 
 def _view(cells: array[int] | array[float]) -> AnyArray:

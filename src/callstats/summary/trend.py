@@ -12,7 +12,7 @@ from callstats.summary.sizing import Whole
 
 LEAST_CALLS = 20
 LARGEST_P = 0.01
-MOST_POINTS = 2_000
+MOST_POINTS = 500
 """Slopes are taken of the pairs of so many values at most: those of more would not fit into memory."""
 
 
@@ -52,7 +52,7 @@ def leak_trend(values: Whole) -> LeakTrend:
     Notes
     -----
     The test is that of Mann (1945), "Nonparametric tests against trend", with Kendall's variance for ties and his correction for
-    continuity; two-sided. The slope is that of Theil (1950) and Sen (1968); of more than 2,000 values it is that of 2,000 spread
+    continuity; two-sided. The slope is that of Theil (1950) and Sen (1968); of more than 500 values it is that of 500 spread
     evenly among them. Time O(n log n) for the test.
 
     Examples
