@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 
@@ -74,6 +74,28 @@ def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
     return StatBatch._of(columns, cast(Counts, offsets))
 
 
+@overload
+def reduce_json(
+    blobs: Iterable[object],
+    rule: Rule | int | None = ...,
+    *,
+    counts: bool = ...,
+    sort: bool = ...,
+    threads: int = ...,
+    errors: Literal["raise"] = ...,
+    **fields: Any,
+) -> list[bytes]: ...
+@overload
+def reduce_json(
+    blobs: Iterable[object],
+    rule: Rule | int | None = ...,
+    *,
+    counts: bool = ...,
+    sort: bool = ...,
+    threads: int = ...,
+    errors: Literal["return"],
+    **fields: Any,
+) -> list[bytes | CallstatsError]: ...
 def reduce_json(
     blobs: Iterable[object],
     rule: Rule | int | None = 240,
@@ -83,7 +105,7 @@ def reduce_json(
     threads: int = 1,
     errors: Literal["raise", "return"] = "raise",
     **fields: Any,
-) -> list[bytes | CallstatsError]:
+) -> list[bytes] | list[bytes | CallstatsError]:
     """Reduce stored histograms, text to text.
 
     Parameters
@@ -227,7 +249,7 @@ def _plan(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
     return tuple(sorted(plan)), np.ascontiguousarray(array.T)
 
 
-_CHUNK_BLOBS, _CHUNK_BYTES = 64, 2**18
+_CHUNK_BLOBS, _CHUNK_BYTES = 256, 2**20
 
 
 def _chunks(blobs: Iterable[object]) -> Iterator[tuple[int, list[object]]]:
