@@ -61,6 +61,7 @@ FOREIGN = {
     "sqlalchemy": {"adapters", "store"},
     "click": {"cli"},
     "rich": {"cli"},
+    **{name: {"drivers"} for name in ("psutil", "docker", "requests", "urllib3", "pytest")},
 }
 """Who may use what comes from elsewhere."""
 
