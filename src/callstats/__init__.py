@@ -9,11 +9,13 @@ from callstats.recorder import Recorder
 from callstats.reduce import decimate, reduce_json
 from callstats.rule import Rule
 from callstats.series import Stat, StatSeries
+from callstats.summary import Bernoulli, Summary, bernoulli, summarize
 
 backend: str = kernels.active.BACKEND
 """Which kernels run: ``"cython"`` or ``"python"``."""
 
 __all__ = [
+    "Bernoulli",
     "BudgetError",
     "CallstatsError",
     "DecodeError",
@@ -25,9 +27,12 @@ __all__ = [
     "Stat",
     "StatBatch",
     "StatSeries",
+    "Summary",
     "__version__",
     "backend",
+    "bernoulli",
     "decimate",
     "parse_image",
     "reduce_json",
+    "summarize",
 ]

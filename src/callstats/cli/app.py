@@ -12,6 +12,7 @@ from callstats.cli.options import examples
 from callstats.cli.record import record_command
 from callstats.cli.reduce import reduce_command
 from callstats.cli.show import show_command
+from callstats.cli.summary import summary_command
 from callstats.cli.tables import import_command, init_command
 
 
@@ -24,6 +25,7 @@ from callstats.cli.tables import import_command, init_command
         "callstats list calls.db",
         "callstats reduce calls.db --max-samples 60 --dry-run",
         "callstats reduce calls.db --max-samples 60 --save old.jsonl",
+        "callstats summary calls.db --rightsize 0.1%",
         "callstats import calls.db old.jsonl",
     ),
 )
@@ -38,5 +40,14 @@ def cli() -> None:
     """
 
 
-for command in (demo_command, init_command, record_command, list_command, show_command, reduce_command, import_command):
+for command in (
+    demo_command,
+    init_command,
+    record_command,
+    list_command,
+    show_command,
+    summary_command,
+    reduce_command,
+    import_command,
+):
     cli.add_command(command)

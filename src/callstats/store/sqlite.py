@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from sqlalchemy import LargeBinary, String, Text, bindparam, cast, collate, func, text
+from sqlalchemy import LargeBinary, String, Text, bindparam, cast, collate, func, or_, text
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import NullType
@@ -130,6 +131,10 @@ class SQLite:
     def size(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         """A cell's size in bytes: ``length`` of text counts characters, and those before a NUL only."""
         return func.length(cast(column, LargeBinary))
+
+    def not_before(self, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:
+        """A condition that no time from that day on fails, whatever it is stored as; ISO 8601 text sorts by its date."""
+        return or_(func.typeof(column) != "text", column >= f"{day:%Y-%m-%d}")
 
     def literal(self, key: Key) -> ColumnElement[Any]:
         """A key as an expression, without any conversion on the way."""

@@ -125,6 +125,14 @@ class CallTable:
         with self.connection.execute(self._cells(after, batch.end, sizes)) as found:
             return [row for row in map(Row._make, found) if row.key in known]
 
+    def following(
+        self, after: Key | None, what: Sequence[ColumnElement[Any]], condition: ColumnElement[bool] | None, most: int
+    ) -> Select[Any]:
+        """The next rows in the order of the keys: of each its key, its cell, the kind of that, and what else is asked for."""
+        cell, kind = self.dialect.cell(self.stats)
+        rows = self._select(self.key, cell, kind, *what).where(*self._stretch(after, None), *_given(condition))
+        return rows.order_by(self.key).limit(most)
+
     def find(self, key: Key) -> Row | None:
         """One row by its key."""
         if not self.dialect.holds(key):

@@ -1,0 +1,154 @@
+"""Right-sizing: exact on what was seen, honest about what will be."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from callstats import CallstatsError
+from callstats.summary import rightsize
+from callstats.summary.chance import upper_bound
+
+MIB = 2**20
+UNLIMITED = 9223372036854771712
+
+
+def slow_size(needs: list[float], risk: float, step: int) -> int | None:
+    """The least size by trying every one upward."""
+    for size in range(step, int(max(needs, default=0)) + 2 * step, step):
+        if upper_bound(sum(need > size for need in needs), len(needs)) <= risk:
+            return size
+    return None
+
+
+def test_the_least_size_that_holds() -> None:
+    """It is what trying every size upward finds."""
+    dice = random.Random("sizes")
+    for n in (60, 100, 300, 1000):
+        for risk in (0.05, 0.1, 0.5):
+            for step in (1, 7, 64):
+                peaks = [dice.randrange(1, 500) for _ in range(n)]
+                limits = [dice.choice((0, 200, 400, 600, UNLIMITED, 2**64 - 1)) for _ in range(n)]
+                killed = [dice.random() < 0.03 for _ in range(n)]
+                needs: list[float] = [
+                    peak if not dead else max(peak, 2 * limit) if 0 < limit < UNLIMITED else math.inf
+                    for peak, limit, dead in zip(peaks, limits, killed, strict=True)
+                ]
+                found = rightsize(peaks, risk=risk, step=step, limits=limits, killed=killed)
+                finite = [need for need in needs if need != math.inf]
+                want = slow_size([min(need, max(finite) + 10 * step) for need in needs], risk, step)
+                if found.size is None:
+                    assert "killed" in (found.reason or "")
+                else:
+                    assert found.size == want
+                    assert found.over == sum(need > found.size for need in needs)
+                    assert found.bound == upper_bound(found.over, n)
+                    assert found.bound <= risk
+
+
+def test_killed_calls_by_the_rule() -> None:
+    """A killed call is over at every size up to its limit, and above unless the size is at least twice that."""
+    peaks = [50] * 59
+    for limit, want in ((100, 200), (130, 260), (64, 128)):
+        killed = [False] * 58 + [True]
+        found = rightsize(peaks, risk=0.05, step=10, limits=[limit] * 59, killed=killed)
+        assert found.size == -(-want // 10) * 10
+        assert found.over == 0
+    for limit in (0, UNLIMITED, 2**64 - 1):
+        found = rightsize(peaks, risk=0.05, limits=[limit] * 59, killed=killed)
+        assert (found.size, found.reason) == (None, "too many calls were killed whose limit is not known")
+
+
+def test_not_enough_calls() -> None:
+    """No guess is made from too few."""
+    for n in (0, 1, 58):
+        found = rightsize([5] * n, risk=0.05)
+        assert found.size is None
+        assert found.reason == f"not enough calls: {n} of the 59 that a risk of 5 % needs"
+    assert rightsize([5] * 59, risk=0.05, step=64).size == 64
+    assert rightsize([5] * 2994, risk=0.001).reason == "not enough calls: 2,994 of the 2,995 that a risk of 0.1 % needs"
+
+
+def test_what_it_saves() -> None:
+    """The share of the memory held under limits, weighed by time; calls without a limit are left out."""
+    peaks = [100] * 100
+    assert rightsize(peaks, risk=0.05, step=50).saved is None
+    assert rightsize(peaks, risk=0.05, step=50, limits=[0, UNLIMITED] * 50).saved is None
+    halves = rightsize(peaks, risk=0.05, step=50, limits=[400, 200] * 50)
+    assert (halves.size, halves.limit, halves.saved) == (100, 300, pytest.approx(1 - 100 / 300))
+    timed = rightsize(peaks, risk=0.05, step=50, limits=[400, 200] * 50, durations=[3, 1] * 50)
+    assert timed.saved == pytest.approx(1 - 100 * 4 / (400 * 3 + 200))
+    more = rightsize(peaks, risk=0.05, step=50, limits=[50] * 100, durations=[0] * 100)
+    assert more.saved == -1.0
+
+
+def test_zero_and_huge() -> None:
+    """Calls without any memory need one step, and values near 2**64 don't wrap."""
+    assert rightsize([0] * 100, risk=0.05, step=64).size == 64
+    assert rightsize([2**64 - 2] * 100, risk=0.05, step=64).size == 2**64
+
+
+@pytest.mark.parametrize("risk", [0, 1, -0.1, 1.5, float("nan")])
+def test_wrong_risks(risk: float) -> None:
+    """A risk is above 0 and below 1."""
+    with pytest.raises(CallstatsError, match="a risk must be above 0 and below 1"):
+        rightsize([1], risk=risk)
+
+
+def test_wrong_lengths_and_steps() -> None:
+    """Each call has one of each."""
+    with pytest.raises(CallstatsError, match="limits must have a value for each of the 2 peaks: got 1"):
+        rightsize([1, 2], limits=[1])
+    with pytest.raises(CallstatsError, match="a step must be 1 or more bytes: got 0"):
+        rightsize([1], step=0)
+
+
+DRAWS: dict[str, tuple[Callable[[np.random.Generator, int], np.ndarray], Callable[[float], float]]] = {
+    "uniform": (lambda rng, n: rng.uniform(10, 500, n), lambda x: min(max((500 - x) / 490, 0), 1)),
+    "exponential": (lambda rng, n: rng.exponential(100, n), lambda x: math.exp(-x / 100)),
+    "heavy tail": (lambda rng, n: 50 * (1 + rng.pareto(1.2, n)), lambda x: min((50 / x) ** 1.2, 1)),
+    "log-normal": (lambda rng, n: rng.lognormal(5, 1, n), lambda x: math.erfc((math.log(x) - 5) / math.sqrt(2)) / 2),
+}
+
+
+def misses(draw: str, n: int, risk: float, step: float, runs: int, seed: int) -> int:
+    """In how many runs more calls than the risk would go over the advised size."""
+    sample, over = DRAWS[draw]
+    rng = np.random.default_rng(seed)
+    missed = 0
+    for _ in range(runs):
+        peaks = np.minimum(np.ceil(sample(rng, n) * MIB), 2.0**60).astype(np.uint64)
+        found = rightsize(peaks, risk=risk, step=int(step * MIB))
+        assert found.size is not None
+        missed += over(found.size / MIB) > risk
+    return missed
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize(("n", "risk", "step"), [(59, 0.05, 1 / 64), (400, 0.05, 1 / 64), (1000, 0.01, 1), (3000, 0.001, 64)])
+def test_the_advice_is_honest(draw: str, n: int, risk: float, step: float) -> None:
+    """Over seeded runs the true share of calls over the advised size stays within the risk in at least 95 %."""
+    runs = 400
+    # The chance of a miss is at most 5 %; of 400 runs, that makes more than 35 with a chance of 1 in 1,000.
+    assert misses(draw, n, risk, step, runs, seed=n) <= 35
+
+
+def test_the_advice_is_honest_where_calls_were_killed() -> None:
+    """So it does where a limit cut some calls short, as long as none of them needed twice the limit."""
+    rng = np.random.default_rng(11)
+    missed = sizes = 0
+    for _ in range(400):
+        needs = rng.uniform(10, 500, 400)
+        limit = 485 if rng.random() < 0.5 else 450
+        killed = needs > limit
+        peaks = np.where(killed, limit * rng.uniform(0.5, 1, 400), needs)
+        found = rightsize((peaks * MIB).astype(np.uint64), risk=0.05, step=MIB, limits=np.full(400, limit * MIB), killed=killed)
+        assert found.size is not None
+        sizes += found.size > limit * MIB
+        missed += (500 - found.size / MIB) / 490 > 0.05
+    assert missed <= 35
+    assert 0 < sizes < 400
