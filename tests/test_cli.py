@@ -173,7 +173,10 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["reduce", "{db}", "--max-samples", "10", "--where", "x = 1"], "no such column: x"),
         (["reduce", "{db}", "--max-samples", "10", "--dry-run", "--save", "x"], "save must be None in a dry run"),
         (["reduce", "none.db", "--max-samples", "10"], "there is no SQLite database 'none.db'"),
-        (["reduce", "postgres://u:secret@h/db", "--max-samples", "10"], "callstats.store works over SQLite"),
+        (
+            ["reduce", "db2://u:secret@h/db", "--max-samples", "10"],
+            "callstats.store works over SQLite, PostgreSQL, MySQL: got",
+        ),
         (["reduce", "--jsonl", "--max-samples", "10", "--where", "1"], "it does not go with --where"),
         (["reduce", "--jsonl", "--max-samples", "10", "--json"], "it does not go with --json"),
         (["reduce", "--jsonl", "--max-samples", "10", "--table", "calls"], "it does not go with --table"),

@@ -57,6 +57,8 @@ FOREIGN = {
         ]
     },
     "sqlalchemy": {"adapters", "store"},
+    "psycopg": {"store"},
+    "pymysql": {"store"},
     "click": {"cli"},
     "rich": {"cli"},
 }
