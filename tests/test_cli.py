@@ -156,7 +156,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["reduce", "{db}"], "one of --max-samples and --max-bytes is needed"),
+        (["reduce", "{db}"], "one of --max-samples, --max-bytes and --tier is needed"),
         (["reduce", "--max-samples", "10"], "which database? Give its URL, or set CALLSTATS_URL"),
         (["reduce", "{db}", "--max-samples", "10", "--plain", "--how", "max"], "--plain means the mean of every metric"),
         (["reduce", "{db}", "--max-samples", "ten"], "'ten' is not a valid integer"),
