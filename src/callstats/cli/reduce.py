@@ -22,20 +22,10 @@ from callstats.rule import Missing, Rule
 from callstats.store import ReduceReport, Reject, reduce_table
 from callstats.store.moments import utc_text
 
-_TABLE_ONLY: tuple[str, ...] = (
-    "table",
-    "key",
-    "column",
-    "where",
-    "verify",
-    "dry_run",
-    "save",
-    "as_json",
-    "tiers",
-    "time_column",
-    "as_of",
+_TABLE_ONLY = (
+    *("table", "key", "column", "where", "verify", "dry_run", "save", "as_json", "tiers", "time_column", "as_of"),
+    *("rejects", "sleep", "run_time", "limit", "retries"),
 )
-_TABLE_ONLY += ("rejects", "sleep", "run_time", "limit", "retries")
 """Options that mean nothing without a database."""
 
 
