@@ -1,6 +1,8 @@
 # make demo        build, and watch stored call histograms being reduced
 # make test        build, and run the tests; ARGS="-k name" picks some
 # make bench       time both backends, then print the ratios to other means; fails when one misses its target
+# make bench-compare BASE=rev   whether this tree's benchmarks are slower than those of a revision
+# make fuzz        a million mutants of stored histograms through both readers; ARGS="--mutants N --seed N"
 # make lint        ruff, mypy, cython-lint
 # make test-debug  the tests over kernels that check each index, under AddressSanitizer and UBSan
 # make test-wheel  the tests over a wheel built from the sdist, away from this tree
@@ -20,14 +22,14 @@ ifneq ($(filter-out auto require skip,$(CALLSTATS_BUILD_EXT)),)
 $(error CALLSTATS_BUILD_EXT must be one of auto, require, skip: got $(CALLSTATS_BUILD_EXT))
 endif
 export CALLSTATS_BUILD_EXT
-test bench lint test-debug test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
+test bench bench-compare fuzz lint test-debug test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
 demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
 
 # What .venv holds, as stamps: the package with its kernels or without them, and the packages of each extra.
 BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
 SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.px? src/callstats/_version.py)
 
-.PHONY: demo test bench lint test-debug test-wheel sdist wheel clean distclean
+.PHONY: demo test bench bench-compare fuzz lint test-debug test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(BUILT) $(VENV)/.extra-cli
@@ -39,6 +41,28 @@ test: $(BUILT) $(VENV)/.extra-test
 bench: $(BUILT) $(VENV)/.extra-test
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
 	$(PY) benchmarks/ratios.py
+
+# Base, head, base, head; what seems slower gets a second chance, twice the runs.
+COMPARE = build/compare
+RUN = -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-max-time=0.5 --quiet --benchmark-json
+bench-compare: $(BUILT) $(VENV)/.extra-test
+	@test -n "$(BASE)" || { echo "against which revision? make bench-compare BASE=main" >&2; exit 2; }
+	rm -rf $(COMPARE)
+	mkdir -p $(COMPARE)/tree
+	git archive "$(BASE)" | tar -x -C $(COMPARE)/tree
+	$(PYTHON) -m venv $(COMPARE)/venv
+	$(COMPARE)/venv/bin/python -m pip --disable-pip-version-check --quiet install -r $(VENV)/.build-tools
+	$(COMPARE)/venv/bin/python -m pip --disable-pip-version-check --quiet install --no-build-isolation './$(COMPARE)/tree[test]'
+	@for turn in 1 2 3 4; do \
+		(cd $(COMPARE)/tree && ../venv/bin/python $(RUN)=../base-$$turn.json >../base-$$turn.log) || { cat $(COMPARE)/base-$$turn.log; exit 2; }; \
+		$(PY) $(RUN)=$(COMPARE)/head-$$turn.json >$(COMPARE)/head-$$turn.log || { cat $(COMPARE)/head-$$turn.log; exit 2; }; \
+		if [ $$turn = 2 ] && $(PY) benchmarks/compare.py --base $(COMPARE)/base-*.json --head $(COMPARE)/head-*.json $(ARGS) \
+			>$(COMPARE)/table.md 2>/dev/null; then cat $(COMPARE)/table.md; exit 0; fi; \
+	done; \
+	$(PY) benchmarks/compare.py --base $(COMPARE)/base-*.json --head $(COMPARE)/head-*.json $(ARGS)
+
+fuzz: $(BUILT) $(VENV)/.extra-test
+	cd tests && $(abspath $(PY)) fuzz.py $(ARGS)
 
 lint: $(BUILT) $(VENV)/.extra-dev
 	$(PY) -m ruff check .

@@ -2,11 +2,12 @@
 
 from callstats import kernels
 from callstats._version import __version__
+from callstats.batch import StatBatch
 from callstats.errors import BudgetError, CallstatsError, DecodeError, ImageError, SeriesError
 from callstats.image import ImageRef, parse_image
 from callstats.reduce import decimate, reduce_json
 from callstats.rule import Rule
-from callstats.series import Stat, StatBatch, StatSeries
+from callstats.series import Stat, StatSeries
 
 backend: str = kernels.active.BACKEND
 """Which kernels run: ``"cython"`` or ``"python"``."""

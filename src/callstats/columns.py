@@ -87,3 +87,9 @@ def joined(members: list[Columns], offsets: Counts) -> Columns:
         if counts is not None and member.counts is not None:
             counts[begin:end] = member.counts
     return Columns(names, times, values, present, counts)
+
+
+def locked(array: Counts) -> Counts:
+    """The array, read-only from now on."""
+    array.flags.writeable = False
+    return array

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 
 from callstats import kernels, wire
 from callstats._types import I64_MAX, U64_MAX, Counts
+from callstats.batch import StatBatch
 from callstats.columns import Columns
 from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError
 from callstats.rule import REDUCERS, Reducer, Rule, peak_of
-from callstats.series import StatBatch, StatSeries
+from callstats.series import StatSeries
 
 Series = TypeVar("Series", StatSeries, StatBatch)
 Result = TypeVar("Result")
@@ -73,6 +74,28 @@ def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
     return StatBatch._of(columns, cast(Counts, offsets))
 
 
+@overload
+def reduce_json(
+    blobs: Iterable[object],
+    rule: Rule | int | None = ...,
+    *,
+    counts: bool = ...,
+    sort: bool = ...,
+    threads: int = ...,
+    errors: Literal["raise"] = ...,
+    **fields: Any,
+) -> list[bytes]: ...
+@overload
+def reduce_json(
+    blobs: Iterable[object],
+    rule: Rule | int | None = ...,
+    *,
+    counts: bool = ...,
+    sort: bool = ...,
+    threads: int = ...,
+    errors: Literal["return"],
+    **fields: Any,
+) -> list[bytes | CallstatsError]: ...
 def reduce_json(
     blobs: Iterable[object],
     rule: Rule | int | None = 240,
@@ -82,7 +105,7 @@ def reduce_json(
     threads: int = 1,
     errors: Literal["raise", "return"] = "raise",
     **fields: Any,
-) -> list[bytes | CallstatsError]:
+) -> list[bytes] | list[bytes | CallstatsError]:
     """Reduce stored histograms, text to text.
 
     Parameters
@@ -157,20 +180,19 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
 
     `counts` says whether the text whose size `max_bytes` limits has them.
     """
-    n = len(columns.times)
+    names, times, values, present, weights = columns
+    n = len(times)
     most = n if rule.max_samples is None else min(n, rule.max_samples)
-    reduced = columns if most == n else _reduced(columns, None, rule, most)[0]
-    if rule.max_bytes is None:
-        return reduced
-    size = wire.encoded_size(reduced, counts=counts)
-    while size > rule.max_bytes:
-        # Sizes are not monotone in the number of rows, so each is tried.
-        most -= 1
-        if most < 1:
-            raise BudgetError(f"max_bytes={rule.max_bytes} must hold one row at least: the smallest reduction takes {size} bytes")
-        reduced = _reduced(columns, None, rule, most)[0]
-        size = wire.encoded_size(reduced, counts=counts)
-    return reduced
+    if rule.max_bytes is not None and most > 0:
+        out_names, plan = _plan(names, rule)
+        limit, keys = min(rule.max_bytes, I64_MAX), wire.keys_of(out_names)
+        zero = rule.missing == "zero"
+        most = kernels.active.fit(times, values, wire.as_bytes(present), weights, most, limit, zero, counts, plan, *keys)
+        if most == 0:
+            size = len(wire.encode(_reduced(columns, None, rule, 1)[0], counts=counts))
+            raise BudgetError(f"max_bytes must hold one row at least: got {rule.max_bytes} for a row of {size} bytes")
+        most = abs(most)  # where a sum is too large, the reduction will tell
+    return columns if most == n else _reduced(columns, None, rule, most)[0]
 
 
 def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: int) -> tuple[Columns, Counts | None]:
@@ -227,7 +249,7 @@ def _plan(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
     return tuple(sorted(plan)), np.ascontiguousarray(array.T)
 
 
-_CHUNK_BLOBS, _CHUNK_BYTES = 64, 2**18
+_CHUNK_BLOBS, _CHUNK_BYTES = 256, 2**20
 
 
 def _chunks(blobs: Iterable[object]) -> Iterator[tuple[int, list[object]]]:

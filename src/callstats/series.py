@@ -1,4 +1,4 @@
-"""StatSeries and StatBatch: samples as numpy arrays, held once and never written to again."""
+"""StatSeries: samples as numpy arrays, held once and never written to again."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from callstats import exact, wire
 from callstats._types import I64_MAX, AnyArray, Block, Counts, Present, Times
-from callstats.columns import Columns, equal, joined, settled, take
-from callstats.errors import CallstatsError, DecodeError, SeriesError
+from callstats.columns import Columns, equal, locked, settled, take
+from callstats.errors import CallstatsError, SeriesError
 from callstats.times import format_times, parse_time
 
 
@@ -195,7 +195,7 @@ class StatSeries:
     def counts(self) -> Counts:
         """(n,) int64, how many raw samples each row stands for."""
         counts = self._columns.counts
-        return _locked(np.ones(len(self), dtype=np.int64)) if counts is None else counts
+        return locked(np.ones(len(self), dtype=np.int64)) if counts is None else counts
 
     def __len__(self) -> int:
         return len(self._columns.times)
@@ -245,7 +245,7 @@ class StatSeries:
         if not len(self):
             return "<StatSeries: empty>"
         first, last = format_times(self._columns.times[[0, -1]])
-        return f"<StatSeries: {_plural(len(self), 'row')} of {_listed(self.names)}, {first} to {last}>"
+        return f"<StatSeries: {plural(len(self), 'row')} of {listed(self.names)}, {first} to {last}>"
 
     def __reduce__(self) -> tuple[object, ...]:
         return _series, tuple(self._columns)
@@ -258,142 +258,9 @@ class StatSeries:
         return series
 
 
-class StatBatch:
-    """Many series of differing lengths and metrics as one block.
-
-    Parameters
-    ----------
-    series : iterable of StatSeries
-
-    Notes
-    -----
-    Series i lies at ``offsets[i]`` to ``offsets[i + 1]`` of `timestamps`, `values`, `present` and `counts`, which are read-only;
-    `names` are all metrics of all series, sorted. ``batch[i]`` has only its own.
-
-    Examples
-    --------
-    >>> batch = StatBatch([StatSeries([0], {"x": [1]}), StatSeries([5, 6], {"y": [2, 3]})])
-    >>> len(batch), batch.names, batch[1]["y"]
-    (2, ('x', 'y'), array([2, 3], dtype=uint64))
-    """
-
-    __slots__ = ("_columns", "_offsets")
-    _columns: Columns
-    _offsets: Counts
-
-    def __init__(self, series: Iterable[StatSeries]) -> None:
-        members = list(series)
-        for i, member in enumerate(members):
-            if not isinstance(member, StatSeries):
-                raise SeriesError(f"series[{i}] must be a StatSeries: got {exact.short(member)}")
-        offsets = np.zeros(len(members) + 1, dtype=np.int64)
-        np.cumsum([len(member) for member in members], out=offsets[1:])
-        self._columns = settled(joined([member._columns for member in members], offsets))
-        self._offsets = _locked(offsets)
-
-    @classmethod
-    def from_json(cls, blobs: Iterable[object], *, sort: bool = False) -> StatBatch:
-        """Read stored histograms; a `DecodeError` names the blob: ``blobs[17]: …``."""
-        if isinstance(blobs, (bytes, bytearray, memoryview, str)):
-            raise TypeError(f"StatBatch.from_json takes an iterable of blobs: got {type(blobs).__name__}")
-        return cls(_read(i, blob, sort) for i, blob in enumerate(blobs))
-
-    def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
-        """The stored text of each series, as by `StatSeries.to_json`."""
-        return [member.to_json(counts=counts, digits=digits) for member in self]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The metrics of all series, sorted."""
-        return self._columns.names
-
-    @property
-    def timestamps(self) -> Times:
-        """(n,) int64 nanoseconds since the epoch, of all series one after another."""
-        return self._columns.times
-
-    @property
-    def values(self) -> Block:
-        """(k, n) uint64, a row for each of `names`; 0 where absent."""
-        return self._columns.values
-
-    @property
-    def present(self) -> Present | None:
-        """(k, n) bool, which values are there; None when all are."""
-        return self._columns.present
-
-    @property
-    def counts(self) -> Counts:
-        """(n,) int64, how many raw samples each row stands for."""
-        counts = self._columns.counts
-        return _locked(np.ones(len(self._columns.times), dtype=np.int64)) if counts is None else counts
-
-    @property
-    def offsets(self) -> Counts:
-        """(m + 1,) int64, where each of the m series begins, and the end."""
-        return self._offsets
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    @overload
-    def __getitem__(self, key: slice) -> StatBatch: ...
-    @overload
-    def __getitem__(self, key: SupportsIndex) -> StatSeries: ...
-    def __getitem__(self, key: slice | SupportsIndex) -> StatBatch | StatSeries:
-        """One series, or a batch of some."""
-        if isinstance(key, slice):
-            return StatBatch(self[i] for i in range(len(self))[key])
-        i = range(len(self))[key]
-        return StatSeries._of(take(self._columns, np.arange(self._offsets[i], self._offsets[i + 1])))
-
-    def __iter__(self) -> Iterator[StatSeries]:
-        return (self[i] for i in range(len(self)))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StatBatch):
-            return NotImplemented
-        return np.array_equal(self._offsets, other._offsets) and equal(self._columns, other._columns)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        rows = _plural(len(self._columns.times), "row")
-        return f"<StatBatch: {len(self)} series, {rows} of {_listed(self.names)}>"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _batch, (self._columns, self._offsets)
-
-    @classmethod
-    def _of(cls, columns: Columns, offsets: Counts) -> StatBatch:
-        """A batch from checked arrays of its own."""
-        batch = cls.__new__(cls)
-        batch._columns = settled(columns)
-        batch._offsets = _locked(offsets)
-        return batch
-
-
 def _series(*columns: Any) -> StatSeries:
     """Unpickle."""
     return StatSeries._of(Columns(*columns))
-
-
-def _batch(columns: Columns, offsets: Counts) -> StatBatch:
-    """Unpickle."""
-    return StatBatch._of(columns, offsets)
-
-
-def _read(i: int, blob: object, sort: bool) -> StatSeries:
-    try:
-        return StatSeries.from_json(blob, sort=sort)
-    except DecodeError as error:
-        error.args = (f"blobs[{i}]: {error}",)
-        raise
-
-
-def _locked(array: Counts) -> Counts:
-    array.flags.writeable = False
-    return array
 
 
 def _same_length(where: str, values: AnyArray, times: Times) -> None:
@@ -429,10 +296,10 @@ def _nanoseconds(timestamp: object, where: str) -> object:
     return timestamp
 
 
-def _plural(n: int, what: str) -> str:
+def plural(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def listed(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:4]) or "no metric"
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown

@@ -64,21 +64,12 @@ def _member(path: str, name: str) -> str:
 
 def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     """The stored text of a series: empty, or compact JSON and a newline."""
-    text: bytes = kernels.active.write_text(*_table(columns, counts, digits))
-    return text
-
-
-def encoded_size(columns: Columns, *, counts: bool = True, digits: int = 3) -> int:
-    """The length of `encode`'s text in bytes, without making it."""
-    size: int = kernels.active.text_size(*_table(columns, counts, digits))
-    return size
-
-
-def _table(columns: Columns, counts: bool, digits: int) -> tuple[object, ...]:
     names, times, values, present, weights = columns
     if type(digits) is not int or digits not in (3, 9):
         raise CallstatsError(f"digits must be 3 or 9: got {digits!r}")
-    return times, values, as_bytes(present), weights if counts else None, *keys_of(names), digits
+    weights = weights if counts else None
+    text: bytes = kernels.active.write_text(times, values, as_bytes(present), weights, *keys_of(names), digits)
+    return text
 
 
 @lru_cache(maxsize=256)

@@ -1,8 +1,8 @@
 """Every kernel, compiled."""
 
 from callstats.kernels.bins_cy import decimate
-from callstats.kernels.text_cy import read_text, reduce_text, reduce_texts, text_size, write_text
+from callstats.kernels.text_cy import fit, read_text, reduce_text, reduce_texts, write_text
 
 BACKEND = "cython"
 
-__all__ = ["BACKEND", "decimate", "read_text", "reduce_text", "reduce_texts", "text_size", "write_text"]
+__all__ = ["BACKEND", "decimate", "fit", "read_text", "reduce_text", "reduce_texts", "write_text"]

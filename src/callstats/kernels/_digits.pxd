@@ -277,7 +277,8 @@ cdef inline uint8_t* write_time(uint8_t* at, int64_t ns, int digits, Day* cached
     cdef int64_t seconds = floor_div(ns, 1_000_000_000)
     cdef int64_t days = floor_div(seconds, 86_400)
     cdef int64_t year, month
-    cdef uint64_t fraction = <uint64_t>(ns - seconds * 1_000_000_000)
+    cdef int64_t rest = ns % 1_000_000_000
+    cdef uint64_t fraction = <uint64_t>(rest + 1_000_000_000 if rest < 0 else rest)
     cdef uint64_t of_day = <uint64_t>(seconds - days * 86_400)
     if days != cached.days:
         cached.days = days

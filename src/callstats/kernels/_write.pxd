@@ -7,6 +7,10 @@ from libc.string cimport memcpy, memset
 
 from callstats.kernels._digits cimport Day, digits_of, write_number, write_time
 
+cdef enum:
+    BARE_ROW = 51  # {"timestamp":"2006-01-02T15:04:05.Z","metrics":{}},
+
+
 cdef struct Text:
     # A buffer that grows.
     uint8_t* at
@@ -44,8 +48,8 @@ cdef inline Py_ssize_t measure(const Table* table) noexcept nogil:
     cdef int64_t key
     if table.n == 0:
         return 0
-    # Around each row stand {"timestamp":"…","metrics":{…}} and a comma or bracket, around all a bracket and a newline.
-    size = table.n * (14 + 21 + table.digits + 13 + 2 + 1) + 2
+    # A comma or bracket stands after each row, a bracket before all and a newline after.
+    size = table.n * (BARE_ROW + table.digits) + 2
     for i in range(table.n):
         held = 0
         for j in range(table.k):

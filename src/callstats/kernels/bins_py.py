@@ -106,6 +106,11 @@ def _starts(times: Times, max_samples: int) -> Counts:
     return np.concatenate([np.zeros(1, dtype=np.int64), starts])[:max_samples]
 
 
+def count_rows(times: Times, max_samples: int) -> int:
+    """How many rows a series of n >= 1 samples is reduced to."""
+    return len(times) if len(times) <= max_samples else len(_starts(times, max_samples))
+
+
 def _column(
     values: Block,
     present: Bytes | None,

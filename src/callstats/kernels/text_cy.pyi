@@ -15,6 +15,16 @@ def read_text(text: bytes) -> tuple[list[bytes], Times, Block, Bytes | None, Cou
 def write_text(
     times: Times, values: Block, present: Bytes | None, counts: Counts | None, keys: bytes, key_ends: Counts, digits: int
 ) -> bytes: ...
-def text_size(
-    times: Times, values: Block, present: Bytes | None, counts: Counts | None, keys: bytes, key_ends: Counts, digits: int
+def fit(
+    times: Times,
+    values: Block,
+    present: Bytes | None,
+    counts: Counts | None,
+    max_samples: int,
+    max_bytes: int,
+    zero: bool,
+    counted: bool,
+    columns: Counts,
+    keys: bytes,
+    key_ends: Counts,
 ) -> int: ...

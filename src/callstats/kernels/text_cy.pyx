@@ -6,12 +6,12 @@ import numpy as np
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from callstats.kernels._bins cimport Column, Row, mean_time, plan_rows, reduce_rows
 from callstats.kernels._digits cimport Day
 from callstats.kernels._scan cimport READ, Scan, scan_free, scan_init, scan_text
-from callstats.kernels._write cimport Table, Text, measure, reserve, write_table
+from callstats.kernels._write cimport BARE_ROW, Table, Text, measure, reserve, write_table
 
 cdef enum:
     SAME = 0
@@ -103,53 +103,97 @@ cdef bint laid_out(const Work* work) noexcept nogil:
     return True
 
 
+cdef Py_ssize_t reduce_to(
+    Work* work, const Table* source, const Layout* layout, int64_t most, bint zero, bint counts, Table* out
+) noexcept nogil:
+    """Reduce columns to at most `most` >= 1 rows, in `work`'s room; how many there are, or -1 when a sum is too large."""
+    cdef Py_ssize_t n = source.n, k = layout.k, r, j, too_large
+    cdef int64_t own, other
+    cdef Column column
+    cdef bint holes = False
+    r = plan_rows(source.times, source.counts, 0, n, most, work.rows)
+    for j in range(r):
+        work.times[j] = mean_time(source.times, source.counts, work.rows + j)
+        work.counts[j] = <int64_t>work.rows[j].total
+    memset(work.present, 1, r * k)
+    too_large = r
+    for j in range(k):
+        own = layout.columns[j]
+        other = layout.columns[k + j]
+        column.own = source.values + own * source.stride if own >= 0 else NULL
+        column.other = source.values + other * source.stride if other >= 0 else NULL
+        column.own_present = source.present + own * source.stride if source.present != NULL and own >= 0 else NULL
+        column.other_present = source.present + other * source.stride if source.present != NULL and other >= 0 else NULL
+        column.reducer = layout.columns[2 * k + j]
+        if reduce_rows(&column, source.counts, work.rows, r, zero, work.values + j * r, work.present + j * r, &too_large):
+            holes = True
+    out.n = out.stride = r
+    out.k = k
+    out.times = work.times
+    out.counts = work.counts if counts else NULL
+    out.values = work.values
+    out.present = work.present if holes else NULL
+    out.keys = layout.keys
+    out.key_ends = layout.key_ends
+    out.digits = 3
+    return -1 if too_large < r else r
+
+
+cdef int64_t shortest_row(const Table* source, const Layout* layout) noexcept nogil:
+    """The fewest bytes that a row can take: with a digit for each metric that every sample has."""
+    cdef int64_t size = BARE_ROW + 3, before = size, own
+    cdef Py_ssize_t j
+    for j in range(layout.k):
+        own = layout.columns[j]
+        if own >= 0 and (source.present == NULL or memchr(source.present + own * source.stride, 0, source.n) == NULL):
+            size += layout.key_ends[j] - (layout.key_ends[j - 1] if j else 0) + 1
+    return size - (size > before)
+
+
+cdef int64_t fit_to(
+    Work* work, const Table* source, const Layout* layout, int64_t most, int64_t max_bytes, bint zero, bint counts, Table* out
+) noexcept nogil:
+    """Reduce to the largest k from `most` down whose text fits: k; 0 when none does, -k when a sum is too large."""
+    cdef int64_t least = shortest_row(source, layout), k = 1
+    cdef Py_ssize_t r
+    # Bins that are no wider hold at least half as many rows: each meets two of the wide ones at most. So where half the rows of
+    # k are too many, every larger number of rows is out.
+    while k < most:
+        if (plan_rows(source.times, source.counts, 0, source.n, k, work.rows) + 1) // 2 * least + 2 > max_bytes:
+            most = k
+        k *= 2
+    for k in range(most, 0, -1):
+        if plan_rows(source.times, source.counts, 0, source.n, k, work.rows) * least + 2 > max_bytes:
+            continue
+        r = reduce_to(work, source, layout, k, zero, counts, out)
+        if r < 0:
+            return -k
+        if measure(out) <= max_bytes:
+            return k
+    return 0
+
+
 cdef int reduce_scanned(Work* work, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, Text* text) noexcept nogil:
     """Reduce what was scanned, and add its text."""
     cdef Scan* scan = &work.scan
-    cdef Layout* layout = &work.layout
-    cdef Py_ssize_t n = scan.rows, r, j, too_large
-    cdef int64_t most = n if n < max_samples else max_samples
-    cdef const int64_t* weights = scan.counts if scan.counted else NULL
-    cdef int64_t own, other
-    cdef Column column
-    cdef Table table
-    cdef bint holes
-    if not work_room(work, most, layout.k):
+    cdef int64_t most = scan.rows if scan.rows < max_samples else max_samples
+    cdef Table source, out
+    memset(&source, 0, sizeof(Table))
+    source.n = scan.rows
+    source.k = scan.columns
+    source.stride = scan.row_room
+    source.times = scan.times
+    source.counts = scan.counts if scan.counted else NULL
+    source.values = scan.values
+    source.present = scan.present if scan.holes else NULL
+    if not work_room(work, most, work.layout.k):
         return OTHER
-    while most > 0:
-        r = plan_rows(scan.times, weights, 0, n, most, work.rows)
-        for j in range(r):
-            work.times[j] = mean_time(scan.times, weights, work.rows + j)
-            work.counts[j] = <int64_t>work.rows[j].total
-        memset(work.present, 1, r * layout.k)
-        too_large = r
-        holes = False
-        for j in range(layout.k):
-            own = layout.columns[j]
-            other = layout.columns[layout.k + j]
-            column.own = scan.values + own * scan.row_room if own >= 0 else NULL
-            column.other = scan.values + other * scan.row_room if other >= 0 else NULL
-            column.own_present = scan.present + own * scan.row_room if scan.holes and own >= 0 else NULL
-            column.other_present = scan.present + other * scan.row_room if scan.holes and other >= 0 else NULL
-            column.reducer = layout.columns[2 * layout.k + j]
-            if reduce_rows(&column, weights, work.rows, r, zero, work.values + j * r, work.present + j * r, &too_large):
-                holes = True
-        if too_large < r:
+    if max_bytes < 0:
+        if reduce_to(work, &source, &work.layout, most, zero, counts, &out) < 0:
             return OTHER
-        table.n = r
-        table.k = layout.k
-        table.stride = r
-        table.times = work.times
-        table.counts = work.counts if counts else NULL
-        table.values = work.values
-        table.present = work.present if holes else NULL
-        table.keys = layout.keys
-        table.key_ends = layout.key_ends
-        table.digits = 3
-        if max_bytes < 0 or measure(&table) <= max_bytes:
-            return WRITTEN if write_table(text, &table, &work.day) else OTHER
-        most -= 1
-    return OTHER
+    elif fit_to(work, &source, &work.layout, most, max_bytes, zero, counts, &out) <= 0:
+        return OTHER
+    return WRITTEN if write_table(text, &out, &work.day) else OTHER
 
 
 cdef object new_layout(Work* work, object layout):
@@ -195,7 +239,7 @@ cdef object reduce_blobs(
                 if scan_text(&work.scan, blobs[i].at, blobs[i].size) == READ:
                     if work.scan.rows <= max_samples and (max_bytes < 0 or blobs[i].size <= max_bytes):
                         done = SAME
-                        if copy:
+                        if copy and blobs[i].size:
                             if reserve(&text, blobs[i].size):
                                 memcpy(text.at + text.size, blobs[i].at, blobs[i].size)
                                 text.size += blobs[i].size
@@ -336,7 +380,7 @@ cdef bint fill_table(
     table.n = times.shape[0]
     table.k = key_ends.shape[0]
     table.stride = table.n
-    cdef bint cells = table.n > 0 and table.k > 0
+    cdef bint cells = table.n > 0 and values.shape[0] > 0
     table.times = &times[0] if table.n else NULL
     table.values = &values[0, 0] if cells else NULL
     table.present = &present[0, 0] if cells and present is not None else NULL
@@ -374,19 +418,39 @@ def write_text(
         free(text.at)
 
 
-def text_size(
+def fit(
     const int64_t[::1] times,
     const uint64_t[:, ::1] values,
     const uint8_t[:, ::1] present,
     const int64_t[::1] counts,
+    int64_t max_samples,
+    int64_t max_bytes,
+    bint zero,
+    bint counted,
+    const int64_t[:, ::1] columns,
     bytes keys,
     const int64_t[::1] key_ends,
-    int digits,
 ):
-    """The length of `write_text`'s text, without making it."""
-    cdef Table table
-    cdef Py_ssize_t size
-    fill_table(&table, times, values, present, counts, keys, key_ends, digits)
-    with nogil:
-        size = measure(&table)
-    return size
+    """The largest k from max_samples >= 1 down for which the text of the series reduced to k rows fits max_bytes.
+
+    0 when none does, -k when a sum is too large at k. `columns`, `keys` and `key_ends` as in `reduce_text`; `counted`: the text
+    has counts.
+    """
+    cdef Work work
+    cdef Table source, out
+    cdef Layout layout
+    cdef int64_t most = max_samples if max_samples < times.shape[0] else times.shape[0], k
+    fill_table(&source, times, values, present, counts, b"", key_ends[:0], 3)
+    layout.k = key_ends.shape[0]
+    layout.columns = &columns[0, 0] if layout.k else NULL
+    layout.keys = <const uint8_t*>PyBytes_AS_STRING(keys)
+    layout.key_ends = &key_ends[0] if layout.k else NULL
+    work_init(&work)
+    try:
+        if not work_room(&work, most, layout.k):
+            raise MemoryError
+        with nogil:
+            k = fit_to(&work, &source, &layout, most, max_bytes, zero, counted, &out)
+    finally:
+        work_free(&work)
+    return k

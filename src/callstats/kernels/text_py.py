@@ -19,6 +19,7 @@ Layout: TypeAlias = Callable[[tuple[bytes, ...]], tuple[Counts, bytes, Counts]]
 _Text: TypeAlias = "tuple[list[bytes], Times, Block, Bytes | None, Counts | None]"
 
 _FEW_COLUMNS = 256
+_BARE_ROW = len('{"timestamp":"2006-01-02T15:04:05.000Z","metrics":{}},')
 
 _NUMBER = rb"(?:0|[1-9][0-9]{0,19})"
 _TIME = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
@@ -70,16 +71,17 @@ def _reduce(text: bytes, max_samples: int, max_bytes: int, zero: bool, counts: b
     if max_samples <= 0:
         return b""
     columns, keys, key_ends = layout(tuple(names))
-    for most in range(min(len(times), max_samples), 0, -1):
-        to_times, to_values, to_present, to_counts, _, fault = bins_py.decimate(
-            times, values, present, weights, None, most, zero, columns
-        )
-        if fault is not None:
+    most = max_samples
+    if max_bytes >= 0:
+        most = fit(times, values, present, weights, max_samples, max_bytes, zero, counts, columns, keys, key_ends)
+        if most <= 0:
             return None
-        table = (to_times, to_values, to_present, to_counts if counts else None, keys, key_ends, 3)
-        if max_bytes < 0 or text_size(*table) <= max_bytes:
-            return write_text(*table)
-    return None
+    to_times, to_values, to_present, to_counts, _, fault = bins_py.decimate(
+        times, values, present, weights, None, most, zero, columns
+    )
+    if fault is not None:
+        return None
+    return write_text(to_times, to_values, to_present, to_counts if counts else None, keys, key_ends, 3)
 
 
 def read_text(text: bytes) -> _Text | None:
@@ -187,21 +189,56 @@ def write_text(
     return ("[" + ",".join(rows) + "]\n").encode()
 
 
-def text_size(
+def fit(
     times: Times,
     values: Block,
     present: Bytes | None,
     counts: Counts | None,
-    keys: bytes,  # noqa: ARG001 - the arguments are those of `write_text`
+    max_samples: int,
+    max_bytes: int,
+    zero: bool,
+    counted: bool,
+    columns: Counts,
+    keys: bytes,  # noqa: ARG001 - the compiled twin hands it on
     key_ends: Counts,
-    digits: int,
 ) -> int:
-    """The length of `write_text`'s text, without making it."""
+    """The largest k from max_samples >= 1 down for which the text of the series reduced to k rows fits max_bytes.
+
+    0 when none does, -k when a sum is too large at k. `columns`, `keys` and `key_ends` as in `reduce_text`; `counted`: the text
+    has counts.
+    """
     n = len(times)
-    if not n:
-        return 0
+    most, least = min(max_samples, n), _shortest_row(present, columns, key_ends)
+    # Bins that are no wider hold at least half as many rows: each meets two of the wide ones at most. So where half the rows of
+    # k are too many, every larger number of rows is out.
+    k = 1
+    while k < most:
+        if (bins_py.count_rows(times, k) + 1) // 2 * least + 2 > max_bytes:
+            most = k
+        k *= 2
+    for k in range(most, 0, -1):
+        if bins_py.count_rows(times, k) * least + 2 > max_bytes:
+            continue
+        _, to_values, to_present, to_counts, _, fault = bins_py.decimate(times, values, present, counts, None, k, zero, columns)
+        if fault is not None:
+            return -k
+        if _size(to_values, to_present, to_counts if counted else None, key_ends) <= max_bytes:
+            return k
+    return 0
+
+
+def _shortest_row(present: Bytes | None, columns: Counts, key_ends: Counts) -> int:
+    """The fewest bytes that a row can take: with a digit for each metric that every sample has."""
+    held = [own >= 0 and (present is None or bool(present[own].all())) for own in columns[0].tolist()]
+    sizes = [size + 1 for size, always in zip(np.diff(key_ends, prepend=0).tolist(), held, strict=True) if always]
+    return int(_BARE_ROW + sum(sizes) - bool(sizes))
+
+
+def _size(values: Block, present: Bytes | None, counts: Counts | None, key_ends: Counts) -> int:
+    """The length of `write_text`'s text with 3 digits of a second, without making it."""
+    n = values.shape[1]
     # Around each row stand {"timestamp":"…","metrics":{…}} and a comma or bracket, around all a bracket and a newline.
-    size = n * (14 + 21 + digits + 13 + 2 + 1) + 2
+    size: int = n * _BARE_ROW + 2
     sizes = np.diff(key_ends, prepend=0)
     if present is None:
         size += n * int(sizes.sum()) + int(_digits(values).sum()) - (n if len(sizes) else 0)

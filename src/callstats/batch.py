@@ -1,0 +1,142 @@
+"""StatBatch: many series as one block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import SupportsIndex, overload
+
+import numpy as np
+
+from callstats import exact
+from callstats._types import Block, Counts, Present, Times
+from callstats.columns import Columns, equal, joined, locked, settled, take
+from callstats.errors import DecodeError, SeriesError
+from callstats.series import StatSeries, listed, plural
+
+
+class StatBatch:
+    """Many series of differing lengths and metrics as one block.
+
+    Parameters
+    ----------
+    series : iterable of StatSeries
+
+    Notes
+    -----
+    Series i lies at ``offsets[i]`` to ``offsets[i + 1]`` of `timestamps`, `values`, `present` and `counts`, which are read-only;
+    `names` are all metrics of all series, sorted. ``batch[i]`` has only its own.
+
+    Examples
+    --------
+    >>> batch = StatBatch([StatSeries([0], {"x": [1]}), StatSeries([5, 6], {"y": [2, 3]})])
+    >>> len(batch), batch.names, batch[1]["y"]
+    (2, ('x', 'y'), array([2, 3], dtype=uint64))
+    """
+
+    __slots__ = ("_columns", "_offsets")
+    _columns: Columns
+    _offsets: Counts
+
+    def __init__(self, series: Iterable[StatSeries]) -> None:
+        members = list(series)
+        for i, member in enumerate(members):
+            if not isinstance(member, StatSeries):
+                raise SeriesError(f"series[{i}] must be a StatSeries: got {exact.short(member)}")
+        offsets = np.zeros(len(members) + 1, dtype=np.int64)
+        np.cumsum([len(member) for member in members], out=offsets[1:])
+        self._columns = settled(joined([member._columns for member in members], offsets))
+        self._offsets = locked(offsets)
+
+    @classmethod
+    def from_json(cls, blobs: Iterable[object], *, sort: bool = False) -> StatBatch:
+        """Read stored histograms; a `DecodeError` names the blob: ``blobs[17]: …``."""
+        if isinstance(blobs, (bytes, bytearray, memoryview, str)):
+            raise TypeError(f"StatBatch.from_json takes an iterable of blobs: got {type(blobs).__name__}")
+        return cls(_read(i, blob, sort) for i, blob in enumerate(blobs))
+
+    def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
+        """The stored text of each series, as by `StatSeries.to_json`."""
+        return [member.to_json(counts=counts, digits=digits) for member in self]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics of all series, sorted."""
+        return self._columns.names
+
+    @property
+    def timestamps(self) -> Times:
+        """(n,) int64 nanoseconds since the epoch, of all series one after another."""
+        return self._columns.times
+
+    @property
+    def values(self) -> Block:
+        """(k, n) uint64, a row for each of `names`; 0 where absent."""
+        return self._columns.values
+
+    @property
+    def present(self) -> Present | None:
+        """(k, n) bool, which values are there; None when all are."""
+        return self._columns.present
+
+    @property
+    def counts(self) -> Counts:
+        """(n,) int64, how many raw samples each row stands for."""
+        counts = self._columns.counts
+        return locked(np.ones(len(self._columns.times), dtype=np.int64)) if counts is None else counts
+
+    @property
+    def offsets(self) -> Counts:
+        """(m + 1,) int64, where each of the m series begins, and the end."""
+        return self._offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, key: slice) -> StatBatch: ...
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> StatSeries: ...
+    def __getitem__(self, key: slice | SupportsIndex) -> StatBatch | StatSeries:
+        """One series, or a batch of some."""
+        if isinstance(key, slice):
+            return StatBatch(self[i] for i in range(len(self))[key])
+        i = range(len(self))[key]
+        return StatSeries._of(take(self._columns, np.arange(self._offsets[i], self._offsets[i + 1])))
+
+    def __iter__(self) -> Iterator[StatSeries]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StatBatch):
+            return NotImplemented
+        return np.array_equal(self._offsets, other._offsets) and equal(self._columns, other._columns)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        rows = plural(len(self._columns.times), "row")
+        return f"<StatBatch: {len(self)} series, {rows} of {listed(self.names)}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _batch, (self._columns, self._offsets)
+
+    @classmethod
+    def _of(cls, columns: Columns, offsets: Counts) -> StatBatch:
+        """A batch from checked arrays of its own."""
+        batch = cls.__new__(cls)
+        batch._columns = settled(columns)
+        batch._offsets = locked(offsets)
+        return batch
+
+
+def _batch(columns: Columns, offsets: Counts) -> StatBatch:
+    """Unpickle."""
+    return StatBatch._of(columns, offsets)
+
+
+def _read(i: int, blob: object, sort: bool) -> StatSeries:
+    try:
+        return StatSeries.from_json(blob, sort=sort)
+    except DecodeError as error:
+        error.args = (f"blobs[{i}]: {error}",)
+        raise
