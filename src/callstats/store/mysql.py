@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sqlalchemy import LargeBinary, bindparam, case, cast, func, literal_column, text
 from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import NullType
 
@@ -59,11 +61,12 @@ class MySQL(Server):
         self._wait(connection, LOCK_SECONDS, LOCK_SECONDS)
 
     def put_back(self, connection: Connection, kept: Any) -> None:
-        """As they were, where the session is still there."""
-        if not connection.invalidated and not connection.closed and connection.connection.dbapi_connection is self._ready:
-            connection.rollback()
-            self._wait(connection, *kept)
-            connection.rollback()
+        """As they were; a session that is gone takes nothing back, nor is it missed."""
+        with suppress(DBAPIError, *self.driver_errors()):
+            if not connection.closed and not connection.invalidated and connection.connection.dbapi_connection is self._ready:
+                connection.rollback()
+                self._wait(connection, *kept)
+                connection.rollback()
 
     @staticmethod
     def _wait(connection: Connection, rows: int, table: int) -> None:
