@@ -47,7 +47,7 @@ class Database:
         cursor = connection.cursor()
         if self.kind != "sqlite":
             statement = statement.replace("?", "%s")
-        cursor.execute(statement, values)
+        cursor.execute(statement, values) if values else cursor.execute(statement)
         rows = [tuple(row) for row in cursor.fetchall()] if cursor.description else []
         cursor.close()
         return rows
