@@ -107,10 +107,10 @@ def largest_changes(report: ReduceReport) -> dict[str, Change | None]:
 
 def change_line(what: str, change: Change) -> str:
     """How far a reduction moves a peak or a mean at most."""
-    after = "nothing" if change.after is None else f"{change.after:,.15g}"
+    after = "nothing" if change.after is None else f"{change.after:,.10g}"
     share = f"{100 * change.share:.3g} %"
     return printable(
-        f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {change.before:,.15g} to {after}, {share}"
+        f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {change.before:,.10g} to {after}, {share}"
     )
 
 

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.jsonl import reduce_lines
-from callstats.cli.lines import largest_changes, line_summary, refused_line, reject_line, summary_lines
+from callstats.cli.lines import largest_changes, line_summary, printable, refused_line, reject_line, summary_lines
 from callstats.cli.options import column_options, examples, how_of, how_part, seconds, size, span, tier
 from callstats.cli.progress import progress
 from callstats.cli.rejects import RejectsFile, hex_object, reject_object
@@ -148,7 +148,7 @@ def reduce_command(
         as_of = utc_text(time.time_ns())
     with ctrl_c_stops() as stop, progress() as shown, RejectsFile(rejects) as file_of_rejects:
         if tiers:
-            shown.say(f"ages are as of {as_of}")
+            shown.say(printable(f"ages are as of {as_of}"))
 
         def refused(reject: Reject) -> None:
             shown.say(reject_line(reject))
