@@ -32,7 +32,7 @@ SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.px? src/cal
 .PHONY: demo test bench bench-compare fuzz lint test-debug test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
 
-demo: $(BUILT) $(VENV)/.extra-cli
+demo: $(BUILT) $(VENV)/.extra-cli,process
 	$(VENV)/bin/callstats demo
 
 test: $(BUILT) $(VENV)/.extra-test

@@ -185,7 +185,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["import", "{db}", "none.jsonl"], "No such file or directory: 'none.jsonl'"),
         (["import", "a", "b", "c"], "expected URL FILE, or FILE alone with CALLSTATS_URL set"),
         (["init", "{db}", "--key", "x"], "table 'calls' has no column 'x'"),
-        (["record"], "No such command 'record'"),
+        (["recall"], "No such command 'recall'"),
     ],
 )
 def test_wrong_use(db: Path, args: list[str], message: str) -> None:
@@ -219,7 +219,7 @@ def test_init(tmp_path: Path) -> None:
     assert run("init", db).stdout == f"nothing to do: table calls in {db} has its column stats\n"
 
 
-@pytest.mark.parametrize("command", [[], ["reduce"], ["init"], ["import"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["reduce"], ["init"], ["import"], ["record"], ["list"], ["demo"]])
 def test_help_has_examples(command: list[str]) -> None:
     """Every help text ends in examples, a line each."""
     result = run(*command, "--help")

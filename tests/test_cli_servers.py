@@ -15,7 +15,6 @@ from click.testing import CliRunner, Result
 
 from callstats import reduce_json
 from callstats.cli.app import cli
-from callstats.cli.options import seconds
 from support.database import blob
 from support.databases import Database
 from support.servers import PASSWORD
@@ -112,11 +111,6 @@ def test_wrong_use(database: Database, args: list[str], message: str) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
     assert database.cells() == {"a": blob(30)}
-
-
-def test_lengths_of_time() -> None:
-    """Seconds may stand without a unit."""
-    assert [seconds(text) for text in ("0", "0.25", "2", "2s", "1min")] == [0, 0.25, 2, 2, 60]
 
 
 def test_passwords_are_never_shown(on_server: Database) -> None:

@@ -63,6 +63,7 @@ FOREIGN = {
     "pymysql": {"store"},
     "click": {"cli"},
     "rich": {"cli"},
+    **{name: {"drivers"} for name in ("psutil", "docker", "requests", "urllib3", "pytest")},
 }
 """Who may use what comes from elsewhere."""
 

@@ -81,6 +81,11 @@ def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray |
     return out, there
 
 
+def cell(value: object, where: str, kind: Kind) -> int | None:
+    """One value of a column that comes value by value; None where it is absent."""
+    return None if kind.holes and (value is None or value is np.ma.masked) else _whole(value, where, None, kind)
+
+
 def _from_array(data: AnyArray, where: str, kind: Kind) -> AnyArray:
     if data.dtype.kind == "M" and kind.dates:
         return _from_dates(data, where, kind)
@@ -161,7 +166,7 @@ def _from_list(values: list[Any], where: str, kind: Kind) -> tuple[AnyArray, Any
     return np.array(array(kind.typecode, whole), dtype=kind.dtype), None if there.all() else there
 
 
-def _whole(value: Any, where: str, i: int, kind: Kind) -> int:
+def _whole(value: Any, where: str, i: int | None, kind: Kind) -> int:
     if isinstance(value, np.datetime64) and kind.dates:
         try:
             return int(_from_dates(np.array([value]), where, kind)[0])
@@ -178,8 +183,8 @@ def _whole(value: Any, where: str, i: int, kind: Kind) -> int:
     return whole
 
 
-def _refuse(where: str, i: int, came: str, kind: Kind) -> NoReturn:
-    raise SeriesError(f"{where}[{i}] must be {kind.what}: got {came}")
+def _refuse(where: str, i: int | None, came: str, kind: Kind) -> NoReturn:
+    raise SeriesError(f"{where if i is None else f'{where}[{i}]'} must be {kind.what}: got {came}")
 
 
 def short(value: object) -> str:

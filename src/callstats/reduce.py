@@ -184,7 +184,7 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
     n = len(times)
     most = n if rule.max_samples is None else min(n, rule.max_samples)
     if rule.max_bytes is not None and most > 0:
-        out_names, plan = _plan(names, rule)
+        out_names, plan = plan_of(names, rule)
         limit, keys = min(rule.max_bytes, I64_MAX), wire.keys_of(out_names)
         zero = rule.missing == "zero"
         most = kernels.active.fit(times, values, wire.as_bytes(present), weights, most, limit, zero, counts, plan, *keys)
@@ -203,7 +203,7 @@ def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: 
         return Columns((), none, np.zeros((0, 0), dtype=np.uint64), None, None), None if offsets is None else np.zeros_like(
             offsets
         )
-    out_names, plan = _plan(names, rule)
+    out_names, plan = plan_of(names, rule)
     out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate(
         times,
         values,
@@ -229,7 +229,7 @@ def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: 
 
 
 @lru_cache(maxsize=256)
-def _plan(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
+def plan_of(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
     """The metrics of the result, and of each its source, its stand-in, its reducer, and whether it is asked for."""
     places = {name: place for place, name in enumerate(names)}
     plan: dict[str, tuple[int, int, Reducer, bool]] = {}
@@ -299,7 +299,7 @@ def _layout_by(rule: Rule) -> Callable[[tuple[bytes, ...]], tuple[Counts, bytes,
     """What the text kernel asks for the metrics that it finds."""
 
     def layout(names: tuple[bytes, ...]) -> tuple[Counts, bytes, Counts]:
-        out_names, columns = _plan(tuple(name.decode() for name in names), rule)
+        out_names, columns = plan_of(tuple(name.decode() for name in names), rule)
         return columns, *wire.keys_of(out_names)
 
     return layout

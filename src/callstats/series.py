@@ -123,7 +123,7 @@ class StatSeries:
                 timestamp, metrics = sample
             except (TypeError, ValueError):
                 raise SeriesError(f"samples[{i}] must be a (timestamp, metrics) pair: got {exact.short(sample)}") from None
-            times.append(_nanoseconds(timestamp, f"samples[{i}]"))
+            times.append(nanoseconds(timestamp, f"samples[{i}]"))
             if not isinstance(metrics, Mapping):
                 raise SeriesError(f"samples[{i}] must map names to values: got {exact.short(metrics)}")
             for name, value in metrics.items():
@@ -281,7 +281,7 @@ def _counts(counts: object, times: Times) -> Counts:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _nanoseconds(timestamp: object, where: str) -> object:
+def nanoseconds(timestamp: object, where: str) -> object:
     """A sample's time as whole nanoseconds; what is none of the known kinds is left for the series to judge."""
     if isinstance(timestamp, str):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from callstats.cli.lines import size_text
+from callstats.series import StatSeries
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _SHADE = "░"
@@ -41,6 +42,18 @@ def time_text(seconds: int) -> str:
     if hours:
         return f"{hours} h {minute:02} min"
     return f"{minute} min {second:02} s" if minute else f"{second} s"
+
+
+def memory_lines(call: str, series: StatSeries, blocks: bool) -> list[str]:
+    """One call's memory as a chart: means solid, peaks light."""
+    if not len(series):
+        return [f"call {call} has no sample"]
+    shown = [stat.metrics for stat in series]
+    means = [row.get("mem_usage", 0) for row in shown]
+    peaks = [row.get("mem_usage@max", row.get("mem_usage", 0)) for row in shown]
+    seconds = int(series.timestamps[-1] - series.timestamps[0]) // 10**9
+    title = f"Memory of call {call}, {time_text(seconds)}: {len(series)} rows, with the peak of each"
+    return [title, *chart_lines(means, peaks, seconds=seconds, blocks=blocks)]
 
 
 def _cell(value: int, peak: int, level: int, height: int, top: int, blocks: bool) -> str:

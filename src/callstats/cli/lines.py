@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from callstats import kernels
+from callstats.drivers import RunResult
 from callstats.errors import CallstatsError
-from callstats.store import ImportReport, ReduceReport, Reject
+from callstats.series import StatSeries
+from callstats.store import ImportReport, ListedCall, ReduceReport, Reject
+from callstats.store.listing import figures
 from callstats.store.report import Change, Key
 
 
@@ -129,3 +133,45 @@ def unknown_lines(report: ImportReport) -> list[str]:
     lines = [printable(f"not in the table: {key_text(key)}") for key in report.unknown_keys]
     more = report.unknown - len(report.unknown_keys)
     return [*lines, f"and {more:,} more"] if more else lines
+
+
+def recorded_line(call: Mapping[str, object], series: StatSeries, ns: int, result: RunResult, url: str) -> str:
+    """What `record` saw."""
+    memory, cpu = figures(series)
+    used = "no sample" if memory is None else f"peak memory {size_text(memory)}"
+    busy = "" if cpu is None else f", CPU {cpu} %"
+    ended = "" if result.error is None else f", {result.status}: {result.error}"
+    return f"callstats: {used}{busy}, {ns / 1e9:.2f} s{ended}; call {call['id']} in {url}"
+
+
+_HEADINGS = ("call", "function", "status", "started", "rows", "peak memory", "CPU")
+
+
+def listed_lines(calls: Sequence[ListedCall]) -> list[str]:
+    """Calls as a table of text."""
+    table = [_HEADINGS, *map(_listed_cells, calls)]
+    widths = [max(len(row[place]) for row in table) for place in range(len(_HEADINGS))]
+    numbers = _HEADINGS.index("rows")
+    return [
+        "  ".join(
+            cell.rjust(width) if place >= numbers else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+def listed_fault(call: ListedCall) -> str:
+    """A call whose histogram can't be read, and why."""
+    return printable(f"refused {key_text(call.key)}: {call.fault}")
+
+
+def _listed_cells(call: ListedCall) -> tuple[str, ...]:
+    key = call.key if isinstance(call.key, str) else key_text(call.key)
+    told = [printable(str(call.columns.get(name) or "")) for name in ("fn_id", "status", "started_at")]
+    figures = (
+        "?" if call.rows is None else f"{call.rows:,}",
+        "" if call.peak_memory is None else size_text(call.peak_memory),
+        "" if call.mean_cpu is None else f"{call.mean_cpu} %",
+    )
+    return (printable(key), *told, *figures)

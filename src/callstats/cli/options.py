@@ -19,8 +19,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 KEPT: Mapping[str, How] = {"mem_usage": ("mean", "max")}
 """What is kept unless told otherwise: without the peaks of a first reduction no later one has them."""
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?", re.ASCII)
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "k": 2**10,
+    "m": 2**20,
+    "g": 2**30,  # as Docker reads them
+}
 _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SIZE = re.compile(r"\s*([0-9]{1,18})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
 
@@ -33,17 +44,24 @@ def size(value: str) -> int:
     return int(found[1]) * _UNITS[found[2].lower()]
 
 
+_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
+
+
+def duration(value: str) -> float:
+    """A length of time in seconds, with or without a unit."""
+    found = _DURATION.fullmatch(value.strip())
+    if found is None:
+        raise click.BadParameter(f"expected a length of time such as 500ms, 60s or 2h: got {value!r}")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
 def span(value: str) -> timedelta:
     """A length of time."""
     try:
         return parse_span(value)
     except CallstatsError as error:
         raise click.BadParameter(str(error)) from None
-
-
-def seconds(value: str) -> float:
-    """A length of time in seconds, or with a unit."""
-    return float(value) if _NUMBER.fullmatch(value) else span(value).total_seconds()
 
 
 def tier(value: str) -> tuple[timedelta, int]:

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.jsonl import reduce_lines
 from callstats.cli.lines import largest_changes, line_summary, printable, refused_line, reject_line, summary_lines
-from callstats.cli.options import column_options, examples, how_of, how_part, seconds, size, span, tier
+from callstats.cli.options import column_options, duration, examples, how_of, how_part, size, span, tier
 from callstats.cli.progress import progress
 from callstats.cli.rejects import RejectsFile, hex_object, reject_object
 from callstats.rule import Missing, Rule
@@ -85,7 +85,7 @@ _TABLE_ONLY = (
 @click.option("--rejects", type=click.Path(), metavar="FILE", help="Write refused keys and reasons to a new file of JSON lines.")
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, metavar="N", help="Rows per transaction.")
 @click.option("--batch-bytes", type=size, default="32MiB", show_default=True, metavar="SIZE", help="Bytes per transaction.")
-@click.option("--sleep", type=seconds, default="0", metavar="SECONDS", help="Wait between batches.")
+@click.option("--sleep", type=duration, default="0", metavar="SECONDS", help="Wait between batches.")
 @click.option("--run-time", type=span, metavar="SPAN", help="Begin no batch after that time, such as 2h; another run goes on.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Change at most so many rows; another run goes on.")
 @click.option(

@@ -1,8 +1,9 @@
 """Every kernel, in numpy."""
 
 from callstats.kernels.bins_py import decimate
+from callstats.kernels.recorder_py import Rows
 from callstats.kernels.text_py import fit, read_text, reduce_text, reduce_texts, write_text
 
 BACKEND = "python"
 
-__all__ = ["BACKEND", "decimate", "fit", "read_text", "reduce_text", "reduce_texts", "write_text"]
+__all__ = ["BACKEND", "Rows", "decimate", "fit", "read_text", "reduce_text", "reduce_texts", "write_text"]

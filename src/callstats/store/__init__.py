@@ -4,18 +4,21 @@ SQLAlchemy is loaded where it is used, and comes with the extra ``callstats[cli]
 """
 
 from callstats.store.job import reduce_table
+from callstats.store.listing import ListedCall, list_calls
 from callstats.store.report import ImportReport, ReduceReport, Reject, StoreError
 from callstats.store.saved import import_saved
 from callstats.store.tables import add_calls, init_table, read_series
 
 __all__ = [
     "ImportReport",
+    "ListedCall",
     "ReduceReport",
     "Reject",
     "StoreError",
     "add_calls",
     "import_saved",
     "init_table",
+    "list_calls",
     "read_series",
     "reduce_table",
 ]
