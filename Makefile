@@ -41,6 +41,7 @@ test: $(BUILT) $(VENV)/.extra-test
 bench: $(BUILT) $(VENV)/.extra-test
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
 	$(PY) benchmarks/ratios.py
+	$(PY) benchmarks/store.py
 
 # Base, head, base, head; what seems slower gets a second chance, twice the runs.
 COMPARE = build/compare

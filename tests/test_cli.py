@@ -156,7 +156,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["reduce", "{db}"], "one of --max-samples and --max-bytes is needed"),
+        (["reduce", "{db}"], "one of --max-samples, --max-bytes and --tier is needed"),
         (["reduce", "--max-samples", "10"], "which database? Give its URL, or set CALLSTATS_URL"),
         (["reduce", "{db}", "--max-samples", "10", "--plain", "--how", "max"], "--plain means the mean of every metric"),
         (["reduce", "{db}", "--max-samples", "ten"], "'ten' is not a valid integer"),
@@ -173,7 +173,10 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["reduce", "{db}", "--max-samples", "10", "--where", "x = 1"], "no such column: x"),
         (["reduce", "{db}", "--max-samples", "10", "--dry-run", "--save", "x"], "save must be None in a dry run"),
         (["reduce", "none.db", "--max-samples", "10"], "there is no SQLite database 'none.db'"),
-        (["reduce", "postgres://u:secret@h/db", "--max-samples", "10"], "callstats.store works over SQLite"),
+        (
+            ["reduce", "db2://u:secret@h/db", "--max-samples", "10"],
+            "callstats.store works over SQLite, PostgreSQL, MySQL: got",
+        ),
         (["reduce", "--jsonl", "--max-samples", "10", "--where", "1"], "it does not go with --where"),
         (["reduce", "--jsonl", "--max-samples", "10", "--json"], "it does not go with --json"),
         (["reduce", "--jsonl", "--max-samples", "10", "--table", "calls"], "it does not go with --table"),

@@ -59,6 +59,8 @@ FOREIGN = {
         ]
     },
     "sqlalchemy": {"adapters", "store"},
+    "psycopg": {"store"},
+    "pymysql": {"store"},
     "click": {"cli"},
     "rich": {"cli"},
     **{name: {"drivers"} for name in ("psutil", "docker", "requests", "urllib3", "pytest")},

@@ -11,7 +11,7 @@ from callstats.errors import CallstatsError
 from callstats.series import StatSeries
 from callstats.store import ImportReport, ListedCall, ReduceReport, Reject
 from callstats.store.listing import figures
-from callstats.store.report import Key
+from callstats.store.report import Change, Key
 
 
 class LineCounts(NamedTuple):
@@ -87,15 +87,35 @@ def summary_lines(report: ReduceReport) -> list[str]:
     """What the job did."""
     changed = "to change" if report.dry_run else "changed"
     read = f"{report.changed:,} {changed}, {report.unchanged:,} unchanged, {report.refused:,} refused"
-    lines = [f"{report.rows:,} rows: {read}, {report.passed:,} too short to be read"]
+    passed = "too short to be read" if report.as_of is None else f"too short, or too young as of {report.as_of}, to be read"
+    lines = [f"{report.rows:,} rows: {read}, {report.passed:,} {passed}"]
+    if report.locked:
+        lines.append(f"{report.locked:,} more rows were locked by other programs, and are as they were")
     if report.changed:
         lines.append(less_text(report.bytes_before, report.bytes_after, f"rows {changed}"))
     lines.append(f"{report.seconds:.1f} s, {rate_text(report)}, {report.backend} backend")
+    if report.retries:
+        lines.append(f"{report.retries:,} times a batch was tried again, since a lock or the connection failed")
+    lines += [change_line(name.replace("_change", ""), change) for name, change in largest_changes(report).items() if change]
     if report.dry_run:
         lines.append("dry run: nothing was written")
     if report.stopped is not None:
         lines.append(printable(f"stopped early: {report.stopped}; all that is counted here is done"))
     return lines
+
+
+def largest_changes(report: ReduceReport) -> dict[str, Change | None]:
+    """What a dry run found, by the report's own names."""
+    return {"peak_change": report.peak_change, "mean_change": report.mean_change}
+
+
+def change_line(what: str, change: Change) -> str:
+    """How far a reduction moves a peak or a mean at most."""
+    after = "nothing" if change.after is None else f"{change.after:,.10g}"
+    share = f"{100 * change.share:.3g} %"
+    return printable(
+        f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {change.before:,.10g} to {after}, {share}"
+    )
 
 
 def import_lines(report: ImportReport) -> list[str]:

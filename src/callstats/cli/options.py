@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import click
 
+from callstats.errors import CallstatsError
 from callstats.rule import OTHERS, How
+from callstats.store.moments import parse_span
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,6 +32,7 @@ _UNITS = {
     "m": 2**20,
     "g": 2**30,  # as Docker reads them
 }
+_WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SIZE = re.compile(r"\s*([0-9]{1,18})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
 
 
@@ -50,6 +54,22 @@ def duration(value: str) -> float:
     if found is None:
         raise click.BadParameter(f"expected a length of time such as 500ms, 60s or 2h: got {value!r}")
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def span(value: str) -> timedelta:
+    """A length of time."""
+    try:
+        return parse_span(value)
+    except CallstatsError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def tier(value: str) -> tuple[timedelta, int]:
+    """``AGE=SAMPLES``."""
+    age, mark, rows = value.partition("=")
+    if not mark or not _WHOLE.fullmatch(rows):
+        raise click.BadParameter(f"expected an age and a number of samples, such as 7d=60: got {value!r}")
+    return span(age), int(rows)
 
 
 def how_part(value: str) -> tuple[str, How]:

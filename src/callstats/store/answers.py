@@ -147,7 +147,8 @@ def summarize_table(
     percentiles need: 8 bytes for each scalar.
     """
     require_sqlalchemy("summarize_table")
-    from callstats.store.table import CallTable, connected
+    from callstats.store.connect import connected
+    from callstats.store.table import CallTable
 
     if since is not None and time_column is None:
         raise CallstatsError("since needs a time_column: got None")

@@ -60,7 +60,8 @@ def list_calls(
     from sqlalchemy import column as named
     from sqlalchemy import select
 
-    from callstats.store.table import CallTable, connected
+    from callstats.store.connect import connected
+    from callstats.store.table import CallTable
 
     with connected(url_or_engine) as (connection, dialect):
         calls = CallTable(connection, dialect, name=table, key=key, column_name=column)
@@ -68,7 +69,7 @@ def list_calls(
         with calls.transaction(write=False):
             has = dialect.columns(connection, table)
             shown = [name for name in SHOWN if any(dialect.same_name(name, other) for other in has)]
-            query = select(calls.key, cell, *map(named, shown)).select_from(calls.table)
+            query = select(dialect.shown_key(calls.key), cell, *map(named, shown)).select_from(calls.table)
             found = connection.execute(query.order_by(calls.key.desc()).limit(limit)).all()
     return [_listed(row[0], row[1], dict(zip(shown, row[2:], strict=True))) for row in found]
 
