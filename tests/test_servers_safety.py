@@ -21,7 +21,6 @@ from callstats import Rule, reduce_json
 from callstats.store import ReduceReport, import_saved, reduce_table
 from support.database import blob
 from support.databases import Database
-from support.servers import PASSWORD
 
 RULE = Rule(10, how={"mem_usage": ("mean", "max")})
 DONE = reduce_json([blob(12)], RULE)[0].decode()
@@ -261,7 +260,7 @@ def test_a_server_that_stays_away(on_server: Database, monkeypatch: pytest.Monke
     assert (report.changed, report.rows) == (5, 5)
     assert report.stopped is not None
     assert report.stopped.endswith("; tried 4 times")
-    assert PASSWORD not in repr(report)
+    assert server.address["password"] not in repr(report)
     assert reduce_table(on_server.url, RULE).changed == 15
 
 
