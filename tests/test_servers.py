@@ -131,3 +131,10 @@ def test_init_on_mysql_compares_bytes(mysql: Database) -> None:
         ("more", "mediumtext", "utf8mb4", "utf8mb4_bin"),
         ("stats", "mediumtext", "utf8mb4", "utf8mb4_bin"),
     ]
+
+
+def test_json_with_more_digits_than_python_reads(postgres: Database) -> None:
+    """A field of no interest may hold any number: it neither stops the job nor keeps its row from being reduced."""
+    odd = blob(12).rstrip("\n")[:-2] + ',"other":' + "9" * 5000 + "}]"
+    postgres.make([("a", odd), ("b", blob(12))], stats="jsonb")
+    assert reduce_table(postgres.url, RULE).changed == 2
