@@ -133,7 +133,7 @@ class CallTable:
     ) -> Select[Any]:
         """The next rows in the order of the keys: of each its key, its cell, the kind of that, and what else is asked for."""
         cell, kind = self.dialect.cell(self.stats)
-        rows = self._select(self.key, cell, kind, *what).where(*self._stretch(after, None), *_given(condition))
+        rows = self._select(self._shown, cell, kind, *what).where(*self._stretch(after, None), *_given(condition))
         return rows.order_by(self.key).limit(most)
 
     def find(self, key: Key) -> Row | None:
