@@ -58,6 +58,7 @@ FOREIGN = {
             "demo",
         ]
     },
+    "scipy": {"summary"},
     "sqlalchemy": {"adapters", "store"},
     "psycopg": {"store"},
     "pymysql": {"store"},
