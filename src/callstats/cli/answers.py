@@ -10,13 +10,12 @@ from dataclasses import asdict
 from typing import Any
 
 from callstats._types import FN_COUNTERS
-from callstats.cli.lines import key_text, printable, size_text
+from callstats.cli.lines import key_text, size_text
+from callstats.readable import duration_text, limit_text, memory_text, printable
 from callstats.store import Group, TableSummary
 from callstats.store.answers import GroupKey
 from callstats.summary import CallsSummary, RightSize, Spread, summarize_calls
 
-_MEMORY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_NS_PER_SECOND = 10**9
 _PERCENTILES = ("p50", "p95", "p99", "max")
 
 
@@ -131,33 +130,6 @@ def group_text(key: GroupKey) -> str:
     if isinstance(key, bytes):
         return key_text(key)
     return "NULL" if key is None else printable(str(key))
-
-
-def memory_text(size: int) -> str:
-    """Bytes of memory, in the units in which limits are set."""
-    amount = float(size)
-    for unit in _MEMORY_UNITS:
-        if abs(amount) < 1024 or unit == _MEMORY_UNITS[-1]:
-            break
-        amount /= 1024
-    return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}".replace(".0 ", " ")
-
-
-def limit_text(size: int) -> str:
-    """A size of memory, to the byte."""
-    power = 0
-    while power + 1 < len(_MEMORY_UNITS) and size and size % 1024 == 0:
-        size, power = size // 1024, power + 1
-    return f"{size:,} {_MEMORY_UNITS[power]}"
-
-
-def duration_text(ns: int) -> str:
-    """A length of time in seconds; hours and minutes of a long one."""
-    seconds = ns / _NS_PER_SECOND
-    if seconds < 600:
-        return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 # --- for programs ------------------------------------------------------------------------------------------------------------

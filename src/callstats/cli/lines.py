@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from callstats import kernels
 from callstats.errors import CallstatsError
+from callstats.readable import printable
 from callstats.store import ImportReport, ReduceReport, Reject
 from callstats.store.report import Key
 
@@ -22,11 +23,6 @@ class LineCounts(NamedTuple):
 
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
-def printable(text: str) -> str:
-    """Text on one line, with whatever could move a cursor or change a colour as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def size_text(size: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from callstats.rule import OTHERS, How
+from callstats.store.answers import FN_COLUMNS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -54,6 +55,26 @@ def with_default_url(url_and_file: Sequence[str]) -> tuple[str, str]:
 def examples(*commands: str) -> str:
     """The end of a help text; the backspace keeps click from joining the lines."""
     return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
+def detail_options(command: Command) -> Command:
+    """The columns that tell of a call besides its histogram."""
+    for option in (
+        click.option("--end-column", default=FN_COLUMNS["end_column"], show_default=True, help="When a call was over."),
+        click.option("--start-column", default=FN_COLUMNS["start_column"], show_default=True, help="When a call began to run."),
+        click.option("--time-column", default=FN_COLUMNS["time_column"], show_default=True, help="When a call came."),
+        click.option("--status-column", default=FN_COLUMNS["status_column"], show_default=True, help="How a call ended."),
+        click.option(
+            "--by",
+            "--group-column",
+            default=FN_COLUMNS["by"],
+            show_default=True,
+            metavar="COLUMN",
+            help="The column that calls are grouped by; '' for all as one group.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def column_options(command: Command) -> Command:

@@ -4,6 +4,7 @@ SQLAlchemy is loaded where it is used, and comes with the extra ``callstats[cli]
 """
 
 from callstats.store.answers import Group, TableSummary, summarize_table
+from callstats.store.calls import StoredCall, read_call
 from callstats.store.job import reduce_table
 from callstats.store.report import ImportReport, ReduceReport, Reject, StoreError
 from callstats.store.saved import import_saved
@@ -15,10 +16,12 @@ __all__ = [
     "ReduceReport",
     "Reject",
     "StoreError",
+    "StoredCall",
     "TableSummary",
     "add_calls",
     "import_saved",
     "init_table",
+    "read_call",
     "read_series",
     "reduce_table",
     "summarize_table",

@@ -162,7 +162,7 @@ def summarize_table(
     try:
         with connected(url_or_engine) as (connection, dialect):
             calls = CallTable(connection, dialect, name=table, key=key, column_name=column, where=where)
-            found = _present(calls, table, asked)
+            found = present_columns(calls, table, asked)
             if since is not None and found["time_column"] is None:
                 raise CallstatsError(f"since needs a column with times: table {table!r} has no column {time_column!r}")
             tally.by = found["by"]
@@ -172,7 +172,7 @@ def summarize_table(
     return tally.report(risk, step)
 
 
-def _present(calls: CallTable, table: str, asked: dict[str, str | None]) -> dict[str, str | None]:
+def present_columns(calls: CallTable, table: str, asked: dict[str, str | None]) -> dict[str, str | None]:
     """The columns that there are of those asked for."""
     with calls.transaction(write=False):
         has = calls.dialect.columns(calls.connection, table)

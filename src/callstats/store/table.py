@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, column, func, literal_column, select, table, update
+from sqlalchemy import Select, bindparam, column, func, literal_column, null, select, table, update
 from sqlalchemy.engine import URL, Connection, Engine, create_engine
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.sql.elements import ColumnElement
@@ -142,6 +142,17 @@ class CallTable:
             query = self._select(self.key, cell, kind).where(self.key == self.dialect.literal(key))
             found = self.connection.execute(query).first()
         return None if found is None else Row._make(found)
+
+    def detailed(self, key: Key | None, names: Sequence[str | None]) -> tuple[Any, ...] | None:
+        """One row, or that of the greatest key: its key, its cell, the kind of that, and the named columns, NULL for None."""
+        if key is not None and not self.dialect.holds(key):
+            return None
+        cell, kind = self.dialect.cell(self.stats)
+        rows = self._select(self.key, cell, kind, *(null() if name is None else column(name) for name in names))
+        rows = rows.order_by(self.key.desc()) if key is None else rows.where(self.key == self.dialect.literal(key))
+        with self.transaction(write=False):
+            found = self.connection.execute(rows.limit(1)).first()
+        return None if found is None else tuple(found)
 
     def write(self, cells: Sequence[tuple[Key, str | bytes]]) -> dict[Key, str]:
         """Put cells into their rows, and tell which ones the database refused, and why."""
