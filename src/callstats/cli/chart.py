@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from callstats.cli.lines import size_text
+from callstats.readable import size_text
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _SHADE = "░"

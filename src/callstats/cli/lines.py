@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from callstats import kernels
 from callstats.errors import CallstatsError
-from callstats.readable import printable
+from callstats.readable import printable, size_text
 from callstats.store import ImportReport, ReduceReport, Reject
 from callstats.store.report import Key
 
@@ -20,18 +20,6 @@ class LineCounts(NamedTuple):
     bytes_before: int
     """Of the changed lines."""
     bytes_after: int
-
-
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
-def size_text(size: float) -> str:
-    """A number of bytes in the unit that suits it."""
-    for unit in _UNITS:
-        if abs(size) < 1000 or unit == _UNITS[-1]:
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def key_text(key: Key | None) -> str:

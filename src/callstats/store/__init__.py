@@ -8,15 +8,18 @@ from callstats.store.calls import StoredCall, read_call
 from callstats.store.job import reduce_table
 from callstats.store.report import ImportReport, ReduceReport, Reject, StoreError
 from callstats.store.saved import import_saved
+from callstats.store.survey import GroupCalls, Survey, survey_table
 from callstats.store.tables import add_calls, init_table, read_series
 
 __all__ = [
     "Group",
+    "GroupCalls",
     "ImportReport",
     "ReduceReport",
     "Reject",
     "StoreError",
     "StoredCall",
+    "Survey",
     "TableSummary",
     "add_calls",
     "import_saved",
@@ -25,4 +28,5 @@ __all__ = [
     "read_series",
     "reduce_table",
     "summarize_table",
+    "survey_table",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ from callstats.store.urls import require_sqlalchemy
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
+
+    from callstats.store.table import CallTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,23 +87,28 @@ def read_call(
     }
     with connected(url_or_engine) as (connection, dialect):
         calls = CallTable(connection, dialect, name=table, key=key, column_name=column)
-        names = [*present_columns(calls, table, asked).values(), _error_column(calls, table)]
-        row = calls.detailed(call, names)
-        if row is None and isinstance(call, str) and call.isdecimal() and len(call) < 20:
-            row = calls.detailed(int(call), names)  # the key of a table with numbers, as it comes from a command line
-    if row is None:
+        found = detailed_call(calls, present_columns(calls, table, asked), call)
+        if found is None and isinstance(call, str) and call.isdecimal() and len(call) < 20:
+            # The key of a table with numbers, as it comes from a command line.
+            found = detailed_call(calls, present_columns(calls, table, asked), int(call))
+    if found is None:
         raise CallstatsError(f"table {table!r} has no call" + ("s" if call is None else f" {call!r}"))
+    return found
+
+
+def detailed_call(calls: CallTable, names: dict[str, str | None], key: Key | None) -> StoredCall | None:
+    """One call of an open table, or that of the greatest key, by the columns that the table has."""
+    with calls.transaction(write=False):
+        has = calls.dialect.columns(calls.connection, calls.table.name)
+    error = "error" if any(calls.dialect.same_name("error", name) for name in has) else None
+    row = calls.detailed(key, [*names.values(), error])
+    if row is None:
+        return None
     found, cell, kind, *told = row
     details = dict(zip(("group", "status", "created", "started", "completed", "error"), told, strict=True))
-    if cell is not None and kind not in dialect.cell_kinds:
+    if cell is not None and kind not in calls.dialect.cell_kinds:
         return StoredCall(key=found, **details, fault=f"expected text or bytes: got a cell of type {kind}")
     try:
         return StoredCall(key=found, **details, series=StatSeries.from_json(cell))
-    except CallstatsError as error:
-        return StoredCall(key=found, **details, fault=str(error))
-
-
-def _error_column(calls: Any, table: str) -> str | None:
-    with calls.transaction(write=False):
-        has: Mapping[str, None] = dict.fromkeys(calls.dialect.columns(calls.connection, table))
-    return "error" if any(calls.dialect.same_name("error", name) for name in has) else None
+    except CallstatsError as fault:
+        return StoredCall(key=found, **details, fault=str(fault))
