@@ -9,6 +9,7 @@ from callstats.cli.demo import demo_command
 from callstats.cli.exits import Group
 from callstats.cli.options import examples
 from callstats.cli.reduce import reduce_command
+from callstats.cli.report import report_command
 from callstats.cli.show import show_command
 from callstats.cli.summary import summary_command
 from callstats.cli.tables import import_command, init_command
@@ -23,6 +24,7 @@ from callstats.cli.tables import import_command, init_command
         "callstats reduce calls.db --max-samples 60 --save old.jsonl",
         "callstats summary calls.db --rightsize 0.1%",
         "callstats show calls.db",
+        "callstats report calls.db",
         "callstats import calls.db old.jsonl",
     ),
 )
@@ -36,5 +38,5 @@ def cli() -> None:
     """
 
 
-for command in (demo_command, init_command, reduce_command, show_command, summary_command, import_command):
+for command in (demo_command, init_command, reduce_command, show_command, summary_command, report_command, import_command):
     cli.add_command(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
@@ -50,6 +51,14 @@ def with_default_url(url_and_file: Sequence[str]) -> tuple[str, str]:
     if len(given) != 2:
         raise click.UsageError("expected URL FILE, or FILE alone with CALLSTATS_URL set")
     return given[0], given[1]
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file, or say in one line why it can't be written."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise click.UsageError(f"can't write {str(path)!r}: {error.strerror}") from None
 
 
 def examples(*commands: str) -> str:

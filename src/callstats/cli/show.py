@@ -12,7 +12,7 @@ import click
 
 from callstats.cli.exits import ExitCode
 from callstats.cli.lines import key_text
-from callstats.cli.options import column_options, detail_options, examples
+from callstats.cli.options import column_options, detail_options, examples, write_file
 from callstats.readable import duration_text, printable
 from callstats.report import text
 from callstats.report.tracks import span_ns, tracks
@@ -66,7 +66,7 @@ def show_command(
     if png is not None:
         from callstats.report import png as draw
 
-        _write(png, draw(call.series, metrics or None, title=printable(f"call {_name(call)}")))
+        write_file(png, draw(call.series, metrics or None, title=printable(f"call {_name(call)}")))
         click.echo(printable(f"drew {png}"))
         return
     _print(call, call.series, metrics)
@@ -140,10 +140,3 @@ def _fits(encoding: str | None) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise click.UsageError(f"can't write {str(path)!r}: {error.strerror}") from None

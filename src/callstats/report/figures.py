@@ -65,6 +65,14 @@ def _panel(title: str, found: list[Track]) -> Panel:
     return Panel(title, _UNITS[power] + ("/s" if kind == "rate" else ""), float(1024**power), found)
 
 
+def time_unit(seconds: float) -> tuple[str, float]:
+    """The unit for an axis of time, and how many seconds it has."""
+    for unit, length, least in (("days", 86_400.0, 3.0), ("hours", 3_600.0, 3.0), ("minutes", 60.0, 5.0)):
+        if seconds >= least * length:
+            return unit, length
+    return "seconds", 1.0
+
+
 def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: str | None = None) -> Figure:
     """One call as a Plotly figure: a panel for memory, processor, network and disk each, and one for any other metric.
 

@@ -272,13 +272,14 @@ def _read(
             tally.reject(Reject(key, str(error)))
         else:
             tally.groups[group] = scalars
+            tally.took(key, group, scalars)
 
 
 def _rows(
     calls: CallTable,
     what: list[ColumnElement[Any]],
     condition: ColumnElement[bool] | None,
-    tally: _Tally,
+    tally: Tally,
     stop: Callable[[], bool] | None,
 ) -> Iterator[tuple[Any, ...]]:
     """Rows in the order of their keys, one at a time: a cell is soonest read while it is in the processor's cache."""

@@ -99,29 +99,29 @@ class _Tally(Tally):
         self.top = top
         self.heaviest: list[StoredCall] = []
         self._known: dict[GroupKey, tuple[int, int]] = {}
-        self._heaps: dict[GroupKey, list[tuple[int, int, Key]]] = {}
+        self._heaps: dict[GroupKey, list[tuple[tuple[int, int], int, Key]]] = {}
         self._calls = 0
 
     def took(self, key: Key, group: GroupKey, scalars: CallScalars) -> None:
-        """Keep the call if it is one of the heaviest so far; of equals the first."""
+        """Keep the call if it is one of the heaviest so far: of equal peaks the longest, of equals the first."""
         before = self._known.get(group, (0, 0))
         now = len(scalars.peaks), scalars.unsampled
         self._known[group] = now
         if now[1] != before[1] or self.top < 1:
             return
         self._calls += 1
-        peak = scalars.peaks[-1] if now[0] != before[0] else 0
+        weight = (scalars.peaks[-1], scalars.spans[-1]) if now[0] != before[0] else (0, 0)
         heap = self._heaps.setdefault(group, [])
         push = heapq.heappush if len(heap) < self.top else heapq.heappushpop
-        push(heap, (peak, -self._calls, key))
+        push(heap, (weight, -self._calls, key))
 
     def end(self, calls: CallTable, found: dict[str, str | None]) -> None:
         """Read the heaviest calls, by turns of each group."""
         ranks: list[tuple[Any, ...]] = []
         for heap in self._heaps.values():
             ordered = sorted(heap, key=lambda entry: entry[:2], reverse=True)
-            ranks += [(rank, -peak, -number, key) for rank, (peak, number, key) in enumerate(ordered)]
-        for *_, key in sorted(ranks, key=lambda entry: entry[:3])[: self.top]:
+            ranks += [(rank, -peak, -span, -number, key) for rank, ((peak, span), number, key) in enumerate(ordered)]
+        for *_, key in sorted(ranks, key=lambda entry: entry[:4])[: self.top]:
             call = detailed_call(calls, found, key)
             if call is not None and call.series is not None:
                 self.heaviest.append(call)
