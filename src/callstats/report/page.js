@@ -36,7 +36,7 @@
       const column = place - 1;
       const sorted = column === state.sort;
       const cell = make("th", undefined, { scope: "col", "aria-sort": !sorted ? "none" : state.down ? "descending" : "ascending" });
-      const button = make("button", title + (sorted ? (state.down ? " \u25be" : " \u25b4") : ""), { type: "button" });
+      const button = make("button", title + (sorted ? (state.down ? "\u00a0\u25be" : "\u00a0\u25b4") : ""), { type: "button" });
       button.addEventListener("click", () => {
         state.down = sorted ? !state.down : column >= 0;
         state.sort = column;
@@ -94,7 +94,9 @@
   const config = {
     responsive: true,
     displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    // These and no other: Plotly has one that sends a chart away.
+    modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
+    plotlyServerURL: "",
     showTips: false,
   };
   const level = (at, vertical) => ({
@@ -107,7 +109,7 @@
   const draw = (target, traces, more, label) => {
     target.setAttribute("role", "img");
     target.setAttribute("aria-label", label);
-    return Plotly.react(target, traces, layout(more), config);
+    target.drawn = Plotly.react(target, traces, layout(more), config);
   };
 
   const drawBars = (target, found, what) => {
@@ -127,7 +129,7 @@
       xanchor: at > last / 2 ? "right" : "left", yshift: place * 14, font: { color: colour("--limit") },
     }));
     const most = found.bars.reduce((a, b) => (b[1] > a[1] ? b : a), [0, 0, ""]);
-    return draw(target, found.bars.length ? [trace] : [], {
+    draw(target, found.bars.length ? [trace] : [], {
       showlegend: false,
       margin: { l: 8, r: 12, t: 28 + 14 * Math.max(found.lines.length - 1, 0), b: 8 },
       xaxis: { range: [0, last], tickvals: ticks, ticktext: labels, tickangle: 0 },
@@ -150,10 +152,11 @@
     return [xs, ys];
   };
   const lines = (panel) => panel.tracks.flatMap((track, place) => {
+    const told = `%{fullData.name}: %{y} ${escaped(panel.unit)}<extra></extra>`;
     const name = escaped(track.name);
     const color = LINES[place % LINES.length];
     const x = panel.times[track.x];
-    const whole = { type: "scatter", mode: "lines", x, legendgroup: name };
+    const whole = { type: "scatter", mode: "lines", x, legendgroup: name, hovertemplate: told };
     const traces = [];
     if (track.low || track.high) {
       const [xs, ys] = band(x, track.low || track.y, track.high || track.y);
@@ -167,11 +170,11 @@
   const drawPanel = (target, panel, call) => {
     const peak = Math.max(0, ...panel.tracks.flatMap((track) => (track.high || track.y).filter((y) => y !== null)));
     const limit = panel.limit === null ? [] : [panel.limit];
-    return draw(target, lines(panel), {
+    draw(target, lines(panel), {
       hovermode: "x unified",
       showlegend: true,
       legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, font: { size: 12 } },
-      xaxis: { title: { text: call.unit }, rangemode: "tozero" },
+      xaxis: { title: { text: call.unit }, rangemode: "tozero", unifiedhovertitle: { text: `%{x} ${call.unit}` } },
       yaxis: { title: { text: escaped(panel.unit) }, rangemode: "tozero" },
       shapes: limit.map((at) => level(at, false)),
       annotations: limit.map((at) => ({ x: 1, xref: "paper", xanchor: "right", y: at, yanchor: "bottom", showarrow: false, text: "limit", font: { color: colour("--limit") } })),
@@ -189,6 +192,10 @@
       return [part];
     }));
   };
+  const drawDistributions = () => {
+    drawBars($("memory-bars"), state.group.memory, "Peak memory");
+    drawBars($("duration-bars"), state.group.duration, "Duration");
+  };
   const callsOf = (group) => {
     const place = data.groups.indexOf(group);
     return data.calls.filter((call) => call.group === place);
@@ -203,8 +210,7 @@
     $("advice").textContent = advice ? `Right size: ${advice[1]}` : "";
     $("advice").className = sized ? "" : "none";
     list($("figures"), group.figures.filter((pair) => pair !== advice), false);
-    drawBars($("memory-bars"), group.memory, "Peak memory");
-    drawBars($("duration-bars"), group.duration, "Duration");
+    drawDistributions();
     const calls = callsOf(group);
     $("calls").hidden = !data.calls.length;
     $("calls-title").textContent = calls.length ? `Heaviest calls of ${group.name}` : `No call of ${group.name} is among the heaviest`;
@@ -223,7 +229,8 @@
     }
   };
   const drawCall = () => {
-    for (const chart of $("panels").querySelectorAll(".chart")) Plotly.purge(chart);
+    // A chart that is still being drawn must not lose what it is drawn from.
+    for (const chart of $("panels").querySelectorAll(".chart")) chart.drawn.finally(() => Plotly.purge(chart));
     const call = data.calls[$("call").value];
     $("before").disabled = $("call").selectedIndex <= 0;
     $("after").disabled = $("call").selectedIndex >= $("call").options.length - 1;
@@ -248,7 +255,11 @@
 
   // --- the page
 
-  const redraw = () => state.group && choose(state.group, false);
+  const redraw = () => {
+    if (!state.group) return;
+    drawDistributions();
+    drawCall();
+  };
   $("notes").replaceChildren(...data.notes.map((note) => make("li", note)));
   $("search").addEventListener("input", () => {
     state.shown = PAGE;
@@ -263,10 +274,7 @@
   $("after").addEventListener("click", () => step(1));
   $("theme").addEventListener("change", () => {
     document.documentElement.dataset.theme = $("theme").value;
-    const chosen = $("call").selectedIndex;
     redraw();
-    $("call").selectedIndex = chosen;
-    drawCall();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   drawHead();
