@@ -6,20 +6,24 @@ import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from callstats.cli.chart import chart_lines, fits, time_text
 from callstats.cli.lines import summary_lines
-from callstats.cli.options import KEPT, examples
+from callstats.cli.options import KEPT, examples, write_file
 from callstats.cli.progress import progress
 from callstats.cli.reduce import exit_code
+from callstats.cli.report import report_page
 from callstats.rule import Rule
 from callstats.series import StatSeries
-from callstats.store import add_calls, init_table, read_series, reduce_table
+from callstats.store import add_calls, init_table, read_series, reduce_table, survey_table
+from callstats.store.urls import shown_url
 
 _ROWS = 60
+_RISK = 0.05  # its functions have some 300 calls each: too few for a smaller risk
 _MARK = 0x63616C6C
 """SQLite's application id of a database that the demo made."""
 
@@ -30,7 +34,7 @@ _MARK = 0x63616C6C
 )
 @click.pass_context
 def demo_command(ctx: click.Context, db: Path) -> None:
-    """Make a database of 2,001 calls, and reduce it to 60 rows a call.
+    """Make a database of 2,001 calls, reduce it to 60 rows a call, and write a report.
 
     One call is a real container's, as a Docker engine reported it; the others are made up, and last from a tenth of a second to
     two hours. A database that an earlier demo made is replaced; any other file is left alone.
@@ -47,7 +51,20 @@ def demo_command(ctx: click.Context, db: Path) -> None:
     click.echo("\n".join(summary_lines(report)))
     before = StatSeries.from_json(longest.stats)
     click.echo("\n".join(["", *memory_lines(longest.call, before, read_series(db, longest.call), fits(sys.stdout.encoding))]))
+    click.echo(_report_line(db))
     ctx.exit(exit_code(report))
+
+
+def _report_line(db: Path) -> str:
+    """Write the demo's report beside its database, and name it; or say what it would need."""
+    path = db.with_name(f"{db.stem}-report.html")
+    survey = survey_table(db, risk=_RISK)
+    try:
+        page = report_page(survey, shown_url(db), datetime.now(UTC))
+    except ImportError as error:
+        return f"No report was written: {error}"
+    write_file(path, page.encode("utf-8", "replace"))
+    return f"A report of all calls is in {path}: open it in a browser"
 
 
 class _Longest:
