@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from callstats.summary.words import figures
 DIGITS = 5
 """Digits of a value that is drawn: more can't be seen."""
 
-Cell = tuple[str, float | str | None]
-"""A cell of the table: what it says, and what it is sorted by; None comes last."""
+Cell: TypeAlias = "int | tuple[str, float] | None"
+"""A cell of the table: a count, or what it says and what it is sorted by; None is empty and comes last."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,16 +93,26 @@ def content(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by: s
     for place, group in enumerate(shown):
         if places.setdefault(group.name, place) != place:
             raise CallstatsError(f"groups must have names that differ: got {group.name!r} twice")
+    texts = _Texts()
     return {
         "by": printable(by),
         "notes": [printable(note) for note in notes],
         "columns": COLUMNS,
-        "groups": [_group(group) for group in shown],
+        "groups": [_group(group, texts) for group in shown],
+        "texts": list(texts),
         "calls": [_call(call, places.get(call.group, -1)) for call in calls],
     }
 
 
-def _group(group: ReportGroup) -> dict[str, Any]:
+class _Texts(dict[str, int]):
+    """Texts that many groups have, each written once: a text's place among them."""
+
+    def __missing__(self, text: str) -> int:
+        place = self[text] = len(self)
+        return place
+
+
+def _group(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
     summary = group.summary
     peaks, durations = np.asarray(group.peaks, dtype=np.uint64), np.asarray(group.durations, dtype=np.int64)
     lines = []
@@ -116,20 +126,15 @@ def _group(group: ReportGroup) -> dict[str, Any]:
     return {
         "name": printable(group.name),
         "cells": list(_cells(summary)),
-        "figures": [(title or "", text) for title, text in figures(summary)],
-        "memory": _bars(memory, [(at / memory.width, text) for at, text in lines]),
-        "duration": _bars(duration_bins(durations), []),
+        "figures": [(texts[title], text) for title, text in figures(summary)],
+        "memory": _bars(memory, [(at / memory.width, text) for at, text in lines], texts),
+        "duration": _bars(duration_bins(durations), [], texts),
     }
 
 
-def _bars(bins: Bins, lines: list[tuple[float, str]]) -> dict[str, Any]:
-    filled = np.flatnonzero(bins.counts).tolist()
-    return {
-        "n": len(bins.counts),
-        "bars": [(place, int(bins.counts[place]), bins.labels[place]) for place in filled],
-        "ticks": (bins.ticks, bins.tick_labels),
-        "lines": [(round(at, 3), text) for at, text in lines],
-    }
+def _bars(bins: Bins, lines: list[tuple[float, str]], texts: _Texts) -> list[Any]:
+    """Counts, the edges by their texts, and lines across."""
+    return [bins.counts.tolist(), [texts[edge] for edge in bins.edges], [(round(at, 3), text) for at, text in lines]]
 
 
 def _cells(summary: CallsSummary) -> Iterator[Cell]:
@@ -139,9 +144,7 @@ def _cells(summary: CallsSummary) -> Iterator[Cell]:
     def mark(name: str) -> str:
         return "~" if name in summary.approximate else ""
 
-    yield f"{summary.calls:,}", summary.calls
-    yield f"{summary.errors:,}", summary.errors
-    yield f"{summary.killed:,}", summary.killed
+    yield from (summary.calls, summary.errors, summary.killed)
     for ns in (duration.p50, duration.p95):
         yield _or_none(ns, lambda value: mark("duration_ns") + duration_text(int(value)))
     for size in (memory.p50, memory.p95, memory.max):
@@ -153,13 +156,13 @@ def _cells(summary: CallsSummary) -> Iterator[Cell]:
     yield _or_none(summary.near.p, lambda value: f"{mark('near')}{100 * value:.3g} %")
     yield _or_none(summary.cpu_mean, lambda value: f"{mark('cpu_mean')}{value:.1f} %")
     growing = summary.trend.growing
-    yield ("", None) if growing is None else (mark("trend") + ("yes" if growing else "no"), int(growing))
+    yield None if growing is None else (mark("trend") + ("yes" if growing else "no"), int(growing))
     yield _or_none(None if sized is None else sized.size, lambda value: mark("rightsize") + limit_text(int(value)))
     yield _or_none(None if sized is None else sized.saved, lambda value: f"{mark('rightsize')}{100 * value:.0f} %")
 
 
-def _or_none(value: float | None, text: Any) -> Cell:
-    return ("", None) if value is None else (text(value), value)
+def _or_none(value: float | None, text: Callable[[float], str]) -> Cell:
+    return None if value is None else (text(value), value if isinstance(value, int) else float(f"{value:.{DIGITS}g}"))
 
 
 def _call(call: ReportCall, group: int) -> dict[str, Any]:

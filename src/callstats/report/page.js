@@ -3,6 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const PAGE = 100;
+  const MOST_TICKS = 6;
   const LINES = ["#2f6fdb", "#d9822b", "#2e9d6a", "#b0479d", "#8a7a1f", "#5b5fc7"];
   const state = { sort: 0, down: true, shown: PAGE, group: null };
 
@@ -18,7 +19,12 @@
 
   // --- the table of groups
 
-  const value = (group, column) => (column < 0 ? group.name : group.cells[column][1]);
+  const value = (group, column) => {
+    if (column < 0) return group.name;
+    const cell = group.cells[column];
+    return Array.isArray(cell) ? cell[1] : cell;
+  };
+  const said = (cell) => (cell === null ? "" : Array.isArray(cell) ? cell[0] : count(cell));
   const compare = (a, b) => {
     const [x, y] = [value(a, state.sort), value(b, state.sort)];
     if (x === null || y === null) return (x === null) - (y === null);
@@ -58,7 +64,7 @@
       const button = make("button", group.name || "(no name)", { type: "button", title: group.name });
       button.addEventListener("click", () => choose(group, true));
       head.append(button);
-      row.append(head, ...group.cells.map(([text]) => make("td", text)));
+      row.append(head, ...group.cells.map((cell) => make("td", said(cell))));
       if (group === state.group) {
         row.dataset.chosen = "";
         button.setAttribute("aria-current", "true");
@@ -113,30 +119,35 @@
   };
 
   const drawBars = (target, found, what) => {
-    const [ticks, labels] = found.ticks;
+    const [counts, places, levels] = found;
+    const edges = places.map((place) => data.texts[place]);
+    const labels = counts.map((_, place) => `${edges[place]} to ${edges[place + 1]}`);
+    let step = 1;
+    while (counts.length / step > MOST_TICKS) step *= 2;
+    const ticks = edges.map((_, place) => place).filter((place) => place % step === 0);
     const trace = {
       type: "bar",
-      x: found.bars.map(([place]) => place + 0.5),
-      y: found.bars.map(([, count]) => count),
-      customdata: found.bars.map(([, , label]) => label),
+      x: counts.map((_, place) => place + 0.5),
+      y: counts,
+      customdata: labels,
       width: 1,
       marker: { color: LINES[0], line: { color: colour("--card"), width: 1 } },
       hovertemplate: "%{customdata}: %{y} calls<extra></extra>",
     };
-    const last = Math.max(found.n, ...found.lines.map(([at]) => at * 1.04), 1);
-    const annotations = found.lines.map(([at, text], place) => ({
+    const last = Math.max(counts.length, ...levels.map(([at]) => at * 1.04), 1);
+    const annotations = levels.map(([at, text], place) => ({
       x: at, y: 1, yref: "paper", yanchor: "bottom", showarrow: false, text: escaped(text),
       xanchor: at > last / 2 ? "right" : "left", yshift: place * 14, font: { color: colour("--limit") },
     }));
-    const most = found.bars.reduce((a, b) => (b[1] > a[1] ? b : a), [0, 0, ""]);
-    draw(target, found.bars.length ? [trace] : [], {
+    const most = counts.indexOf(Math.max(...counts));
+    draw(target, counts.length ? [trace] : [], {
       showlegend: false,
-      margin: { l: 8, r: 12, t: 28 + 14 * Math.max(found.lines.length - 1, 0), b: 8 },
-      xaxis: { range: [0, last], tickvals: ticks, ticktext: labels, tickangle: 0 },
+      margin: { l: 8, r: 12, t: 28 + 14 * Math.max(levels.length - 1, 0), b: 8 },
+      xaxis: { range: [0, last], tickvals: ticks, ticktext: ticks.map((place) => edges[place]), tickangle: 0 },
       yaxis: { title: { text: "calls" }, rangemode: "tozero" },
-      shapes: found.lines.map(([at]) => level(at, true)),
+      shapes: levels.map(([at]) => level(at, true)),
       annotations,
-    }, `${what}: most calls, ${most[1]}, have ${most[2] || "none"}; ${found.lines.map(([, text]) => text).join(", ")}`);
+    }, `${what}: ${counts.length ? `most calls, ${counts[most]}, have ${labels[most]}` : "not known of any call"}; ${levels.map(([, text]) => text).join(", ")}`);
   };
 
   const band = (x, low, high) => {
@@ -205,11 +216,12 @@
     drawRows();
     $("group").hidden = false;
     $("group-title").textContent = `${data.by} ${group.name}`;
-    const advice = group.figures.find(([title]) => title === "right size");
-    const sized = group.cells[group.cells.length - 2][0];
+    const figures = group.figures.map(([title, text]) => [data.texts[title], text]);
+    const advice = figures.find(([title]) => title === "right size");
+    const sized = group.cells[data.columns.indexOf("right size")] !== null;
     $("advice").textContent = advice ? `Right size: ${advice[1]}` : "";
     $("advice").className = sized ? "" : "none";
-    list($("figures"), group.figures.filter((pair) => pair !== advice), false);
+    list($("figures"), figures.filter((pair) => pair !== advice), false);
     drawDistributions();
     const calls = callsOf(group);
     $("calls").hidden = !data.calls.length;
