@@ -32,7 +32,7 @@ SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.px? src/cal
 .PHONY: demo test bench bench-compare fuzz lint test-debug test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
 
-demo: $(BUILT) $(VENV)/.extra-cli $(VENV)/.extra-report
+demo: $(BUILT) $(VENV)/.extra-cli,process,report
 	$(VENV)/bin/callstats demo
 
 test: $(BUILT) $(VENV)/.extra-test
@@ -41,6 +41,7 @@ test: $(BUILT) $(VENV)/.extra-test
 bench: $(BUILT) $(VENV)/.extra-test
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
 	$(PY) benchmarks/ratios.py
+	$(PY) benchmarks/store.py
 
 # Base, head, base, head; what seems slower gets a second chance, twice the runs.
 COMPARE = build/compare

@@ -38,7 +38,14 @@ if DEBUG:
     FLAGS = ["-O1", "-g", "-ffp-contract=off", "-fno-wrapv", "-fno-omit-frame-pointer", *SANITIZE]
 
 # Wraparound stays off in a debug build too: there a negative index is a fault to be found.
-DIRECTIVES = {"language_level": 3, "wraparound": False, "boundscheck": DEBUG, "initializedcheck": DEBUG}
+# No kernel keeps state of its own but `Rows`, which locks itself: a free-threaded Python may stay so.
+DIRECTIVES = {
+    "language_level": 3,
+    "cdivision": True,
+    "wraparound": False,
+    "boundscheck": DEBUG,
+    "initializedcheck": DEBUG,
+}
 
 
 class BuildKernels(build_ext):

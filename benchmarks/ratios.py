@@ -16,6 +16,7 @@ from peers import decode_alone, pipeline, reduceat, sums
 
 import callstats
 from callstats import StatBatch, decimate, reduce_json
+from test_recorder import keep, record
 
 Work = Callable[[], object]
 
@@ -83,6 +84,16 @@ def decimate_pairs() -> list[Pair]:
     ]
 
 
+def recorder_pairs() -> list[Pair]:
+    """Samples as they come, against a list of copies."""
+    samples = [(stat.timestamp, stat.metrics) for stat in series(4_000)]
+    peer = "against appending (time, dict copy)"
+    return [
+        Pair(f"4000 x 9 recorded, {peer}", lambda: record(samples, 4_096), lambda: keep(samples), 3),
+        Pair(f"the same in 256 rows, {peer}", lambda: record(samples, 256), lambda: keep(samples), 3),
+    ]
+
+
 def text_pairs() -> list[Pair]:
     """Stored text, against JSON libraries."""
     pairs = []
@@ -114,7 +125,7 @@ def main() -> int:
     """Print every pair; 1 when one misses its target."""
     print(f"callstats {callstats.__version__} ({callstats.backend} backend), best of 15 in turn")
     missed = 0
-    for pair in decimate_pairs() + text_pairs():
+    for pair in decimate_pairs() + text_pairs() + recorder_pairs():
         ours, peer = pair.measure()
         kept = pair.most is None or ours <= pair.most * peer
         missed += not kept

@@ -163,6 +163,9 @@ def test_since(tmp_path: Path) -> None:
     assert found.calls == 8
     assert found.untimed == 2  # NULL and "some day"; year 1 is a time before
     assert summarize_table(tmp_path / "calls.db").calls == len(stamps)
+    for ages_ago in (0, -1, -(10**30)):
+        assert summarize_table(tmp_path / "calls.db", since=ages_ago).calls == 11
+    assert summarize_table(tmp_path / "calls.db", since=10**30).calls == 0
 
 
 @pytest.mark.parametrize(

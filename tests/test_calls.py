@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections.abc import Sequence
 from fractions import Fraction
 from statistics import median_low
@@ -193,6 +194,18 @@ def test_a_batch_of_calls_needs_no_copies() -> None:
     assert summarize_calls(Call(series) for series in batch).memory.max == 29
     assert summarize_calls(Call(series, time_ns=k) for k, series in enumerate(batch)).trend.growing is True
     assert summarize_calls(Call(series, time_ns=-k) for k, series in enumerate(batch)).trend.growing is False
+
+
+def test_eight_bytes_a_call_and_scalar() -> None:
+    """What stays of a call are 13 numbers of 8 bytes and one of 1, however many samples it had."""
+    metrics = ("mem_usage", "mem_limit", "cpu_total", *COUNTERS)
+    call = Call(StatSeries([k * SECOND for k in range(60)], {name: range(60) for name in metrics}), "success", 0, 1)
+    scalars = CallScalars()
+    for _ in range(100):
+        scalars.add(call.series._columns, *call[1:])
+    arrays = [*scalars.increase.values(), *(held for held in vars(scalars).values() if isinstance(held, array))]
+    assert [(len(held), held.itemsize) for held in arrays].count((100, 8)) == len(arrays) - 1 == 13
+    assert scalars.kills.itemsize == 1
 
 
 # --- stored calls, read and taken in at once -----------------------------------------------------------------------------------

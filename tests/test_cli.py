@@ -156,7 +156,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["reduce", "{db}"], "one of --max-samples and --max-bytes is needed"),
+        (["reduce", "{db}"], "one of --max-samples, --max-bytes and --tier is needed"),
         (["reduce", "--max-samples", "10"], "which database? Give its URL, or set CALLSTATS_URL"),
         (["reduce", "{db}", "--max-samples", "10", "--plain", "--how", "max"], "--plain means the mean of every metric"),
         (["reduce", "{db}", "--max-samples", "ten"], "'ten' is not a valid integer"),
@@ -173,7 +173,10 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["reduce", "{db}", "--max-samples", "10", "--where", "x = 1"], "no such column: x"),
         (["reduce", "{db}", "--max-samples", "10", "--dry-run", "--save", "x"], "save must be None in a dry run"),
         (["reduce", "none.db", "--max-samples", "10"], "there is no SQLite database 'none.db'"),
-        (["reduce", "postgres://u:secret@h/db", "--max-samples", "10"], "callstats.store works over SQLite"),
+        (
+            ["reduce", "db2://u:secret@h/db", "--max-samples", "10"],
+            "callstats.store works over SQLite, PostgreSQL, MySQL: got",
+        ),
         (["reduce", "--jsonl", "--max-samples", "10", "--where", "1"], "it does not go with --where"),
         (["reduce", "--jsonl", "--max-samples", "10", "--json"], "it does not go with --json"),
         (["reduce", "--jsonl", "--max-samples", "10", "--table", "calls"], "it does not go with --table"),
@@ -182,7 +185,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["import", "{db}", "none.jsonl"], "No such file or directory: 'none.jsonl'"),
         (["import", "a", "b", "c"], "expected URL FILE, or FILE alone with CALLSTATS_URL set"),
         (["init", "{db}", "--key", "x"], "table 'calls' has no column 'x'"),
-        (["record"], "No such command 'record'"),
+        (["recall"], "No such command 'recall'"),
     ],
 )
 def test_wrong_use(db: Path, args: list[str], message: str) -> None:
@@ -216,7 +219,7 @@ def test_init(tmp_path: Path) -> None:
     assert run("init", db).stdout == f"nothing to do: table calls in {db} has its column stats\n"
 
 
-@pytest.mark.parametrize("command", [[], ["reduce"], ["init"], ["import"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["reduce"], ["init"], ["import"], ["record"], ["list"], ["demo"]])
 def test_help_has_examples(command: list[str]) -> None:
     """Every help text ends in examples, a line each."""
     result = run(*command, "--help")

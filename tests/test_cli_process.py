@@ -142,53 +142,75 @@ callstats.demo.demo_calls = lambda: itertools.islice(calls(), 40)
 
 
 def test_demo(tmp_path: Path) -> None:
-    """Stores its calls, reduces them, prints what that did and one call's memory."""
+    """Runs the README's lines: stores calls, records one, lists, reduces, shows one call, and writes a report."""
     db = tmp_path / "demo.db"
     code, out, err = run("demo", "--db", db, PYTHONIOENCODING="utf-8")
     assert (code, "Traceback" in err) == (0, False)
-    assert out.startswith(f"2,001 calls are in {db}. Now: callstats reduce {db} --max-samples 60\n2,001 rows: ")
+    assert out.startswith(f"$ callstats init {db} --example\n2,001 calls are in {db}\n")
+    assert re.search(r"\n50000000\n", out)
+    assert re.search(r"^callstats: peak memory \d\d\.\d MB, CPU \d+ %, \d\.\d\d s; call \w{26} in .*demo.db$", err, re.MULTILINE)
+    assert re.search(r"\n\w{26}  sh  +success  20\d\d-\d\d-\d\dT[\d:.]+Z +\d+ +\d\d\.\d MB +\d+ %\n", out)
+    assert re.search(r"\n2,002 rows: [\d,]+ changed", out)
     assert re.search(r"[\d.]+ MB before, [\d.]+ MB after in the rows changed: [\d.]+ % less\n[\d.]+ s, .* backend\n", out)
-    assert re.search(r"\nMemory of call \w+, 1 h \d\d min: 240 rows became 60, with the peak of each\n", out)
+    assert re.search(r"\nsamples   7,\d\d\d in 60 rows, 1 h \d\d min\n\nmem_usage  max 1\.\d GiB, limit 2 GiB, mean ", out)
+    page = tmp_path / "demo-report.html"
+    assert re.search(
+        rf"\n2,002 calls in 9 groups, 0 refused; wrote {re.escape(str(page))}, 5\.\d MB: open it in a browser\n\n$", out
+    )
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert "█" in out
-    assert ask(db, "SELECT count(*), max(json_array_length(nullif(stats, ''))) FROM calls") == [(2001, 60)]
+    assert ask(db, "SELECT count(*), max(json_array_length(nullif(stats, ''))) FROM calls") == [(2002, 60)]
     code, out, _ = run("reduce", db, "--max-samples", 60)
-    assert (code, out.split(",")[:2]) == (0, ["2", "001 rows: 0 changed"])
-    assert run("demo", "--db", db, first=FEW)[0] == 0
+    assert (code, out.split(",")[:2]) == (0, ["2", "002 rows: 0 changed"])
+    assert run("init", db, "--example", first=FEW)[0] == 0
     assert ask(db, "SELECT count(*) FROM calls") == [(40,)]
 
 
-def test_demo_in_ascii(tmp_path: Path) -> None:
-    """Where the output's encoding has no blocks."""
-    code, out, err = run("demo", "--db", tmp_path / "demo.db", first=FEW, PYTHONIOENCODING="ascii")
+def test_a_demo_that_fails_stops(tmp_path: Path) -> None:
+    """A line that fails ends the demo with its code."""
+    path = tmp_path / "text.db"
+    path.write_text("not mine" * 999)
+    code, out, err = run("demo", "--db", path)
+    assert (code, out) == (2, f"$ callstats init {path} --example\n")
+    assert "does not hold the example" in err
+
+
+def test_show_in_ascii(tmp_path: Path) -> None:
+    """Where the output's encoding has no blocks; by default the call with the greatest key."""
+    db = tmp_path / "demo.db"
+    assert run("init", db, "--example", first=FEW)[0] == 0
+    key = ask(db, "SELECT max(id) FROM calls WHERE stats != ''")[0][0]
+    code, out, err = run("show", db, key, PYTHONIOENCODING="ascii")
     assert (code, err) == (0, "")
     assert "##" in out
     assert out.isascii()
+    assert ask(db, "SELECT max(id) FROM calls")[0][0] in run("show", db)[1]
 
 
-def test_demo_leaves_other_files_alone(tmp_path: Path) -> None:
+def test_the_example_leaves_other_files_alone(tmp_path: Path) -> None:
     """A database or a file that it didn't make stays, to the byte; an empty file is taken."""
     calls = made(tmp_path / "calls.db", [("a", "x")])
     text = tmp_path / "text.db"
     text.write_text("not mine" * 999)
     for path in (calls, text):
         before = path.read_bytes()
-        code, out, err = run("demo", "--db", path, first=FEW)
+        code, out, err = run("init", path, "--example", first=FEW)
         assert (code, out) == (2, "")
-        assert f"{str(path)!r} was not made by the demo, so it stays: name another file with --db" in err
+        assert f"{str(path)!r} does not hold the example, so it stays: name another file" in err
         assert path.read_bytes() == before
     (tmp_path / "empty.db").touch()
-    assert run("demo", "--db", tmp_path / "empty.db", first=FEW)[0] == 0
-    code, _, err = run("demo", "--db", tmp_path / "no" / "such.db", first=FEW)
+    assert run("init", tmp_path / "empty.db", "--example", first=FEW)[0] == 0
+    code, _, err = run("init", tmp_path / "no" / "such.db", "--example", first=FEW)
     assert code == 2
     assert "can't make" in err
 
 
-def test_demo_of_a_locked_database(tmp_path: Path) -> None:
-    """A demo database that another program has open is replaced, and that program keeps the old one."""
+def test_the_example_over_a_locked_database(tmp_path: Path) -> None:
+    """An example that another program has open is replaced, and that program keeps the old one."""
     db = tmp_path / "demo.db"
-    assert run("demo", "--db", db, first=FEW)[0] == 0
+    assert run("init", db, "--example", first=FEW)[0] == 0
     with closing(connect(db)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert run("demo", "--db", db, first=FEW)[0] == 0
+        assert run("init", db, "--example", first=FEW)[0] == 0
     key = ask(db, "SELECT min(id) FROM calls")[0][0]
     assert cell(db, key)

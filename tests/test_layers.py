@@ -61,8 +61,11 @@ FOREIGN = {
     "sqlalchemy": {"adapters", "store"},
     "plotly": {"report"},
     "matplotlib": {"report"},
+    "psycopg": {"store"},
+    "pymysql": {"store"},
     "click": {"cli"},
     "rich": {"cli"},
+    **{name: {"drivers"} for name in ("psutil", "docker", "requests", "urllib3", "pytest")},
 }
 """Who may use what comes from elsewhere."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import callstats
+from callstats.cli.demo import LINES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,6 +47,11 @@ def test_commands(tmp_path: Path) -> None:
         command = [Path(sys.executable).with_name(name), *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_the_demo_runs_these_lines() -> None:
+    """What `callstats demo` runs is what the README shows."""
+    assert blocks("console")[0].splitlines() == [f"$ {line}" for line in LINES]
 
 
 def test_make_verbs() -> None:

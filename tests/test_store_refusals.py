@@ -143,8 +143,8 @@ SECRET = "s3kr3t"
 @pytest.mark.parametrize(
     "url",
     [
-        f"postgres://user:{SECRET}@host/db",
-        f"mysql://user:{SECRET}@host/db",
+        f"postgres://user:{SECRET}@127.0.0.1:1/db",
+        f"mysql://user:{SECRET}@127.0.0.1:1/db",
         f"foo://user:{SECRET}@host/db",
         f"foo+bar://user:{SECRET}@host/db",
         f"postgres://user:{SECRET}@[host/db",
@@ -158,11 +158,12 @@ SECRET = "s3kr3t"
 @pytest.mark.filterwarnings("ignore:Query string argument")
 def test_a_password_is_never_shown(url: str, use: str) -> None:
     """Not in the error, nor in its whole traceback."""
-    with pytest.raises(CallstatsError) as caught:
-        USES[use](url)
-    lines = [line for line in traceback.format_exception(caught.value) if "USES[use]" not in line and "lambda url" not in line]
-    assert SECRET not in "".join(lines)
-    assert SECRET not in repr(caught.value)
+    try:
+        told = repr(USES[use](url))  # a report that it stopped, since nobody answers
+    except CallstatsError as error:
+        lines = [line for line in traceback.format_exception(error) if "USES[use]" not in line and "lambda url" not in line]
+        told = "".join([*lines, repr(error)])
+    assert SECRET not in told
 
 
 def test_no_cells_in_errors(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from callstats._version import __version__
 from callstats.batch import StatBatch
 from callstats.errors import BudgetError, CallstatsError, DecodeError, ImageError, SeriesError
 from callstats.image import ImageRef, parse_image
+from callstats.recorder import Recorder
 from callstats.reduce import decimate, reduce_json
 from callstats.rule import Rule
 from callstats.series import Stat, StatSeries
@@ -20,6 +21,7 @@ __all__ = [
     "DecodeError",
     "ImageError",
     "ImageRef",
+    "Recorder",
     "Rule",
     "SeriesError",
     "Stat",

@@ -7,10 +7,9 @@ from typing import SupportsIndex, overload
 
 import numpy as np
 
-from callstats import exact
 from callstats._types import Block, Counts, Present, Times
 from callstats.columns import Columns, equal, joined, locked, settled, take
-from callstats.errors import DecodeError, SeriesError
+from callstats.errors import DecodeError, SeriesError, short
 from callstats.series import StatSeries, listed, plural
 
 
@@ -41,7 +40,7 @@ class StatBatch:
         members = list(series)
         for i, member in enumerate(members):
             if not isinstance(member, StatSeries):
-                raise SeriesError(f"series[{i}] must be a StatSeries: got {exact.short(member)}")
+                raise SeriesError(f"series[{i}] must be a StatSeries: got {short(member)}")
         offsets = np.zeros(len(members) + 1, dtype=np.int64)
         np.cumsum([len(member) for member in members], out=offsets[1:])
         self._columns = settled(joined([member._columns for member in members], offsets))
@@ -66,28 +65,29 @@ class StatBatch:
     @property
     def timestamps(self) -> Times:
         """(n,) int64 nanoseconds since the epoch, of all series one after another."""
-        return self._columns.times
+        return self._columns.times.view()
 
     @property
     def values(self) -> Block:
         """(k, n) uint64, a row for each of `names`; 0 where absent."""
-        return self._columns.values
+        return self._columns.values.view()
 
     @property
     def present(self) -> Present | None:
         """(k, n) bool, which values are there; None when all are."""
-        return self._columns.present
+        present = self._columns.present
+        return None if present is None else present.view()
 
     @property
     def counts(self) -> Counts:
         """(n,) int64, how many raw samples each row stands for."""
         counts = self._columns.counts
-        return locked(np.ones(len(self._columns.times), dtype=np.int64)) if counts is None else counts
+        return locked(np.ones(len(self._columns.times), dtype=np.int64)) if counts is None else counts.view()
 
     @property
     def offsets(self) -> Counts:
         """(m + 1,) int64, where each of the m series begins, and the end."""
-        return self._offsets
+        return self._offsets.view()
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

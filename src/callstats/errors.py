@@ -47,6 +47,21 @@ class DecodeError(CallstatsError):
         return _decode_error, (self.reason, self.offset, self.path, self.args)
 
 
+def short(value: object) -> str:
+    """A value as a message shows it: as its reader would write it, cut where it is long."""
+    try:
+        if type(value).__module__ == "numpy" and hasattr(value, "item"):
+            if type(value).__name__ == "datetime64":
+                return str(value)
+            value = value.item()
+        if isinstance(value, int) and value.bit_length() > 256:
+            return f"an integer of {value.bit_length()} bits"  # to print it may pass Python's limit on digits
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - whatever a foreign repr raises: there is a fault of the user's to tell
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _decode_error(reason: str, offset: int | None, path: str | None, args: tuple[object, ...]) -> DecodeError:
     error = DecodeError(reason, offset=offset, path=path)
     error.args = args

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, AnyArray
-from callstats.errors import SeriesError
+from callstats.errors import SeriesError, short
 
 _FLOAT_EXACT = 2**53  # from here on a float64 may stand for its neighbours too
 
@@ -71,6 +71,8 @@ def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray |
         data = np.asarray(values)
         if data.ndim != 1:
             raise SeriesError(f"{where} must have one dimension: got {data.ndim}")
+        if data.dtype.kind == "f" and not isinstance(values, np.ndarray) and hasattr(values, "tolist"):
+            data = np.array([*values.tolist(), None], dtype=object)[:-1]  # its own values: absent ones made floats of them all
         if data.dtype.kind != "O":
             out = _from_array(data, where, kind)
             return out, None if mask is None or not mask.any() else ~mask
@@ -79,6 +81,11 @@ def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray |
     if mask is not None and mask.any():
         there = ~mask if there is None else there & ~mask
     return out, there
+
+
+def cell(value: object, where: str, kind: Kind) -> int | None:
+    """One value of a column that comes value by value; None where it is absent."""
+    return None if kind.holes and _is_absent(value) else _whole(value, where, None, kind)
 
 
 def _from_array(data: AnyArray, where: str, kind: Kind) -> AnyArray:
@@ -116,11 +123,13 @@ def _from_dates(data: AnyArray, where: str, kind: Kind) -> AnyArray:
     if absent.any():
         _refuse(where, int(absent.argmax()), "NaT", kind)
     if unit == "generic":
+        if len(data):
+            _refuse(where, 0, f"{short(data[0])}, a date without a unit", kind)
         return np.zeros(0, dtype=kind.dtype)
     if unit in ("Y", "M"):
         # Years and months have no fixed length: as days, which hold every one of them that nanoseconds can reach.
-        months = data.astype(f"datetime64[{unit}]").view(np.int64)
-        far = np.abs(months) > 12_000
+        raw = data.view(data.dtype.str.replace("M8", "i8").split("[")[0]).astype(np.int64)
+        far = (raw > 12_000 // step) | (raw < -12_000 // step)
         if far.any():
             i = int(far.argmax())
             _refuse(where, i, short(data[i]), kind)
@@ -154,14 +163,14 @@ def _from_list(values: list[Any], where: str, kind: Kind) -> tuple[AnyArray, Any
     there = np.ones(len(values), dtype=np.bool_)
     whole = [0] * len(values)
     for i, value in enumerate(values):
-        if kind.holes and (value is None or value is np.ma.masked):
+        if kind.holes and _is_absent(value):
             there[i] = False
         else:
             whole[i] = _whole(value, where, i, kind)
     return np.array(array(kind.typecode, whole), dtype=kind.dtype), None if there.all() else there
 
 
-def _whole(value: Any, where: str, i: int, kind: Kind) -> int:
+def _whole(value: Any, where: str, i: int | None, kind: Kind) -> int:
     if isinstance(value, np.datetime64) and kind.dates:
         try:
             return int(_from_dates(np.array([value]), where, kind)[0])
@@ -178,17 +187,9 @@ def _whole(value: Any, where: str, i: int, kind: Kind) -> int:
     return whole
 
 
-def _refuse(where: str, i: int, came: str, kind: Kind) -> NoReturn:
-    raise SeriesError(f"{where}[{i}] must be {kind.what}: got {came}")
+def _is_absent(value: object) -> bool:
+    return value is None or value is np.ma.masked or type(value).__name__ == "NAType"  # pandas' own, without pandas
 
 
-def short(value: object) -> str:
-    """The value as a reader would write it, cut where it is long."""
-    if isinstance(value, np.datetime64):
-        return str(value)
-    if isinstance(value, np.generic):
-        value = cast(object, value.item())
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
-        return f"an integer of {value.bit_length()} bits"  # printing it may pass Python's digit limit
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _refuse(where: str, i: int | None, came: str, kind: Kind) -> NoReturn:
+    raise SeriesError(f"{where if i is None else f'{where}[{i}]'} must be {kind.what}: got {came}")

@@ -14,7 +14,7 @@ from callstats import kernels, wire
 from callstats._types import I64_MAX, U64_MAX, Counts
 from callstats.batch import StatBatch
 from callstats.columns import Columns
-from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError
+from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError, short
 from callstats.rule import REDUCERS, Reducer, Rule, peak_of
 from callstats.series import StatSeries
 
@@ -146,9 +146,9 @@ def reduce_json(
     if isinstance(blobs, (bytes, bytearray, memoryview, str)) or not isinstance(blobs, Iterable):
         raise TypeError(f"reduce_json takes an iterable of blobs: got {type(blobs).__name__}")
     if errors not in ("raise", "return"):
-        raise CallstatsError(f"errors must be 'raise' or 'return': got {errors!r}")
+        raise CallstatsError(f"errors must be 'raise' or 'return': got {short(errors)}")
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise CallstatsError(f"threads must be a whole number from 1 on: got {threads!r}")
+        raise CallstatsError(f"threads must be a whole number from 1 on: got {short(threads)}")
 
     def reduce_chunk(chunk: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
         return _reduce_chunk(*chunk, rule, counts, sort, errors == "raise")
@@ -184,7 +184,7 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
     n = len(times)
     most = n if rule.max_samples is None else min(n, rule.max_samples)
     if rule.max_bytes is not None and most > 0:
-        out_names, plan = _plan(names, rule)
+        out_names, plan = plan_of(names, rule)
         limit, keys = min(rule.max_bytes, I64_MAX), wire.keys_of(out_names)
         zero = rule.missing == "zero"
         most = kernels.active.fit(times, values, wire.as_bytes(present), weights, most, limit, zero, counts, plan, *keys)
@@ -203,7 +203,7 @@ def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: 
         return Columns((), none, np.zeros((0, 0), dtype=np.uint64), None, None), None if offsets is None else np.zeros_like(
             offsets
         )
-    out_names, plan = _plan(names, rule)
+    out_names, plan = plan_of(names, rule)
     out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate(
         times,
         values,
@@ -228,9 +228,13 @@ def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: 
     return Columns(out_names, out_times, out_values, out_present, out_counts), out_offsets
 
 
+def plan_of(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
+    """The metrics of the result, and of each its source, its stand-in, its reducer, and whether it is asked for."""
+    return (_plan if len(names) <= wire.MANY_NAMES else _plan.__wrapped__)(names, rule)
+
+
 @lru_cache(maxsize=256)
 def _plan(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
-    """The metrics of the result, and of each its source, its stand-in, its reducer, and whether it is asked for."""
     places = {name: place for place, name in enumerate(names)}
     plan: dict[str, tuple[int, int, Reducer, bool]] = {}
     for name, place in places.items():
@@ -299,7 +303,7 @@ def _layout_by(rule: Rule) -> Callable[[tuple[bytes, ...]], tuple[Counts, bytes,
     """What the text kernel asks for the metrics that it finds."""
 
     def layout(names: tuple[bytes, ...]) -> tuple[Counts, bytes, Counts]:
-        out_names, columns = _plan(tuple(name.decode() for name in names), rule)
+        out_names, columns = plan_of(tuple(name.decode() for name in names), rule)
         return columns, *wire.keys_of(out_names)
 
     return layout

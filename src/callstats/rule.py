@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import Literal, TypeAlias, cast, get_args
 
-from callstats.errors import CallstatsError
+from callstats.errors import CallstatsError, short
 
 Reducer: TypeAlias = Literal["mean", "min", "max", "first", "last", "sum"]
 Missing: TypeAlias = Literal["skip", "zero"]
@@ -22,6 +21,33 @@ PEAKS: tuple[Reducer, ...] = ("min", "max", "first", "last")
 """The reducers that a metric ``x@reducer`` may keep."""
 
 OTHERS = "*"
+
+
+class ByMetric(Mapping[str, "How"]):
+    """A mapping that stays as it was made."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, How]) -> None:
+        self._items = dict(items)
+
+    def __getitem__(self, name: str) -> How:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+    def __deepcopy__(self, memo: object) -> ByMetric:
+        return self
 
 
 def peak_of(name: str) -> tuple[str, Reducer] | None:
@@ -69,15 +95,15 @@ class Rule:
         put(self, "max_samples", _whole("max_samples", self.max_samples))
         put(self, "max_bytes", _whole("max_bytes", self.max_bytes))
         if self.max_bytes is not None and self.max_bytes < 1:
-            raise CallstatsError(f"max_bytes must be 1 or more, or None: got {self.max_bytes}")
+            raise CallstatsError(f"max_bytes must be 1 or more, or None: got {short(self.max_bytes)}")
         if self.missing not in get_args(Missing):
-            raise CallstatsError(f"missing must be 'skip' or 'zero': got {self.missing!r}")
+            raise CallstatsError(f"missing must be 'skip' or 'zero': got {short(self.missing)}")
         if isinstance(self.how, Mapping):
             for name in self.how:
                 if not isinstance(name, str):
-                    raise CallstatsError(f"how must map metric names to reducers: got the name {name!r}")
+                    raise CallstatsError(f"how must map metric names to reducers: got the name {short(name)}")
             by_name = {name: _reducers(f"how[{name!r}]", self.how[name]) for name in sorted(self.how)}
-            put(self, "how", MappingProxyType(by_name))
+            put(self, "how", ByMetric(by_name))
         else:
             put(self, "how", _reducers("how", self.how))
 
@@ -87,8 +113,7 @@ class Rule:
     @cached_property
     def _hash(self) -> int:
         # Made once: a rule is looked up for every series that it reduces.
-        how = tuple(self.how.items()) if isinstance(self.how, Mapping) else self.how
-        return hash((self.max_samples, how, self.missing, self.max_bytes))
+        return hash((self.max_samples, self.how, self.missing, self.max_bytes))
 
     def __reduce__(self) -> tuple[object, ...]:
         how = dict(self.how) if isinstance(self.how, Mapping) else self.how
@@ -108,7 +133,7 @@ def _whole(field: str, value: object) -> int | None:
             return operator.index(cast(int, value))
         except TypeError:
             pass
-    raise CallstatsError(f"{field} must be a whole number or None: got {value!r}")
+    raise CallstatsError(f"{field} must be a whole number or None: got {short(value)}")
 
 
 def _reducers(field: str, how: object) -> How:
@@ -117,9 +142,9 @@ def _reducers(field: str, how: object) -> How:
     if isinstance(how, (tuple, list)) and how:
         for place, reducer in enumerate(how):
             allowed = PEAKS if place else REDUCERS
-            if reducer not in allowed:
-                raise CallstatsError(f"{field}[{place}] must be one of {', '.join(allowed)}: got {reducer!r}")
+            if not isinstance(reducer, str) or reducer not in allowed:
+                raise CallstatsError(f"{field}[{place}] must be one of {', '.join(allowed)}: got {short(reducer)}")
             if reducer in how[:place]:
-                raise CallstatsError(f"{field} must not name a reducer twice: got {reducer!r} again")
+                raise CallstatsError(f"{field} must not name a reducer twice: got {short(reducer)} again")
         return tuple(how)
-    raise CallstatsError(f"{field} must be one of {', '.join(REDUCERS)}, or a tuple of them: got {how!r}")
+    raise CallstatsError(f"{field} must be one of {', '.join(REDUCERS)}, or a tuple of them: got {short(how)}")

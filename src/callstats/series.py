@@ -12,7 +12,7 @@ import numpy as np
 from callstats import exact, wire
 from callstats._types import I64_MAX, AnyArray, Block, Counts, Present, Times
 from callstats.columns import Columns, equal, locked, settled, take
-from callstats.errors import CallstatsError, SeriesError
+from callstats.errors import CallstatsError, SeriesError, short
 from callstats.times import format_times, parse_time
 
 
@@ -70,16 +70,18 @@ class StatSeries:
     ) -> None:
         times, _ = exact.column(timestamps, "timestamps", exact.TIME)
         if not isinstance(metrics, Mapping):
-            raise SeriesError(f"metrics must map names to values: got {exact.short(metrics)}")
+            raise SeriesError(f"metrics must map names to values: got {short(metrics)}")
         for name in metrics:
             if not isinstance(name, str) or not wire.is_text(name):
-                raise SeriesError(f"metrics must be named by text that UTF-8 can hold: got {exact.short(name)}")
-        names = tuple(sorted(map(str, metrics)))
+                raise SeriesError(f"metrics must be named by text that UTF-8 can hold: got {short(name)}")
+        # Of a member of an enumeration, say, the name is the text itself.
+        columns_by_name = {str.__str__(name): values for name, values in metrics.items()}
+        names = tuple(sorted(columns_by_name))
         values = np.empty((len(names), len(times)), dtype=np.uint64)
         present: Present | None = None
         for j, name in enumerate(names):
             where = f"metrics[{name!r}]"
-            cells, there = exact.column(metrics[name], where, exact.METRIC)
+            cells, there = exact.column(columns_by_name[name], where, exact.METRIC)
             _same_length(where, cells, times)
             values[j] = cells
             if there is not None:
@@ -122,10 +124,10 @@ class StatSeries:
             try:
                 timestamp, metrics = sample
             except (TypeError, ValueError):
-                raise SeriesError(f"samples[{i}] must be a (timestamp, metrics) pair: got {exact.short(sample)}") from None
-            times.append(_nanoseconds(timestamp, f"samples[{i}]"))
+                raise SeriesError(f"samples[{i}] must be a (timestamp, metrics) pair: got {short(sample)}") from None
+            times.append(nanoseconds(timestamp, f"samples[{i}]"))
             if not isinstance(metrics, Mapping):
-                raise SeriesError(f"samples[{i}] must map names to values: got {exact.short(metrics)}")
+                raise SeriesError(f"samples[{i}] must map names to values: got {short(metrics)}")
             for name, value in metrics.items():
                 column = cells.setdefault(name, [])
                 column.extend([None] * (i - len(column)))
@@ -179,23 +181,24 @@ class StatSeries:
     @property
     def timestamps(self) -> Times:
         """(n,) int64 nanoseconds since the epoch."""
-        return self._columns.times
+        return self._columns.times.view()
 
     @property
     def values(self) -> Block:
         """(k, n) uint64, a row for each of `names`; 0 where absent."""
-        return self._columns.values
+        return self._columns.values.view()
 
     @property
     def present(self) -> Present | None:
         """(k, n) bool, which values are there; None when all are."""
-        return self._columns.present
+        present = self._columns.present
+        return None if present is None else present.view()
 
     @property
     def counts(self) -> Counts:
         """(n,) int64, how many raw samples each row stands for."""
         counts = self._columns.counts
-        return locked(np.ones(len(self), dtype=np.int64)) if counts is None else counts
+        return locked(np.ones(len(self), dtype=np.int64)) if counts is None else counts.view()
 
     def __len__(self) -> int:
         return len(self._columns.times)
@@ -281,7 +284,7 @@ def _counts(counts: object, times: Times) -> Counts:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _nanoseconds(timestamp: object, where: str) -> object:
+def nanoseconds(timestamp: object, where: str) -> object:
     """A sample's time as whole nanoseconds; what is none of the known kinds is left for the series to judge."""
     if isinstance(timestamp, str):
         try:
@@ -289,8 +292,8 @@ def _nanoseconds(timestamp: object, where: str) -> object:
         except CallstatsError as error:
             raise SeriesError(f"{where} must have a time: {error}") from None
     if isinstance(timestamp, datetime):
-        if timestamp.tzinfo is None:
-            raise SeriesError(f"{where} must have a time with its offset from UTC: got {timestamp!r}")
+        if timestamp.utcoffset() is None:
+            raise SeriesError(f"{where} must have a time with its offset from UTC: got {short(timestamp)}")
         # pandas keeps the nanoseconds that a datetime has no room for.
         return (timestamp - _EPOCH) // timedelta(microseconds=1) * 1000 + getattr(timestamp, "nanosecond", 0)
     return timestamp

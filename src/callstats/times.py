@@ -9,8 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from callstats._types import FIRST_TIME, I64_MAX, Times
-from callstats.errors import CallstatsError
-from callstats.exact import short
+from callstats.errors import CallstatsError, short
 
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))",
@@ -55,7 +54,7 @@ def _days(day: str) -> int | None:
 def format_times(times: Times, digits: int = 3) -> list[str]:
     """RFC 3339 text in UTC, floored to `digits` (3 or 9) digits of a second."""
     if digits not in (3, 9):
-        raise CallstatsError(f"digits must be 3 or 9: got {digits!r}")
+        raise CallstatsError(f"digits must be 3 or 9: got {short(digits)}")
     floored = times // 10**6 if digits == 3 else times
     unit = "ms" if digits == 3 else "ns"
     return [text + "Z" for text in np.datetime_as_string(floored.view(f"M8[{unit}]")).tolist()]

@@ -17,9 +17,11 @@ import numpy as np
 from callstats import kernels
 from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, Block, Bytes, Counts, Present, Times
 from callstats.columns import Columns, take
-from callstats.errors import CallstatsError, DecodeError
-from callstats.exact import short
+from callstats.errors import CallstatsError, DecodeError, short
 from callstats.times import parse_time
+
+MAX_CELLS = 2**24
+"""The most cells of a table of every row and every metric: a small text whose rows share no metric would fill the memory."""
 
 MAX_DEPTH = 64
 """The most brackets that may be open at once, the outer array's among them."""
@@ -66,15 +68,23 @@ def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     """The stored text of a series: empty, or compact JSON and a newline."""
     names, times, values, present, weights = columns
     if type(digits) is not int or digits not in (3, 9):
-        raise CallstatsError(f"digits must be 3 or 9: got {digits!r}")
+        raise CallstatsError(f"digits must be 3 or 9: got {short(digits)}")
     weights = weights if counts else None
     text: bytes = kernels.active.write_text(times, values, as_bytes(present), weights, *keys_of(names), digits)
     return text
 
 
-@lru_cache(maxsize=256)
+MANY_NAMES = 256
+"""What is made for more metrics than this is not kept for the next series."""
+
+
 def keys_of(names: tuple[str, ...]) -> tuple[bytes, Counts]:
     """The text before each metric's value, a comma first, and where each ends."""
+    return (_keys if len(names) <= MANY_NAMES else _keys.__wrapped__)(names)
+
+
+@lru_cache(maxsize=256)
+def _keys(names: tuple[str, ...]) -> tuple[bytes, Counts]:
     keys = [f",{quote(name)}:".encode() for name in names]
     return b"".join(keys), np.cumsum([len(key) for key in keys], dtype=np.int64)
 
@@ -134,7 +144,10 @@ def text_of(value: object) -> bytes | None:
     if type(value) is bytes:
         return value
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
+        try:
+            return bytes(value)
+        except ValueError as error:  # a view that was released
+            raise DecodeError(f"expected bytes that can be read: {error}", path="$") from None
     if isinstance(value, str):
         try:
             return value.encode()
@@ -201,8 +214,9 @@ def _after_space(text: str, place: int) -> int:
     return place + len(text[place:]) - len(text[place:].lstrip(" \t\n\r"))
 
 
-_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# A string that nothing closes is taken to the end: each character is looked at once.
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_CONSTANT = re.compile(_STRING.pattern + r"|-?Infinity|NaN", re.DOTALL)
 _STRING_OR_BRACKET = re.compile(_STRING.pattern + r"|[][{}]", re.DOTALL)
 
 
@@ -312,7 +326,9 @@ def _time(value: object, path: str, given: bool) -> int:
 def _put(cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, path: str) -> None:
     """Check one metric of row i, and keep it."""
     path += ".metrics"
-    if not isinstance(name, str):
+    if isinstance(name, str):
+        name = str.__str__(name)  # of a member of an enumeration, say, the text itself
+    else:
         _refuse(path, "names that are text", name)
     if not is_text(name):
         raise DecodeError("expected a name that UTF-8 can hold, got a lone surrogate", path=_member(path, name))
@@ -320,6 +336,10 @@ def _put(cells: dict[str, list[int | None]], name: object, value: object, i: int
         return
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= U64_MAX:
         _refuse(_member(path, name), f"a whole number from 0 to {U64_MAX}", value)
+    if name not in cells and (len(cells) + 1) * n > MAX_CELLS:
+        raise DecodeError(
+            f"expected at most {MAX_CELLS} cells, rows times metrics: got one metric more", path=_member(path, name)
+        )
     cells.setdefault(name, [None] * n)[i] = int(value)
 
 

@@ -24,13 +24,14 @@ ARGUMENTS = (
     "--disable-sync",
     "--no-first-run",
 )
+NAMES = ("chromium", "chromium-browser", "google-chrome")
 PHONE, DESKTOP = (390, 844), (1280, 900)
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """The browser, started once; without it the test is passed over, unless servers are a must."""
-    binary = os.environ.get("CALLSTATS_CHROMIUM") or shutil.which("chromium")
+    binary = os.environ.get("CALLSTATS_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     try:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError:

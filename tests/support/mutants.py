@@ -6,6 +6,11 @@ import random
 from collections.abc import Iterator
 
 TOKENS = [
+    b"\x00" * 8,
+    b"\x00" * 16,
+    b"\xff" * 16,
+    b"0" * 16,
+    b'"' * 24,
     b"{",
     b"}",
     b"[",

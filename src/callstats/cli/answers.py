@@ -88,7 +88,7 @@ def _flat(group: Group | None) -> dict[str, object]:
     """The fields of a line; of no group their names."""
     summary = summarize_calls([]) if group is None else group.summary
     sized, near, trend = summary.rightsize, summary.near, summary.trend
-    spreads = {"duration_ns": summary.duration_ns, "memory": summary.memory, "cpu": summary.cpu, "cpu_peak": summary.cpu_peak}
+    spreads = {name: getattr(summary, name) for name in ("duration_ns", "memory", "growth", "cpu", "cpu_peak")}
     return {
         "group": "" if group is None else group_text(group.key),
         **{name: getattr(summary, name) for name in ("calls", "errors", "killed", "unsampled")},

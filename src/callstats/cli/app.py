@@ -7,7 +7,9 @@ import click
 import callstats
 from callstats.cli.demo import demo_command
 from callstats.cli.exits import Group
+from callstats.cli.listing import list_command
 from callstats.cli.options import examples
+from callstats.cli.record import record_command
 from callstats.cli.reduce import reduce_command
 from callstats.cli.report import report_command
 from callstats.cli.show import show_command
@@ -20,6 +22,8 @@ from callstats.cli.tables import import_command, init_command
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
         "callstats demo",
+        "callstats record -- make test",
+        "callstats list calls.db",
         "callstats reduce calls.db --max-samples 60 --dry-run",
         "callstats reduce calls.db --max-samples 60 --save old.jsonl",
         "callstats summary calls.db --rightsize 0.1%",
@@ -30,13 +34,24 @@ from callstats.cli.tables import import_command, init_command
 )
 @click.version_option(callstats.__version__, prog_name="callstats", message=f"%(prog)s %(version)s ({callstats.backend} backend)")
 def cli() -> None:
-    """Reduce the stored histograms of calls.
+    """Record calls, and reduce their stored histograms.
 
     A database is a SQLAlchemy URL or the path of an SQLite file; CALLSTATS_URL is the default.
 
     Exit codes: 0 done; 1 some rows were refused, each named with its key and the reason; 2 wrong use; 3 stopped early.
+    `record` ends with its command's own code.
     """
 
 
-for command in (demo_command, init_command, reduce_command, show_command, summary_command, report_command, import_command):
+for command in (
+    demo_command,
+    init_command,
+    record_command,
+    list_command,
+    show_command,
+    summary_command,
+    report_command,
+    reduce_command,
+    import_command,
+):
     cli.add_command(command)

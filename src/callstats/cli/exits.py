@@ -28,6 +28,10 @@ class ExitCode(IntEnum):
     WRONG_USE = 2
     STOPPED = 3
     """It stopped early: the database is locked or gone, nobody reads the output any more, or Ctrl-C."""
+    TIMEOUT = 124
+    """`record`: the command ran out of time."""
+    DRIVER_FAULT = 125
+    """`record`: the command could not be run or watched, through no fault of its own."""
 
 
 class Group(click.Group):
@@ -67,6 +71,12 @@ class WrongUse(Failure):
     """What was asked for can't be done."""
 
     exit_code = ExitCode.WRONG_USE
+
+
+class DriverFault(Failure):
+    """A recorded command could not be run or watched."""
+
+    exit_code = ExitCode.DRIVER_FAULT
 
 
 class Stopped(Failure):

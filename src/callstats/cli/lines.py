@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from callstats import kernels
+from callstats.drivers import RunResult
 from callstats.errors import CallstatsError
 from callstats.readable import printable, size_text
-from callstats.store import ImportReport, ReduceReport, Reject
-from callstats.store.report import Key
+from callstats.series import StatSeries
+from callstats.store import ImportReport, ListedCall, ReduceReport, Reject
+from callstats.store.listing import figures
+from callstats.store.report import Change, Key
 
 
 class LineCounts(NamedTuple):
@@ -67,15 +71,35 @@ def summary_lines(report: ReduceReport) -> list[str]:
     """What the job did."""
     changed = "to change" if report.dry_run else "changed"
     read = f"{report.changed:,} {changed}, {report.unchanged:,} unchanged, {report.refused:,} refused"
-    lines = [f"{report.rows:,} rows: {read}, {report.passed:,} too short to be read"]
+    passed = "too short to be read" if report.as_of is None else f"too short, or too young as of {report.as_of}, to be read"
+    lines = [f"{report.rows:,} rows: {read}, {report.passed:,} {passed}"]
+    if report.locked:
+        lines.append(f"{report.locked:,} more rows were locked by other programs, and are as they were")
     if report.changed:
         lines.append(less_text(report.bytes_before, report.bytes_after, f"rows {changed}"))
     lines.append(f"{report.seconds:.1f} s, {rate_text(report)}, {report.backend} backend")
+    if report.retries:
+        lines.append(f"{report.retries:,} times a batch was tried again, since a lock or the connection failed")
+    lines += [change_line(name.replace("_change", ""), change) for name, change in largest_changes(report).items() if change]
     if report.dry_run:
         lines.append("dry run: nothing was written")
     if report.stopped is not None:
         lines.append(printable(f"stopped early: {report.stopped}; all that is counted here is done"))
     return lines
+
+
+def largest_changes(report: ReduceReport) -> dict[str, Change | None]:
+    """What a dry run found, by the report's own names."""
+    return {"peak_change": report.peak_change, "mean_change": report.mean_change}
+
+
+def change_line(what: str, change: Change) -> str:
+    """How far a reduction moves a peak or a mean at most."""
+    after = "nothing" if change.after is None else f"{change.after:,.10g}"
+    share = f"{100 * change.share:.3g} %"
+    return printable(
+        f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {change.before:,.10g} to {after}, {share}"
+    )
 
 
 def import_lines(report: ImportReport) -> list[str]:
@@ -93,3 +117,45 @@ def unknown_lines(report: ImportReport) -> list[str]:
     lines = [printable(f"not in the table: {key_text(key)}") for key in report.unknown_keys]
     more = report.unknown - len(report.unknown_keys)
     return [*lines, f"and {more:,} more"] if more else lines
+
+
+def recorded_line(call: Mapping[str, object], series: StatSeries, ns: int, result: RunResult, url: str) -> str:
+    """What `record` saw."""
+    memory, cpu = figures(series)
+    used = "no sample" if memory is None else f"peak memory {size_text(memory)}"
+    busy = "" if cpu is None else f", CPU {cpu} %"
+    ended = "" if result.error is None else f", {result.status}: {result.error}"
+    return f"callstats: {used}{busy}, {ns / 1e9:.2f} s{ended}; call {call['id']} in {url}"
+
+
+_HEADINGS = ("call", "function", "status", "started", "rows", "peak memory", "CPU")
+
+
+def listed_lines(calls: Sequence[ListedCall]) -> list[str]:
+    """Calls as a table of text."""
+    table = [_HEADINGS, *map(_listed_cells, calls)]
+    widths = [max(len(row[place]) for row in table) for place in range(len(_HEADINGS))]
+    numbers = _HEADINGS.index("rows")
+    return [
+        "  ".join(
+            cell.rjust(width) if place >= numbers else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+def listed_fault(call: ListedCall) -> str:
+    """A call whose histogram can't be read, and why."""
+    return printable(f"refused {key_text(call.key)}: {call.fault}")
+
+
+def _listed_cells(call: ListedCall) -> tuple[str, ...]:
+    key = call.key if isinstance(call.key, str) else key_text(call.key)
+    told = [printable(str(call.columns.get(name) or "")) for name in ("fn_id", "status", "started_at")]
+    figures = (
+        "?" if call.rows is None else f"{call.rows:,}",
+        "" if call.peak_memory is None else size_text(call.peak_memory),
+        "" if call.mean_cpu is None else f"{call.mean_cpu} %",
+    )
+    return (printable(key), *told, *figures)

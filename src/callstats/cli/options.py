@@ -5,20 +5,36 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
 
+from callstats.errors import CallstatsError
 from callstats.rule import OTHERS, How
 from callstats.store.answers import FN_COLUMNS
+from callstats.store.moments import parse_span
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 KEPT: Mapping[str, How] = {"mem_usage": ("mean", "max")}
 """What is kept unless told otherwise: without the peaks of a first reduction no later one has them."""
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "k": 2**10,
+    "m": 2**20,
+    "g": 2**30,  # as Docker reads them
+}
+_WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SIZE = re.compile(r"\s*([0-9]{1,18})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
 
 
@@ -28,6 +44,34 @@ def size(value: str) -> int:
     if found is None or found[2].lower() not in _UNITS:
         raise click.BadParameter(f"expected bytes such as 65535, 64kB or 32MiB: got {value!r}")
     return int(found[1]) * _UNITS[found[2].lower()]
+
+
+_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
+
+
+def duration(value: str) -> float:
+    """A length of time in seconds, with or without a unit."""
+    found = _DURATION.fullmatch(value.strip())
+    if found is None:
+        raise click.BadParameter(f"expected a length of time such as 500ms, 60s or 2h: got {value!r}")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def span(value: str) -> timedelta:
+    """A length of time."""
+    try:
+        return parse_span(value)
+    except CallstatsError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def tier(value: str) -> tuple[timedelta, int]:
+    """``AGE=SAMPLES``."""
+    age, mark, rows = value.partition("=")
+    if not mark or not _WHOLE.fullmatch(rows):
+        raise click.BadParameter(f"expected an age and a number of samples, such as 7d=60: got {value!r}")
+    return span(age), int(rows)
 
 
 def how_part(value: str) -> tuple[str, How]:

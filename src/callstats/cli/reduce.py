@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -12,13 +14,19 @@ from click.core import ParameterSource
 
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.jsonl import reduce_lines
-from callstats.cli.lines import line_summary, refused_line, reject_line, summary_lines
-from callstats.cli.options import column_options, examples, how_of, how_part, size
+from callstats.cli.lines import largest_changes, line_summary, refused_line, reject_line, summary_lines
+from callstats.cli.options import column_options, duration, examples, how_of, how_part, size, span, tier
 from callstats.cli.progress import progress
+from callstats.cli.rejects import RejectsFile, hex_object, reject_object
+from callstats.readable import printable
 from callstats.rule import Missing, Rule
-from callstats.store import ReduceReport, reduce_table
+from callstats.store import ReduceReport, Reject, reduce_table
+from callstats.store.moments import utc_text
 
-_TABLE_ONLY = ("table", "key", "column", "where", "verify", "dry_run", "save", "as_json")
+_TABLE_ONLY = (
+    *("table", "key", "column", "where", "verify", "dry_run", "save", "as_json", "tiers", "time_column", "as_of"),
+    *("rejects", "sleep", "run_time", "limit", "retries"),
+)
 """Options that mean nothing without a database."""
 
 
@@ -29,12 +37,31 @@ _TABLE_ONLY = ("table", "key", "column", "where", "verify", "dry_run", "save", "
         "callstats reduce calls.db --max-samples 60 --save old.jsonl",
         "callstats reduce calls.db --max-bytes 65535 --where \"status = 'success'\"",
         "callstats reduce calls.db --max-samples 12 --how cpu_total=mean,max",
+        "callstats reduce mysql://fn@db/funcs --tier 7d=60 --tier 30d=12 --sleep 0.1 --run-time 2h",
         "callstats reduce --jsonl --max-samples 60 < blobs.jsonl > reduced.jsonl",
     ),
 )
 @click.argument("url", required=False, envvar="CALLSTATS_URL")
 @click.option("--max-samples", type=int, metavar="N", help="The most rows that a histogram may have.")
-@click.option("--max-bytes", type=size, metavar="SIZE", help="The most bytes that a stored histogram may have, such as 65535.")
+@click.option(
+    "--max-bytes",
+    type=size,
+    metavar="SIZE",
+    help="The most bytes that a stored histogram may have. Where the column holds less (MySQL's TEXT: 65,535), that counts.",
+)
+@click.option(
+    "--tier",
+    "tiers",
+    type=tier,
+    multiple=True,
+    metavar="AGE=N",
+    help="The most rows that a histogram of that age (such as 90s, 30min, 12h, 7d, 4w) or older may have. Can be repeated; the "
+    "oldest that fits holds, and what is younger than all of them is left alone.",
+)
+@click.option(
+    "--time-column", default="created_at", show_default=True, help="The column with a call's time: a timestamp, or RFC 3339 text."
+)
+@click.option("--as-of", metavar="TIME", help="The time that ages are measured from, in RFC 3339.  [default: now]")
 @click.option(
     "--how",
     "hows",
@@ -56,8 +83,20 @@ _TABLE_ONLY = ("table", "key", "column", "where", "verify", "dry_run", "save", "
 @click.option("--verify", is_flag=True, help="Read and check every row, not only those long enough to be reduced.")
 @click.option("--dry-run", is_flag=True, help="Report what would be done, and write nothing.")
 @click.option("--save", type=click.Path(), metavar="FILE", help="Keep the old histograms in a new file, for `callstats import`.")
+@click.option("--rejects", type=click.Path(), metavar="FILE", help="Write refused keys and reasons to a new file of JSON lines.")
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, metavar="N", help="Rows per transaction.")
 @click.option("--batch-bytes", type=size, default="32MiB", show_default=True, metavar="SIZE", help="Bytes per transaction.")
+@click.option("--sleep", type=duration, default="0", metavar="SECONDS", help="Wait between batches.")
+@click.option("--run-time", type=span, metavar="SPAN", help="Begin no batch after that time, such as 2h; another run goes on.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Change at most so many rows; another run goes on.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How often in a row a batch is tried again when a lock or the connection fails.",
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Threads that reduce.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option(
@@ -71,6 +110,9 @@ def reduce_command(
     hows: tuple[Any, ...],
     missing: Missing,
     plain: bool,
+    tiers: tuple[tuple[timedelta, int], ...],
+    as_of: str | None,
+    rejects: str | None,
     batch_size: int,
     batch_bytes: int,
     threads: int,
@@ -82,11 +124,15 @@ def reduce_command(
 
     URL is a SQLAlchemy URL or the path of an SQLite file. Batch after batch is read, reduced, locked, written and committed, so
     other programs can go on writing: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
-    changes nothing. One of --max-samples and --max-bytes is needed.
+    changes nothing. One of --max-samples, --max-bytes and --tier is needed.
     """
     ctx = click.get_current_context()
-    if max_samples is None and max_bytes is None:
-        raise click.UsageError("one of --max-samples and --max-bytes is needed")
+    if max_samples is None and max_bytes is None and not tiers:
+        raise click.UsageError("one of --max-samples, --max-bytes and --tier is needed")
+    if max_samples is not None and tiers:
+        raise click.UsageError("--tier says how many rows: it does not go with --max-samples")
+    if as_of is not None and not tiers:
+        raise click.UsageError("--as-of is what the ages of --tier are measured from: it does not go without")
     if plain and hows:
         raise click.UsageError("--plain means the mean of every metric: it does not go with --how")
     rule = Rule(max_samples, how="mean" if plain else how_of(hows), missing=missing, max_bytes=max_bytes)
@@ -99,16 +145,27 @@ def reduce_command(
         ctx.exit(_reduce_lines(file, rule, not plain, threads, batch_size, batch_bytes))
     if url is None:
         raise click.UsageError("which database? Give its URL, or set CALLSTATS_URL")
-    with ctrl_c_stops() as stop, progress() as shown:
+    if tiers and as_of is None:
+        as_of = utc_text(time.time_ns())
+    with ctrl_c_stops() as stop, progress() as shown, RejectsFile(rejects) as file_of_rejects:
+        if tiers:
+            shown.say(printable(f"ages are as of {as_of}"))
+
+        def refused(reject: Reject) -> None:
+            shown.say(reject_line(reject))
+            file_of_rejects.write(reject)
+
         report = reduce_table(
             url,
             rule,
             counts=not plain,
+            tiers=tiers or None,
+            as_of=as_of,
             batch_size=batch_size,
             batch_bytes=batch_bytes,
             threads=threads,
             progress=shown.update,
-            on_reject=lambda reject: shown.say(reject_line(reject)),
+            on_reject=refused,
             stop=stop,
             **table,
         )
@@ -118,12 +175,9 @@ def reduce_command(
 
 def report_json(report: ReduceReport) -> str:
     """A report as JSON, all in ASCII."""
-    rejects = [{"key": reject.key, "reason": reject.reason} for reject in report.rejects]
-    return json.dumps(asdict(report) | {"rejects": rejects}, default=_hex, indent=2)
-
-
-def _hex(key: bytes) -> dict[str, str]:
-    return {"hex": key.hex()}
+    rejects = [reject_object(reject) for reject in report.rejects]
+    changes = {name: change and change._asdict() for name, change in largest_changes(report).items()}
+    return json.dumps(asdict(report) | changes | {"rejects": rejects}, default=hex_object, indent=2)
 
 
 def exit_code(report: ReduceReport) -> ExitCode:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from callstats.cli.example import make_example
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.lines import import_lines, unknown_lines
 from callstats.cli.options import column_options, examples, with_default_url
@@ -24,11 +27,20 @@ _DONE = {
 )
 @click.argument("url", envvar="CALLSTATS_URL")
 @column_options
-def init_command(url: str, table: str, key: str, column: str) -> None:
+@click.option("--example", is_flag=True, help="Make an SQLite file with 2,001 calls to try things on; nothing else is touched.")
+def init_command(url: str, table: str, key: str, column: str, example: bool) -> None:
     """Make a table of calls, or add the column to one that is there.
 
     The table has the columns of Fn's: id, app_id, fn_id, status, created_at, started_at, completed_at, stats and error.
+
+    Of the example's calls one is a real container's, as a Docker engine reported it; the others are made up, and last from a
+    tenth of a second to two hours. A file that holds the example already is replaced; any other one is left alone.
     """
+    if example:
+        if (table, key, column) != ("calls", "id", "stats"):
+            raise click.UsageError("the example has the table and the columns of Fn's")
+        click.echo(printable(f"{make_example(Path(url)):,} calls are in {url}"))
+        return
     done = init_table(url, table=table, key=key, column=column)
     click.echo(printable(_DONE[done].format(table=table, column=column, url=shown_url(url))))
 

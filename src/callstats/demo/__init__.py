@@ -15,6 +15,7 @@ from callstats.drivers.frames import pick_stats
 from callstats.reduce import decimate
 from callstats.rule import Rule
 from callstats.series import StatSeries
+from callstats.store.ids import call_id
 from callstats.times import format_times
 
 Whole: TypeAlias = NDArray[np.int64]
@@ -31,7 +32,6 @@ _PAGE = 4_096
 _MIB_PAGES = 256
 _FIRST_MS = 1_792_972_800_000  # 2026-10-26T00:00:00Z, a month before the capture
 _STEP_MS = 2_592_000  # the most time between two calls, so that 2,000 fill a month
-_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def docker_frames() -> Iterator[dict[str, object]]:
@@ -84,7 +84,7 @@ def _row(
 ) -> dict[str, object]:
     created_at, started_at, completed_at = format_times(np.array(times_ms, dtype=np.int64) * _NS_PER_MS)
     return {
-        "id": _call_id(times_ms[0], number),
+        "id": call_id(times_ms[0], number),
         "app_id": app_id,
         "fn_id": fn_id,
         "status": status,
@@ -94,12 +94,6 @@ def _row(
         "stats": decimate(series, _RULE).to_db(),
         "error": error,
     }
-
-
-def _call_id(created_ms: int, number: int) -> str:
-    """26 characters in the manner of Fn's: 48 bits of time, then what tells calls of one millisecond apart."""
-    value = created_ms << 80 | number
-    return "".join(_BASE32[value >> shift & 31] for shift in range(125, -1, -5))
 
 
 def _sampled(rng: np.random.Generator, fn: _Function, killed: bool, started_ns: int, lasted_ns: int) -> StatSeries:

@@ -9,8 +9,12 @@ from callstats.times import parse_time
 
 _LARGEST = 2**64 - 1
 _CPU = {"cpu_total": "total_usage", "cpu_user": "usage_in_usermode", "cpu_kernel": "usage_in_kernelmode"}
+_MEMORY = ("mem_usage", "mem_limit")
 _NET = {"net_rx": "rx_bytes", "net_tx": "tx_bytes"}
 _DISK = {"disk_read": "read", "disk_write": "write"}
+
+FN_METRICS = (*_CPU, *_MEMORY, *_NET, *_DISK)
+"""The metrics that Fn stores."""
 
 
 def pick_stats(frame: Mapping[str, object]) -> Stat | None:

@@ -83,13 +83,13 @@ cdef inline Py_ssize_t row_end(
 
 
 cdef inline Py_ssize_t plan_rows(
-    const int64_t* times, const int64_t* counts, Py_ssize_t first, Py_ssize_t n, int64_t max_samples, Row* rows
+    const int64_t* times, Py_ssize_t first, Py_ssize_t n, int64_t max_samples, Row* rows
 ) noexcept nogil:
     """Lay the n samples of a series, which begin at sample `first`, into at most max_samples rows; how many there are.
 
     `rows` has room for one more, whose begin marks the end of the last.
     """
-    cdef Py_ssize_t row = 0, begin = 0, end, size = 1, i
+    cdef Py_ssize_t row = 0, begin = 0, end, size = 1
     cdef uint64_t window = 0, bound = 0
     times += first
     if n > max_samples:
@@ -103,19 +103,24 @@ cdef inline Py_ssize_t plan_rows(
             end = row_end(times, begin, size, n, window, &bound)
             size = end - begin
         rows[row].begin = first + begin
-        rows[row].total = end - begin
-        if counts != NULL:
-            rows[row].total = 0
-            for i in range(first + begin, first + end):
-                rows[row].total += <uint64_t>counts[i]
-        if row and rows[row].total == rows[row - 1].total:
-            rows[row].most = rows[row - 1].most
-        else:
-            rows[row].most = <uint64_t>-1 // rows[row].total
         row += 1
         begin = end
     rows[row].begin = first + n
     return row
+
+
+cdef inline void weigh_rows(const int64_t* counts, Row* rows, Py_ssize_t n_rows) noexcept nogil:
+    """Fill in what planned rows stand for; each sample for one without counts."""
+    cdef Py_ssize_t row, i
+    cdef uint64_t total
+    for row in range(n_rows):
+        total = rows[row + 1].begin - rows[row].begin
+        if counts != NULL:
+            total = 0
+            for i in range(rows[row].begin, rows[row + 1].begin):
+                total += <uint64_t>counts[i]
+        rows[row].total = total
+        rows[row].most = rows[row - 1].most if row and total == rows[row - 1].total else <uint64_t>-1 // total
 
 
 cdef inline uint64_t mean(const uint64_t* cells, const int64_t* counts, const Row* row) noexcept nogil:

@@ -1,6 +1,7 @@
 """Every kernel, compiled."""
 
 from callstats.kernels.bins_cy import decimate
+from callstats.kernels.recorder_cy import Rows
 from callstats.kernels.stats_cy import moments, text_totals, totals
 from callstats.kernels.text_cy import fit, read_text, reduce_text, reduce_texts, write_text
 
@@ -8,6 +9,7 @@ BACKEND = "cython"
 
 __all__ = [
     "BACKEND",
+    "Rows",
     "decimate",
     "fit",
     "moments",

@@ -1,6 +1,7 @@
 """Every kernel, in numpy."""
 
 from callstats.kernels.bins_py import decimate
+from callstats.kernels.recorder_py import Rows
 from callstats.kernels.stats_py import moments, text_totals, totals
 from callstats.kernels.text_py import fit, read_text, reduce_text, reduce_texts, write_text
 
@@ -8,6 +9,7 @@ BACKEND = "python"
 
 __all__ = [
     "BACKEND",
+    "Rows",
     "decimate",
     "fit",
     "moments",

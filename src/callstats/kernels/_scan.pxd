@@ -9,7 +9,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memset
 
-from callstats.kernels._digits cimport Minute, read_near, read_number, read_time, same
+from callstats.kernels._digits cimport Minute, load8, read_near, read_number, read_time, same
 
 cdef enum Scanned:
     READ
@@ -50,6 +50,9 @@ cdef enum:
 
 cdef inline void scan_init(Scan* scan) noexcept nogil:
     memset(scan, 0, sizeof(Scan))
+    # A minute that exists, since any bytes at all may be compared with it; its seconds are 0.
+    scan.minute.text[0] = load8(<const uint8_t*>b"1970-01-01T00:00")
+    scan.minute.text[1] = load8(<const uint8_t*>b"1970-01-01T00:00" + 8)
 
 
 cdef inline void scan_free(Scan* scan) noexcept nogil:

@@ -1,4 +1,4 @@
-# cython: language_level=3, cdivision=True
+# cython: language_level=3
 """Bins: samples into rows, one value a metric and row. Compiled; `bins_py` is the specification."""
 
 import numpy as np
@@ -13,6 +13,7 @@ from callstats.kernels._bins cimport (
     mean_time,
     plan_rows,
     reduce_rows,
+    weigh_rows,
 )
 
 cdef object empty = np.empty
@@ -77,8 +78,9 @@ def decimate(
         r = 0
         with nogil:
             for i in range(m):
-                r += plan_rows(t, c, bounds[i], bounds[i + 1] - bounds[i], max_samples, rows + r)
+                r += plan_rows(t, bounds[i], bounds[i + 1] - bounds[i], max_samples, rows + r)
                 ends[i + 1] = r
+            weigh_rows(c, rows, r)
         stamps = empty((2, r), INT64)  # times and counts: each array less is time won
         out_values = empty((k, r), UINT64)
         out_present = None

@@ -86,10 +86,7 @@ def _edges(times: Times, offsets: Counts, max_samples: int) -> tuple[Counts, Cou
     row_offsets = np.zeros(len(offsets), dtype=np.int64)
     bounds = offsets.tolist()
     for i, (begin, end) in enumerate(pairwise(bounds)):
-        if end - begin <= max_samples:
-            starts = np.arange(begin, end, dtype=np.int64)
-        else:
-            starts = begin + _starts(times[begin:end], max_samples)
+        starts = begin + first_samples(times[begin:end], max_samples)
         parts.append(starts)
         row_offsets[i + 1] = row_offsets[i] + len(starts)
     return np.concatenate(parts), row_offsets
@@ -106,9 +103,9 @@ def _starts(times: Times, max_samples: int) -> Counts:
     return np.concatenate([np.zeros(1, dtype=np.int64), starts])[:max_samples]
 
 
-def count_rows(times: Times, max_samples: int) -> int:
-    """How many rows a series of n >= 1 samples is reduced to."""
-    return len(times) if len(times) <= max_samples else len(_starts(times, max_samples))
+def first_samples(times: Times, max_samples: int) -> Counts:
+    """First sample of each row of one series."""
+    return np.arange(len(times)) if len(times) <= max_samples else _starts(times, max_samples)
 
 
 def _column(

@@ -1,4 +1,4 @@
-# cython: language_level=3, cdivision=True
+# cython: language_level=3
 """Text: stored histograms to columns, columns to text, and text to reduced text. Compiled; `text_py` is the specification."""
 
 import numpy as np
@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from callstats.kernels._bins cimport Column, Row, mean_time, plan_rows, reduce_rows
+from callstats.kernels._bins cimport Column, Row, mean_time, plan_rows, reduce_rows, weigh_rows
 from callstats.kernels._digits cimport Day
 from callstats.kernels._scan cimport READ, Scan, scan_free, scan_init, scan_text
 from callstats.kernels._write cimport BARE_ROW, Table, Text, measure, reserve, write_table
@@ -39,6 +39,7 @@ cdef struct Work:
     Scan scan
     Layout layout
     Row* rows
+    Row* tried  # the rows that were too long last
     int64_t* times
     int64_t* counts
     uint64_t* values
@@ -49,6 +50,7 @@ cdef struct Work:
 
 cdef void work_init(Work* work) noexcept nogil:
     memset(work, 0, sizeof(Work))
+    scan_init(&work.scan)
     work.layout.n_names = -1
     work.day.days = -1_000_000_000
 
@@ -56,6 +58,7 @@ cdef void work_init(Work* work) noexcept nogil:
 cdef void work_free(Work* work) noexcept nogil:
     scan_free(&work.scan)
     free(work.rows)
+    free(work.tried)
     free(work.times)
     free(work.counts)
     free(work.values)
@@ -67,12 +70,14 @@ cdef bint work_room(Work* work, Py_ssize_t rows, Py_ssize_t columns) noexcept no
     if rows + 1 > work.row_room:
         work.row_room = 0
         free(work.rows)
+        free(work.tried)
         free(work.times)
         free(work.counts)
         work.rows = <Row*>malloc((rows + 1) * sizeof(Row))
+        work.tried = <Row*>malloc((rows + 1) * sizeof(Row))
         work.times = <int64_t*>malloc((rows + 1) * sizeof(int64_t))
         work.counts = <int64_t*>malloc((rows + 1) * sizeof(int64_t))
-        if work.rows == NULL or work.times == NULL or work.counts == NULL:
+        if work.rows == NULL or work.tried == NULL or work.times == NULL or work.counts == NULL:
             return False
         work.row_room = rows + 1
     if rows * columns + 1 > work.cell_room:
@@ -107,11 +112,12 @@ cdef Py_ssize_t reduce_to(
     Work* work, const Table* source, const Layout* layout, int64_t most, bint zero, bint counts, Table* out
 ) noexcept nogil:
     """Reduce columns to at most `most` >= 1 rows, in `work`'s room; how many there are, or -1 when a sum is too large."""
-    cdef Py_ssize_t n = source.n, k = layout.k, r, j, too_large
+    cdef Py_ssize_t k = layout.k, r, j, too_large
     cdef int64_t own, other
     cdef Column column
     cdef bint holes = False
-    r = plan_rows(source.times, source.counts, 0, n, most, work.rows)
+    r = plan_rows(source.times, 0, source.n, most, work.rows)
+    weigh_rows(source.counts, work.rows, r)
     for j in range(r):
         work.times[j] = mean_time(source.times, source.counts, work.rows + j)
         work.counts[j] = <int64_t>work.rows[j].total
@@ -150,21 +156,33 @@ cdef int64_t shortest_row(const Table* source, const Layout* layout) noexcept no
     return size - (size > before)
 
 
+cdef bint same_rows(const Row* a, const Row* b, Py_ssize_t n) noexcept nogil:
+    """Whether n rows begin at the same samples."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        if a[i].begin != b[i].begin:
+            return False
+    return True
+
+
 cdef int64_t fit_to(
     Work* work, const Table* source, const Layout* layout, int64_t most, int64_t max_bytes, bint zero, bint counts, Table* out
 ) noexcept nogil:
     """Reduce to the largest k from `most` down whose text fits: k; 0 when none does, -k when a sum is too large."""
     cdef int64_t least = shortest_row(source, layout), k = 1
-    cdef Py_ssize_t r
+    cdef Py_ssize_t r, tried = 0
     # Bins that are no wider hold at least half as many rows: each meets two of the wide ones at most. So where half the rows of
     # k are too many, every larger number of rows is out.
     while k < most:
-        if (plan_rows(source.times, source.counts, 0, source.n, k, work.rows) + 1) // 2 * least + 2 > max_bytes:
+        if (plan_rows(source.times, 0, source.n, k, work.rows) + 1) // 2 * least + 2 > max_bytes:
             most = k
         k *= 2
     for k in range(most, 0, -1):
-        if plan_rows(source.times, source.counts, 0, source.n, k, work.rows) * least + 2 > max_bytes:
+        r = plan_rows(source.times, 0, source.n, k, work.rows)
+        if r * least + 2 > max_bytes or (r == tried and same_rows(work.rows, work.tried, r)):
             continue
+        memcpy(work.tried, work.rows, r * sizeof(Row))
+        tried = r
         r = reduce_to(work, source, layout, k, zero, counts, out)
         if r < 0:
             return -k

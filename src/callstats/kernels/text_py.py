@@ -213,12 +213,15 @@ def fit(
     # k are too many, every larger number of rows is out.
     k = 1
     while k < most:
-        if (bins_py.count_rows(times, k) + 1) // 2 * least + 2 > max_bytes:
+        if (len(bins_py.first_samples(times, k)) + 1) // 2 * least + 2 > max_bytes:
             most = k
         k *= 2
+    tried: bytes | None = None
     for k in range(most, 0, -1):
-        if bins_py.count_rows(times, k) * least + 2 > max_bytes:
+        rows = bins_py.first_samples(times, k)
+        if len(rows) * least + 2 > max_bytes or rows.tobytes() == tried:
             continue
+        tried = rows.tobytes()
         _, to_values, to_present, to_counts, _, fault = bins_py.decimate(times, values, present, counts, None, k, zero, columns)
         if fault is not None:
             return -k

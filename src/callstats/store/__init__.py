@@ -6,6 +6,7 @@ SQLAlchemy is loaded where it is used, and comes with the extra ``callstats[cli]
 from callstats.store.answers import Group, TableSummary, summarize_table
 from callstats.store.calls import StoredCall, read_call
 from callstats.store.job import reduce_table
+from callstats.store.listing import ListedCall, list_calls
 from callstats.store.report import ImportReport, ReduceReport, Reject, StoreError
 from callstats.store.saved import import_saved
 from callstats.store.survey import GroupCalls, Survey, survey_table
@@ -15,6 +16,7 @@ __all__ = [
     "Group",
     "GroupCalls",
     "ImportReport",
+    "ListedCall",
     "ReduceReport",
     "Reject",
     "StoreError",
@@ -24,6 +26,7 @@ __all__ = [
     "add_calls",
     "import_saved",
     "init_table",
+    "list_calls",
     "read_call",
     "read_series",
     "reduce_table",

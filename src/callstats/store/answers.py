@@ -171,7 +171,8 @@ def take_in(
     stop: Callable[[], bool] | None,
 ) -> None:
     """Take in every row of a table."""
-    from callstats.store.table import CallTable, connected
+    from callstats.store.connect import connected
+    from callstats.store.table import CallTable
 
     if since is not None and asked["time_column"] is None:
         raise CallstatsError("since needs a time_column: got None")
@@ -251,7 +252,7 @@ def _read(
     from sqlalchemy import column, null
 
     what: list[ColumnElement[Any]] = [null() if name is None else column(name) for name in found.values()]
-    recent = None if since is None else _recent(calls, found["time_column"], since)
+    recent = None if since is None or since <= 0 else _recent(calls, found["time_column"], since)
     kinds = calls.dialect.cell_kinds
     if without := calls.without_key(recent):
         tally.reject(Reject(None, f"rows whose key is NULL, which no page can go on from: {without}"), without)
@@ -304,7 +305,7 @@ def _recent(calls: CallTable, name: str | None, since: int) -> ColumnElement[boo
     from sqlalchemy import column
 
     # A day less, since text is compared as it stands, with whatever offset from UTC it has.
-    day = datetime.fromtimestamp(since // 10**9, UTC) - timedelta(days=1)
+    day = datetime.fromtimestamp(min(since, I64_MAX) // 10**9, UTC) - timedelta(days=1)
     return calls.dialect.not_before(column(name or ""), day)
 
 

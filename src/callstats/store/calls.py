@@ -76,7 +76,8 @@ def read_call(
         When there is no such call.
     """
     require_sqlalchemy("read_call")
-    from callstats.store.table import CallTable, connected
+    from callstats.store.connect import connected
+    from callstats.store.table import CallTable
 
     asked = {
         "by": by,

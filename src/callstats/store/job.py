@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from callstats import kernels
-from callstats._types import I64_MAX
 from callstats.errors import CallstatsError
 from callstats.reduce import reduce_json
 from callstats.rule import Rule
-from callstats.store.report import FIRST_REJECTS, Key, ReduceReport, Reject, StoreError
+from callstats.store.moments import nanoseconds, utc_text
+from callstats.store.pace import Pace
+from callstats.store.report import Key, LostError, PassingError, ReduceReport, Reject, StoreError
+from callstats.store.rows import Batch, Row, Stretch
 from callstats.store.saved import SavedCell, Saver
+from callstats.store.tally import Tally, Verdict
+from callstats.store.tiers import checked_tiers, within
 from callstats.store.urls import require_sqlalchemy
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
-    from sqlalchemy.sql.elements import ColumnElement
 
-    from callstats.store.table import Batch, CallTable, Row
+    from callstats.store.plan import Plan
+    from callstats.store.table import CallTable
 
-SHORTEST_ROW = len('{"timestamp":"2006-01-02T15:04:05Z"}')
+T = TypeVar("T")
+
+MOST_LOCKED = 1_000_000
+"""How many rows that others have locked a run keeps in mind."""
 
 
 def reduce_table(
@@ -37,6 +45,9 @@ def reduce_table(
     where: str | None = None,
     counts: bool = True,
     verify: bool = False,
+    tiers: Iterable[tuple[timedelta, int]] | None = None,
+    time_column: str = "created_at",
+    as_of: str | int | datetime | None = None,
     batch_size: int = 1000,
     batch_bytes: int = 32 * 2**20,
     threads: int = 1,
@@ -45,6 +56,10 @@ def reduce_table(
     progress: Callable[[ReduceReport], object] | None = None,
     on_reject: Callable[[Reject], object] | None = None,
     stop: Callable[[], bool] | None = None,
+    sleep: float = 0.0,
+    run_time: timedelta | None = None,
+    limit: int | None = None,
+    retries: int = 10,
 ) -> ReduceReport:
     """Reduce the stored histograms of a table in place.
 
@@ -62,6 +77,14 @@ def reduce_table(
         Whether rows written anew say how many samples they stand for.
     verify : bool
         Read and check every row, and not only those that are long enough for the rule to touch.
+    tiers : iterable of (timedelta, int), optional
+        Ages, and to how many samples rows of at least that age are reduced. The oldest tier that a row is old enough for holds;
+        rows younger than all of them, or without a time, are left alone. The rule's own `max_samples` must be None then.
+    time_column : str
+        The column that tiers measure ages by: a native timestamp, or text of RFC 3339. What has no offset is UTC.
+    as_of : str, int or datetime, optional
+        The time that ages are measured from: RFC 3339, nanoseconds since the epoch, or a datetime with a zone. By default the
+        start of the run.
     batch_size, batch_bytes : int
         A batch, and so a transaction, ends at that many rows of the table or bytes read, whichever comes first.
     threads : int
@@ -76,6 +99,15 @@ def reduce_table(
         Called with the `Reject` of each refused row, once its batch is committed.
     stop : callable, optional
         Asked before each batch; True ends the job there, with all done so far committed.
+    sleep : float
+        Seconds to wait between batches.
+    run_time : timedelta, optional
+        After that time no further batch begins; another run goes on.
+    limit : int, optional
+        The most rows to change in this run; another run goes on.
+    retries : int
+        How often in a row a batch is tried again after a deadlock, a lock that was waited for in vain or a lost connection, with
+        growing pauses, and how often rows that others have locked are looked at again at the end.
 
     Returns
     -------
@@ -91,10 +123,14 @@ def reduce_table(
 
     Notes
     -----
-    A batch is read and reduced without a lock. Then the database is locked, rows that another program has changed meanwhile are
-    read and reduced anew, and those that change are written by their keys and committed. So no other program's write is ever
-    overwritten, a lock is held only as long as the writing takes, and a kill at any moment leaves each row either old or new. A
-    second run finds nothing to change.
+    A batch is a transaction. PostgreSQL, MySQL and MariaDB lock its rows, passing over those that others have locked until the
+    end of the run; then the rows are read, reduced, written by their keys and committed. SQLite has one lock for all: there a
+    batch is read and reduced without it; then the database is locked, and rows that another program has changed meanwhile are
+    read and reduced anew before all is written. So no other program's write is ever overwritten, a lock is held for one batch
+    only, and a kill at any moment leaves each row either old or new. A second run finds nothing to change.
+
+    Where the column can hold only so much (65,535 bytes in MySQL's TEXT), that is the rule's `max_bytes` unless it has a smaller
+    one.
 
     Examples
     --------
@@ -113,170 +149,202 @@ def reduce_table(
     >>> engine.dispose()
     """
     require_sqlalchemy("reduce_table")
-    from callstats.store.table import CallTable, connected
+    from callstats.store.connect import connected
+    from callstats.store.plan import plan_by_age, plan_for_all
+    from callstats.store.table import CallTable
 
     rule = rule if isinstance(rule, Rule) else Rule(rule)
+    ordered = checked_tiers(tiers, rule)
     for name, value in (("batch_size", batch_size), ("batch_bytes", batch_bytes), ("threads", threads)):
         if value < 1:
             raise CallstatsError(f"{name} must be 1 or more: got {value}")
     if dry_run and save is not None:
         raise CallstatsError(f"save must be None in a dry run, which changes nothing: got {os.fspath(save)!r}")
-    tally = _Tally(dry_run, on_reject)
+    pace = Pace(sleep, run_time, limit, retries, stop)
+    now = nanoseconds(time.time_ns() if as_of is None else as_of)
+    tally = Tally(dry_run, on_reject, utc_text(now) if ordered else None)
+    by = time_column if ordered else None
     try:
         with connected(url_or_engine) as (connection, dialect):
-            calls = CallTable(connection, dialect, name=table, key=key, column_name=column, where=where)
-            sizes = None if verify else calls.longer_than(_untouched(rule))
+            calls = CallTable(connection, dialect, name=table, key=key, column_name=column, where=where, time_column=by)
+            rule = within(rule, dialect.room)
+            if calls.clock is None:
+                plan = plan_for_all(rule, calls.size, verify=verify)
+            else:
+                plan = plan_by_age(ordered, rule, calls.size, calls.clock, now, verify=verify)
             with Saver(save) if save is not None else nullcontext() as saver:
-                _Job(calls, sizes, rule, counts, threads, saver, tally).run(batch_size, batch_bytes, progress, stop)
+                _Job(calls, plan, counts, threads, saver, tally, pace, batch_size, batch_bytes).run(progress)
     except StoreError as error:
         tally.stopped = str(error)
     return tally.report()
 
 
-def _untouched(rule: Rule) -> int:
-    """The size in bytes up to which no cell has anything for the rule to do."""
-    sizes = [] if rule.max_bytes is None else [rule.max_bytes]
-    if rule.max_samples is not None:
-        rows = max(rule.max_samples, 0) + 1
-        sizes.append(len("[]") + rows * SHORTEST_ROW + (rows - 1) * len(",") - 1)
-    return min([*sizes, I64_MAX])
+class _Done(NamedTuple):
+    """What a batch came to, once it is committed."""
 
-
-class _Verdict(NamedTuple):
-    """What is to become of a row: it is refused for a reason, or gets a new text, or stays."""
-
-    row: Row
-    reduced: bytes | None = None
-    reason: str | None = None
-
-
-@dataclass
-class _Tally:
-    """The report in the making."""
-
-    dry_run: bool
-    on_reject: Callable[[Reject], object] | None
-    total: int | None = None
-    passed: int = 0
-    unchanged: int = 0
-    changed: int = 0
-    refused: int = 0
-    bytes_read: int = 0
-    bytes_before: int = 0
-    bytes_after: int = 0
-    stopped: str | None = None
-    rejects: list[Reject] = field(default_factory=list)
-    began: float = field(default_factory=time.perf_counter)
-
-    def add(self, passed: int, verdicts: Iterable[_Verdict]) -> None:
-        self.passed += passed
-        for row, reduced, reason in verdicts:
-            size = len(row.cell or b"")
-            self.bytes_read += size
-            if reason is not None:
-                self.reject(Reject(row.key, reason))
-            elif reduced is None:
-                self.unchanged += 1
-            else:
-                self.changed += 1
-                self.bytes_before += size
-                self.bytes_after += len(reduced)
-
-    def reject(self, reject: Reject, rows: int = 1) -> None:
-        self.refused += rows
-        if len(self.rejects) < FIRST_REJECTS:
-            self.rejects.append(reject)
-        if self.on_reject is not None:
-            self.on_reject(reject)
-
-    def report(self) -> ReduceReport:
-        return ReduceReport(
-            rows=self.passed + self.unchanged + self.changed + self.refused,
-            passed=self.passed,
-            unchanged=self.unchanged,
-            changed=self.changed,
-            refused=self.refused,
-            total=self.total,
-            bytes_read=self.bytes_read,
-            bytes_before=self.bytes_before,
-            bytes_after=self.bytes_after,
-            seconds=time.perf_counter() - self.began,
-            backend=kernels.active.BACKEND,
-            dry_run=self.dry_run,
-            stopped=self.stopped,
-            rejects=tuple(self.rejects),
-        )
+    passed: int
+    verdicts: list[Verdict]
+    end: Key | None
+    locked: Sequence[Key] = ()
 
 
 @dataclass(frozen=True)
 class _Job:
     calls: CallTable
-    sizes: ColumnElement[bool] | None
-    """The condition on cells that the rule may have something to do with."""
-    rule: Rule
+    plan: Plan
     counts: bool
     threads: int
     saver: Saver | None
-    tally: _Tally
+    tally: Tally
+    pace: Pace
+    batch_size: int
+    batch_bytes: int
+    locked: list[Key] = field(default_factory=list)
+    """Rows that others had locked."""
 
-    def run(
-        self,
-        batch_size: int,
-        batch_bytes: int,
-        progress: Callable[[ReduceReport], object] | None,
-        stop: Callable[[], bool] | None,
-    ) -> None:
-        """Go through the table."""
+    def run(self, progress: Callable[[ReduceReport], object] | None) -> None:
+        """Go through the table, and then to the rows that were locked."""
         if progress is not None:
-            self.tally.total = self.calls.total()
-        if without := self.calls.without_key(self.sizes):
+            self.tally.total = self.attempt(self.calls.total)
+        if without := self.attempt(lambda: self.calls.without_key(self.plan.condition)):
             self.tally.reject(Reject(None, f"rows whose key is NULL, which no update can name: {without}"), without)
         after: Key | None = None
-        while stop is None or not stop():
-            batch = self.calls.read(after, self.sizes, most=batch_size, most_bytes=batch_bytes)
-            verdicts = self.judge(batch.rows)
-            if not self.tally.dry_run and any(verdict.reduced is not None for verdict in verdicts):
-                verdicts = self.settle(after, batch, verdicts)
-            self.tally.add(max(batch.in_all - len(verdicts), 0), verdicts)
-            if progress is not None:
-                progress(self.tally.report())
-            if batch.end is None:
+        pause = 0.0
+        while True:
+            self.go_on(pause)
+            done = self.attempt(lambda: self.batch(after))  # noqa: B023 - called at once
+            self.settle(done, progress)
+            if done.end is None:
+                break
+            after, pause = done.end, self.pace.sleep
+        self.wait_for_locked(progress)
+
+    def go_on(self, pause: float) -> None:
+        """Wait, unless there is a reason to stop."""
+        if (why := self.pace.pause(pause, self.tally)) is not None:
+            self.tally.locked = len(self.locked)
+            raise StoreError(why)
+
+    def attempt(self, step: Callable[[], T]) -> T:
+        """Do a step; if what hinders it may pass, wait and do it again."""
+        turn = 0
+        while True:
+            try:
+                return step()
+            except PassingError as error:
+                if isinstance(error, LostError):
+                    self.calls.connection.invalidate()
+                if not self.calls.dialect.locks_rows:
+                    raise
+                if turn >= self.pace.retries:
+                    raise StoreError(f"{error}; tried {turn + 1} times") from None
+            self.go_on(self.pace.backoff(turn))
+            self.tally.retries += 1
+            turn += 1
+
+    def settle(self, done: _Done, progress: Callable[[ReduceReport], object] | None) -> None:
+        """Count what is committed."""
+        self.locked.extend(done.locked)
+        if len(self.locked) > MOST_LOCKED:
+            raise StoreError(f"other programs have locked more than {MOST_LOCKED} rows")
+        self.tally.add(done.passed, done.verdicts)
+        if progress is not None:
+            progress(self.tally.report())
+
+    def wait_for_locked(self, progress: Callable[[ReduceReport], object] | None) -> None:
+        """Try the rows again that others had locked, with growing pauses."""
+        for turn in range(self.pace.retries + 1):
+            waiting, self.locked[:] = self.locked[:], []
+            for i in range(0, len(waiting), self.batch_size):
+                keys = waiting[i : i + self.batch_size]
+                self.locked.extend(waiting[i:])  # should it stop here
+                self.go_on(0.0)
+                del self.locked[-len(waiting[i:]) :]
+                self.settle(self.attempt(lambda: self.batch_of(keys)), progress)  # noqa: B023 - called at once
+            if not self.locked:
                 return
-            after = batch.end
-        self.tally.stopped = "asked to stop"
+            if turn < self.pace.retries:
+                self.go_on(self.pace.backoff(turn))
+        self.tally.locked = len(self.locked)
+        raise StoreError(f"rows that other programs kept locked: {len(self.locked)}")
 
-    def judge(self, rows: Sequence[Row]) -> list[_Verdict]:
-        """What is to become of rows as they are."""
-        dialect = self.calls.dialect
-        cells = [row.cell for row in rows if row.kind in dialect.cell_kinds]
-        results = iter(reduce_json(cells, self.rule, counts=self.counts, threads=self.threads, errors="return"))
-        verdicts = []
-        for row in rows:
-            if row.kind in dialect.cell_kinds:
-                result = next(results)
-                if isinstance(result, CallstatsError):
-                    verdicts.append(_Verdict(row, reason=str(result)))
-                else:
-                    verdicts.append(_Verdict(row, reduced=None if result == row.cell else result))
-            elif row.cell is None:
-                verdicts.append(_Verdict(row))
-            else:
-                verdicts.append(_Verdict(row, reason=f"expected text or bytes: got a cell of type {row.kind}"))
-        return verdicts
+    def batch(self, after: Key | None) -> _Done:
+        """The next batch, from reading to commit."""
+        left = self.pace.left(self.tally)
+        most_rows = self.batch_size if left is None else min(left, self.batch_size)
+        if self.calls.dialect.locks_rows and not self.tally.dry_run:
+            with self.saver.batch() if self.saver else nullcontext(), self.calls.transaction(write=True):
+                stretch, rows = self.calls.lock(
+                    after, self.plan, most=self.batch_size, most_rows=most_rows, most_bytes=self.batch_bytes
+                )
+                return self.locked_rows(stretch, rows)
+        batch = self.calls.read(after, self.plan, most=self.batch_size, most_rows=most_rows, most_bytes=self.batch_bytes)
+        verdicts = self.judge(batch.rows)
+        if not self.tally.dry_run and any(verdict.reduced is not None for verdict in verdicts):
+            verdicts = self.look_again(after, batch, verdicts)
+        return _Done(max(batch.in_all - len(verdicts), 0), verdicts, batch.end)
 
-    def settle(self, after: Key | None, batch: Batch, verdicts: list[_Verdict]) -> list[_Verdict]:
-        """Under the lock: judge anew what another program has changed, then save, write and commit."""
-        calls = self.calls
-        with self.saver.batch() if self.saver else nullcontext(), calls.transaction(write=True):
-            rows = calls.read_again(after, batch, self.sizes)
+    def batch_of(self, keys: Sequence[Key]) -> _Done:
+        """A batch of rows that were locked when their turn came."""
+        with self.saver.batch() if self.saver else nullcontext(), self.calls.transaction(write=True):
+            stretch, rows = self.calls.lock_keys(keys, self.plan)
+            return self.locked_rows(stretch, rows)
+
+    def locked_rows(self, stretch: Stretch, rows: Sequence[Row]) -> _Done:
+        """Under the locks of a batch's rows: reduce and write them."""
+        verdicts = self.write(self.judge(rows))
+        got = {row.key for row in rows}
+        locked = [key for key in stretch.keys if key not in got]
+        return _Done(max(stretch.in_all - len(verdicts) - len(locked), 0), verdicts, stretch.end, locked)
+
+    def look_again(self, after: Key | None, batch: Batch, verdicts: list[Verdict]) -> list[Verdict]:
+        """Under the lock of a whole database: judge anew what another program has changed, then write."""
+        with self.saver.batch() if self.saver else nullcontext(), self.calls.transaction(write=True):
+            rows = self.calls.read_again(after, batch, self.plan)
             if rows is not batch.rows:
                 judged = {verdict.row.key: verdict for verdict in verdicts}
                 fresh = iter(self.judge([row for row in rows if judged[row.key].row != row]))
                 verdicts = [judged[row.key] if judged[row.key].row == row else next(fresh) for row in rows]
-            changes = [(row, reduced) for row, reduced, _ in verdicts if reduced is not None]
-            if self.saver and changes:
-                self.saver.write(SavedCell(row.key, row.cell or b"", calls.is_bytes(row)) for row, _ in changes)
-            refused = calls.write([(row.key, reduced if calls.is_bytes(row) else reduced.decode()) for row, reduced in changes])
+            return self.write(verdicts)
+
+    def judge(self, rows: Sequence[Row]) -> list[Verdict]:
+        """What is to become of rows as they are."""
+        kinds = self.calls.dialect.cell_kinds
+        results: dict[int, bytes | CallstatsError] = {}
+        for tier, rule in enumerate(self.plan.rules):
+            these = [i for i, row in enumerate(rows) if row.tier == tier and row.kind in kinds]
+            if these or len(self.plan.rules) == 1:
+                cells = [rows[i].cell for i in these]
+                reduced = reduce_json(cells, rule, counts=self.counts, threads=self.threads, errors="return")
+                results.update(zip(these, reduced, strict=True))
+        return [self.verdict(row, results.get(i)) for i, row in enumerate(rows)]
+
+    def verdict(self, row: Row, result: bytes | CallstatsError | None) -> Verdict:
+        """What is to become of a row, by what its cell was reduced to."""
+        if isinstance(result, CallstatsError):
+            return Verdict(row, reason=str(result))
+        if result is None:
+            known = row.cell is None
+            return Verdict(row, reason=None if known else f"expected text or bytes: got a cell of type {row.kind}")
+        if result == row.cell or (row.kind in self.calls.dialect.normal_kinds and _same_value(row.cell, result)):
+            return Verdict(row)
+        return Verdict(row, result)
+
+    def write(self, verdicts: list[Verdict]) -> list[Verdict]:
+        """Save and write what changes; what the database refuses is refused."""
+        calls = self.calls
+        changes = [(row, reduced) for row, reduced, _ in verdicts if reduced is not None]
+        if not changes:
+            return verdicts
+        if self.saver:
+            self.saver.write(SavedCell(row.key, row.cell or b"", calls.is_bytes(row)) for row, _ in changes)
+        cells = [(row.key, calls.dialect.value(reduced, is_bytes=calls.is_bytes(row))) for row, reduced in changes]
+        refused = calls.write(cells)
         return (
-            [_Verdict(v.row, reason=refused[v.row.key]) if v.row.key in refused else v for v in verdicts] if refused else verdicts
+            [Verdict(v.row, reason=refused[v.row.key]) if v.row.key in refused else v for v in verdicts] if refused else verdicts
         )
+
+
+def _same_value(cell: bytes | None, result: bytes) -> bool:
+    """Whether a database that writes JSON in its own form would make the same of both."""
+    return bool(cell) and bool(result) and json.loads(cell or b"") == json.loads(result)

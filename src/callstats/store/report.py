@@ -18,11 +18,36 @@ class StoreError(CallstatsError):
     """A database that is locked, gone, full or broken: nothing that other input would mend."""
 
 
+class PassingError(StoreError):
+    """A fault that may be over when the batch is tried again: a deadlock, or a lock that was waited for in vain."""
+
+
+class LostError(PassingError):
+    """The connection is gone. If it went in a commit, nobody knows whether that was done."""
+
+
 class Reject(NamedTuple):
     """A row that was refused and left as it is."""
 
     key: Key | None
     reason: str
+
+
+class Change(NamedTuple):
+    """How far a reduction moves a metric's peak or mean in one row."""
+
+    key: Key
+    metric: str
+    before: float
+    after: float | None
+    """None where the reduced row has nothing of the metric any more."""
+
+    @property
+    def share(self) -> float:
+        """The change as a share of what was there before."""
+        if self.after is None:
+            return 1.0
+        return abs(self.after - self.before) / abs(self.before) if self.before else float(self.after != 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +59,16 @@ class ReduceReport:
     rows : int
         Rows that were dealt with: ``passed + unchanged + changed + refused``.
     passed : int
-        Rows that the database itself passed over, unread: their cell is NULL or too short for the rule to touch.
+        Rows that the database itself passed over, unread: their cell is NULL or too short for the rule to touch, or they are
+        younger than every tier.
     unchanged : int
         Rows that were read, checked and left as they are.
     changed : int
         Rows that were reduced and written; in a dry run, rows that would be.
     refused : int
         Rows left as they are since their cell is no stored histogram, or no reduction of it fits, or their key is NULL.
+    locked : int
+        Rows that other programs had locked to the end. They are not among `rows`, and left as they are.
     total : int or None
         Rows of the table (that `where` holds for) when the job began. Counted only when `progress` is asked for.
     bytes_read : int
@@ -53,6 +81,13 @@ class ReduceReport:
         The kernels that ran: ``"cython"`` or ``"python"``.
     dry_run : bool
         Whether nothing was written on purpose.
+    as_of : str or None
+        The time that the ages of tiers were measured from; None without tiers.
+    peak_change, mean_change : Change or None
+        In a dry run, the largest change of any metric's peak, and of any metric's mean, that the reduction would cause, as a
+        share of the value before.
+    retries : int
+        How often a batch had to be tried again after a deadlock, a lock that was waited for in vain or a lost connection.
     stopped : str or None
         Why the job ended before the last row; None when it didn't. What had been done by then is committed.
     rejects : tuple of Reject
@@ -64,6 +99,7 @@ class ReduceReport:
     unchanged: int = 0
     changed: int = 0
     refused: int = 0
+    locked: int = 0
     total: int | None = None
     bytes_read: int = 0
     bytes_before: int = 0
@@ -71,6 +107,10 @@ class ReduceReport:
     seconds: float = 0.0
     backend: str = ""
     dry_run: bool = False
+    as_of: str | None = None
+    peak_change: Change | None = None
+    mean_change: Change | None = None
+    retries: int = 0
     stopped: str | None = None
     rejects: tuple[Reject, ...] = ()
 

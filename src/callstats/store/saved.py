@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from callstats.errors import CallstatsError
-from callstats.store.report import FIRST_REJECTS, ImportReport, Key, StoreError
+from callstats.store.report import FIRST_REJECTS, ImportReport, Key, LostError, StoreError
 from callstats.store.urls import require_sqlalchemy
 
 if TYPE_CHECKING:
@@ -69,10 +69,12 @@ class Saver:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Around a transaction: when it fails, its lines go."""
+        """Around a transaction: when it fails, its lines go. With a lost connection they stay: it may have been committed."""
         start = self._file.tell()
         try:
             yield
+        except LostError:
+            raise
         except BaseException:
             with suppress(OSError):
                 self._file.truncate(start)
@@ -133,17 +135,21 @@ def import_saved(
     A row gets its saved cell whatever it holds by now; a key that was saved twice gets the later one.
     """
     require_sqlalchemy("import_saved")
-    from callstats.store.table import CallTable, connected
+    from callstats.store.connect import connected
+    from callstats.store.table import CallTable
 
     path = Path(file)
     tally = _Tally()
     try:
         with path.open("rb") as lines:
-            for _ in _cells(lines, path, tally):
-                pass  # every line is one that can be put back
+            largest = max(
+                _cells(lines, path, tally), key=lambda saved: len(saved.cell), default=None
+            )  # every line can be put back
             lines.seek(0)
             with connected(url_or_engine) as (connection, dialect):
                 calls = CallTable(connection, dialect, name=table, key=key, column_name=column)
+                if largest is not None:
+                    dialect.check_room(largest.key, column, len(largest.cell))
                 _put_back(_batches(_cells(lines, path, tally)), calls, tally, progress, stop)
     except OSError as error:
         raise CallstatsError(_told(error, path)) from None
@@ -190,7 +196,7 @@ def _put_back(
             lost = [
                 saved.key
                 for saved in batch
-                if not calls.write_one(saved.key, saved.cell if saved.is_bytes else saved.cell.decode())
+                if not calls.write_one(saved.key, calls.dialect.value(saved.cell, is_bytes=saved.is_bytes))
             ]
         tally.restored += len(batch) - len(lost)
         tally.unknown += len(lost)

@@ -10,24 +10,29 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from sqlalchemy import LargeBinary, String, Text, bindparam, cast, collate, func, or_, text
+from sqlalchemy import LargeBinary, String, Text, and_, bindparam, case, cast, collate, func, or_, text
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import NullType
 
 from callstats.errors import CallstatsError
+from callstats.store.dialect import Clock, Dialect
+from callstats.store.moments import utc_text
 from callstats.store.report import Key
 
 LOCK_SECONDS = 30
 """How long to wait for another program's lock; ``?timeout=`` in a URL and the settings of an Engine go first."""
 
+_TIME = "{0}{0}{0}{0}-{0}{0}-{0}{0}[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
 _WAS_LEFT_TO_THE_DRIVER = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, from Python 3.12
 
 
-class SQLite:
+class SQLite(Dialect):
     """The dialect object that `CallTable` works through."""
 
     name = "SQLite"
+    drivers = ()
+    locks_rows = False
     cell_kinds = frozenset({"text", "blob"})
     """The kinds of cell that may hold a histogram."""
 
@@ -120,6 +125,13 @@ class SQLite:
             raise CallstatsError(f"expected a key of one column: the primary key of {table!r} is ({', '.join(primary)})")
         raise CallstatsError(f"expected a key that is unique: column {name!r} of {table!r} has no unique index of its own")
 
+    def clock(self, connection: Connection, table: str, column: ColumnElement[Any]) -> Clock:  # noqa: ARG002 - any cell may be a time
+        """Text of RFC 3339; without an offset it is UTC, as in SQLite's own functions, which are exact to the millisecond."""
+        upper = func.upper(column)
+        shaped = and_(func.typeof(column) == "text", upper.op("GLOB")(_TIME))
+        time: ColumnElement[Any] = case((shaped, func.julianday(upper)))
+        return Clock(time, lambda ns: func.julianday(utc_text(ns, digits=3)))
+
     def cell(self, column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
         """A cell's bytes and its kind, as expressions: sqlite3 fails a whole fetch on text that is no UTF-8."""
         return cast(column, LargeBinary), func.typeof(column, type_=String)
@@ -127,6 +139,10 @@ class SQLite:
     def is_bytes(self, kind: str) -> bool:
         """Whether a cell of this kind takes bytes, and not text."""
         return kind == "blob"
+
+    def value(self, cell: bytes, *, is_bytes: bool) -> str | bytes | None:
+        """Text or bytes: any column takes both."""
+        return cell if is_bytes else cell.decode()
 
     def size(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         """A cell's size in bytes: ``length`` of text counts characters, and those before a NUL only."""
@@ -162,6 +178,10 @@ class SQLite:
         if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)):
             return True
         return _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN)
+
+    def refuses(self, error: BaseException | None) -> bool:
+        """Whether a constraint or a trigger refused a row's new contents."""
+        return isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError))
 
 
 def _code(error: BaseException | None) -> int | None:

@@ -49,7 +49,7 @@ def init_table(
     require_sqlalchemy("init_table")
     from sqlalchemy.schema import CreateColumn, CreateTable
 
-    from callstats.store.table import writing
+    from callstats.store.connect import writing
 
     wanted = _fn_table(table, key, column)
     with writing(url_or_engine, create=True) as (connection, dialect):
@@ -84,13 +84,17 @@ def add_calls(
     require_sqlalchemy("add_calls")
     from sqlalchemy import insert
 
-    from callstats.store.table import writing
+    from callstats.store.connect import writing
 
     into = insert(_fn_table(table, "id", "stats"))
     rows = iter(calls)
     count = 0
-    with writing(url_or_engine) as (connection, _):
+    with writing(url_or_engine) as (connection, dialect):
+        if dialect.columns(connection, table):
+            dialect.inspect_cells(connection, table, "stats")
         while some := [dict(row) for row in islice(rows, _ROWS_AT_ONCE)]:
+            for row in some:
+                dialect.check_room(row.get("id"), "stats", len(str(row.get("stats") or "").encode()))
             connection.execute(into, some)
             count += len(some)
     return count
@@ -121,7 +125,8 @@ def read_series(
         When there is no such call, or its cell is no stored histogram.
     """
     require_sqlalchemy("read_series")
-    from callstats.store.table import CallTable, connected
+    from callstats.store.connect import connected
+    from callstats.store.table import CallTable
 
     with connected(url_or_engine) as (connection, dialect):
         row = CallTable(connection, dialect, name=table, key=key, column_name=column).find(call)
@@ -133,14 +138,21 @@ def read_series(
 def _fn_table(table: str, key: str, column: str) -> Table:
     """The calls of an Fn server, under the given names."""
     from sqlalchemy import Column, MetaData, String, Table, Text
+    from sqlalchemy.dialects.mysql import MEDIUMTEXT
 
     short = String(256).with_variant(Text(), "sqlite")
+    # 240 rows can have more than the 65,535 bytes of MySQL's TEXT, and two names may differ in case only.
+    stats = Text().with_variant(MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
     names = ("app_id", "fn_id", "status", "created_at", "started_at", "completed_at")
     return Table(
         table,
         MetaData(),
         Column(key, short, primary_key=True, nullable=False),
         *(Column(name, short) for name in names),
-        Column(column, Text()),
+        Column(column, stats),
         Column("error", Text()),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mariadb_charset="utf8mb4",
+        mariadb_collate="utf8mb4_bin",
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from callstats.errors import CallstatsError
@@ -17,6 +19,8 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
+_GO_ADDRESS = re.compile(r"@tcp\(([^()]*)\)(?=/|$)")
+"""An address as Go's MySQL driver has it: ``user:password@tcp(host:port)/database``."""
 _SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
 
 
@@ -48,11 +52,29 @@ def parse_url(source: str | os.PathLike[str] | URL) -> URL:
     try:
         if scheme == "sqlite3":
             return make_url(f"sqlite:///{rest}")
+        if scheme == "mysql":
+            rest = _GO_ADDRESS.sub(r"@\1", rest)
         return make_url(f"{_DRIVERS.get(scheme, scheme)}://{rest}")
     except (ArgumentError, ValueError):  # their texts may hold the whole URL
         raise CallstatsError(
             "expected a database URL such as sqlite:///calls.db or postgresql://user:password@host/database"
         ) from None
+
+
+@contextmanager
+def without_secrets(url: URL) -> Iterator[None]:
+    """Take the passwords of a URL out of an error's text, should a driver have quoted them."""
+    given = [url.password, *(value for name, value in url.query.items() if _SECRET.search(name))]
+    secrets = [re.escape(str(secret)) for secret in given if secret]
+    try:
+        yield
+    except CallstatsError as error:
+        text = str(error)
+        for secret in secrets:
+            text = re.sub(secret if len(secret) > 3 else rf"(?<!\w){secret}(?!\w)", "***", text)
+        if text == str(error):
+            raise
+        raise type(error)(text) from None
 
 
 def shown_url(source: str | os.PathLike[str] | URL) -> str:

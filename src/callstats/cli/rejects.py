@@ -1,0 +1,57 @@
+"""Refused rows as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from callstats.errors import CallstatsError
+from callstats.store import Reject, StoreError
+
+
+class RejectsFile:
+    """A new file that each refused row goes to at once; without a path, nothing. A run that can't begin makes none."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = None if path is None else Path(path)
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            if self._path.exists():
+                raise CallstatsError(f"rejects must be a new file: {str(self._path)!r} is there")
+            if not self._path.parent.is_dir():
+                raise CallstatsError(f"rejects: there is no folder {str(self._path.parent)!r}")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._write("")
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, reject: Reject) -> None:
+        """Put a line on it."""
+        self._write(json.dumps(reject_object(reject), default=hex_object) + "\n")
+
+    def _write(self, line: str) -> None:
+        if self._path is None:
+            return
+        try:
+            if self._file is None:
+                self._file = self._path.open("x", encoding="ascii", buffering=1)
+            self._file.write(line)
+        except OSError as error:
+            raise StoreError(f"rejects: {error.strerror}: {str(self._path)!r}") from None
+
+
+def reject_object(reject: Reject) -> dict[str, object]:
+    """A refused row as an object of JSON."""
+    return {"key": reject.key, "reason": reject.reason}
+
+
+def hex_object(key: bytes) -> dict[str, str]:
+    """A key of bytes, for `json.dumps`."""
+    return {"hex": key.hex()}

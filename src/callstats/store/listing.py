@@ -1,0 +1,90 @@
+"""The calls of a table, as a list for people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from callstats.errors import CallstatsError
+from callstats.reduce import decimate
+from callstats.series import StatSeries
+from callstats.store.report import Key
+from callstats.store.urls import require_sqlalchemy
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Engine
+
+SHOWN = ("fn_id", "status", "started_at", "completed_at")
+"""Columns of Fn's that a listed call tells, where the table has them."""
+
+
+@dataclass(frozen=True)
+class ListedCall:
+    """One call of a table."""
+
+    key: Key
+    columns: Mapping[str, Any]
+    """Those of `SHOWN` that the table has."""
+    rows: int | None
+    """Rows of its histogram; None when it can't be read."""
+    peak_memory: int | None
+    """The most memory that any sample saw, in bytes; None when none did."""
+    mean_cpu: int | None
+    """Percent of one core, over all samples; None when none has it."""
+    fault: str | None = None
+    """Why the histogram can't be read."""
+
+
+def list_calls(
+    url_or_engine: str | os.PathLike[str] | URL | Engine,
+    *,
+    table: str = "calls",
+    key: str = "id",
+    column: str = "stats",
+    limit: int | None = 20,
+) -> list[ListedCall]:
+    """The calls with the greatest keys, the greatest first; Fn's keys sort by time.
+
+    Parameters
+    ----------
+    url_or_engine : str, path, URL or Engine
+        A SQLAlchemy URL or Engine, or the path of an SQLite file.
+    table, key, column : str
+        The table, its unique key, and the column with the histograms.
+    limit : int or None
+        The most calls to read; None for all.
+    """
+    require_sqlalchemy("list_calls")
+    from sqlalchemy import column as named
+    from sqlalchemy import select
+
+    from callstats.store.connect import connected
+    from callstats.store.table import CallTable
+
+    with connected(url_or_engine) as (connection, dialect):
+        calls = CallTable(connection, dialect, name=table, key=key, column_name=column)
+        cell, _ = dialect.cell(calls.stats)
+        with calls.transaction(write=False):
+            has = dialect.columns(connection, table)
+            shown = [name for name in SHOWN if any(dialect.same_name(name, other) for other in has)]
+            query = select(dialect.shown_key(calls.key), cell, *map(named, shown)).select_from(calls.table)
+            found = connection.execute(query.order_by(calls.key.desc()).limit(limit)).all()
+    return [_listed(row[0], row[1], dict(zip(shown, row[2:], strict=True))) for row in found]
+
+
+def _listed(key: Key, cell: object, columns: Mapping[str, Any]) -> ListedCall:
+    try:
+        series = StatSeries.from_json(cell)
+    except CallstatsError as error:
+        return ListedCall(key, columns, None, None, None, str(error))
+    return ListedCall(key, columns, len(series), *figures(series))
+
+
+def figures(series: StatSeries) -> tuple[int | None, int | None]:
+    """Peak memory in bytes and mean processor use in percent; None where no sample has them."""
+    if not len(series):
+        return None, None
+    whole = decimate(series, 1, how={"mem_usage": ("mean", "max")})[0].metrics
+    return whole.get("mem_usage@max", whole.get("mem_usage")), whole.get("cpu_total")

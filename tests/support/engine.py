@@ -1,0 +1,162 @@
+"""A real Docker engine and a real registry, started for the tests in private folders, and stopped again."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import NoReturn
+from urllib.request import urlopen
+
+import pytest
+
+PROGRAMS = ("sh", "cat", "dd", "echo", "env", "false", "head", "kill", "ls", "mkdir", "pwd", "sleep", "tail", "true")
+IMAGE = "callstats-test:busybox"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where it listens, and the image that it has."""
+
+    url: str
+    image: str = IMAGE
+
+    def docker(self, *args: str, data: bytes | None = None) -> str:
+        """Run the engine's own command, apart from what is tested."""
+        done = subprocess.run(["docker", "-H", self.url, *args], input=data, capture_output=True, check=True)
+        return done.stdout.decode()
+
+    def containers(self) -> list[str]:
+        """The names of all containers that there are."""
+        return self.docker("ps", "--all", "--format", "{{.Names}}").split()
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip what needs a server, or fail where servers are a must."""
+    if os.environ.get("CALLSTATS_REQUIRE_SERVERS") == "1":
+        pytest.fail(f"{reason}, and CALLSTATS_REQUIRE_SERVERS=1 asks for it")
+    pytest.skip(reason)
+
+
+def need(*programs: str, packages: str) -> None:
+    """Skip without these programs, and say how to get them."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        unavailable(f"needs {', '.join(missing)}: apt-get install {packages}")
+    if os.geteuid() != 0:
+        unavailable("needs root, to start an engine of its own")
+
+
+@contextmanager
+def running_engine() -> Iterator[Engine]:
+    """An engine without a bridge or rules of a firewall."""
+    need("dockerd", "docker", "busybox", packages="docker.io busybox-static")
+    folder = Path(tempfile.mkdtemp(prefix="callstats-engine-"))  # short: a socket's path holds 107 characters
+    engine = Engine(f"unix://{folder / 'sock'}")
+    command = [
+        *("dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "-H", engine.url),
+        *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid")),
+    ]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        if not until(lambda: answers(engine), server):
+            lines = (folder / "log").read_text(errors="replace").splitlines()
+            unavailable(f"dockerd does not run here: {lines[-1] if lines else 'it said nothing'}")
+        engine.docker("import", "-", IMAGE, data=image_tar())
+        yield engine
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        for mount in sorted(mounts_below(folder), reverse=True):
+            subprocess.run(["umount", "-l", mount], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_registry() -> Iterator[str]:
+    """A registry on a loopback port; its host and port."""
+    need("docker-registry", packages="docker-registry")
+    folder = Path(tempfile.mkdtemp(prefix="callstats-registry-"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    storage = f"{{filesystem: {{rootdirectory: {folder / 'data'}}}}}"
+    (folder / "config.yml").write_text(f"version: 0.1\nlog: {{level: error}}\nstorage: {storage}\nhttp: {{addr: '{address}'}}\n")
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log)
+    try:
+        if not until(lambda: urlopen(f"http://{address}/v2/").close() is None, server):
+            unavailable("docker-registry does not run here")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def until(works: object, server: subprocess.Popen[bytes], seconds: float = 30) -> bool:
+    """Wait until a server answers; False when it has ended, or takes too long."""
+    deadline = monotonic() + seconds
+    while server.poll() is None and monotonic() < deadline:
+        try:
+            if works():  # type: ignore[operator]
+                return True
+        except OSError:
+            pass
+        sleep(0.05)
+    return False
+
+
+def answers(engine: Engine) -> bool:
+    """Whether the engine listens."""
+    return subprocess.run(["docker", "-H", engine.url, "version"], capture_output=True, check=False).returncode == 0
+
+
+def image_tar() -> bytes:
+    """The root folder of an image: busybox under the names of its programs."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name in ("bin", "etc", "tmp", "usr"):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(folder)
+        tar.add(str(shutil.which("busybox")), "bin/busybox")
+        for name in PROGRAMS:
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    return data.getvalue()
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """What is mounted in a folder."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [place for line in lines if (place := line.split()[1]).startswith(f"{folder}/")]
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """An engine for all tests."""
+    with running_engine() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[str]:
+    """A registry for all tests."""
+    with running_registry() as address:
+        yield address

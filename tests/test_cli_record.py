@@ -1,0 +1,240 @@
+"""`callstats record` and `callstats list`: a command's own input, output and exit code, and a stored call."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from callstats import StatSeries
+from support.database import ask, connect, made
+from support.engine import IMAGE, Engine
+from support.programs import gone, marked
+
+CALLSTATS = Path(sys.executable).with_name("callstats")
+
+
+def record(db: Path, *args: str, given: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own."""
+    command = [CALLSTATS, "record", "--db", db, *args]
+    return subprocess.run(command, input=given, capture_output=True, check=False, timeout=120, env={**os.environ, **env})
+
+
+def shell(db: Path, script: str, *options: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    """A script, sampled every 20 ms."""
+    return record(db, "--interval", "20ms", *options, "--", "sh", "-c", script, **more)
+
+
+def last(db: Path, *columns: str) -> tuple[Any, ...]:
+    """Columns of the latest call."""
+    return ask(db, f"SELECT {', '.join(columns)} FROM calls ORDER BY id DESC LIMIT 1")[0]
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    """A database that isn't there yet."""
+    return tmp_path / "calls.db"
+
+
+# --- exit codes ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "status"),
+    [
+        (["--", "true"], 0, "success"),
+        (["--", "sh", "-c", "exit 7"], 7, "error"),
+        (["--", "no-such-command"], 127, "error"),
+        (["--", "/etc"], 126, "error"),
+        (["--", "sh", "-c", "kill -TERM $$"], 143, "error"),
+        (["--", "sh", "-c", "kill -KILL $$"], 137, "killed"),
+        (["--timeout", "200ms", "--", "sleep", "60"], 124, "timeout"),
+        (
+            ["--memory", "32m", "--", sys.executable, "-c", "x = bytearray(200 * 2**20)\nimport time; time.sleep(60)"],
+            137,
+            "killed",
+        ),
+        (["echo", "--db", "x"], 0, "success"),
+    ],
+)
+def test_exit_codes(db: Path, args: list[str], code: int, status: str) -> None:
+    """It ends as the command does, or says why it could not (DESIGN 8.3); the call is stored either way."""
+    done = record(db, *args)
+    assert done.returncode == code, done.stderr
+    assert last(db, "status", "app_id", "error is null") == (status, "record", code == 0)
+    assert done.stderr.startswith(b"callstats: ") and done.stderr.count(b"\n") == 1
+    assert last(db, "id")[0].encode() in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_signals(db: Path, number: signal.Signals) -> None:
+    """A signal ends the command and its tree first; the call is stored as cancelled, and the code is 128 + n."""
+    mark = uuid4().hex
+    script = f"(sleep 60; : {mark}) & (setsid sh -c 'sleep 60; : {mark}' &) ; sleep 60; : {mark}"
+    program = subprocess.Popen([CALLSTATS, "record", "--db", db, "--", "sh", "-c", script], stderr=subprocess.PIPE)
+    deadline = monotonic() + 20
+    while len(marked(mark)) < 4 and monotonic() < deadline:  # callstats' own is one
+        sleep(0.02)
+    program.send_signal(number)
+    _, err = program.communicate(timeout=20)
+    assert (program.returncode, b"Traceback" in err) == (128 + number, False)
+    assert gone(mark) and last(db, "status") == ("cancelled",)
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        ([], "Missing argument 'COMMAND...'"),
+        (["--interval", "1ms", "--", "true"], "interval must be 0.01 seconds or more"),
+        (["--interval", "soon", "--", "true"], "expected a length of time such as 500ms, 60s or 2h: got 'soon'"),
+        (["--memory", "lots", "--", "true"], "expected bytes such as"),
+        (["--driver", "docker", "--", "true"], "--driver docker needs an --image"),
+        (["--image", "a", "--", "true"], "--driver docker needs an --image"),
+        (["--network", "none", "--", "true"], "--driver docker needs an --image"),
+        (["--driver", "docker", "--image", "a@b@c", "--", "true"], "a@b@c"),
+    ],
+)
+def test_wrong_use(db: Path, args: list[str], reason: str) -> None:
+    """What can't be done is refused before anything runs."""
+    done = record(db, *args)
+    assert done.returncode == 2 and reason in done.stderr.decode()
+
+
+def test_a_driver_s_fault(db: Path) -> None:
+    """No engine is the driver's fault: 125, in one line, and no call."""
+    done = record(db, "--driver", "docker", "--image", "a", "--", "true", DOCKER_HOST="unix:///no/such/socket")
+    assert done.returncode == 125
+    assert done.stderr.decode().startswith("callstats: can't reach the engine at unix:///no/such/socket: ")
+    assert ask(db, "SELECT count(*) FROM calls") == [(0,)]
+
+
+def test_a_database_that_can_not_be(tmp_path: Path) -> None:
+    """A database that can't be made is told before the command runs."""
+    done = record(tmp_path / "no" / "such.db", "--", "touch", str(tmp_path / "ran"))
+    assert done.returncode == 2 and not (tmp_path / "ran").exists()
+
+
+# --- streams ------------------------------------------------------------------------------------------------------------------
+
+
+def test_its_own_input_and_output(db: Path) -> None:
+    """Input, output and errors are the command's own, to the byte, and larger than any pipe."""
+    data = os.urandom(500_000)
+    done = shell(db, "cat; echo told >&2", given=data)
+    assert done.stdout == data and done.stderr.startswith(b"told\n")
+
+
+def test_a_terminal(db: Path) -> None:
+    """A command may read from the terminal that callstats was started in, which is callstats' again afterwards."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv("/bin/sh", ["sh", "-c", f"{CALLSTATS} record --db {db} -- sh -c 'read x; echo got $x'; read y; echo then $y"])
+    os.write(terminal, b"one\n")
+    seen = b""
+    while b"got one" not in seen:
+        seen += os.read(terminal, 1024)
+    os.write(terminal, b"two\n")
+    while b"then two" not in seen:
+        seen += os.read(terminal, 1024)
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(terminal)
+
+
+# --- what is stored -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_call(db: Path) -> None:
+    """Times in order, the program's name, and a histogram that keeps peaks and counts once it is reduced."""
+    shell(db, "sleep 0.5", "--max-samples", "5")
+    fn, created, started, completed, stats = last(db, "fn_id", "created_at", "started_at", "completed_at", "stats")
+    assert fn == "sh" and created <= started < completed and len(created) == len("2017-11-27T14:52:53.000Z")
+    series = StatSeries.from_json(stats)
+    assert 1 < len(series) <= 5 and "mem_usage@max" in series.names and series.counts.max() > 1
+
+
+def test_plain(db: Path) -> None:
+    """--plain stores Fn's exact shape: some of its nine metrics, no peaks, no counts."""
+    shell(db, "sleep 0.5", "--max-samples", "5", "--plain")
+    rows = json.loads(last(db, "stats")[0])
+    assert rows and all(set(row) == {"timestamp", "metrics"} for row in rows)
+    assert {name for row in rows for name in row["metrics"]} <= {
+        "cpu_total",
+        "cpu_user",
+        "cpu_kernel",
+        "mem_usage",
+        "mem_limit",
+        "net_rx",
+        "net_tx",
+        "disk_read",
+        "disk_write",
+    }
+
+
+def test_a_short_command(db: Path) -> None:
+    """A command shorter than the interval is stored with "" (case 11)."""
+    done = record(db, "--", "true")
+    assert last(db, "stats") == ("",) and b"no sample" in done.stderr
+
+
+def test_the_line(db: Path) -> None:
+    """One line tells peak memory, processor use, time and the call."""
+    program = "x = bytearray(100_000_000)\nimport time; time.sleep(1)"
+    done = record(db, "--interval", "50ms", "--", sys.executable, "-S", "-c", program)
+    line = done.stderr.decode()
+    peak = float(line.split("peak memory ")[1].split(" MB")[0])
+    assert 100 < peak < 115 and re.search(r" %, \d\.\d\d s; ", line) and line.endswith(f"call {last(db, 'id')[0]} in {db}\n")
+
+
+def test_docker(db: Path, engine: Engine) -> None:
+    """The same in a container, with its own input and output, and the image as the function's name."""
+    options = ["--driver", "docker", "--image", IMAGE, "--network", "none", "--memory", "64m"]
+    done = record(db, *options, "--", "sh", "-c", "cat; sleep 2.5; exit 5", given=b"in\n", DOCKER_HOST=engine.url)
+    assert (done.returncode, done.stdout) == (5, b"in\n")
+    fn, stats = last(db, "fn_id", "stats")
+    series = StatSeries.from_json(stats)
+    assert fn == IMAGE and len(series) >= 1 and set(series["mem_limit"].tolist()) == {64 * 2**20}
+    assert record(db, *options, "--", "no-such", DOCKER_HOST=engine.url).returncode == 127
+    assert engine.containers() == []
+
+
+# --- list ---------------------------------------------------------------------------------------------------------------------
+
+
+def listed(*args: Any) -> subprocess.CompletedProcess[str]:
+    """`callstats list` in a process of its own."""
+    return subprocess.run([CALLSTATS, "list", *map(str, args)], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_list(db: Path) -> None:
+    """The latest calls first, with what they used; as JSON lines too."""
+    record(db, "--", "true")
+    shell(db, "sleep 0.3; exit 3")
+    lines = listed(db).stdout.splitlines()
+    assert lines[0].split() == ["call", "function", "status", "started", "rows", "peak", "memory", "CPU"]
+    assert [line.split()[1:3] for line in lines[1:]] == [["sh", "error"], ["true", "success"]]
+    assert listed(db, "--limit", 1).stdout.splitlines()[1].split() == lines[1].split()
+    rows = [json.loads(line) for line in listed(db, "--json").stdout.splitlines()]
+    assert [row["rows"] > 0 for row in rows] == [True, False] and rows[1]["peak_memory"] is None
+
+
+def test_list_of_any_table(tmp_path: Path) -> None:
+    """A table without Fn's columns is listed too; an unreadable histogram is named, and the code is 1; odd text is harmless."""
+    db = made(
+        tmp_path / "calls.db", [("good", '[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"mem_usage":5000}}]'), ("bad", "[")]
+    )
+    with connect(db) as connection:
+        connection.execute("UPDATE calls SET status = 'a\x1b[31mb' WHERE id = 'good'")
+    done = listed(db)
+    assert done.returncode == 1 and "refused 'bad': " in done.stderr
+    assert "\x1b" not in done.stdout and "5.0 kB" in done.stdout
+    assert listed(tmp_path / "none.db").returncode == 2

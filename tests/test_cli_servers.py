@@ -1,0 +1,185 @@
+"""The command over databases: tiers, manners, rejects, exit codes, and no password anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from callstats import reduce_json
+from callstats.cli.app import cli
+from support.database import blob
+from support.databases import Database
+from support.servers import PASSWORD
+
+KEPT = {"mem_usage": ("mean", "max")}
+
+
+def run(*args: object) -> Result:
+    """What a command prints and how it ends."""
+    return CliRunner(env={"CALLSTATS_URL": None}).invoke(cli, [str(arg) for arg in args], prog_name="callstats")
+
+
+@pytest.fixture
+def calls(database: Database) -> Database:
+    """Rows of three ages, one of which is no histogram."""
+    ages = {"new": "2026-11-24T00:00:00Z", "week": "2026-11-15T00:00:00Z", "old": "2026-01-01T00:00:00Z"}
+    rows = [(key, blob(30), time) for key, time in ages.items()] + [("bad", "x" * 999, ages["old"])]
+    database.make(rows, more=", created_at VARCHAR(99)", columns="id, stats, created_at")
+    return database
+
+
+TIERS = ("--tier", "7d=12", "--tier", "30d=4", "--as-of", "2026-11-25T00:00:00Z")
+
+
+def test_tiers_and_rejects(calls: Database, tmp_path: Path) -> None:
+    """The time that ages are measured from is printed, refused rows go to a file, and the code says that there are some."""
+    file = tmp_path / "rejects.jsonl"
+    result = run("reduce", calls.url, *TIERS, "--rejects", file)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0] == "ages are as of 2026-11-25T00:00:00Z"
+    assert result.stdout.startswith(
+        "4 rows: 2 changed, 0 unchanged, 1 refused, 1 too short, or too young as of 2026-11-25T00:00:00"
+    )
+    assert calls.cells() == {
+        "new": blob(30),
+        "week": reduce_json([blob(30)], 12, how=KEPT)[0].decode(),
+        "old": reduce_json([blob(30)], 4, how=KEPT)[0].decode(),
+        "bad": "x" * 999,
+    }
+    [line] = file.read_text().splitlines()
+    assert json.loads(line)["key"] == "bad"
+    assert "expected" in json.loads(line)["reason"]
+    again = run("reduce", calls.url, *TIERS, "--rejects", file)
+    assert (again.exit_code, again.stderr) == (2, f"callstats: rejects must be a new file: {str(file)!r} is there\n")
+    now = run("reduce", calls.url, *TIERS[:4])
+    assert re.match(r"ages are as of 20\d\d-\d\d-\d\dT[\d:.]+Z\n", now.stderr)
+
+
+def test_a_dry_run_tells_the_largest_changes(calls: Database) -> None:
+    """In lines, and in JSON by name."""
+    before = calls.cells()
+    result = run("reduce", calls.url, *TIERS, "--dry-run")
+    assert "\nlargest change of a peak: cpu_total of '" in result.stdout
+    assert re.search(r"\nlargest change of a mean: \w+ of '\w+', [\d.,]+ to [\d.,]+, [\d.e-]+ %\n", result.stdout)
+    assert result.stdout.endswith("dry run: nothing was written\n")
+    report = json.loads(run("reduce", calls.url, *TIERS, "--dry-run", "--json").stdout)
+    assert report["peak_change"].keys() == {"key", "metric", "before", "after"}
+    assert report["as_of"] == "2026-11-25T00:00:00.000000Z"
+    assert calls.cells() == before
+
+
+def test_a_limit_ends_with_3(calls: Database) -> None:
+    """A limit, or a run time: the code says that another run is to go on."""
+    result = run("reduce", calls.url, "--max-samples", 10, "--limit", 2, "--sleep", "0.01", "--batch-size", 1)
+    assert result.exit_code == 3
+    assert "stopped early: the limit of 2 changed rows is reached; all that is counted here is done\n" in result.stdout
+    result = run("reduce", calls.url, "--max-samples", 10, "--run-time", "0s")
+    assert (result.exit_code, "stopped early: the run time of 0:00:00 is over" in result.stdout) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--tier", "7d"], "expected an age and a number of samples, such as 7d=60: got '7d'"),
+        (["--tier", "7y=60"], "expected a length of time such as"),
+        (["--tier", "7d=many"], "expected an age and a number of samples"),
+        (["--tier", "7d=1", "--tier", "168h=2"], "expected one tier for each age: got two for 7 days"),
+        (["--tier", "7d=1", "--max-samples", "2"], "--tier says how many rows: it does not go with --max-samples"),
+        (["--max-samples", "2", "--as-of", "2026-01-01T00:00:00Z"], "it does not go without"),
+        (["--tier", "7d=1", "--as-of", "yesterday"], "expected an RFC 3339 time, got 'yesterday'"),
+        (["--max-samples", "2", "--run-time", "2"], "expected a length of time such as"),
+        (["--max-samples", "2", "--sleep", "-1"], "expected a length of time such as"),
+        (["--max-samples", "2", "--limit", "0"], "Invalid value for '--limit'"),
+        (["--max-samples", "2", "--rejects", "no/such/file"], "rejects: there is no folder 'no/such'"),
+        (["--jsonl", "--tier", "7d=1"], "--jsonl works without a database: it does not go with --tier"),
+    ],
+)
+def test_wrong_use(database: Database, args: list[str], message: str) -> None:
+    """Exit code 2, the reason on standard error, nothing changed."""
+    if database.kind != "sqlite" and "168h=2" not in args:
+        pytest.skip("the same for all")
+    database.make([("a", blob(30))], more=", created_at VARCHAR(99)")
+    result = run("reduce", database.url, *args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert database.cells() == {"a": blob(30)}
+
+
+def test_passwords_are_never_shown(on_server: Database) -> None:
+    """A wrong password, no such database, nobody there: one line each, and the code for what it is."""
+    assert on_server.server is not None
+    port = on_server.server.address["port"]
+    for url, code in [
+        (on_server.url.replace(PASSWORD, "wr0ng-w0rd"), 2),
+        (on_server.url.replace(on_server.name, "no_such"), 2),
+        (on_server.url.replace(f":{port}/", ":1/"), 3),
+        (on_server.url + "?no_such_option=1", 2),
+    ]:
+        for command in (["reduce", url, "--max-samples", "10"], ["init", url]):
+            done = subprocess.run(
+                [sys.executable, "-m", "callstats", *command], check=False, capture_output=True, text=True, timeout=60
+            )
+            told = done.stdout + done.stderr
+            assert done.returncode == code, told
+            assert "Traceback" not in told
+            assert PASSWORD not in told
+            assert "wr0ng-w0rd" not in told
+
+
+def test_init_shows_no_password(on_server: Database) -> None:
+    """The database's name, and stars."""
+    result = run("init", on_server.url)
+    assert result.exit_code == 0
+    assert "callstats:***@" in result.stdout
+    assert PASSWORD not in result.stdout
+
+
+@pytest.mark.parametrize("module", ["psycopg", "pymysql"])
+def test_a_missing_driver_is_one_line(module: str) -> None:
+    """It names the package and the extra, and ends with 2."""
+    url, extra = {"psycopg": ("postgres://u:p@h/d", "postgres"), "pymysql": ("mysql://u:p@h/d", "mysql")}[module]
+    program = f"import sys; sys.modules[{module!r}] = None\nfrom callstats.cli import main\nmain(['init', {url!r}])"
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f'pip install "callstats[{extra}]"\n' in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+SLOWLY = """
+import sys, time
+import callstats.store.job as job
+real = job.reduce_json
+def slowly(*args, **options):
+    print("batch", file=sys.stderr, flush=True)
+    time.sleep(0.05)
+    return real(*args, **options)
+job.reduce_json = slowly
+from callstats.cli import main
+main()
+"""
+
+
+def test_ctrl_c_ends_after_the_batch(on_server: Database) -> None:
+    """The batch at hand is committed, the summary printed, and a second run does the rest."""
+    on_server.make([(f"{i:03}", blob(30)) for i in range(100)])
+    command = [sys.executable, "-c", SLOWLY, "reduce", on_server.url, "--max-samples", "10", "--batch-size", "4"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as program:
+        assert program.stderr is not None
+        for _ in range(3):
+            assert program.stderr.readline() == "batch\n"
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=60)
+    assert (program.returncode, "Traceback" in err) == (3, False)
+    changed = sum(cell != blob(30) for cell in on_server.cells().values())
+    assert changed in range(8, 60, 4)
+    assert out.startswith(f"{changed} rows: {changed} changed, ")
+    assert "stopped early: asked to stop; all that is counted here is done\n" in out
+    assert run("reduce", on_server.url, "--max-samples", 10).stdout.startswith(f"100 rows: {100 - changed} changed")

@@ -1,0 +1,211 @@
+"""DockerDriver over a real engine: images, limits, samples, and their end (DESIGN 6.2)."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+
+from callstats import ImageError, Recorder
+from callstats.drivers import Config, DockerDriver, DriverError, RunResult, Status, Task
+from support.engine import IMAGE, Engine, image_tar
+
+MIB = 2**20
+HOLD = "dd if=/dev/zero bs=300000000 count=1 2>/dev/null | (sleep 4; cat >/dev/null)"
+"""dd fills its 300 MB and then waits for a reader."""
+
+
+@pytest.fixture
+def driver(engine: Engine) -> DockerDriver:
+    """A driver whose containers have no network."""
+    return DockerDriver(Config(engine.url), network="none")
+
+
+def run(driver: DockerDriver, script: str, image: str = IMAGE, **fields: Any) -> tuple[RunResult, bytes]:
+    """A script from end to end."""
+    out = io.BytesIO()
+    with driver.prepare(Task(image=image, command=["sh", "-c", script], stdout=out, **fields)) as cookie:
+        return cookie.run().wait(), out.getvalue()
+
+
+# --- images -------------------------------------------------------------------------------------------------------------------
+
+
+def test_pull(engine: Engine, registry: str, driver: DockerDriver) -> None:
+    """An image that is missing is pulled: by tag, by no tag, which is latest, and by digest."""
+    base = f"{registry}/team/busybox"
+    engine.docker("import", "--change", "LABEL of=team", "-", f"{base}:1", data=image_tar())
+    engine.docker("tag", f"{base}:1", f"{base}:latest")
+    for tag in ("1", "latest"):
+        engine.docker("push", f"{base}:{tag}")
+    [digest] = json.loads(engine.docker("inspect", "--format", "{{json .RepoDigests}}", f"{base}:1"))
+    engine.docker("rmi", f"{base}:1", f"{base}:latest")
+    for name in (f"{base}:1", base, digest):
+        result, out = run(driver, "echo pulled", image=name)
+        assert (result.status, out) == (Status.SUCCESS, b"pulled\n")
+        engine.docker("rmi", "--force", engine.docker("inspect", "--format", "{{.Id}}", name).strip())
+
+
+def test_a_failed_pull_raises(engine: Engine, registry: str, driver: DockerDriver) -> None:
+    """A pull that fails raises from prepare, and leaves no container: no such image, no such registry."""
+    for image in (f"{registry}/team/none:1", "127.0.0.1:1/team/none"):
+        with pytest.raises(DriverError, match=r"can't (pull|prepare)"):
+            driver.prepare(Task(image=image, command=["true"]))
+    with pytest.raises(ImageError):
+        driver.prepare(Task(image="a@b@c", command=["true"]))
+    assert engine.containers() == []
+
+
+def test_the_image_s_own_command(engine: Engine, driver: DockerDriver) -> None:
+    """A task without a command runs the image's."""
+    out = io.BytesIO()
+    made = engine.docker("create", "--network", "none", IMAGE, "true").strip()
+    engine.docker("commit", "--change", 'CMD ["echo", "from the image"]', made, "callstats-test:command")
+    engine.docker("rm", made)
+    with driver.prepare(Task(image="callstats-test:command", stdout=out)) as cookie:
+        assert cookie.run().wait().status is Status.SUCCESS
+    assert out.getvalue() == b"from the image\n"
+
+
+# --- what containers are given ------------------------------------------------------------------------------------------------
+
+
+def test_the_container_is_made_as_asked(engine: Engine, tmp_path: Path) -> None:
+    """Name, memory without swap, weight, network, volumes and work dir reach the engine."""
+    (tmp_path / "given").write_text("on the host\n")
+    out = io.BytesIO()
+    task = Task(
+        id="callstats-asked",
+        image=IMAGE,
+        command=["sh", "-c", "cat given; echo back > back"],
+        stdout=out,
+        volumes=[(str(tmp_path), "/data")],
+        work_dir="/data",
+        memory=64 * MIB,
+    )
+    with DockerDriver(Config(engine.url, cpu_shares=512), network="none").prepare(task) as cookie:
+        [made] = json.loads(engine.docker("inspect", "callstats-asked"))
+        assert cookie.run().wait().status is Status.SUCCESS
+    host = made["HostConfig"]
+    assert (host["Memory"], host["MemorySwap"], host["CpuShares"], host["NetworkMode"]) == (64 * MIB, 64 * MIB, 512, "none")
+    assert out.getvalue() == b"on the host\n" and (tmp_path / "back").read_text() == "back\n"
+    assert engine.containers() == []
+
+
+# --- samples ------------------------------------------------------------------------------------------------------------------
+
+
+def test_300_megabytes_for_three_seconds(driver: DockerDriver) -> None:
+    """A command that allocates 300 MB for three seconds is shown to, within 5 %; its first sample has no processor use."""
+    recorder = Recorder(None)
+    result, _ = run(driver, HOLD, write_stat=recorder.write_stat, memory=512 * MIB)
+    series = recorder.end()
+    assert result.status is Status.SUCCESS and len(series) >= 3
+    assert abs(int(series["mem_usage"].max()) - 300_000_000) < 15_000_000
+    assert set(series["mem_limit"].tolist()) == {512 * MIB}
+    assert "cpu_total" not in series[0].metrics and "cpu_total" in series[1].metrics
+
+
+def test_an_exited_container_yields_no_sample(engine: Engine, driver: DockerDriver) -> None:
+    """What the engine sends of an ended container is dropped (case 1), and the driver ends the stream (case 10)."""
+    samples: list[tuple[int, dict[str, int]]] = []
+    task = Task(image=IMAGE, command=["sleep", "2.2"], write_stat=lambda time, metrics: samples.append((time, metrics)))
+    with driver.prepare(task) as cookie:
+        result = cookie.run().wait()
+        ended = len(samples)
+        frame = json.loads(engine.docker("inspect", "--format", "{{json .State}}", task.id))
+        assert frame["Status"] == "exited"
+        sleep(2)
+    assert len(samples) == ended >= 1 and result.dropped >= 0
+    assert all(metrics["mem_usage"] > 0 for _, metrics in samples)
+
+
+def test_a_slow_reader(driver: DockerDriver) -> None:
+    """A writer that is slow gets each sample with its frame's own time; the end comes in time, and adds none (case 10)."""
+    samples: list[int] = []
+
+    def slowly(time: int, _metrics: dict[str, int]) -> None:
+        sleep(1.5)
+        samples.append(time)
+
+    started = monotonic()
+    run(driver, "sleep 4", write_stat=slowly)
+    assert monotonic() - started < 12
+    count = len(samples)
+    sleep(2)
+    assert len(samples) == count >= 2
+    assert all(500_000_000 < later - time < 1_800_000_000 for time, later in pairwise(samples))
+
+
+def test_a_writer_that_raises(engine: Engine, driver: DockerDriver) -> None:
+    """What the task's own writer raises comes out of wait(), and the container is gone."""
+
+    def refuse(_time: int, _metrics: dict[str, int]) -> None:
+        raise OSError("no more room")
+
+    with (
+        driver.prepare(Task(image=IMAGE, command=["sleep", "60"], write_stat=refuse)) as cookie,
+        pytest.raises(OSError, match="no more room"),
+    ):
+        cookie.run().wait()
+    assert engine.containers() == []
+
+
+# --- the end ------------------------------------------------------------------------------------------------------------------
+
+
+def test_out_of_memory_of_a_child(driver: DockerDriver) -> None:
+    """A container whose first process the kernel kills for memory was killed, and says so."""
+    result, _ = run(driver, "exec dd if=/dev/zero of=/dev/null bs=200M count=1000", memory=32 * MIB)
+    assert result.status is Status.KILLED and str(result.error) == "the container ran out of memory"
+
+
+def test_an_input_that_never_ends(driver: DockerDriver) -> None:
+    """A container that ends does not wait for its input to."""
+
+    class Never(io.RawIOBase):
+        released = threading.Event()
+
+        def read(self, size: int = -1) -> bytes:
+            self.released.wait(30)
+            return b""
+
+    given, started = Never(), monotonic()
+    assert run(driver, "echo done", stdin=given)[1] == b"done\n"
+    given.released.set()
+    assert monotonic() - started < 5
+
+
+def test_no_engine() -> None:
+    """An engine that isn't there is the driver's fault."""
+    with pytest.raises(DriverError, match="can't reach the engine at unix:///no/such/socket"):
+        DockerDriver(Config("unix:///no/such/socket")).prepare(Task(image="a", command=["true"]))
+
+
+def test_without_docker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The missing package is named in one line, with the extra that brings it."""
+    monkeypatch.setitem(sys.modules, "docker", None)
+    with pytest.raises(ImportError, match=r'^callstats\.drivers\.DockerDriver needs docker: pip install "callstats\[docker\]"$'):
+        DockerDriver().prepare(Task(image="a", command=["true"]))
+
+
+def test_a_program_that_ends_removes_its_containers(engine: Engine) -> None:
+    """A program that forgets its cookie leaves no container that runs."""
+    program = f"""
+import sys
+from callstats.drivers import Config, DockerDriver, Task
+task = Task(id="callstats-forgot", image={IMAGE!r}, command=["sleep", "60"])
+cookie = DockerDriver(Config({engine.url!r}), network="none").prepare(task)
+run = cookie.run()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert "callstats-forgot" not in engine.docker("ps", "--format", "{{.Names}}").split()
+    assert engine.containers() == []

@@ -1,0 +1,202 @@
+"""Inputs that broke it once, or might: right results, clear refusals, and time and memory within bounds."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import tracemalloc
+from datetime import datetime, timedelta, tzinfo
+from enum import Enum
+from time import process_time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from callstats import BudgetError, CallstatsError, DecodeError, Rule, SeriesError, StatSeries, decimate, reduce_json
+from support.routes import disagreements, read_differently
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+GOOD = b'{"timestamp":"2017-11-27T14:52:53.000Z","metrics":{"x":1}}'
+
+
+@pytest.mark.parametrize("byte", [0, 255, 48, 32], ids=hex)
+@pytest.mark.parametrize("n", [8, 16, 24])
+@pytest.mark.parametrize("before", [b"", GOOD + b","], ids=["first", "second"])
+def test_runs_of_one_byte_are_no_time(byte: int, n: int, before: bytes) -> None:
+    """A time of sixteen equal bytes is refused by both readers, whatever was read before."""
+    blob = b"[" + before + b'{"timestamp":"' + bytes([byte]) * n + b':05Z","metrics":{"x":1}}]'
+    with pytest.raises(DecodeError):
+        StatSeries.from_json(blob)
+    [result] = reduce_json([blob], 1, errors="return")
+    assert isinstance(result, DecodeError)
+    assert disagreements([blob, b"[" + GOOD + b"]"], rule=1) == []
+    assert read_differently([blob]) == []
+
+
+def test_a_string_that_does_not_end_takes_linear_time() -> None:
+    """Many escaped quotes after many brackets are looked at once."""
+    blob = b"[" * 65 + b'"' + b'\\"' * 200_000
+    start = process_time()
+    with pytest.raises(DecodeError):
+        StatSeries.from_json(blob)
+    assert process_time() - start < 5  # quadratic, it would be minutes
+
+
+def test_a_budget_that_no_number_of_rows_changes() -> None:
+    """Where every number of rows gives the same two rows, they are made once."""
+    n = 20_000
+    series = StatSeries([0] * (n - 1) + [10**9], {f"m{i}": [2**64 - 1] * n for i in range(9)})
+    two = len(decimate(series, 2).to_json())
+    start = process_time()
+    with pytest.raises(BudgetError):
+        decimate(series, None, max_bytes=two // 2 - 20)
+    assert process_time() - start < 20
+    assert len(decimate(series, None, max_bytes=two)) == 2
+
+
+def test_rows_that_share_no_metric_are_refused_before_they_fill_the_memory() -> None:
+    """A small text of many rows with a metric each of its own is no table that one could hold."""
+    rows = [f'{{"timestamp":"2017-11-27T14:52:53.000Z","metrics":{{"m{i}":1}}}}' for i in range(6_000)]
+    tracemalloc.start()
+    with pytest.raises(DecodeError, match="at most 16777216 cells") as caught:
+        StatSeries.from_json("[" + ",".join(rows) + "]")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert caught.value.path == "$[2796].metrics.m2796"
+    assert peak < 400 * 2**20
+
+
+def test_a_constant_after_a_long_string() -> None:
+    """What lies in a string is passed over at little cost."""
+    blob = '[{"' + "a" * 1_000_000 + '":NaN}]'
+    tracemalloc.start()
+    with pytest.raises(DecodeError) as caught:
+        StatSeries.from_json(blob)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert caught.value.offset == 1_000_005
+    assert peak < 20 * len(blob)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        np.array([2**62 + 3]).view("M8[4M]"),
+        np.array([2**62]).view("M8[4Y]"),
+        np.array([-(2**62)]).view("M8[2Y]"),
+        np.array([5]).view("M8"),
+    ],
+    ids=["months", "years", "years-back", "no-unit"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_dates_that_would_wrap(times: Any) -> None:
+    """Steps of months and years are judged before they are multiplied; a number without a unit is no date."""
+    with pytest.raises(SeriesError, match=r"timestamps\[0\]"):
+        StatSeries(times, {"x": [1]})
+
+
+def test_names_of_an_enumeration() -> None:
+    """A member of a text enumeration is its text."""
+
+    class Metric(str, Enum):  # noqa: UP042 - a StrEnum's str() is its text already
+        CPU = "cpu_total"
+
+    plain = StatSeries([0], {"cpu_total": [1]})
+    assert StatSeries([0], {Metric.CPU: [1]}) == plain
+    assert StatSeries.from_samples([(0, {Metric.CPU: 1})]) == plain
+    parsed = StatSeries.from_json([{"timestamp": "1970-01-01T00:00:00Z", "metrics": {Metric.CPU: 1}}])
+    assert parsed == plain
+    assert type(parsed.names[0]) is str
+
+
+class Broken:
+    """A value whose repr fails."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize("value", [(10**5000,), 10**5000, -(10**5000), Broken()], ids=["tuple", "huge", "tiny", "broken"])
+def test_messages_survive_what_they_name(value: Any) -> None:
+    """Values that can't be printed are refused in callstats' own words."""
+    for work in (  # each names the value in its message
+        lambda: StatSeries([0], {"x": [value]}),
+        lambda: StatSeries([value], {}),
+        lambda: StatSeries.from_json([{"timestamp": "1970-01-01T00:00:00Z", "metrics": {"x": value}}]),
+        lambda: StatSeries.from_json([value]),
+        lambda: Rule(how=value),
+        lambda: Rule(missing=value),
+        lambda: reduce_json([], threads=value),
+        lambda: StatSeries([], {}).to_json(digits=value),
+    ):
+        try:
+            work()
+        except CallstatsError as error:
+            assert "digits)" not in str(error)
+        else:
+            assert isinstance(value, int)  # fine as a number of threads
+
+
+def test_a_view_that_was_released() -> None:
+    """A blob that can no longer be read is refused like any other."""
+    view = memoryview(b"[]")
+    view.release()
+    [result] = reduce_json([view], errors="return")
+    assert isinstance(result, DecodeError)
+
+
+def test_a_zone_that_knows_no_offset() -> None:
+    """A datetime whose zone gives no offset is as good as a naive one."""
+
+    class Nowhere(tzinfo):
+        def utcoffset(self, when: datetime | None) -> timedelta | None:
+            return None
+
+    with pytest.raises(SeriesError, match="offset from UTC"):
+        StatSeries.from_samples([(datetime(2017, 11, 27, tzinfo=Nowhere()), {"x": 1})])
+
+
+class Column:
+    """An array of another library: absent values make its numpy form float."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.array([np.nan if value is None else value for value in self.values], dtype=float)
+
+    def tolist(self) -> list[Any]:
+        return self.values
+
+
+def test_absent_values_of_another_library() -> None:
+    """Whole numbers beside absent values are read as they are, and not through float."""
+    series = StatSeries([0, 1], {"x": Column([2**60 + 1, None])})
+    assert [stat.metrics for stat in series] == [{"x": 2**60 + 1}, {}]
+    with pytest.raises(SeriesError, match="nan"):
+        StatSeries([0, 1], {"x": Column([1, float("nan")])})
+
+
+def test_a_reducer_that_is_an_array() -> None:
+    """What is no name of a reducer is refused, whatever it says when compared."""
+    with pytest.raises(CallstatsError, match=r"how\[1\]"):
+        Rule(how=("mean", np.array([1, 2])))  # type: ignore[arg-type]
+
+
+def test_rules_can_be_copied_and_taken_apart() -> None:
+    """A rule by metric is as good a value as any other."""
+    rule = Rule(how={"x": ("mean", "max")})
+    assert copy.deepcopy(rule) == rule
+    assert dict(dataclasses.asdict(rule)["how"]) == {"x": ("mean", "max")}
+    assert hash(copy.copy(rule)) == hash(rule)
+
+
+def test_arrays_can_not_be_made_writeable() -> None:
+    """What a series hands out can't be turned back."""
+    series = StatSeries([0, 1], {"x": [1, None]}, counts=[1, 2])
+    for array in (series.timestamps, series.values, series.present, series.counts):
+        assert array is not None
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            array.flags.writeable = True

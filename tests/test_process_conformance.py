@@ -1,0 +1,17 @@
+"""ProcessDriver passes what every driver must."""
+
+from __future__ import annotations
+
+import pytest
+
+from callstats.drivers import ProcessDriver
+from callstats.drivers.conformance import DriverConformance
+
+
+class TestProcessDriver(DriverConformance):
+    """A sample every 50 ms."""
+
+    @pytest.fixture
+    def driver(self) -> ProcessDriver:
+        """The driver to check."""
+        return ProcessDriver(0.05)

@@ -1,0 +1,133 @@
+"""`reduce_table` over PostgreSQL, MySQL and MariaDB: the same bytes as over SQLite."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from callstats import Rule, StatSeries, reduce_json
+from callstats.store import add_calls, import_saved, init_table, read_series, reduce_table
+from support.database import blob
+from support.databases import SERVERS, Database
+
+RULE = Rule(10, how={"mem_usage": ("mean", "max")})
+OLD = {
+    "a": blob(100),
+    "b": blob(3),
+    "c": blob(50, seed=1),
+    "d": "",
+    "e": None,
+    "f": blob(12) + " ",
+    "g": "x" * 999,
+    "é'😀": blob(30),
+}
+
+
+def expected(old: dict[str, str | None]) -> dict[str, bytes | None]:
+    """What each cell is to become."""
+    results = reduce_json(list(old.values()), RULE, errors="return")
+    kept = {key: None if text is None else text.encode() for key, text in old.items()}
+    return {
+        key: kept[key] if isinstance(new, ValueError) or kept[key] is None else new for key, new in zip(old, results, strict=True)
+    }
+
+
+@pytest.mark.parametrize("batch_size", [2, 1000])
+@pytest.mark.parametrize("stats", ["text", "blob", "short"])
+def test_the_same_bytes_everywhere(database: Database, stats: str, batch_size: int) -> None:
+    """TEXT, VARCHAR, BLOB and BYTEA hold what reduce_json makes of each cell, and a second run changes nothing."""
+    if stats == "short":
+        stats = "TEXT" if database.kind == "sqlite" else "VARCHAR(12000)"
+    in_bytes = stats == "blob"
+    database.make(((key, text.encode() if in_bytes and text is not None else text) for key, text in OLD.items()), stats=stats)
+    report = reduce_table(database.url, RULE, batch_size=batch_size, progress=lambda report: None)
+    got = database.cells()
+    assert {key: cell.encode() if isinstance(cell, str) else cell for key, cell in got.items()} == expected(OLD)
+    assert {type(cell) for cell in got.values() if cell is not None} == {bytes if in_bytes else str}
+    assert (report.changed, report.refused, report.passed, report.rows, report.total) == (4, 1, 3, 8, 8)
+    assert report.stopped is None
+    assert [reject.key for reject in report.rejects] == ["g"]
+    again = reduce_table(database.url, RULE, batch_size=batch_size)
+    assert (again.changed, again.refused, again.rows) == (0, 1, 8)
+    assert database.cells() == got
+
+
+JSON_TYPES = [("postgres", "json"), ("postgres", "jsonb"), ("mysql", "json")]
+
+
+@pytest.mark.parametrize(("kind", "stats"), JSON_TYPES)
+def test_json_has_the_same_values(kind: str, stats: str, request: pytest.FixtureRequest) -> None:
+    """JSON and JSONB hold the same values; a second run, with a budget too, changes nothing."""
+    database: Database = request.getfixturevalue(kind)
+    old = {key: text for key, text in OLD.items() if key != "g" and text != ""}
+    database.make(old.items(), stats=stats)
+    report = reduce_table(database.url, RULE)
+    got = {key: json.loads(cell) if isinstance(cell, str) else cell for key, cell in database.cells().items()}
+    assert got == {key: None if text is None else json.loads(text) for key, text in expected(old).items()}
+    assert (report.changed, report.rows) == (4, 6)
+    size = max(len(text) for text in expected(old).values() if text is not None)
+    for rule in (RULE, Rule(10, max_bytes=size)):
+        again = reduce_table(database.url, rule, verify=True)
+        assert (again.changed, again.unchanged + again.passed) == (0, 6)
+
+
+@pytest.mark.parametrize(("kind", "stats"), JSON_TYPES)
+def test_empty_json_is_null(kind: str, stats: str, request: pytest.FixtureRequest) -> None:
+    """A series that is reduced to nothing is NULL where text can't be empty; a column that must not be NULL refuses its row."""
+    database: Database = request.getfixturevalue(kind)
+    database.make([("a", blob(9))], stats=stats)
+    database.make([("a", blob(9))], stats=stats + " NOT NULL", table="strict")
+    assert reduce_table(database.url, 0).changed == 1
+    assert database.cell("a") is None
+    report = reduce_table(database.url, 0, table="strict")
+    assert report.refused == 1
+    assert "null" in report.rejects[0].reason
+    assert "timestamp" not in report.rejects[0].reason
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_saved_cells_come_back(kind: str, request: pytest.FixtureRequest, tmp_path: Any) -> None:
+    """What `save` kept is put back to the byte, into text and bytes."""
+    database: Database = request.getfixturevalue(kind)
+    for stats in ("text", "blob"):
+        rows = [(f"k{i}", blob(12 + i)) for i in range(20)]
+        database.make([(key, text.encode() if stats == "blob" else text) for key, text in rows], stats=stats, table=f"in_{stats}")
+        before = database.cells(f"in_{stats}")
+        saved = tmp_path / f"{stats}.jsonl"
+        assert reduce_table(database.url, RULE, table=f"in_{stats}", save=saved, batch_size=7).changed == 20
+        assert import_saved(database.url, saved, table=f"in_{stats}").restored == 20
+        assert database.cells(f"in_{stats}") == before
+
+
+def test_init_makes_the_table(on_server: Database) -> None:
+    """A missing table is made in Fn's shape, a missing column added; calls can be added and read."""
+    assert init_table(on_server.url) == "created"
+    assert init_table(on_server.url) == "nothing"
+    assert init_table(on_server.url, column="a column: of%its own") == "added"
+    assert init_table(on_server.url, column="a column: of%its own") == "nothing"
+    row: dict[str, Any] = dict.fromkeys(["app_id", "fn_id", "status", "created_at", "started_at", "completed_at", "error"], "x")
+    assert add_calls(on_server.url, ({**row, "id": f"c{i}", "stats": blob(i)} for i in range(150))) == 150
+    assert read_series(on_server.url, "c7") == StatSeries.from_json(blob(7))
+    assert reduce_table(on_server.url, RULE, column="a column: of%its own").passed == 150
+    assert reduce_table(on_server.url, RULE).changed == 139
+    with pytest.raises(ValueError, match=r"(?i)duplicate"):
+        add_calls(on_server.url, [{**row, "id": "new", "stats": ""}, {**row, "id": "c7", "stats": ""}])
+    with pytest.raises(ValueError, match=r"^table 'calls' has no call 'new'$"):
+        read_series(on_server.url, "new")
+
+
+def test_init_on_mysql_compares_bytes(mysql: Database) -> None:
+    """The column is utf8mb4 with a binary collation, and has room for 240 rows; so have keys."""
+    init_table(mysql.url)
+    init_table(mysql.url, column="more")
+    columns = mysql.ask(
+        "SELECT column_name, data_type, character_set_name, collation_name FROM information_schema.columns "
+        "WHERE table_schema = DATABASE() AND column_name IN ('id', 'stats', 'more') ORDER BY 1"
+    )
+    assert columns == [
+        ("id", "varchar", "utf8mb4", "utf8mb4_bin"),
+        ("more", "mediumtext", "utf8mb4", "utf8mb4_bin"),
+        ("stats", "mediumtext", "utf8mb4", "utf8mb4_bin"),
+    ]
