@@ -1,4 +1,4 @@
-# make demo        build, and watch stored call histograms being reduced
+# make demo        build, watch stored call histograms being reduced, and get a report of them
 # make test        build, and run the tests; ARGS="-k name" picks some
 # make bench       time both backends, then print the ratios to other means; fails when one misses its target
 # make bench-compare BASE=rev   whether this tree's benchmarks are slower than those of a revision
@@ -32,7 +32,7 @@ SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.px? src/cal
 .PHONY: demo test bench bench-compare fuzz lint test-debug test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
 
-demo: $(BUILT) $(VENV)/.extra-cli,process
+demo: $(BUILT) $(VENV)/.extra-cli,process,report
 	$(VENV)/bin/callstats demo
 
 test: $(BUILT) $(VENV)/.extra-test
@@ -132,7 +132,7 @@ test-wheel:
 	cd $(AWAY)/callstats-*/ && $(abspath $(VENV))/bin/python -m pytest --ignore=tests/test_build.py $(ARGS)
 
 clean:
-	rm -rf build dist demo.db* src/*.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist demo.db* demo-report.html src/*.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -f src/callstats/kernels/*.so src/callstats/kernels/*.c .venv*/.callstats-*
 	find src tests benchmarks -name __pycache__ -prune -exec rm -r {} +
 

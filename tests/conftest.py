@@ -1,4 +1,4 @@
-"""The fixtures over both backends, databases and servers, and the fixed profile for Hypothesis."""
+"""The fixtures over both backends, databases, servers and a browser, and the fixed profile for Hypothesis."""
 
 from __future__ import annotations
 
@@ -7,11 +7,23 @@ import os
 from hypothesis import HealthCheck, settings
 
 from support.backends import backend
+from support.browser import chromium
 from support.databases import database, mysql, on_server, postgres
 from support.engine import engine, registry
 from support.servers import mariadb_server, postgres_server
 
-__all__ = ["backend", "database", "engine", "mariadb_server", "mysql", "on_server", "postgres", "postgres_server", "registry"]
+__all__ = [
+    "backend",
+    "chromium",
+    "database",
+    "engine",
+    "mariadb_server",
+    "mysql",
+    "on_server",
+    "postgres",
+    "postgres_server",
+    "registry",
+]
 
 # The backend fixture is the same for every example of a test, so a function's scope does no harm.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -15,8 +15,8 @@ import callstats
 from callstats import Rule, reduce_json
 from callstats.cli import progress
 from callstats.cli.app import cli
-from callstats.cli.lines import printable, size_text
 from callstats.cli.options import how_of, how_part, size
+from callstats.readable import printable, size_text
 from support.database import ask, blob, cell, cells, connect, made
 
 pytestmark = pytest.mark.usefixtures("backend")

@@ -1,4 +1,4 @@
-"""`reduce --jsonl`: lines in, lines out, without a database; and the chart of `demo`."""
+"""`reduce --jsonl`: lines in, lines out, without a database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from click.testing import CliRunner, Result
 
 from callstats import reduce_json
 from callstats.cli.app import cli
-from callstats.cli.chart import chart_lines, fits, time_text
 from support.database import blob
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -84,56 +83,3 @@ def test_nothing_at_all() -> None:
     result = run(stdin=b"")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.startswith("0 lines: ")
-
-
-# --- the chart --------------------------------------------------------------------------------------------------------
-
-
-def test_chart_of_blocks() -> None:
-    """Up to the value solid, in eighths of a line; from there to the peak light."""
-    lines = chart_lines([0, 25, 50, 100], [100, 25, 100, 100], seconds=7_020, height=4)
-    assert lines == [
-        "     100 B |░ ░█",
-        "           |░ ░█",
-        "           |░ ██",
-        "           |░███",
-        "         0 +----",
-        "            0 s 1 h 57 min",
-    ]
-
-
-def test_chart_in_ascii() -> None:
-    """The same, where blocks can't be shown."""
-    lines = chart_lines([0, 25, 50, 2**64 - 1], [2**64 - 1] * 4, seconds=59, height=2, blocks=False)
-    assert lines[:2] == ["18446744.1 TB |:::#", "           |:::#"]
-    assert all(line.isascii() for line in lines)
-
-
-def test_chart_of_nothing() -> None:
-    """All zero, or no rows."""
-    assert chart_lines([0, 0], [0, 0], seconds=0, height=1)[0] == "       1 B |  "
-    assert chart_lines([], [], seconds=0, height=1)[0] == "       1 B |"
-
-
-def test_what_an_encoding_can_show() -> None:
-    """Blocks need an encoding that has them."""
-    assert [fits(name) for name in ("utf-8", "cp437", "ascii", "latin-1", "none-such", None)] == [
-        True,
-        False,
-        False,
-        False,
-        False,
-        False,
-    ]
-
-
-def test_times_for_people() -> None:
-    """The two largest units."""
-    assert [time_text(s) for s in (0, 59, 60, 3599, 3600, 7_020)] == [
-        "0 s",
-        "59 s",
-        "1 min 00 s",
-        "59 min 59 s",
-        "1 h 00 min",
-        "1 h 57 min",
-    ]

@@ -142,7 +142,7 @@ callstats.demo.demo_calls = lambda: itertools.islice(calls(), 40)
 
 
 def test_demo(tmp_path: Path) -> None:
-    """Runs the README's lines: stores calls, records one, lists, reduces, and shows one call's memory."""
+    """Runs the README's lines: stores calls, records one, lists, reduces, shows one call, and writes a report."""
     db = tmp_path / "demo.db"
     code, out, err = run("demo", "--db", db, PYTHONIOENCODING="utf-8")
     assert (code, "Traceback" in err) == (0, False)
@@ -152,7 +152,12 @@ def test_demo(tmp_path: Path) -> None:
     assert re.search(r"\n\w{26}  sh  +success  20\d\d-\d\d-\d\dT[\d:.]+Z +\d+ +\d\d\.\d MB +\d+ %\n", out)
     assert re.search(r"\n2,002 rows: [\d,]+ changed", out)
     assert re.search(r"[\d.]+ MB before, [\d.]+ MB after in the rows changed: [\d.]+ % less\n[\d.]+ s, .* backend\n", out)
-    assert re.search(r"\nMemory of call \w+, 1 h \d\d min: 60 rows, with the peak of each\n", out)
+    assert re.search(r"\nsamples   7,\d\d\d in 60 rows, 1 h \d\d min\n\nmem_usage  max 1\.\d GiB, limit 2 GiB, mean ", out)
+    page = tmp_path / "demo-report.html"
+    assert re.search(
+        rf"\n2,002 calls in 9 groups, 0 refused; wrote {re.escape(str(page))}, 5\.\d MB: open it in a browser\n\n$", out
+    )
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert "█" in out
     assert ask(db, "SELECT count(*), max(json_array_length(nullif(stats, ''))) FROM calls") == [(2002, 60)]
     code, out, _ = run("reduce", db, "--max-samples", 60)

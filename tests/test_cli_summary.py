@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from callstats import StatSeries, decimate
-from callstats.cli.answers import answer_csv, answer_json, answer_lines, duration_text, limit_text, memory_text
+from callstats.cli.answers import answer_csv, answer_json, answer_lines
 from callstats.cli.app import cli
 from callstats.cli.summary import memory_size, risk_part, since_time
+from callstats.readable import duration_text, limit_text, memory_text
 from callstats.store import summarize_table
 from support.database import Value, blob, connect, made
 from support.zoo import SECOND
@@ -244,14 +245,14 @@ def test_units() -> None:
         "1.5 KiB",
         "95 MiB",
         "-1 MiB",
-        "16777216 TiB",
+        "16 EiB",
     ]
     assert [limit_text(size) for size in (0, 1472 * MIB, 2**31, 1000, 2**62)] == [
         "0 B",
         "1,472 MiB",
         "2 GiB",
         "1,000 B",
-        "4,194,304 TiB",
+        "4 EiB",
     ]
     assert [duration_text(int(s * 1e9)) for s in (0, 0.0005, 12.3456, 326, 599.4, 600, 3599, 5220, 86_400)] == [
         "0 s",

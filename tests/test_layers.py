@@ -17,7 +17,7 @@ PACKAGE = Path(callstats.__file__).parent
 # From the bottom up. A name is a file or a folder of the package; "callstats" is its own `__init__`, which hands out the names.
 LINES = [
     "errors _types _version",
-    "rule exact image columns",
+    "rule exact image columns readable",
     "times",
     "kernels",
     "columns times",
@@ -60,6 +60,8 @@ FOREIGN = {
     },
     "scipy": {"summary"},
     "sqlalchemy": {"adapters", "store"},
+    "plotly": {"report"},
+    "matplotlib": {"report"},
     "psycopg": {"store"},
     "pymysql": {"store"},
     "click": {"cli"},

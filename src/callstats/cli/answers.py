@@ -5,19 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from callstats._types import FN_COUNTERS
-from callstats.cli.lines import key_text, printable, size_text
+from callstats.cli.lines import key_text
+from callstats.readable import plural, printable, size_text
 from callstats.store import Group, TableSummary
 from callstats.store.answers import GroupKey
-from callstats.summary import CallsSummary, RightSize, Spread, summarize_calls
-
-_MEMORY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_NS_PER_SECOND = 10**9
-_PERCENTILES = ("p50", "p95", "p99", "max")
+from callstats.summary import CallsSummary, summarize_calls
+from callstats.summary.words import PERCENTILES, figures
 
 
 def answer_lines(summary: TableSummary) -> list[str]:
@@ -27,11 +25,11 @@ def answer_lines(summary: TableSummary) -> list[str]:
         lines += [*_group_lines(summary.by, group), ""]
     if any(group.summary.approximate for group in summary.groups):
         lines += ["~ is not exact: it comes from reduced rows, of a duration from the times of samples", ""]
-    groups = f" in {_plural(len(summary.groups), 'group')}" if summary.by else ""
+    groups = f" in {plural(len(summary.groups), 'group')}" if summary.by else ""
     read = f"{size_text(summary.bytes_read)} in {summary.seconds:.1f} s, {summary.backend} backend"
-    lines.append(f"{_plural(summary.calls, 'call')}{groups}, {summary.refused:,} refused; {read}")
+    lines.append(f"{plural(summary.calls, 'call')}{groups}, {summary.refused:,} refused; {read}")
     if summary.untimed:
-        lines.append(f"left out, since their time can't be read: {_plural(summary.untimed, 'call')}")
+        lines.append(f"left out, since their time can't be read: {plural(summary.untimed, 'call')}")
     if summary.stopped is not None:
         lines.append(printable(f"stopped early: {summary.stopped}; the figures are of the calls read so far"))
     return lines
@@ -40,92 +38,10 @@ def answer_lines(summary: TableSummary) -> list[str]:
 def _group_lines(by: str | None, group: Group) -> Iterator[str]:
     summary = group.summary
     name = printable(f"{by} {group_text(group.key)}") if by else "all"
-    ends = f"{_plural(summary.errors, 'error')}, {summary.killed:,} killed, {summary.unsampled:,} not sampled"
-    yield f"{name}: {_plural(summary.calls, 'call')}, {ends}"
-    for title, text in _figures(summary):
+    ends = f"{plural(summary.errors, 'error')}, {summary.killed:,} killed, {summary.unsampled:,} not sampled"
+    yield f"{name}: {plural(summary.calls, 'call')}, {ends}"
+    for title, text in figures(summary):
         yield f"  {title:<11}{text}"
-
-
-def _figures(summary: CallsSummary) -> Iterator[tuple[str, str]]:
-    """The lines of a group: only those that it has something for."""
-    if summary.duration_ns.n:
-        mark = _mark(summary, "duration_ns")
-        yield "duration", _spread_text(summary.duration_ns, mark, duration_text)
-    if summary.memory.n:
-        mark = _mark(summary, "memory")
-        yield "memory", _spread_text(summary.memory, mark, memory_text)
-        if summary.page_cache:
-            of = (
-                ""
-                if summary.page_cache == summary.memory.n
-                else f" in {summary.page_cache:,} of {_plural(summary.memory.n, 'call')}"
-            )
-            yield "", f"page cache included{of}"
-    if summary.is_unlimited:
-        yield "limit", "unlimited, headroom unlimited"
-    elif summary.limit is not None and summary.headroom is not None:
-        yield "limit", f"{limit_text(summary.limit)}, headroom {_mark(summary, 'headroom')}{memory_text(summary.headroom)}"
-    if summary.near.p is not None and summary.near.low is not None and summary.near.high is not None:
-        near, mark = summary.near, _mark(summary, "near")
-        share, low, high = (f"{100 * part:.3g} %" for part in (summary.near.p, summary.near.low, summary.near.high))
-        yield (
-            "near limit",
-            f"{mark}{near.k:,} of {_plural(near.n, 'call')} came within 10 % of it: {mark}{share} (95 %: {low} to {high})",
-        )
-    if summary.cpu_mean is not None and summary.cpu.p95 is not None:
-        mean, p95 = _mark(summary, "cpu_mean"), _mark(summary, "cpu")
-        yield "CPU", f"mean {mean}{summary.cpu_mean:.1f} %, p95 {p95}{summary.cpu.p95:.1f} % of one core"
-    for title, received, sent, words in (
-        ("network", "net_rx", "net_tx", ("received", "sent")),
-        ("disk", "disk_read", "disk_write", ("read", "written")),
-    ):
-        if summary.increase[received].n or summary.increase[sent].n:
-            totals = (f"{_mark(summary, name)}{size_text(summary.increases[name])}" for name in (received, sent))
-            yield title, ", ".join(f"{total} {word}" for total, word in zip(totals, words, strict=True))
-    if summary.memory.n:
-        yield "growing", _trend_text(summary)
-    if summary.rightsize is not None:
-        yield "right size", _rightsize_text(summary.rightsize, _mark(summary, "rightsize"))
-
-
-def _trend_text(summary: CallsSummary) -> str:
-    trend = summary.trend
-    if trend is None:
-        return 'not told without SciPy: pip install "callstats[stats]"'
-    if trend.growing is None:
-        return f"can't tell from {_plural(trend.n, 'call')}"
-    mark = _mark(summary, "trend")
-    p = "" if trend.p is None else f" (p = {trend.p:.2g})"
-    if trend.growing and trend.slope is not None:
-        return f"{mark}yes, by {memory_text(round(trend.slope))} from call to call{p}"
-    return f"{mark}no{p}"
-
-
-def _rightsize_text(found: RightSize, mark: str) -> str:
-    if found.size is None or found.bound is None:
-        return found.reason or "none"
-    text = (
-        f"{mark}{limit_text(found.size)}: {found.over:,} of {_plural(found.calls, 'call')} would have gone over, "
-        f"at most {100 * found.bound:.3g} % with 95 % confidence"
-    )
-    if found.saved is None or found.limit is None:
-        return text
-    limit = f"limits of {memory_text(found.limit)} on average"
-    if found.saved < 0:
-        return f"{text}; takes {-100 * found.saved:.0f} % more than {limit}"
-    return f"{text}; saves {100 * found.saved:.0f} % of {limit}"
-
-
-def _plural(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
-
-
-def _mark(summary: CallsSummary, name: str) -> str:
-    return "~" if name in summary.approximate else ""
-
-
-def _spread_text(spread: Spread, mark: str, text: Callable[[int], str]) -> str:
-    return ", ".join(f"{name} {mark}{text(getattr(spread, name))}" for name in _PERCENTILES)
 
 
 def group_text(key: GroupKey) -> str:
@@ -133,33 +49,6 @@ def group_text(key: GroupKey) -> str:
     if isinstance(key, bytes):
         return key_text(key)
     return "NULL" if key is None else printable(str(key))
-
-
-def memory_text(size: int) -> str:
-    """Bytes of memory, in the units in which limits are set."""
-    amount = float(size)
-    for unit in _MEMORY_UNITS:
-        if abs(amount) < 1024 or unit == _MEMORY_UNITS[-1]:
-            break
-        amount /= 1024
-    return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}".replace(".0 ", " ")
-
-
-def limit_text(size: int) -> str:
-    """A size of memory, to the byte."""
-    power = 0
-    while power + 1 < len(_MEMORY_UNITS) and size and size % 1024 == 0:
-        size, power = size // 1024, power + 1
-    return f"{size:,} {_MEMORY_UNITS[power]}"
-
-
-def duration_text(ns: int) -> str:
-    """A length of time in seconds; hours and minutes of a long one."""
-    seconds = ns / _NS_PER_SECOND
-    if seconds < 600:
-        return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 # --- for programs ------------------------------------------------------------------------------------------------------------
@@ -203,7 +92,7 @@ def _flat(group: Group | None) -> dict[str, object]:
     return {
         "group": "" if group is None else group_text(group.key),
         **{name: getattr(summary, name) for name in ("calls", "errors", "killed", "unsampled")},
-        **{f"{name}_{part}": getattr(spread, part) for name, spread in spreads.items() for part in _PERCENTILES},
+        **{f"{name}_{part}": getattr(spread, part) for name, spread in spreads.items() for part in PERCENTILES},
         **{name: getattr(summary, name) for name in ("page_cache", "limit", "headroom", "cpu_mean")},
         "unlimited": int(summary.is_unlimited),
         **{f"near_{part}": getattr(near, part) for part in ("k", "n", "p", "low", "high")},

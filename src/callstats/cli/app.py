@@ -11,6 +11,7 @@ from callstats.cli.listing import list_command
 from callstats.cli.options import examples
 from callstats.cli.record import record_command
 from callstats.cli.reduce import reduce_command
+from callstats.cli.report import report_command
 from callstats.cli.show import show_command
 from callstats.cli.summary import summary_command
 from callstats.cli.tables import import_command, init_command
@@ -26,6 +27,8 @@ from callstats.cli.tables import import_command, init_command
         "callstats reduce calls.db --max-samples 60 --dry-run",
         "callstats reduce calls.db --max-samples 60 --save old.jsonl",
         "callstats summary calls.db --rightsize 0.1%",
+        "callstats show calls.db",
+        "callstats report calls.db",
         "callstats import calls.db old.jsonl",
     ),
 )
@@ -47,6 +50,7 @@ for command in (
     list_command,
     show_command,
     summary_command,
+    report_command,
     reduce_command,
     import_command,
 ):

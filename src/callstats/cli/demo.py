@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from importlib.util import find_spec
+from pathlib import Path
 
 import click
 
@@ -13,7 +15,8 @@ LINES = (
     "callstats record --db demo.db --interval 50ms -- sh -c 'head -c 50000000 /dev/zero | tail | (sleep 1; wc -c)'",
     "callstats list demo.db --limit 5",
     "callstats reduce demo.db --max-samples 60",
-    "callstats show demo.db 01M83YEN8Q00000000000001VP",
+    "callstats show demo.db 01M83YEN8Q00000000000001VP --metric mem_usage --metric cpu_total",
+    "callstats report demo.db -o demo-report.html --rightsize 5%",
 )
 
 
@@ -21,13 +24,17 @@ LINES = (
 @click.option("--db", type=click.Path(dir_okay=False), default="demo.db", show_default=True, help="The file to make.")
 @click.pass_context
 def demo_command(ctx: click.Context, db: str) -> None:
-    """Run the README's first lines: make a database of 2,001 calls, record one more, list, reduce and show.
+    """Run the README's first lines: make a database of 2,001 calls, record one more, list, reduce, show and report.
 
     A database that an earlier demo made is replaced; any other file is left alone.
     """
     group = ctx.find_root().command
+    page = f"{Path(db).with_suffix('')}-report.html"
     for line in LINES:
-        shown = line.replace("demo.db", shlex.quote(db))
+        shown = line.replace("demo.db", shlex.quote(db)).replace("demo-report.html", shlex.quote(page))
+        if line.startswith("callstats report") and find_spec("plotly") is None:
+            click.echo('no report: that needs Plotly: pip install "callstats[report]"')
+            continue
         click.echo(f"$ {shown}")
         code = group.main(shlex.split(shown)[1:], prog_name="callstats", standalone_mode=False)
         if code:

@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import click
 
-from callstats.cli.lines import printable
 from callstats.errors import CallstatsError
+from callstats.readable import printable
 from callstats.store import StoreError
 
 

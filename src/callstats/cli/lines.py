@@ -8,6 +8,7 @@ from typing import NamedTuple
 from callstats import kernels
 from callstats.drivers import RunResult
 from callstats.errors import CallstatsError
+from callstats.readable import printable, size_text
 from callstats.series import StatSeries
 from callstats.store import ImportReport, ListedCall, ReduceReport, Reject
 from callstats.store.listing import figures
@@ -23,23 +24,6 @@ class LineCounts(NamedTuple):
     bytes_before: int
     """Of the changed lines."""
     bytes_after: int
-
-
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
-def printable(text: str) -> str:
-    """Text on one line, with whatever could move a cursor or change a colour as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def size_text(size: float) -> str:
-    """A number of bytes in the unit that suits it."""
-    for unit in _UNITS:
-        if abs(size) < 1000 or unit == _UNITS[-1]:
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def key_text(key: Key | None) -> str:

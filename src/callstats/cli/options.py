@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
 
 from callstats.errors import CallstatsError
 from callstats.rule import OTHERS, How
+from callstats.store.answers import FN_COLUMNS
 from callstats.store.moments import parse_span
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -95,9 +97,37 @@ def with_default_url(url_and_file: Sequence[str]) -> tuple[str, str]:
     return given[0], given[1]
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file, or say in one line why it can't be written."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise click.UsageError(f"can't write {str(path)!r}: {error.strerror}") from None
+
+
 def examples(*commands: str) -> str:
     """The end of a help text; the backspace keeps click from joining the lines."""
     return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
+def detail_options(command: Command) -> Command:
+    """The columns that tell of a call besides its histogram."""
+    for option in (
+        click.option("--end-column", default=FN_COLUMNS["end_column"], show_default=True, help="When a call was over."),
+        click.option("--start-column", default=FN_COLUMNS["start_column"], show_default=True, help="When a call began to run."),
+        click.option("--time-column", default=FN_COLUMNS["time_column"], show_default=True, help="When a call came."),
+        click.option("--status-column", default=FN_COLUMNS["status_column"], show_default=True, help="How a call ended."),
+        click.option(
+            "--by",
+            "--group-column",
+            default=FN_COLUMNS["by"],
+            show_default=True,
+            metavar="COLUMN",
+            help="The column that calls are grouped by; '' for all as one group.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def column_options(command: Command) -> Command:

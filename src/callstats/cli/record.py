@@ -17,7 +17,7 @@ import click
 
 from callstats import Recorder, Rule
 from callstats.cli.exits import DriverFault, ExitCode
-from callstats.cli.lines import printable, recorded_line
+from callstats.cli.lines import recorded_line
 from callstats.cli.options import KEPT, duration, examples, size
 from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, DriverError, ProcessDriver, RunResult, Status, Task
 from callstats.store import add_calls, init_table

@@ -14,10 +14,11 @@ from click.core import ParameterSource
 
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.jsonl import reduce_lines
-from callstats.cli.lines import largest_changes, line_summary, printable, refused_line, reject_line, summary_lines
+from callstats.cli.lines import largest_changes, line_summary, refused_line, reject_line, summary_lines
 from callstats.cli.options import column_options, duration, examples, how_of, how_part, size, span, tier
 from callstats.cli.progress import progress
 from callstats.cli.rejects import RejectsFile, hex_object, reject_object
+from callstats.readable import printable
 from callstats.rule import Missing, Rule
 from callstats.store import ReduceReport, Reject, reduce_table
 from callstats.store.moments import utc_text

@@ -2,27 +2,141 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import click
 
-from callstats.cli.chart import fits, memory_lines
-from callstats.cli.options import column_options, examples
-from callstats.store import list_calls, read_series
+from callstats.cli.exits import ExitCode
+from callstats.cli.lines import key_text
+from callstats.cli.options import column_options, detail_options, examples, write_file
+from callstats.readable import duration_text, printable
+from callstats.report import text
+from callstats.report.tracks import span_ns, tracks
+from callstats.series import StatSeries, plural
+from callstats.store import StoredCall, read_call
+from callstats.store.answers import FN_COLUMNS
+
+STYLES: dict[text.Ink, str] = {
+    "title": "bold",
+    "text": "",
+    "axis": "dim",
+    "value": "cyan",
+    "band": "cyan",
+    "limit": "red",
+}
+_MARGIN = 10
 
 
-@click.command("show", epilog=examples("callstats show calls.db", "callstats show calls.db 01M83YEN8Q00000000000001VP"))
-@click.argument("url", envvar="CALLSTATS_URL", default="calls.db")
-@click.argument("call", required=False)
+@click.command(
+    "show",
+    epilog=examples(
+        "callstats show calls.db",
+        "callstats show calls.db 01M83YEN8Q00000000000001VP --metric mem_usage",
+        "callstats show calls.db 01M83YEN8Q00000000000001VP --png call.png",
+    ),
+)
+@click.argument("url_and_id", nargs=-1, metavar="[URL] [ID]")
+@click.option("--metric", "metrics", multiple=True, metavar="METRIC", help="Only this metric. Can be repeated.")
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw into this file instead.")
+@detail_options
 @column_options
-def show_command(url: str, call: str | None, table: str, key: str, column: str) -> None:
-    """Show one call's memory as a chart: means solid, peaks light. By default that of the call with the greatest key."""
-    where = {"table": table, "key": key, "column": column}
-    if call is None:
-        last = list_calls(url, limit=1, **where)
-        if not last:
-            raise click.UsageError(f"table {table!r} has no calls")
-        found = last[0].key
-    else:
-        found = call
-    click.echo("\n".join(memory_lines(str(found), read_series(url, found, **where), fits(sys.stdout.encoding))))
+@click.pass_context
+def show_command(
+    ctx: click.Context, /, url_and_id: tuple[str, ...], metrics: tuple[str, ...], png: Path | None, **asked: Any
+) -> None:
+    """Show one call: how it ended, when, and a chart of each metric.
+
+    A chart is solid up to the mean of each row, and light from its least to its greatest value where those are kept. Rows that
+    are missing stay blank, and the memory limit is a dashed line unless it is far above. ~ marks what reduced rows no longer
+    hold exactly.
+
+    Without ID it is the call with the greatest key. A single argument is the ID when CALLSTATS_URL is set.
+    """
+    url, key = _url_and_key(url_and_id)
+    asked.update({name: asked[name] or None for name in FN_COLUMNS})
+    call = read_call(url, key, **asked)
+    if call.series is None:
+        click.echo("\n".join(head_lines(call)))
+        click.echo(printable(f"refused {key_text(call.key)}: {call.fault}"), err=True)
+        ctx.exit(ExitCode.REFUSED)
+    if png is not None:
+        from callstats.report import png as draw
+
+        write_file(png, draw(call.series, metrics or None, title=printable(f"call {_name(call)}")))
+        click.echo(printable(f"drew {png}"))
+        return
+    _print(call, call.series, metrics)
+
+
+def _url_and_key(given: tuple[str, ...]) -> tuple[str, str | None]:
+    """A URL and a key from up to two arguments."""
+    default = os.environ.get("CALLSTATS_URL")
+    if len(given) > 2:
+        raise click.UsageError("expected URL ID, or ID alone with CALLSTATS_URL set")
+    if len(given) == 2:
+        return given[0], given[1]
+    if default is not None:
+        return default, given[0] if given else None
+    if not given:
+        raise click.UsageError("which database? Give its URL, or set CALLSTATS_URL")
+    return given[0], None
+
+
+def head_lines(call: StoredCall) -> list[str]:
+    """What is known of a call besides its metrics."""
+    return [f"{title:<{_MARGIN}}{printable(str(value))}" for title, value in _head(call) if value is not None and value != ""]
+
+
+def _head(call: StoredCall) -> Iterator[tuple[str, object]]:
+    yield "call", _name(call)
+    yield "group", call.group
+    yield "status", call.status
+    yield "created", call.created
+    yield "started", call.started
+    yield "completed", call.completed
+    yield "error", call.error
+    if call.series is not None:
+        yield "samples", samples_text(call.series)
+
+
+def samples_text(series: StatSeries) -> str:
+    """How many samples there are, and how long they go on."""
+    if not len(series):
+        return "none"
+    samples = int(series.counts.sum())
+    rows = "" if samples == len(series) else f" in {plural(len(series), 'row')}"
+    return f"{samples:,}{rows}, {duration_text(span_ns(series))}"
+
+
+def _name(call: StoredCall) -> str:
+    return call.key if isinstance(call.key, str) else key_text(call.key)
+
+
+def _print(call: StoredCall, series: StatSeries, metrics: tuple[str, ...]) -> None:
+    """Head and charts, as wide as the terminal, in colour where it has any and NO_COLOR isn't set."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, highlight=False)
+    blocks = _fits(sys.stdout.encoding)
+    for line in head_lines(call):
+        console.print(Text(line), soft_wrap=True)
+    for chart in text.charts(tracks(series, metrics or None), width=console.width, blocks=blocks):
+        console.print()
+        for pieces in chart:
+            inked = Text.assemble(*((piece.text, STYLES[piece.ink]) for piece in pieces))
+            inked.rstrip()
+            console.print(inked, soft_wrap=True)
+
+
+def _fits(encoding: str | None) -> bool:
+    """Whether an output of this encoding can show blocks."""
+    try:
+        text.GLYPHS.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

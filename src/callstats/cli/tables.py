@@ -8,8 +8,9 @@ import click
 
 from callstats.cli.example import make_example
 from callstats.cli.exits import ExitCode, ctrl_c_stops
-from callstats.cli.lines import import_lines, printable, unknown_lines
+from callstats.cli.lines import import_lines, unknown_lines
 from callstats.cli.options import column_options, examples, with_default_url
+from callstats.readable import printable
 from callstats.store import import_saved, init_table
 from callstats.store.urls import shown_url
 

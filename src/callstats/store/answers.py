@@ -147,11 +147,8 @@ def summarize_table(
     percentiles need: 8 bytes for each scalar.
     """
     require_sqlalchemy("summarize_table")
-    from callstats.store.connect import connected
-    from callstats.store.table import CallTable
-
-    if since is not None and time_column is None:
-        raise CallstatsError("since needs a time_column: got None")
+    tally = Tally(on_reject)
+    columns = table, key, column
     asked = {
         "by": by,
         "status_column": status_column,
@@ -159,21 +156,41 @@ def summarize_table(
         "start_column": start_column,
         "end_column": end_column,
     }
-    tally = _Tally(on_reject)
-    try:
-        with connected(url_or_engine) as (connection, dialect):
-            calls = CallTable(connection, dialect, name=table, key=key, column_name=column, where=where)
-            found = _present(calls, table, asked)
-            if since is not None and found["time_column"] is None:
-                raise CallstatsError(f"since needs a column with times: table {table!r} has no column {time_column!r}")
-            tally.by = found["by"]
-            _read(calls, found, since, tally, stop)
-    except StoreError as error:
-        tally.stopped = str(error)
+    take_in(tally, url_or_engine, columns, asked, where=where, since=since, stop=stop)
     return tally.report(risk, step)
 
 
-def _present(calls: CallTable, table: str, asked: dict[str, str | None]) -> dict[str, str | None]:
+def take_in(
+    tally: Tally,
+    url_or_engine: str | os.PathLike[str] | URL | Engine,
+    columns: tuple[str, str, str],
+    asked: dict[str, str | None],
+    *,
+    where: str | None,
+    since: int | None,
+    stop: Callable[[], bool] | None,
+) -> None:
+    """Take in every row of a table."""
+    from callstats.store.connect import connected
+    from callstats.store.table import CallTable
+
+    if since is not None and asked["time_column"] is None:
+        raise CallstatsError("since needs a time_column: got None")
+    table, key, column = columns
+    try:
+        with connected(url_or_engine) as (connection, dialect):
+            calls = CallTable(connection, dialect, name=table, key=key, column_name=column, where=where)
+            found = present_columns(calls, table, asked)
+            if since is not None and found["time_column"] is None:
+                raise CallstatsError(f"since needs a column with times: table {table!r} has no column {asked['time_column']!r}")
+            tally.by = found["by"]
+            _read(calls, found, since, tally, stop)
+            tally.end(calls, found)
+    except StoreError as error:
+        tally.stopped = str(error)
+
+
+def present_columns(calls: CallTable, table: str, asked: dict[str, str | None]) -> dict[str, str | None]:
     """The columns that there are of those asked for."""
     with calls.transaction(write=False):
         has = calls.dialect.columns(calls.connection, table)
@@ -186,7 +203,7 @@ def _present(calls: CallTable, table: str, asked: dict[str, str | None]) -> dict
     return found
 
 
-class _Tally:
+class Tally:
     """The report in the making."""
 
     def __init__(self, on_reject: Callable[[Reject], object] | None) -> None:
@@ -197,6 +214,12 @@ class _Tally:
         self.refused = self.untimed = self.bytes_read = 0
         self.stopped: str | None = None
         self.began = time.perf_counter()
+
+    def took(self, key: Key, group: GroupKey, scalars: CallScalars) -> None:
+        """Hear of a call that its group has just taken in."""
+
+    def end(self, calls: CallTable, found: dict[str, str | None]) -> None:
+        """Ask the table for more, once every row is in."""
 
     def reject(self, reject: Reject, rows: int = 1) -> None:
         self.refused += rows
@@ -223,7 +246,7 @@ class _Tally:
 
 
 def _read(
-    calls: CallTable, found: dict[str, str | None], since: int | None, tally: _Tally, stop: Callable[[], bool] | None
+    calls: CallTable, found: dict[str, str | None], since: int | None, tally: Tally, stop: Callable[[], bool] | None
 ) -> None:
     """Take in every row."""
     from sqlalchemy import column, null
@@ -250,13 +273,14 @@ def _read(
             tally.reject(Reject(key, str(error)))
         else:
             tally.groups[group] = scalars
+            tally.took(key, group, scalars)
 
 
 def _rows(
     calls: CallTable,
     what: list[ColumnElement[Any]],
     condition: ColumnElement[bool] | None,
-    tally: _Tally,
+    tally: Tally,
     stop: Callable[[], bool] | None,
 ) -> Iterator[tuple[Any, ...]]:
     """Rows in the order of their keys, one at a time: a cell is soonest read while it is in the processor's cache."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Select, bindparam, case, column, func, literal_column, select, table, update
+from sqlalchemy import Select, bindparam, case, column, func, literal_column, null, select, table, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
@@ -146,6 +146,17 @@ class CallTable:
             query = self._select(self._shown, cell, kind).where(self.key == self.dialect.literal(key))
             found = self.connection.execute(query).first()
         return None if found is None else Row(*found)
+
+    def detailed(self, key: Key | None, names: Sequence[str | None]) -> tuple[Any, ...] | None:
+        """One row, or that of the greatest key: its key, its cell, the kind of that, and the named columns, NULL for None."""
+        if key is not None and not self.dialect.holds(key):
+            return None
+        cell, kind = self.dialect.cell(self.stats)
+        rows = self._select(self._shown, cell, kind, *(null() if name is None else column(name) for name in names))
+        rows = rows.order_by(self.key.desc()) if key is None else rows.where(self.key == self.dialect.literal(key))
+        with self.transaction(write=False):
+            found = self.connection.execute(rows.limit(1)).first()
+        return None if found is None else tuple(found)
 
     def write(self, cells: Sequence[tuple[Key, str | bytes | None]]) -> dict[Key, str]:
         """Put cells into their rows, and tell which ones the database refused, and why."""

@@ -1,0 +1,189 @@
+"""``callstats show``: golden text at three widths, plain ASCII, colour, hostile text, and PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from callstats import StatSeries, decimate
+from callstats.cli import show
+from callstats.cli.app import cli
+from support.database import Value, blob, connect, made
+from support.zoo import SECOND
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+GOLDEN = Path(__file__).parent / "data" / "show"
+MIB = 2**20
+FN = "CREATE TABLE calls (id TEXT PRIMARY KEY, fn_id, status, created_at, started_at, completed_at, stats, error)"
+
+
+def run(*args: object, **env: str | None) -> Result:
+    """What the command prints and how it ends."""
+    given = {"CALLSTATS_URL": None, "COLUMNS": "80", "NO_COLOR": None, "FORCE_COLOR": None, **env}
+    return CliRunner(env=given).invoke(cli, ["show", *map(str, args)], prog_name="callstats")
+
+
+def waves(n: int) -> StatSeries:
+    """Memory in waves under a limit, a processor that idles at times, and a counter that is reset once."""
+    memory = [(20 + 40 * (i % 37) // 37 + 60 * (i == n // 2)) * MIB for i in range(n)]
+    cpu = [None if not i else 35 + i % 11 if i % 60 < 40 else 0 for i in range(n)]
+    received = [i % 150 * 40_000 for i in range(n)]
+    metrics = {"mem_usage": memory, "mem_limit": [128 * MIB] * n, "cpu_total": cpu, "net_rx": received}
+    return StatSeries([(1_511_794_373 + i) * SECOND for i in range(n)], metrics)
+
+
+def holes() -> StatSeries:
+    """No rows for two minutes, and later no value for a while."""
+    seconds = [*range(60), *range(180, 300)]
+    values = [None if 220 <= second < 250 else 10 * MIB + second * 30_000 for second in seconds]
+    return StatSeries([second * SECOND for second in seconds], {"mem_usage": values, "queue": [7] * len(seconds)})
+
+
+CASES: dict[str, Callable[[], StatSeries]] = {
+    "no-row": lambda: waves(0),
+    "one-row": lambda: waves(1),
+    "two-rows": lambda: waves(2),
+    "240-rows": lambda: waves(240),
+    "band": lambda: decimate(waves(2400), 60, how={"mem_usage": ("mean", "min", "max"), "cpu_total": ("mean", "max")}),
+    "holes": holes,
+    "all-equal": lambda: StatSeries([i * SECOND for i in range(9)], {"cpu_total": [250] * 9, "mem_usage": [0] * 9}),
+    "near-2-64": lambda: StatSeries(
+        [i * SECOND for i in range(50)],
+        {
+            "mem_usage": [2**64 - 1 - i for i in range(50)],
+            "mem_limit": [2**64 - 1] * 50,
+            "x": [2**63 + i * 2**57 for i in range(50)],
+        },
+    ),
+}
+
+
+def stored(path: Path, stats: Value, *, key: str = "call-1", error: str | None = None) -> Path:
+    """A database of one call in Fn's shape."""
+    times = ("2017-11-27T14:52:53.000Z", "2017-11-27T14:52:53.040Z", "2017-11-27T14:56:53.000Z")
+    with closing(connect(path)) as db:
+        db.execute(FN)
+        db.execute("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, "resize", "success", *times, stats, error))
+    return path
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(case: str, tmp_path: Path) -> None:
+    """The text at widths 40, 80 and 200, to the letter; no line of a chart is wider."""
+    db = stored(tmp_path / "calls.db", CASES[case]().to_db())
+    shown = []
+    for width in (40, 80, 200):
+        result = run(db, "call-1", COLUMNS=str(width))
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert max(map(len, result.stdout.splitlines())) <= width
+        shown.append(f"=== {width} columns\n{result.stdout}")
+    assert "\n".join(shown) == (GOLDEN / f"{case}.txt").read_text(encoding="utf-8")
+
+
+def test_plain_ascii(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the output's encoding has no blocks, all is ASCII."""
+    db = stored(tmp_path / "calls.db", CASES["band"]().to_db())
+    monkeypatch.setattr(show, "_fits", lambda encoding: False)
+    result = run(db, "call-1")
+    assert result.stdout.isascii()
+    assert result.stdout == (GOLDEN / "ascii.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "fits"), [("utf-8", True), ("ascii", False), ("latin-1", False), (None, False), ("?", False)]
+)
+def test_what_an_encoding_can_show(encoding: str | None, fits: bool) -> None:
+    """Blocks are used only where every one of them can be printed."""
+    assert show._fits(encoding) is fits
+
+
+@pytest.mark.parametrize(("env", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_colour(env: dict[str, str], colored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal charts have colours, unless NO_COLOR is set."""
+    db = stored(tmp_path / "calls.db", CASES["240-rows"]().to_db())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+
+    class Terminal(io.StringIO):
+        encoding = "utf-8"
+
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    monkeypatch.setattr(show.sys, "stdout", out)
+    call = show.read_call(db, "call-1")
+    assert call.series is not None
+    show._print(call, call.series, ("mem_usage",))
+    assert ("\x1b[36m" in out.getvalue()) is colored
+
+
+def test_hostile_text(tmp_path: Path) -> None:
+    """Names and errors from the database move no cursor and set no colour."""
+    bad = "\x1b[31m<script>\r\n\u202e\x00"
+    stats = StatSeries([0, SECOND], {bad: [1, 2], "[red]x[/red]": [1, 2]}).to_db()
+    db = stored(tmp_path / "calls.db", stats, key=bad, error=bad)
+    result = run(db)
+    assert result.exit_code == 0
+    assert all(c.isprintable() or c == "\n" for c in result.stdout)
+    assert result.stdout.count(r"\x1b[31m<script>\r\n\u202e\x00") == 3
+    assert "[red]x[/red]" in result.stdout
+
+
+def test_which_call(tmp_path: Path) -> None:
+    """By default that of the greatest key; CALLSTATS_URL makes a single argument the key; a key of digits finds a number."""
+    cells = [("1", blob(3)), ("2", blob(4))]
+    db = made(tmp_path / "calls.db", cells, table="CREATE TABLE calls (id INTEGER PRIMARY KEY, stats TEXT)")
+    assert "call      2\nsamples   4, 3 s\n" in run(db).stdout
+    assert "call      1\nsamples   3, 2 s\n" in run(db, "1").stdout
+    assert run(db).stdout == run(CALLSTATS_URL=str(db)).stdout
+    assert run(db, "1").stdout == run("1", CALLSTATS_URL=str(db)).stdout
+    for wrong, said in (((), "which database"), ((db, 9), "has no call '9'"), ((db, 1, 2), "expected URL ID")):
+        result = run(*wrong)
+        assert (result.exit_code, said in result.stderr) == (2, True)
+
+
+def test_one_metric(tmp_path: Path) -> None:
+    """--metric chooses, the limit's own chart too; a name that the call lacks is an error that tells what there is."""
+    db = stored(tmp_path / "calls.db", CASES["240-rows"]().to_db())
+    result = run(db, "call-1", "--metric", "mem_limit", "--metric", "cpu_total")
+    assert [line.split()[0] for line in result.stdout.splitlines() if "mean" in line] == ["mem_limit", "cpu_total"]
+    result = run(db, "call-1", "--metric", "disk")
+    assert result.exit_code == 2
+    assert "got 'disk', and there are 'cpu_total', 'mem_limit', 'mem_usage', 'net_rx'" in result.stderr
+
+
+def test_refused(tmp_path: Path) -> None:
+    """A call whose cell is no histogram is told with the reason, after what else is known of it."""
+    result = run(stored(tmp_path / "calls.db", "[{]"))
+    assert result.exit_code == 1
+    assert result.stdout.startswith("call      call-1\ngroup     resize\n")
+    assert result.stderr.startswith("refused 'call-1': ")
+
+
+@pytest.mark.parametrize("case", [*CASES])
+def test_png(case: str, tmp_path: Path) -> None:
+    """--png draws the same into a PNG file that isn't blank."""
+    from matplotlib.image import imread
+
+    db = stored(tmp_path / "calls.db", CASES[case]().to_db(), key="$\\frac{<b>$")
+    result = run(db, "--png", tmp_path / "call.png")
+    assert (result.exit_code, result.stderr) == (0, "")
+    pixels = imread(tmp_path / "call.png")
+    assert pixels.shape[1] == 1000
+    assert 0 < (pixels[..., :3] < 0.9).any(axis=2).mean() < 0.5
+
+
+def test_png_that_cannot_be_written(tmp_path: Path) -> None:
+    """A file that can't be written is wrong use, in one line."""
+    result = run(stored(tmp_path / "calls.db", blob(3)), "--png", tmp_path / "nowhere" / "call.png")
+    assert result.exit_code == 2
+    assert "No such file" in result.stderr

@@ -1,0 +1,269 @@
+"""Pictures without a browser: tracks, bins, the page's data, its size, and figures."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from callstats import StatSeries, decimate
+from callstats.errors import CallstatsError
+from callstats.readable import printable
+from callstats.report import ReportCall, ReportGroup, figure, png, render, tracks
+from callstats.report.bins import MOST_BINS, duration_bins, memory_bins
+from callstats.report.content import COLUMNS, rounded
+from callstats.report.figures import outline, panels, time_unit
+from callstats.report.tracks import span_ns, value_text
+from callstats.summary import Call, summarize_calls
+from support.reports import HOSTILE, MIB, series
+from support.zoo import SECOND
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+
+def data_of(page: str) -> dict[str, Any]:
+    """What the page's script reads."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def group(name: str, calls: int = 3) -> ReportGroup:
+    """A group of calls with peaks of 1, 2, 3 MiB and so on."""
+    members = [Call(series(5, (i + 1) * MIB)) for i in range(calls)]
+    return ReportGroup(
+        name=name,
+        summary=summarize_calls(members, risk=0.05),
+        peaks=[(i + 1) * MIB for i in range(calls)],
+        durations=[(i + 1) * SECOND for i in range(calls)],
+    )
+
+
+# --- tracks
+
+
+def test_gauges() -> None:
+    """Values as they are, NaN where absent, once in a gap; memory has its limit, unless that means none."""
+    found = StatSeries(
+        [i * SECOND for i in (0, 1, 2, 3, 9, 10)], {"mem_usage": [1, 2, None, 4, 5, 6], "mem_limit": [8, 8, 8, 9, 9, 9]}
+    )
+    [track] = tracks(found)
+    np.testing.assert_array_equal(track.seconds, [0, 1, 2, 3, 6, 9, 10])
+    np.testing.assert_array_equal(track.values, [1, 2, np.nan, 4, np.nan, 5, 6])
+    assert (track.kind, track.limit, track.drawn_limit, track.top) == ("memory", 9.0, 9.0, 6.0)
+    [track] = tracks(StatSeries([0], {"mem_usage": [1], "mem_limit": [2**63 - 4096]}))
+    assert track.limit is None
+    [track] = tracks(StatSeries([0], {"mem_usage": [1], "mem_limit": [5]}))
+    assert (track.limit, track.drawn_limit) == (5.0, None)
+
+
+def test_counters() -> None:
+    """The rate at the later of two rows; a reset begins at 0; of equal times the last counts; holes are crossed."""
+    found = StatSeries(
+        [0, SECOND, SECOND, 3 * SECOND, 4 * SECOND], {"net_rx": [10, 7, 30, 70, 6], "net_tx": [0, None, None, 9, 9]}
+    )
+    received, sent = tracks(found)
+    np.testing.assert_array_equal(received.seconds, [0, 1, 3, 4])
+    np.testing.assert_array_equal(received.values, [np.nan, 20, 20, 6])
+    np.testing.assert_array_equal(sent.values, [np.nan, np.nan, 3, 0])
+
+
+def test_bands() -> None:
+    """The band is that of the peaks that are kept, a row's own value where it has none."""
+    found = StatSeries([0, SECOND], {"cpu_total": [5, 6], "cpu_total@max": [9, None], "cpu_total@min": [None, 2]})
+    [track] = tracks(found)
+    assert track.low is not None
+    assert track.high is not None
+    np.testing.assert_array_equal(track.low, [5, 2])
+    np.testing.assert_array_equal(track.high, [9, 6])
+    assert track.top == 9.0
+
+
+def test_order_and_choice() -> None:
+    """The known metrics come first, the limit is none of its own unless asked for, and a missing one is refused."""
+    found = StatSeries([0], {name: [1] for name in ("a", "cpu_total", "mem_limit", "mem_usage", "net_rx", "z@max", "z")})
+    assert [track.name for track in tracks(found)] == ["mem_usage", "cpu_total", "net_rx", "a", "z"]
+    assert [track.name for track in tracks(found, ["z", "mem_limit"])] == ["z", "mem_limit"]
+    with pytest.raises(CallstatsError, match=r"got 'y', and there are 'a', 'cpu_total'"):
+        tracks(found, ["y"])
+
+
+@pytest.mark.parametrize("times", [[-(2**63) + 10**9, 2**63 - 1], [0, 2**63 - 1]])
+def test_the_longest_spans(times: list[int]) -> None:
+    """A span of up to 64 bits is drawn at its length."""
+    found = StatSeries(times, {"x": [1, 2**64 - 1]})
+    assert span_ns(found) == times[1] - times[0]
+    assert tracks(found)[0].seconds[-1] == pytest.approx((times[1] - times[0]) / 1e9)
+    assert png(found).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        ("memory", 1536.4, "1.5 KiB"),
+        ("rate", 2**21, "2 MiB/s"),
+        ("percent", 12.34, "12.3 %"),
+        ("percent", 12345.6, "12,346 %"),
+        ("number", 7, "7"),
+        ("number", 0.125, "0.125"),
+        ("number", 2.0**64, "1.845e+19"),
+    ],
+)
+def test_values_in_words(kind: Any, value: float, text: str) -> None:
+    """Each kind has its unit."""
+    assert value_text(kind, value) == text
+
+
+# --- bins
+
+
+@pytest.mark.parametrize("most", [0, 1, 23, 24, 25, 47, 48, 1000, 2**20 - 1, 2**20, 2**63, 2**64 - 1])
+def test_memory_bins(most: int) -> None:
+    """All calls are counted, in at most 24 bins and one, each a power of two wide."""
+    bins = memory_bins(np.array([0, most // 2, most], dtype=np.uint64))
+    assert bins.counts.sum() == 3
+    assert bins.counts[-1] or not most
+    assert len(bins.counts) == len(bins.edges) - 1 <= MOST_BINS + 1
+    assert math.frexp(bins.width)[0] == 0.5
+
+
+def test_memory_bins_reach_the_limit() -> None:
+    """The axis goes on to a limit beyond all calls."""
+    bins = memory_bins(np.array([MIB], dtype=np.uint64), 64 * MIB)
+    assert (len(bins.counts), bins.width, bins.edges[:2]) == (17, 4 * MIB, ("0 B", "4 MiB"))
+
+
+def test_duration_bins() -> None:
+    """Each bin goes to twice its beginning; what is shorter than a millisecond is in the first."""
+    bins = duration_bins(np.array([0, 10**6, SECOND, 2 * SECOND - 1, 2 * SECOND, 2**63 - 1]))
+    assert bins.counts.sum() == 6
+    assert bins.counts[0] == 2
+    assert bins.counts[bins.edges.index("1 s")] == 2
+    assert bins.counts[bins.edges.index("2 s")] == 1
+    assert duration_bins(np.zeros(0, dtype=np.int64)).counts.size == 0
+
+
+# --- the page
+
+
+def test_what_the_page_is_given() -> None:
+    """Cells for every column, words, bins with their lines, and the charts of calls by group."""
+    page = render([group("resize", 80), group("lone", 1)], [ReportCall(name="c1", series=series(60, 9 * MIB), group="lone")])
+    data = data_of(page)
+    assert [len(one["cells"]) for one in data["groups"]] == [len(COLUMNS)] * 2
+    resize, lone = data["groups"]
+    assert resize["cells"][0] == 80
+    assert resize["cells"][COLUMNS.index("right size")] == ["128 MiB", 128 * MIB]
+    assert lone["cells"][COLUMNS.index("right size")] is None
+    words = {data["texts"][title]: text for title, text in lone["figures"]}
+    assert words["right size"] == "not enough calls: 1 of the 59 that a risk of 5 % needs"
+    counts, edges, lines = resize["memory"]
+    assert (sum(counts), data["texts"][edges[1]]) == (80, "16 MiB")
+    assert lines == [[16.0, "limit 256 MiB"], [8.0, "right size 128 MiB"]]
+    [call] = data["calls"]
+    assert (call["group"], call["unit"], call["peak"]) == (1, "seconds", "8.9 MiB")
+    assert [panel["title"] for panel in call["panels"]] == ["Memory", "Processor", "Network", "Disk", "queue"]
+
+
+def test_hostile_text_stays_text() -> None:
+    """No text ends the script that it is in, and each is given as it reads."""
+    groups = [replace(group("x"), name=name) for name in HOSTILE]
+    calls = [ReportCall(name=name, series=series(9, MIB, metric=name), group=name, facts={name: name}) for name in HOSTILE]
+    page = render(groups, calls, title=HOSTILE[1], by=HOSTILE[0], notes=HOSTILE)
+    assert len(re.findall("<script", page.partition("plotly.js v")[0])) == 3
+    body = page[page.index('id="data">') : page.index("</script>", page.index('id="data">'))]
+    assert not set("<>&\u2028\u2029\x00") & set(body.removeprefix('id="data">'))
+    data = data_of(page)
+    assert [one["name"] for one in data["groups"]] == data["notes"] == [printable(name) for name in HOSTILE]
+    assert "<title>&lt;/script&gt;" in page
+
+
+def test_groups_of_one_name_are_refused() -> None:
+    """A call could not tell which one it belongs to."""
+    with pytest.raises(CallstatsError, match="names that differ: got 'a' twice"):
+        render([group("a"), group("a")])
+
+
+def test_nothing_at_all() -> None:
+    """A page of nothing is a page."""
+    data = data_of(render([]))
+    assert (data["groups"], data["calls"]) == ([], [])
+
+
+def test_size_of_a_large_report() -> None:
+    """2,000 groups of 50 calls each, and 50 calls of 240 rows with all that is kept, stay under 10 MB."""
+    rng = np.random.default_rng(7)
+    one = group("x", 60)
+    groups = [
+        replace(
+            one,
+            name=f"application-{i % 40:02}/some-function-of-a-usual-length-{i:04}",
+            peaks=rng.integers(MIB, 2**32, 50),
+            durations=rng.integers(10**7, 10**13, 50),
+        )
+        for i in range(2000)
+    ]
+    raw = StatSeries(
+        np.arange(2400) * SECOND + rng.integers(0, 10**8, 2400),
+        {name: rng.integers(0, 2**32, 2400) for name in ("cpu_total", "cpu_user", "cpu_kernel", "mem_usage", "mem_limit")}
+        | {name: np.cumsum(rng.integers(0, 10**7, 2400)) for name in ("disk_read", "disk_write", "net_rx", "net_tx")},
+    )
+    kept = decimate(raw, 240, how=("mean", "min", "max"))
+    calls = [ReportCall(name=f"{i:026}", series=kept, group=groups[i].name, facts={"status": "success"}) for i in range(50)]
+    assert len(render(groups, calls).encode()) < 10_000_000
+
+
+def test_rounding() -> None:
+    """Five digits are drawn, whole numbers without a fraction, and NaN is no value."""
+    assert rounded(np.array([1.0, 123456.7, 0.1234567, np.nan, 2.0**64])) == [1, 123460, 0.12346, None, 1.8447e19]
+
+
+# --- figures
+
+
+def test_figure() -> None:
+    """A Plotly figure with a panel for each thing, the band, the limit, and open gaps; text as text."""
+    found = decimate(series(900, 100 * MIB, metric="<b>x"), 60, how={"mem_usage": ("mean", "min", "max")})
+    drawn = figure(found, title="<i>call")
+    names = [trace.name for trace in drawn.data]
+    assert names == [
+        "mem_usage, least to most", "mem_usage, most", "mem_usage", "cpu_total", "net_rx", "disk_write", "&lt;b&gt;x"
+    ]  # fmt: skip
+    assert drawn.layout.title.text == "&lt;i&gt;call"
+    assert [note.text for note in drawn.layout.annotations] == ["Memory", "Processor", "Network", "Disk", "&lt;b&gt;x", "limit"]
+    assert drawn.layout.shapes[0].y0 == 256
+    assert drawn.layout.yaxis.title.text == "MiB"
+    assert len(figure(found, ["cpu_total"]).data) == 1
+    assert len(figure(StatSeries([], {})).data) == 0
+    gap = StatSeries([0, SECOND, 2 * SECOND, 60 * SECOND], {"x": [1, 2, 3, 4]})
+    assert np.isnan(figure(gap).data[0].y[3])
+
+
+def test_outline() -> None:
+    """A band is drawn piece by piece, there above and back below."""
+    x, y = outline(np.arange(5.0), np.array([1, 1, np.nan, 3, 3.0]), np.array([2, 2, np.nan, 4, 4.0]))
+    np.testing.assert_array_equal(x, [0, 1, 1, 0, np.nan, 3, 4, 4, 3, np.nan])
+    np.testing.assert_array_equal(y, [2, 2, 1, 1, np.nan, 4, 4, 3, 3, np.nan])
+
+
+def test_panels() -> None:
+    """Metrics of one thing share a panel and a unit; the unit suits the largest value."""
+    found = StatSeries([0, SECOND], {"net_rx": [0, 3 * MIB], "net_tx": [0, 5], "mem_usage": [5, 1000], "x": [1, 2]})
+    assert [(panel.title, panel.unit, len(panel.tracks)) for panel in panels(found)] == [
+        ("Memory", "B", 1),
+        ("Network", "MiB/s", 2),
+        ("x", "", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit"), [(0, "seconds"), (299, "seconds"), (300, "minutes"), (10_800, "hours"), (259_200, "days")]
+)
+def test_time_units(seconds: float, unit: str) -> None:
+    """An axis of time has the unit that its length asks for."""
+    assert time_unit(seconds)[0] == unit

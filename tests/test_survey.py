@@ -1,0 +1,158 @@
+"""`survey_table`, and ``callstats report`` in this process: what is read, chosen and written, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from callstats.cli.app import cli
+from callstats.store import read_call, summarize_table, survey_table
+from support.reports import MIB, call, hostile, platform, series, stored
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+
+def run(*args: object, **env: str | None) -> Result:
+    """What the command prints and how it ends."""
+    return CliRunner(env={"CALLSTATS_URL": None, **env}).invoke(cli, ["report", *map(str, args)], prog_name="callstats")
+
+
+def data_of(path: Path) -> dict[str, Any]:
+    """What the page's script reads."""
+    found = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_same_as_the_summary(tmp_path: Path) -> None:
+    """The groups are those of `summarize_table`, with the scalars of their calls."""
+    db = platform(tmp_path / "calls.db")
+    survey, summary = survey_table(db, risk=0.05), summarize_table(db, risk=0.05)
+    assert survey.summary.groups == summary.groups
+    assert [(group.key, len(group.peaks), len(group.durations)) for group in survey.groups] == [
+        ("export", 2, 2),
+        ("resize", 80, 80),
+        ("short", 0, 1),
+    ]
+    assert survey.groups[1].peaks.max() == summary.groups[1].summary.memory.max
+
+
+def test_the_heaviest_by_turns(tmp_path: Path) -> None:
+    """The heaviest of each group, then the second of each; of equal peaks the longest, of equals the first."""
+    rows = [call(f"a{i}", "a", series(5, (10 + i) * MIB).to_db()) for i in range(4)]
+    rows += [call("b1", "b", series(5, MIB).to_db()), call("b2", "b", series(5, MIB).to_db()), call("c", "c", "")]
+    db = stored(tmp_path / "calls.db", rows)
+    assert [found.key for found in survey_table(db).heaviest] == ["a3", "b1", "a2", "b2", "a1", "a0"]
+    assert [found.key for found in survey_table(db, top=3).heaviest] == ["a3", "b1", "a2"]
+    assert survey_table(db, top=0).heaviest == ()
+    found = survey_table(db, top=1, by=None).heaviest[0]
+    assert (found.key, found.status, found.completed) == ("a3", "success", "2026-10-26T00:01:00Z")
+
+
+def test_calls_without_memory(tmp_path: Path) -> None:
+    """A call that has other metrics alone can be drawn too; one without samples can't."""
+    from callstats import StatSeries
+
+    db = stored(tmp_path / "calls.db", [call("a", "a", StatSeries([0], {"x": [1]}).to_db()), call("b", "a", "")])
+    assert [found.key for found in survey_table(db).heaviest] == ["a"]
+
+
+def test_read_call(tmp_path: Path) -> None:
+    """All that the table tells of a call; a table without those columns tells less, one asked for must be there."""
+    from support.database import blob, made
+
+    db = hostile(tmp_path / "calls.db")
+    found = read_call(db)
+    assert found.key.startswith("7")
+    assert (found.group, found.status, found.error) == (found.key[1:],) * 3
+    small = made(tmp_path / "small.db", [("a", blob(3))])
+    found = read_call(small, "a")
+    assert (found.group, found.created, len(found.series or ())) == (None, None, 3)
+    with pytest.raises(ValueError, match="no column 'fn'"):
+        read_call(small, "a", by="fn")
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """It writes the page, names it with its size, and leaves the database alone."""
+    db = platform(tmp_path / "calls.db")
+    before = db.read_bytes()
+    result = run(db, "-o", tmp_path / "page.html", "--rightsize", "5%", "--top", 3)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert re.fullmatch(
+        r"83 calls in 3 groups, 0 refused; wrote \S+page.html, [45]\.\d MB: open it in a browser\n", result.stdout
+    )
+    assert db.read_bytes() == before
+    data = data_of(tmp_path / "page.html")
+    assert data["by"] == "fn_id"
+    assert [one["name"] for one in data["groups"]] == ["export", "resize", "short"]
+    assert [one["group"] for one in data["calls"]] == [0, 1, 0]
+    assert data["calls"][0]["facts"][0] == ["status", "killed"]
+    assert data["notes"][0].startswith("83 calls in 3 groups, as of ")
+
+
+def test_one_group_of_all(tmp_path: Path) -> None:
+    """--by '' makes one group; --where and --since choose calls; CALLSTATS_URL is the default."""
+    db = platform(tmp_path / "calls.db")
+    page = tmp_path / "page.html"
+    assert run("-o", page, "--by", "", "--where", "status = 'killed'", CALLSTATS_URL=str(db)).exit_code == 0
+    data = data_of(page)
+    assert [one["name"] for one in data["groups"]] == ["all calls"]
+    assert [one["group"] for one in data["calls"]] == [0, 0]
+    assert run(db, "-o", page, "--since", "2026-10-27T00:00:00Z").exit_code == 0
+    assert data_of(page)["groups"] == []
+
+
+def test_groups_that_read_alike(tmp_path: Path) -> None:
+    """1 and '1', NULL and 'NULL' are four groups with four names."""
+    rows = [call(str(i), name, series(3, MIB).to_db()) for i, name in enumerate((1, "1", None, "NULL"))]
+    db = stored(tmp_path / "calls.db", rows)
+    assert run(db, "-o", tmp_path / "page.html").exit_code == 0
+    names = [one["name"] for one in data_of(tmp_path / "page.html")["groups"]]
+    assert sorted(names) == ["1", "1 (2)", "NULL", "NULL (2)"]
+    assert sorted(one["group"] for one in data_of(tmp_path / "page.html")["calls"]) == [0, 1, 2, 3]
+
+
+def test_refused_rows(tmp_path: Path) -> None:
+    """A row that holds no histogram is named, counted in the page, and makes the exit code 1."""
+    db = stored(tmp_path / "calls.db", [call("a", "f", series(3, MIB).to_db()), call("b", "f", "[{]")])
+    result = run(db, "-o", tmp_path / "page.html")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("refused 'b': ")
+    assert "left out, since they hold no histogram that can be read: 1 row" in data_of(tmp_path / "page.html")["notes"]
+
+
+def test_wrong_use(tmp_path: Path) -> None:
+    """No database, or a place that can't be written, is told in one line."""
+    db = platform(tmp_path / "calls.db")
+    for args, said in (((), "which database"), ((db, "-o", tmp_path / "no" / "page.html"), "No such file")):
+        result = run(*args)
+        assert (result.exit_code, said in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [("plotly", ["report", "calls.db"], "report"), ("matplotlib", ["show", "calls.db", "--png", "call.png"], "plot")],
+)
+def test_a_missing_library(missing: str, arguments: list[str], extra: str, tmp_path: Path) -> None:
+    """What draws is named with the extra that brings it."""
+    platform(tmp_path / "calls.db")
+    program = f"import sys; sys.modules[{missing!r}] = None; from callstats.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f'pip install "callstats[{extra}]"\n')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["calls.db"]
+
+
+def test_nothing_heavy_is_loaded() -> None:
+    """`callstats.report` loads neither Plotly nor Matplotlib."""
+    program = "import sys, callstats.report; print(sorted({'plotly', 'matplotlib', 'sqlalchemy', 'rich'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
