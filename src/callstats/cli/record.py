@@ -20,6 +20,7 @@ from callstats.cli.exits import DriverFault, ExitCode
 from callstats.cli.lines import recorded_line
 from callstats.cli.options import KEPT, duration, examples, size
 from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, DriverError, ProcessDriver, RunResult, Status, Task
+from callstats.readable import printable
 from callstats.store import add_calls, init_table
 from callstats.store.ids import call_id, time_text
 from callstats.store.urls import shown_url
