@@ -59,6 +59,11 @@ FOREIGN = {
         ]
     },
     "sqlalchemy": {"adapters", "store"},
+    "pyarrow": {"adapters", "spark"},
+    "pandas": {"adapters"},
+    "polars": {"adapters"},
+    "duckdb": {"adapters"},
+    "pyspark": {"spark"},
     "psycopg": {"store"},
     "pymysql": {"store"},
     "click": {"cli"},
