@@ -4,6 +4,7 @@ SQLAlchemy is loaded where it is used, and comes with the extra ``callstats[cli]
 """
 
 from callstats.store.answers import Group, TableSummary, summarize_table
+from callstats.store.exported import ExportReport, export_table
 from callstats.store.job import reduce_table
 from callstats.store.listing import ListedCall, list_calls
 from callstats.store.report import ImportReport, ReduceReport, Reject, StoreError
@@ -11,6 +12,7 @@ from callstats.store.saved import import_saved
 from callstats.store.tables import add_calls, init_table, read_series
 
 __all__ = [
+    "ExportReport",
     "Group",
     "ImportReport",
     "ListedCall",
@@ -19,6 +21,7 @@ __all__ = [
     "StoreError",
     "TableSummary",
     "add_calls",
+    "export_table",
     "import_saved",
     "init_table",
     "list_calls",
