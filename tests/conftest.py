@@ -10,8 +10,20 @@ from support.backends import backend
 from support.databases import database, mysql, on_server, postgres
 from support.engine import engine, registry
 from support.servers import mariadb_server, postgres_server
+from support.sparking import spark
 
-__all__ = ["backend", "database", "engine", "mariadb_server", "mysql", "on_server", "postgres", "postgres_server", "registry"]
+__all__ = [
+    "backend",
+    "database",
+    "engine",
+    "mariadb_server",
+    "mysql",
+    "on_server",
+    "postgres",
+    "postgres_server",
+    "registry",
+    "spark",
+]
 
 # The backend fixture is the same for every example of a test, so a function's scope does no harm.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
