@@ -69,11 +69,8 @@ def write(series: StatSeries, *, counts: str | None = "count") -> pd.DataFrame:
 
     Examples
     --------
-    >>> write(StatSeries([0, 10**9], {"x": [1, None]}))
-                                  x
-    timestamp
-    1970-01-01 00:00:00+00:00     1
-    1970-01-01 00:00:01+00:00  <NA>
+    >>> write(StatSeries([0, 10**9], {"x": [1, None]}))["x"].tolist()
+    [1, <NA>]
     """
     with needs("adapters.pandas.write", "pandas", "pandas"):
         import pandas as pd
