@@ -185,7 +185,10 @@
   const drawPanel = (target, panel, call) => {
     const peak = Math.max(0, ...panel.tracks.flatMap((track) => (track.high || track.y).filter((y) => y !== null)));
     const limit = panel.limit === null ? [] : [panel.limit];
-    draw(target, lines(panel), {
+    const traces = lines(panel);
+    const two = touched && traces.filter((trace) => trace.showlegend !== false).length > 2;
+    draw(target, traces, {
+      ...(two && { margin: { l: 8, r: 12, t: 84, b: 8 } }), // the legend has two lines below the buttons
       hovermode: "x unified",
       showlegend: true,
       legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, font: { size: 12 } },
