@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
+import duckdb
+import pyarrow as pa
 from inputs import series, stored_call
 from peers import decode_alone, pipeline, reduceat, sums
 
 import callstats
 from callstats import StatBatch, decimate, reduce_json
+from callstats.adapters import arrow
+from callstats.adapters import duckdb as duckdb_adapter
 from test_recorder import keep, record
 
 Work = Callable[[], object]
@@ -121,11 +125,45 @@ def text_pairs() -> list[Pair]:
     return [*pairs, Pair("two threads, against one", two, one, 1 / 1.7, 2, sum(map(len, calls)) / 1e6)]
 
 
+def world_pairs() -> list[Pair]:
+    """Stored text where users have it, against a list of it through reduce_json."""
+    pairs = []
+    for name, n, most, blobs in (
+        ("240 rows to 60", 240, 60, 400),
+        ("5 rows to 2", 5, 2, 20_000),
+        ("5 rows, nothing to do", 5, 60, 20_000),
+    ):
+        calls = [stored_call(n, seed=i) for i in range(blobs)]
+        size = sum(map(len, calls)) / 1e6
+        by_list = partial(reduce_json, calls, most)
+        array = pa.array([call.decode() for call in calls])
+        connection = duckdb.connect()
+        duckdb_adapter.register(connection)
+        connection.register("stored", pa.table({"stats": array}))
+        connection.execute("CREATE TABLE calls AS SELECT * FROM stored")
+        pairs.append(Pair(f"{name}: Arrow, against a list", partial(arrow.reduce, array, most), by_list, 1, 1, size))
+        in_duckdb, fetched = partial(_in_duckdb, connection, most), partial(_fetched, connection, most)
+        # To hand 51 kB a row over to any function takes DuckDB longer than reduce_json takes for all of its work.
+        pairs.append(Pair(f"{name}: DuckDB, against a list fetched", in_duckdb, fetched, 2, 1, size))
+        pairs.append(Pair(f"{name}: DuckDB, against a list", in_duckdb, by_list, None, 1, size))
+    calls = [stored_call(240, seed=i) for i in range(400)]
+    read = partial(arrow.read_stored, pa.array(calls))
+    return [*pairs, Pair("240 rows: Arrow read, against from_json", read, partial(StatBatch.from_json, calls), 1)]
+
+
+def _in_duckdb(connection: duckdb.DuckDBPyConnection, most: int) -> pa.Table:
+    return connection.sql(f"SELECT stats_decimate(stats, {most}) AS stats FROM calls").to_arrow_table()
+
+
+def _fetched(connection: duckdb.DuckDBPyConnection, most: int) -> list[bytes]:
+    return reduce_json([row[0] for row in connection.execute("SELECT stats FROM calls").fetchall()], most)
+
+
 def main() -> int:
     """Print every pair; 1 when one misses its target."""
     print(f"callstats {callstats.__version__} ({callstats.backend} backend), best of 15 in turn")
     missed = 0
-    for pair in decimate_pairs() + text_pairs() + recorder_pairs():
+    for pair in decimate_pairs() + text_pairs() + recorder_pairs() + world_pairs():
         ours, peer = pair.measure()
         kept = pair.most is None or ours <= pair.most * peer
         missed += not kept

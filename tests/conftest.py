@@ -11,6 +11,7 @@ from support.browser import chromium
 from support.databases import database, mysql, on_server, postgres
 from support.engine import engine, registry
 from support.servers import mariadb_server, postgres_server
+from support.sparking import spark
 
 __all__ = [
     "backend",
@@ -23,6 +24,7 @@ __all__ = [
     "postgres",
     "postgres_server",
     "registry",
+    "spark",
 ]
 
 # The backend fixture is the same for every example of a test, so a function's scope does no harm.

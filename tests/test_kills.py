@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from callstats import Rule, reduce_json
 from callstats.store import reduce_table
 from support.database import blob
@@ -76,31 +78,37 @@ def a_writer(database: Database, last: dict[str, str]) -> Iterator[None]:
     assert failed == []
 
 
-def killed_runs(database: Database, seed: int) -> int:
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    """A process to begin runs from."""
+    with Runs() as process:
+        yield process
+
+
+def killed_runs(runs: Runs, database: Database, seed: int) -> int:
     """Begin and kill runs at random moments, KILLS times in a row; tell how many had written something by then."""
     moments = random.Random(seed)
     job = {"url": database.url, "tiers": TIERS, "as_of": AS_OF, "batch_size": 5, "lingers": 60}
     wrote = 0
     before = database.cells()
-    with Runs() as runs:
-        for turn in range(KILLS):
-            [process] = runs.start(job)
-            if turn % 3:
-                runs.wait_for_batch()
-            time.sleep(moments.uniform(0, 0.03))
-            runs.kill(process)
-            assert runs.ends() == [-signal.SIGKILL]
-            now = database.cells()
-            wrote += now != before
-            before = now
+    for turn in range(KILLS):
+        [process] = runs.start(job)
+        if turn % 3:
+            runs.wait_for_batch()
+        time.sleep(moments.uniform(0, 0.03))
+        runs.kill(process)
+        assert runs.ends() == [-signal.SIGKILL]
+        now = database.cells()
+        wrote += now != before
+        before = now
     return wrote
 
 
-def test_killed_runs_lose_nothing(database: Database) -> None:
+def test_killed_runs_lose_nothing(runs: Runs, database: Database) -> None:
     """After 20 kills in a row each row is old or new, and one full run gives what one undisturbed run gives."""
     old = [blob(28 + i % 5, seed=i) for i in range(ROWS)]
     filled(database, old)
-    wrote = killed_runs(database, 1)
+    wrote = killed_runs(runs, database, 1)
     want = {str(i): reduced(text, tier_of(i)) for i, text in enumerate(old)}
     half = database.cells()
     assert all(half[str(i)] in (text, want[str(i)]) for i, text in enumerate(old))
@@ -110,12 +118,12 @@ def test_killed_runs_lose_nothing(database: Database) -> None:
     assert database.cells() == want
 
 
-def test_killed_runs_beside_a_writer(database: Database) -> None:
+def test_killed_runs_beside_a_writer(runs: Runs, database: Database) -> None:
     """The same while another program writes, in a name's case or in a space only: its last write of each row is what counts."""
     filled(database, [CHANGES[0]] * ROWS)
     last: dict[str, str] = {}
     with a_writer(database, last):
-        killed_runs(database, 2)
+        killed_runs(runs, database, 2)
         if database.kind != "sqlite":
             reduce_table(database.url, Rule(None, how=HOW), tiers=IN_DAYS, as_of=AS_OF, batch_size=7)
     assert len(last) > 50
@@ -137,15 +145,14 @@ COUNTED = {
 }
 
 
-def test_two_runs_at_once(database: Database) -> None:
+def test_two_runs_at_once(runs: Runs, database: Database) -> None:
     """Both end well, and each row is written once."""
     database.make([(str(i), blob(30)) for i in range(ROWS)])
     database.ask("CREATE TABLE writes (id VARCHAR(99))")
     for statement in COUNTED[database.kind]:
         database.ask(statement)
     job = {"url": database.url, "rows": 10, "batch_size": 4}
-    with Runs() as runs:
-        runs.start(job, job)
-        assert runs.ends() == [0, 0]
+    runs.start(job, job)
+    assert runs.ends() == [0, 0]
     assert database.ask("SELECT count(*), count(DISTINCT id) FROM writes") == [(ROWS, ROWS)]
     assert set(database.cells().values()) == {reduced(blob(30), 10)}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callstats import Rule, StatSeries, reduce_json
-from callstats.store import add_calls, import_saved, init_table, read_series, reduce_table
+from callstats.store import add_calls, import_saved, init_table, list_calls, read_series, reduce_table, summarize_table
 from support.database import blob
 from support.databases import SERVERS, Database
 
@@ -131,3 +131,28 @@ def test_init_on_mysql_compares_bytes(mysql: Database) -> None:
         ("more", "mediumtext", "utf8mb4", "utf8mb4_bin"),
         ("stats", "mediumtext", "utf8mb4", "utf8mb4_bin"),
     ]
+
+
+def test_json_with_more_digits_than_python_reads(postgres: Database) -> None:
+    """A field of no interest may hold any number: it neither stops the job nor keeps its row from being reduced."""
+    odd = blob(12).rstrip("\n")[:-2] + ',"other":' + "9" * 5000 + "}]"
+    postgres.make([("a", odd), ("b", blob(12))], stats="jsonb")
+    assert reduce_table(postgres.url, RULE).changed == 2
+
+
+def test_answers_are_the_same_everywhere(database: Database) -> None:
+    """Calls are listed and summed up over servers as over SQLite, and read by keys of any type."""
+    rows = [(f"c{i:02}", "success" if i % 3 else "error", blob(i, seed=i) or None) for i in range(40)]
+    database.make(rows, more=", fn_id VARCHAR(99)", columns="id, status, stats")
+    database.ask("UPDATE calls SET fn_id = 'f' WHERE id < 'c20'")
+    listed = list_calls(database.url, limit=3)
+    assert [(call.key, call.rows) for call in listed] == [("c39", 39), ("c38", 38), ("c37", 37)]
+    summary = summarize_table(database.url, by="fn_id")
+    assert (summary.calls, summary.refused, summary.stopped) == (40, 0, None)
+    assert {group.key: group.summary.calls for group in summary.groups} == {"f": 20, None: 20}
+    if database.kind == "postgres":
+        key = "00000000-0000-0000-0000-00000000000a"
+        database.make([(key, blob(5))], key="UUID", table="by_uuid")
+        assert [call.key for call in list_calls(database.url, table="by_uuid")] == [key]
+        assert summarize_table(database.url, table="by_uuid", by=None).calls == 1
+        assert len(read_series(database.url, key, table="by_uuid")) == 5

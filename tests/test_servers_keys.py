@@ -37,7 +37,7 @@ KEYS: dict[str, tuple[str, str, list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", KEYS)
-@pytest.mark.parametrize("batch_size", [1, 3, 1000])
+@pytest.mark.parametrize("batch_size", [1, 3])
 def test_keys_of_every_kind(name: str, batch_size: int, request: pytest.FixtureRequest, tmp_path: Any) -> None:
     """Each row is done once, found again by its key, and put back by it."""
     kind, key, keys = KEYS[name]

@@ -21,7 +21,6 @@ from callstats import Rule, reduce_json
 from callstats.store import ReduceReport, import_saved, reduce_table
 from support.database import blob
 from support.databases import Database
-from support.servers import PASSWORD
 
 RULE = Rule(10, how={"mem_usage": ("mean", "max")})
 DONE = reduce_json([blob(12)], RULE)[0].decode()
@@ -261,7 +260,7 @@ def test_a_server_that_stays_away(on_server: Database, monkeypatch: pytest.Monke
     assert (report.changed, report.rows) == (5, 5)
     assert report.stopped is not None
     assert report.stopped.endswith("; tried 4 times")
-    assert PASSWORD not in repr(report)
+    assert server.address["password"] not in repr(report)
     assert reduce_table(on_server.url, RULE).changed == 15
 
 
@@ -323,3 +322,18 @@ def test_run_time_and_sleep(database: Database) -> None:
     report = reduce_table(database.url, RULE, batch_size=1, sleep=60, stop=asked.is_set)
     assert (report.stopped, report.rows) == ("asked to stop", 1)
     assert report.seconds < 20
+
+
+def test_a_limit_holds_for_rows_that_were_locked(on_server: Database) -> None:
+    """Those that are tried again at the end count too, and the report tells how many are left."""
+    on_server.make([(f"{i:02}", blob(12)) for i in range(10)])
+    with on_server.connect() as connection:
+        on_server.run(connection, "BEGIN")
+        on_server.run(connection, "UPDATE calls SET status = 'seen' WHERE id IN ('00', '01', '02', '03', '04')")
+
+        def progress(report: ReduceReport) -> None:
+            on_server.run(connection, "COMMIT")
+
+        report = reduce_table(on_server.url, RULE, limit=8, progress=progress)
+    assert (report.changed, report.locked, report.stopped) == (8, 2, "the limit of 8 changed rows is reached")
+    assert reduce_table(on_server.url, RULE).changed == 2

@@ -96,6 +96,18 @@ def test_one_buffer_gives_what_a_list_gives() -> None:
 
 
 @backends
+def test_one_buffer_that_stays() -> None:
+    """Where every text stays as it is nothing is copied, and the offsets are those of the texts."""
+    blobs = [b"", seeds()[0], seeds()[1], b""]
+    data, offsets, status = raw(blobs, Rule(100))
+    assert (bytes(data), status.tolist()) == (b"", [0, 0, 0, 0])
+    assert np.diff(offsets).tolist() == [len(blob) for blob in blobs]
+    data, offsets, status = raw([*blobs, b"no"], Rule(100))
+    assert bytes(data) == b"".join(blobs)
+    assert np.diff(offsets).tolist() == [len(blob) for blob in [*blobs, b""]]
+
+
+@backends
 def test_nothing_in() -> None:
     """No blobs, and blobs of no bytes, are fine."""
     data, offsets, status = raw([], Rule(3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from fractions import Fraction
 from itertools import combinations
 from statistics import median
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from callstats.summary import LeakTrend, leak_trend
+from callstats import StatSeries
+from callstats.summary import Call, LeakTrend, leak_trend, summarize_calls
 
 
 def sign(x: int) -> int:
@@ -32,7 +35,6 @@ def test_every_pair(values: list[int]) -> None:
 
 def test_against_scipy() -> None:
     """S and slope are those of Kendall's tau and of Theil and Sen; p is that of the normal distribution, with ties."""
-    stats = pytest.importorskip("scipy.stats")
     dice = random.Random("trend")
     for n in (20, 50, 333, 500):
         for most in (3, 50, 2**33):
@@ -77,3 +79,12 @@ def test_a_small_leak_among_many_calls() -> None:
     found = leak_trend(values)
     assert found.growing
     assert found.slope == pytest.approx(20, rel=0.2)
+
+
+def test_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing is named with its extra, and a summary does without."""
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ImportError, match=r'^callstats\.summary\.leak_trend needs SciPy: pip install "callstats\[stats\]"$'):
+        leak_trend(range(30))
+    calls = [Call(StatSeries([0], {"mem_usage": [i]})) for i in range(30)]
+    assert summarize_calls(calls).trend is None

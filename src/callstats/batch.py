@@ -7,9 +7,10 @@ from typing import SupportsIndex, overload
 
 import numpy as np
 
-from callstats._types import Block, Counts, Present, Times
+from callstats import kernels, wire
+from callstats._types import Block, Bytes, Counts, Present, Times
 from callstats.columns import Columns, equal, joined, locked, settled, take
-from callstats.errors import DecodeError, SeriesError, short
+from callstats.errors import CallstatsError, DecodeError, SeriesError, short
 from callstats.series import StatSeries, listed, plural
 
 
@@ -127,6 +128,30 @@ class StatBatch:
         batch._columns = settled(columns)
         batch._offsets = locked(offsets)
         return batch
+
+
+def read_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[StatBatch, dict[int, CallstatsError]]:
+    """Read the stored histograms ``data[offsets[i]:offsets[i + 1]]``; of each that is refused, which is empty, the error."""
+    names, times, values, there, counts, ends, was_read = kernels.active.read_buffer(data, offsets)
+    present = None if there is None else there.view(np.bool_)
+    columns = Columns(tuple(name.decode() for name in names), times, values, present, counts)
+    others = np.flatnonzero(was_read == 0).tolist()
+    if not others:
+        return StatBatch._of(columns, ends), {}
+    refused: dict[int, CallstatsError] = {}
+    members, whose = [columns], [np.repeat(np.arange(len(was_read)), np.diff(ends))]
+    for i in others:
+        try:
+            member, _ = wire.decode(data[offsets[i] : offsets[i + 1]].tobytes(), sort=sort)
+        except CallstatsError as error:
+            refused[i] = error
+        else:
+            members.append(settled(member))
+            whose.append(np.full(len(member.times), i))
+    series = np.concatenate(whose)
+    bounds = np.cumsum([0, *(len(member.times) for member in members)])
+    ends[1:] = np.cumsum(np.bincount(series, minlength=len(was_read)))
+    return StatBatch._of(take(joined(members, bounds), np.argsort(series, kind="stable")), ends), refused
 
 
 def _batch(columns: Columns, offsets: Counts) -> StatBatch:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 import numpy as np
 
 from callstats import kernels, wire
-from callstats._types import I64_MAX, U64_MAX, Counts
+from callstats._types import I64_MAX, U64_MAX, Bytes, Counts
 from callstats.batch import StatBatch
 from callstats.columns import Columns
 from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError, short
@@ -283,6 +283,52 @@ def _reduce_chunk(
                     raise
                 results[i] = error
     return results
+
+
+def reduce_buffer(
+    data: Bytes, offsets: Counts, rule: Rule, *, counts: bool = True, sort: bool = False
+) -> tuple[list[bytes | Bytes], Counts, dict[int, CallstatsError]]:
+    """Reduce the texts ``data[offsets[i]:offsets[i + 1]]`` as `reduce_json` does: the door for whoever holds them in one buffer.
+
+    Gives the results in the same form, the bytes as pieces to be joined, which are views of `data` where nothing changes; and of
+    each text that is refused, whose result is empty, the error by its number.
+    """
+    numbers, layout = _numbers(rule), _layout_by(rule)
+    sizes = np.diff(offsets)
+    refused: dict[int, CallstatsError] = {}
+    pieces: list[bytes | Bytes] = []
+    begin = kept = 0  # what lies between them stays as it is
+    while begin < len(sizes):
+        end = max(begin + 1, int(np.searchsorted(offsets, offsets[begin] + _STRETCH_BYTES, side="right")) - 1)
+        text, ends, status = kernels.active.reduce_text(data, offsets[begin : end + 1], *numbers, counts, layout)
+        if status.any():
+            pieces.append(data[offsets[kept] : offsets[begin]])
+            sizes[begin:end] = np.diff(ends)
+            done = 0
+            for i in np.flatnonzero(status == _OTHER).tolist():
+                at = begin + i
+                try:
+                    result = _reduce_blob(data[offsets[at] : offsets[at + 1]].tobytes(), rule, counts, sort)
+                except CallstatsError as error:
+                    refused[at] = error
+                    continue
+                sizes[at] = len(result)
+                pieces += [text[done : ends[i]], result]
+                done = int(ends[i])
+            pieces.append(text[done:] if done else text)
+            kept = end
+        begin = end
+    pieces.append(data[offsets[kept] : offsets[begin]])
+    new_offsets = np.zeros(len(offsets), dtype=np.int64)
+    np.cumsum(sizes, out=new_offsets[1:])
+    return [piece for piece in pieces if len(piece)], new_offsets, refused
+
+
+_STRETCH_BYTES = 2**26
+"""What goes to the kernel at once: the more, the less is done around it, but its results are in memory twice for a time."""
+
+_OTHER = 2
+"""What the text kernel says of a text that the general route is to tell of."""
 
 
 def _own_text(blob: object) -> bytes | None:

@@ -97,9 +97,9 @@ def _flat(group: Group | None) -> dict[str, object]:
         "unlimited": int(summary.is_unlimited),
         **{f"near_{part}": getattr(near, part) for part in ("k", "n", "p", "low", "high")},
         **{name: summary.increases[name] if summary.increase[name].n else None for name in FN_COUNTERS},
-        "growing": None if trend.growing is None else int(trend.growing),
-        "trend_p": trend.p,
-        "trend_slope": trend.slope,
+        "growing": None if trend is None or trend.growing is None else int(trend.growing),
+        "trend_p": None if trend is None else trend.p,
+        "trend_slope": None if trend is None else trend.slope,
         **{f"rightsize_{part}": getattr(sized, part, None) for part in ("size", "over", "bound", "saved", "reason")},
         "approximate": " ".join(sorted(summary.approximate)),
     }

@@ -7,6 +7,7 @@ import click
 import callstats
 from callstats.cli.demo import demo_command
 from callstats.cli.exits import Group
+from callstats.cli.export import export_command
 from callstats.cli.listing import list_command
 from callstats.cli.options import examples
 from callstats.cli.record import record_command
@@ -52,6 +53,7 @@ for command in (
     summary_command,
     report_command,
     reduce_command,
+    export_command,
     import_command,
 ):
     cli.add_command(command)

@@ -1,5 +1,6 @@
 """Every kernel, compiled."""
 
+from callstats.kernels.batch_cy import read_buffer
 from callstats.kernels.bins_cy import decimate
 from callstats.kernels.recorder_cy import Rows
 from callstats.kernels.stats_cy import moments, text_totals, totals
@@ -13,6 +14,7 @@ __all__ = [
     "decimate",
     "fit",
     "moments",
+    "read_buffer",
     "read_text",
     "reduce_text",
     "reduce_texts",

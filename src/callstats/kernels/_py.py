@@ -1,5 +1,6 @@
 """Every kernel, in numpy."""
 
+from callstats.kernels.batch_py import read_buffer
 from callstats.kernels.bins_py import decimate
 from callstats.kernels.recorder_py import Rows
 from callstats.kernels.stats_py import moments, text_totals, totals
@@ -13,6 +14,7 @@ __all__ = [
     "decimate",
     "fit",
     "moments",
+    "read_buffer",
     "read_text",
     "reduce_text",
     "reduce_texts",

@@ -238,15 +238,28 @@ cdef object new_layout(Work* work, object layout):
     return columns, keys, key_ends, joined, name_ends
 
 
+cdef bint add_blobs(Text* text, const Blob* blobs, Py_ssize_t m) noexcept nogil:
+    """Add m blobs as they are; whether there was memory for them."""
+    cdef Py_ssize_t i
+    for i in range(m):
+        if blobs[i].size:
+            if not reserve(text, blobs[i].size):
+                return False
+            memcpy(text.at + text.size, blobs[i].at, blobs[i].size)
+            text.size += blobs[i].size
+    return True
+
+
 cdef object reduce_blobs(
     const Blob* blobs, Py_ssize_t m, bint copy, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, object layout,
     uint8_t[::1] status, int64_t[::1] ends
 ):
-    """Reduce m blobs into one text: the bytes. `copy`: also of those that stay as they are."""
+    """Reduce m blobs into one text: the bytes. `copy`: also of those that stay as they are, unless all do."""
     cdef Work work
     cdef Text text
     cdef Py_ssize_t i
     cdef int done
+    cdef bint read, stays, room = True, copying = False
     cdef object layout_held  # what the layout's pointers lead to
     memset(&text, 0, sizeof(Text))
     work_init(&work)
@@ -254,24 +267,28 @@ cdef object reduce_blobs(
         with nogil:
             for i in range(m):
                 done = OTHER
-                if scan_text(&work.scan, blobs[i].at, blobs[i].size) == READ:
-                    if work.scan.rows <= max_samples and (max_bytes < 0 or blobs[i].size <= max_bytes):
-                        done = SAME
-                        if copy and blobs[i].size:
-                            if reserve(&text, blobs[i].size):
-                                memcpy(text.at + text.size, blobs[i].at, blobs[i].size)
-                                text.size += blobs[i].size
-                            else:
-                                done = OTHER
-                    elif max_samples <= 0:
-                        done = WRITTEN
-                    else:
-                        if not laid_out(&work):
-                            with gil:
-                                layout_held = new_layout(&work, layout)  # no-cython-lint
-                        done = reduce_scanned(&work, max_samples, max_bytes, zero, counts, &text)
+                read = scan_text(&work.scan, blobs[i].at, blobs[i].size) == READ
+                stays = read and work.scan.rows <= max_samples and (max_bytes < 0 or blobs[i].size <= max_bytes)
+                if copy and not copying and not stays:
+                    copying = True
+                    room = add_blobs(&text, blobs, i)
+                if stays:
+                    done = SAME
+                    if copying:
+                        room = add_blobs(&text, blobs + i, 1)
+                elif read and max_samples <= 0:
+                    done = WRITTEN
+                elif read:
+                    if not laid_out(&work):
+                        with gil:
+                            layout_held = new_layout(&work, layout)  # no-cython-lint
+                    done = reduce_scanned(&work, max_samples, max_bytes, zero, counts, &text)
+                if not room:
+                    break
                 status[i] = done
-                ends[i + 1] = text.size
+                ends[i + 1] = ends[i] + blobs[i].size if copy and not copying else text.size
+        if not room:
+            raise MemoryError
         return PyBytes_FromStringAndSize(<const char*>text.at, text.size) if text.size else b""
     finally:
         work_free(&work)
@@ -292,7 +309,8 @@ def reduce_text(
     Gives the results in the same form, and of each whether it is the text given (0), a new one (1), or empty (2), since the text
     has not the written shape, can't be reduced, or can't be made to fit max_bytes (-1: no limit): the general route is to tell.
     ``layout(names)`` gives, for the metrics of a blob, the columns of `decimate`, and for each column of the result its key
-    ``,"name":``, as bytes and their ends.
+    ``,"name":``, as bytes and their ends. Where all are the texts given, they are not copied: the text is empty, and the offsets
+    are those of the texts.
     """
     cdef Py_ssize_t m = offsets.shape[0] - 1, i
     status = np.zeros(m, dtype=np.uint8)

@@ -43,7 +43,8 @@ def reduce_text(
     Gives the results in the same form, and of each whether it is the text given (0), a new one (1), or empty (2), since the text
     has not the written shape, can't be reduced, or can't be made to fit max_bytes (-1: no limit): the general route is to tell.
     ``layout(names)`` gives, for the metrics of a blob, the columns of `decimate`, and for each column of the result its key
-    ``,"name":``, as bytes and their ends.
+    ``,"name":``, as bytes and their ends. Where all are the texts given, they are not copied: the text is empty, and the offsets
+    are those of the texts.
     """
     bounds = offsets.tolist()
     texts = [data[begin:end].tobytes() for begin, end in pairwise(bounds)]
@@ -51,7 +52,8 @@ def reduce_text(
     status = [OTHER if new is None else SAME if new is old else WRITTEN for old, new in zip(texts, results, strict=True)]
     out_offsets = np.zeros(len(offsets), dtype=np.int64)
     np.cumsum([len(result or b"") for result in results], out=out_offsets[1:])
-    return b"".join(result or b"" for result in results), out_offsets, np.array(status, dtype=np.uint8)
+    same = not any(status)
+    return b"" if same else b"".join(result or b"" for result in results), out_offsets, np.array(status, dtype=np.uint8)
 
 
 def reduce_texts(

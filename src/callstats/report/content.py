@@ -155,7 +155,7 @@ def _cells(summary: CallsSummary) -> Iterator[Cell]:
         yield _or_none(summary.limit, lambda value: limit_text(int(value)))
     yield _or_none(summary.near.p, lambda value: f"{mark('near')}{100 * value:.3g} %")
     yield _or_none(summary.cpu_mean, lambda value: f"{mark('cpu_mean')}{value:.1f} %")
-    growing = summary.trend.growing
+    growing = None if summary.trend is None else summary.trend.growing
     yield None if growing is None else (mark("trend") + ("yes" if growing else "no"), int(growing))
     yield _or_none(None if sized is None else sized.size, lambda value: mark("rightsize") + limit_text(int(value)))
     yield _or_none(None if sized is None else sized.saved, lambda value: f"{mark('rightsize')}{100 * value:.0f} %")

@@ -5,6 +5,7 @@ SQLAlchemy is loaded where it is used, and comes with the extra ``callstats[cli]
 
 from callstats.store.answers import Group, TableSummary, summarize_table
 from callstats.store.calls import StoredCall, read_call
+from callstats.store.exported import ExportReport, export_table
 from callstats.store.job import reduce_table
 from callstats.store.listing import ListedCall, list_calls
 from callstats.store.report import ImportReport, ReduceReport, Reject, StoreError
@@ -13,6 +14,7 @@ from callstats.store.survey import GroupCalls, Survey, survey_table
 from callstats.store.tables import add_calls, init_table, read_series
 
 __all__ = [
+    "ExportReport",
     "Group",
     "GroupCalls",
     "ImportReport",
@@ -24,6 +26,7 @@ __all__ = [
     "Survey",
     "TableSummary",
     "add_calls",
+    "export_table",
     "import_saved",
     "init_table",
     "list_calls",

@@ -73,7 +73,7 @@ def translated(dialect: Dialect, where: str = "", *, setting_up: bool = True) ->
 def _opened(engine: Engine, dialect: Dialect) -> Connection:
     try:
         return engine.connect()
-    except (TypeError, ValueError) as error:  # an option in the URL that the driver doesn't know
+    except (TypeError, ValueError, RuntimeError) as error:  # an option in the URL that the driver doesn't know, or a package
         raise CallstatsError(f"expected a URL for {dialect.name}'s driver: {' '.join(str(error).split())}") from None
 
 

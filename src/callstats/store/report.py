@@ -68,7 +68,7 @@ class ReduceReport:
     refused : int
         Rows left as they are since their cell is no stored histogram, or no reduction of it fits, or their key is NULL.
     locked : int
-        Rows that other programs had locked to the end. They are not among `rows`, and left as they are.
+        Rows that other programs have locked so far, at the end to the end. They are not among `rows`, and left as they are.
     total : int or None
         Rows of the table (that `where` holds for) when the job began. Counted only when `progress` is asked for.
     bytes_read : int

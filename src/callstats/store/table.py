@@ -120,7 +120,8 @@ class CallTable:
         stretch = self._scan(after, plan, most=most, most_rows=most_rows, most_bytes=most_bytes)
         if not stretch.keys:
             return stretch, []
-        return stretch, self._locked(self._cells(after, stretch.end, plan))
+        known = set(stretch.keys)
+        return stretch, [row for row in self._locked(self._cells(after, stretch.end, plan)) if row.key in known]
 
     def lock_keys(self, keys: Sequence[Key], plan: Plan) -> tuple[Stretch, list[Row]]:
         """The same for rows by their keys; those that are gone by now don't count."""
@@ -133,7 +134,7 @@ class CallTable:
     ) -> Select[Any]:
         """The next rows in the order of the keys: of each its key, its cell, the kind of that, and what else is asked for."""
         cell, kind = self.dialect.cell(self.stats)
-        rows = self._select(self.key, cell, kind, *what).where(*self._stretch(after, None), *_given(condition))
+        rows = self._select(self._shown, cell, kind, *what).where(*self._stretch(after, None), *_given(condition))
         return rows.order_by(self.key).limit(most)
 
     def find(self, key: Key) -> Row | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from callstats import kernels
 from callstats.store.changes import Largest
-from callstats.store.report import FIRST_REJECTS, ReduceReport, Reject
+from callstats.store.report import FIRST_REJECTS, Key, ReduceReport, Reject
 from callstats.store.rows import Row
 
 
@@ -33,12 +33,12 @@ class Tally:
     unchanged: int = 0
     changed: int = 0
     refused: int = 0
-    locked: int = 0
     bytes_read: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
     retries: int = 0
     stopped: str | None = None
+    locked: list[Key] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     largest: Largest = field(default_factory=Largest)
     began: float = field(default_factory=time.perf_counter)
@@ -77,7 +77,7 @@ class Tally:
             unchanged=self.unchanged,
             changed=self.changed,
             refused=self.refused,
-            locked=self.locked,
+            locked=len(self.locked),
             total=self.total,
             bytes_read=self.bytes_read,
             bytes_before=self.bytes_before,

@@ -91,8 +91,8 @@ class CallsSummary:
         The same of each call; 2**64 - 1 stands for more.
     growth : Spread
         Of memory within each call, in bytes per second.
-    trend : LeakTrend
-        Of each call's least memory, over the calls in order.
+    trend : LeakTrend or None
+        Of each call's least memory, over the calls in order; None where SciPy is missing.
     rightsize : RightSize or None
         When it was asked for.
     approximate : frozenset of str
@@ -116,7 +116,7 @@ class CallsSummary:
     increases: dict[str, int]
     increase: dict[str, Spread]
     growth: Spread
-    trend: LeakTrend
+    trend: LeakTrend | None
     rightsize: RightSize | None
     approximate: frozenset[str]
 
@@ -301,7 +301,7 @@ class CallScalars:
             increases=dict(self.increases),
             increase={name: _spread(risen) for name, risen in self.increase.items()},
             growth=_spread(self.growths),
-            trend=leak_trend(_view(self.leasts)[order]),
+            trend=_trend(_view(self.leasts)[order]),
             rightsize=None if risk is None else self._rightsize(risk, step),
             approximate=frozenset(self.approximate),
         )
@@ -346,6 +346,13 @@ def _layout(names: tuple[bytes, ...]) -> tuple[Counts, Counts]:
     """What the kernel asks for the metrics that it finds."""
     plan = _plan(names)
     return plan.places, plan.memory_places
+
+
+def _trend(leasts: AnyArray) -> LeakTrend | None:
+    try:
+        return leak_trend(leasts)
+    except ImportError:
+        return None
 
 
 def _view(cells: array[int] | array[float]) -> AnyArray:

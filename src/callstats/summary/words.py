@@ -55,6 +55,8 @@ def figures(summary: CallsSummary) -> Iterator[tuple[str, str]]:
 
 def _trend_text(summary: CallsSummary) -> str:
     trend = summary.trend
+    if trend is None:
+        return 'not told without SciPy: pip install "callstats[stats]"'
     if trend.growing is None:
         return f"can't tell from {plural(trend.n, 'call')}"
     mark = _mark(summary, "trend")

@@ -1,0 +1,173 @@
+"""Series and stored histograms in Parquet files, compressed with zstd."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from callstats.adapters._extras import needs
+from callstats.adapters._lists import read_long, write_long
+from callstats.batch import StatBatch
+from callstats.errors import CallstatsError, short
+from callstats.series import StatSeries
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import pyarrow as pa
+
+GROUP_ROWS = 2**20
+"""The most rows of a row group."""
+
+
+def read(path: str | os.PathLike[str]) -> tuple[pa.Array, StatBatch]:
+    """Calls and their series from a file in long form, as `callstats.adapters.arrow.read_long` takes it from a table.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Raises
+    ------
+    SeriesError
+        For what no series can hold.
+    """
+    with needs("adapters.parquet.read", "pyarrow", "arrow"):
+        import pyarrow.parquet as pq
+    return read_long(pq.read_table(path))
+
+
+def write(x: StatSeries | StatBatch, path: str | os.PathLike[str], calls: Any = None) -> None:
+    """Series as a file in long form, as `callstats.adapters.arrow.write_long` makes a table of them.
+
+    Parameters
+    ----------
+    x : StatSeries or StatBatch
+        A series is a batch of one.
+    path : str or path
+        Replaced if it is there.
+    calls : array-like of Arrow, optional
+        A key for each series; by default its number.
+    """
+    with needs("adapters.parquet.write", "pyarrow", "arrow"):
+        import pyarrow.parquet as pq
+    table = write_long(x, calls)
+    pq.write_table(table, path, row_group_size=GROUP_ROWS, **_form(long=True))
+
+
+class Writer:
+    """A new file in the making, a row group or more for each `add`; it gets its name when it is whole.
+
+    Parameters
+    ----------
+    path : str or path
+        Where it is to be. A file that is there is not replaced.
+    key, column : str
+        The columns of the calls and of the stored text.
+    long : bool
+        Series in long form instead of stored text; their columns have the names of `write_long`.
+
+    Raises
+    ------
+    CallstatsError
+        When the path is taken or can't be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, key: str = "call", column: str = "stats", long: bool = False) -> None:
+        with needs("adapters.parquet.Writer", "pyarrow", "arrow"):
+            import pyarrow.parquet  # noqa: F401 - only whether it is there
+        self.path, self.key, self.column, self.long = Path(path), key, column, long
+        self.size = 0
+        """Bytes of the whole file."""
+        if self.path.exists():
+            raise CallstatsError(f"expected the path of a new file: {str(self.path)!r} is there")
+        self._part = self.path.with_name(f"{self.path.name}.part")
+        self._kind: Any = None
+        self._writer: Any = None
+
+    def add(self, calls: Sequence[Any], cells: StatBatch | Sequence[bytes | None]) -> None:
+        """Write these calls: their series, or their stored text as it is."""
+        import pyarrow as pa
+
+        keys = self._keys(calls)
+        if isinstance(cells, StatBatch):
+            table = write_long(cells, keys).cast(_long_schema(keys.type))
+        else:
+            table = pa.table({self.key: keys, self.column: pa.array(cells, pa.binary()).cast(pa.string())})
+        self._opened(table.schema).write_table(table, row_group_size=GROUP_ROWS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None and self._writer is None:
+            self.add([], StatBatch([]) if self.long else [])
+        if self._writer is not None:
+            self._writer.close()
+        if kind is None:
+            self.size = self._part.stat().st_size
+            self._part.replace(self.path)
+        else:
+            self._part.unlink(missing_ok=True)
+
+    def _opened(self, schema: Any) -> Any:
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            try:
+                self._writer = pq.ParquetWriter(self._part, schema, **_form(self.long, self.key))
+            except OSError as error:
+                raise CallstatsError(f"can't write {str(self._part)!r}: {error.strerror or error}") from None
+        return self._writer
+
+    def _keys(self, calls: Sequence[Any]) -> Any:
+        """Keys as an array of the type that the first has."""
+        import pyarrow as pa
+
+        if self._kind is None:
+            kinds = {int: pa.int64(), bytes: pa.binary(), float: pa.float64()}
+            self._kind = next((kinds.get(type(call), pa.string()) for call in calls), pa.string())
+        if self._kind == pa.string():
+            calls = [call if isinstance(call, (str, int, float, bytes)) else str(call) for call in calls]
+        try:
+            return pa.array(calls, self._kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError, OverflowError):
+            odd = next(call for call in calls if not self._holds(call))
+            raise CallstatsError(
+                f"expected keys that fit a column of {self._kind}, as the first does: got {short(odd)}"
+            ) from None
+
+    def _holds(self, call: Any) -> bool:
+        import pyarrow as pa
+
+        try:
+            pa.array([call], self._kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError, OverflowError):
+            return False
+        return True
+
+
+def _long_schema(key: Any) -> Any:
+    """The columns of the long form, the metrics as plain text: each row group has dictionaries of its own anyway."""
+    import pyarrow as pa
+
+    return pa.schema(
+        {
+            "call": key,
+            "row": pa.int64(),
+            "timestamp": pa.timestamp("ns", "UTC"),
+            "metric": pa.string(),
+            "value": pa.uint64(),
+            "count": pa.int64(),
+        }
+    )
+
+
+def _form(long: bool, key: str = "call") -> dict[str, Any]:
+    """How a file is written."""
+    if long:
+        deltas = {"row": "DELTA_BINARY_PACKED", "timestamp": "DELTA_BINARY_PACKED"}
+        return {"compression": "zstd", "use_dictionary": ["call", "metric", "count"], "column_encoding": deltas}
+    return {"compression": "zstd", "use_dictionary": [key]}

@@ -1,0 +1,166 @@
+"""pandas and polars: series as frames, and stored histograms in their columns by Arrow."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+
+from callstats import SeriesError, StatSeries, reduce_json
+from callstats.adapters import arrow
+from callstats.adapters import pandas as pandas_adapter
+from callstats.adapters import polars as polars_adapter
+from support import strategies
+from support.reference import Row
+from support.stored import good
+from support.zoo import series_of, zoo
+
+ADAPTERS = [pytest.param(pandas_adapter, id="pandas"), pytest.param(polars_adapter, id="polars")]
+ODD = StatSeries([0, 0, 7], {"": [2**64 - 1, None, 0], "y@max": [None, None, 2**63]}, counts=[1, 2**40, 3])
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("series", [ODD, *(item.series() for item in zoo())], ids=len)
+def test_there_and_back(adapter: ModuleType, series: StatSeries) -> None:
+    """A series as a frame and back is the same to the bit, and the frame is the caller's to change."""
+    frame = adapter.write(series)
+    assert len(frame) == len(series)
+    assert adapter.read(frame) == series
+
+
+@given(strategies.rows(most=12))
+def test_random_series(rows: list[Row]) -> None:
+    """Random series pass through both unchanged."""
+    series = series_of(rows)
+    assert pandas_adapter.read(pandas_adapter.write(series)) == series
+    assert polars_adapter.read(polars_adapter.write(series)) == series
+
+
+def test_types_of_frames() -> None:
+    """A frame of pandas has an index of times and nullable UInt64; one of polars times, UInt64 and nulls."""
+    frame = pandas_adapter.write(ODD)
+    assert frame.index.name == "timestamp"
+    assert str(frame.index.dtype) == "datetime64[ns, UTC]"
+    assert list(map(str, frame.dtypes)) == ["UInt64", "UInt64", "int64"]
+    assert frame[""].iloc[1] is pd.NA
+    frame.iloc[0, 0] = 5
+    assert ODD[""][0] == 2**64 - 1
+    table = polars_adapter.write(ODD)
+    assert table.schema == {"timestamp": pl.Datetime("ns", "UTC"), "": pl.UInt64, "y@max": pl.UInt64, "count": pl.Int64}
+    assert table[""].to_list() == [2**64 - 1, None, 0]
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_counts_by_another_name(adapter: ModuleType) -> None:
+    """A metric called count needs another name for the counts, and counts can be left out."""
+    series = StatSeries([1, 2], {"count": [1, 2]}, counts=[5, 6])
+    with pytest.raises(SeriesError, match="'count' would stand for a metric and for the counts: name it by counts="):
+        adapter.write(series)
+    assert adapter.read(adapter.write(series, counts="n"), counts="n") == series
+    assert adapter.read(adapter.write(series, counts=None), counts=None) == StatSeries([1, 2], {"count": [1, 2]})
+
+
+def test_pandas_frames_from_elsewhere() -> None:
+    """Any zone and unit, floats with NaN for missing, objects, Arrow types and plain numbers of an index are read."""
+    index = pd.DatetimeIndex(["2017-11-27 08:52:53", "2017-11-27 08:52:54"], tz="America/Chicago").as_unit("s")
+    columns = {
+        "a": [1.0, np.nan],
+        "b": pd.Series([None, 2**64 - 1], dtype=object),
+        "c": pd.array([3, None], dtype=pd.ArrowDtype(pa.int16())),
+        "d": pd.array([None, None], dtype="UInt64"),
+        "count": np.array([1, 2], np.uint8),
+    }
+    frame = pd.DataFrame({name: list(cells) if name == "b" else cells for name, cells in columns.items()}, index=index)
+    frame["b"] = pd.Series([None, 2**64 - 1], dtype=object, index=index)
+    first = 1_511_794_373 * 10**9
+    times = [first, first + 10**9]
+    want = StatSeries(times, {"a": [1, None], "b": [None, 2**64 - 1], "c": [3, None]}, counts=[1, 2])
+    assert pandas_adapter.read(frame) == want
+    assert pandas_adapter.read(frame.tz_convert("UTC").tz_localize(None)) == want
+    assert pandas_adapter.read(frame.set_index(np.array(times))) == want
+
+
+def bad_frames() -> list[tuple[ModuleType, Any]]:
+    """Frames that no series can be made of."""
+    twice = pd.DataFrame([[1, 2]], index=[5], columns=["x", "x"])
+    return [
+        (pandas_adapter, twice),
+        (pandas_adapter, pd.DataFrame({"x": [1.5]}, index=[5])),
+        (pandas_adapter, pd.DataFrame({"x": [-1]}, index=[5])),
+        (pandas_adapter, pd.DataFrame({"x": ["1"]}, index=[5])),
+        (pandas_adapter, pd.DataFrame({"x": [1, 2]}, index=[5, 4])),
+        (pandas_adapter, pd.DataFrame({"x": [1]}, index=[pd.NaT])),
+        (polars_adapter, pl.DataFrame({"x": [1]})),
+        (polars_adapter, pl.DataFrame({"timestamp": [1], "x": [-1]})),
+        (polars_adapter, pl.DataFrame({"timestamp": [1], "x": ["1"]})),
+        (polars_adapter, pl.DataFrame({"timestamp": [1, None], "x": [1, 1]})),
+        (polars_adapter, pl.DataFrame({"timestamp": [1, 2], "x": [True, False]})),
+    ]
+
+
+@pytest.mark.parametrize("number", range(len(bad_frames())))
+def test_what_would_lose_a_bit_is_refused(number: int) -> None:
+    """Frames that no series can be made of are refused, and so is what is no frame."""
+    adapter, frame = bad_frames()[number]
+    with pytest.raises(SeriesError):
+        adapter.read(frame)
+    with pytest.raises(TypeError, match="takes a DataFrame: got dict"):
+        adapter.read({})
+
+
+def test_polars_frames_from_elsewhere() -> None:
+    """Other units, zones, integers and whole numbers for times are read; a column of nulls is no metric."""
+    frame = pl.DataFrame(
+        {
+            "when": pl.Series([1_000, 2_000]).cast(pl.Datetime("ms", "Europe/Berlin")),
+            "a": pl.Series([None, 3], dtype=pl.Int8),
+            "b": [None, None],
+        }
+    )
+    want = StatSeries([10**9, 2 * 10**9], {"a": [None, 3]})
+    assert polars_adapter.read(frame, timestamp="when") == want
+    assert polars_adapter.read(frame.with_columns(when=pl.Series([10**9, 2 * 10**9])), timestamp="when") == want
+
+
+def wanted() -> list[str | None]:
+    blobs = good()
+    return [None if blob is None else result.decode() for blob, result in zip(blobs, reduce_json(blobs, 3), strict=True)]
+
+
+def texts() -> list[str | None]:
+    return [None if blob is None else blob.decode() for blob in good()]
+
+
+@pytest.mark.usefixtures("backend")
+def test_stored_histograms_in_polars() -> None:
+    """A polars column, and a frame, go through Arrow as they are, `map_batches` too."""
+    frame = pl.DataFrame({"stats": texts()})
+    assert pl.Series(arrow.reduce(frame["stats"], 3)).to_list() == wanted()
+    assert pl.DataFrame(arrow.reduce(frame, 3))["stats"].to_list() == wanted()
+    mapped = frame.lazy().with_columns(
+        pl.col("stats").map_batches(lambda column: pl.Series(arrow.reduce(column, 3)), return_dtype=pl.String)
+    )
+    assert mapped.collect()["stats"].to_list() == wanted()
+
+
+@pytest.mark.usefixtures("backend")
+def test_stored_histograms_in_pandas() -> None:
+    """A pandas frame goes through Arrow as it is."""
+    frame = pd.DataFrame({"id": range(len(texts())), "stats": pd.array(texts(), dtype="string")})
+    result = arrow.reduce(pa.table(frame), 3).to_pandas()
+    assert [None if pd.isna(cell) else cell for cell in result["stats"]] == wanted()
+    assert arrow.reduce(frame, 3)["stats"].to_pylist() == wanted()
+
+
+def test_series_through_each_other() -> None:
+    """One library's frame is another's, by Arrow: all tell the same series."""
+    series = StatSeries([0, 0, 7], {"x": [2**64 - 1, None, 0]}, counts=[1, 2**40, 3])  # polars renames a column without a name
+    assert polars_adapter.read(pl.DataFrame(arrow.write(series))) == series
+    assert arrow.read(polars_adapter.write(series)) == series
+    assert arrow.read(pandas_adapter.write(series).reset_index()) == series
