@@ -124,18 +124,24 @@ def test_values_in_words(kind: Any, value: float, text: str) -> None:
 
 @pytest.mark.parametrize("most", [0, 1, 23, 24, 25, 47, 48, 1000, 2**20 - 1, 2**20, 2**63, 2**64 - 1])
 def test_memory_bins(most: int) -> None:
-    """All calls are counted, in at most 24 bins and one, each a power of two wide."""
+    """All calls are counted, in at most 24 bins, each a power of two wide."""
     bins = memory_bins(np.array([0, most // 2, most], dtype=np.uint64))
     assert bins.counts.sum() == 3
     assert bins.counts[-1] or not most
-    assert len(bins.counts) == len(bins.edges) - 1 <= MOST_BINS + 1
+    assert len(bins.counts) == len(bins.edges) - 1 <= MOST_BINS
     assert math.frexp(bins.width)[0] == 0.5
 
 
 def test_memory_bins_reach_the_limit() -> None:
     """The axis goes on to a limit beyond all calls."""
     bins = memory_bins(np.array([MIB], dtype=np.uint64), 64 * MIB)
-    assert (len(bins.counts), bins.width, bins.edges[:2]) == (17, 4 * MIB, ("0 B", "4 MiB"))
+    assert (len(bins.counts), bins.width, bins.edges[:2]) == (16, 4 * MIB, ("0 B", "4 MiB"))
+
+
+def test_a_peak_at_the_limit_is_not_beyond_it() -> None:
+    """A bin holds its upper edge, and the first also what needs nothing."""
+    bins = memory_bins(np.array([0, 1, 4 * MIB, 4 * MIB + 1, 64 * MIB], dtype=np.uint64))
+    assert (bins.counts[:2].tolist(), bins.counts[-1], bins.edges[-1]) == ([3, 1], 1, "64 MiB")
 
 
 def test_duration_bins() -> None:

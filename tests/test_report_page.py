@@ -150,6 +150,20 @@ def test_zoom_legend_and_hover(chromium: Any, plain: Path) -> None:
         page.mouse.move(0, 0)
 
 
+def test_a_finger_scrolls(chromium: Any, plain: Path) -> None:
+    """On a touch screen a dragged finger scrolls the page, and the buttons zoom."""
+    with opened(chromium, plain, PHONE) as page:
+        chart = page.locator("#panels .chart").first
+        assert chart.evaluate("chart => chart._fullLayout.dragmode") is False
+        span = "chart => chart._fullLayout.xaxis.range[1] - chart._fullLayout.xaxis.range[0]"
+        whole = chart.evaluate(span)
+        chart.get_by_role("button", name="Zoom in").tap()
+        page.wait_for_function(
+            "([chart, whole]) => chart._fullLayout.xaxis.range[1] - chart._fullLayout.xaxis.range[0] < whole",
+            arg=[chart.element_handle(), whole],
+        )
+
+
 @SIZES
 def test_theme(chromium: Any, plain: Path, size: tuple[int, int]) -> None:
     """The page follows the system, and the switch goes before it; charts take the colours too, and the chosen call stays."""

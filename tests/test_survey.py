@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from callstats.cli.app import cli
 from callstats.store import read_call, summarize_table, survey_table
+from support.databases import Database
 from support.reports import MIB, call, hostile, platform, series, stored
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -156,3 +157,20 @@ def test_nothing_heavy_is_loaded() -> None:
     program = "import sys, callstats.report; print(sorted({'plotly', 'matplotlib', 'sqlalchemy', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_over_all_databases(database: Database) -> None:
+    """A call is read, and a table surveyed, in SQLite, PostgreSQL and MySQL alike; a column that is not there is done without."""
+    from support.database import blob
+
+    database.make([("a", blob(5)), ("b", blob(9, seed=1)), ("c", None)])
+    assert read_call(database.url).key == "c"
+    found = read_call(database.url, "b")
+    assert (found.key, found.group, len(found.series or ())) == ("b", None, 9)
+    survey = survey_table(database.url)
+    assert (survey.summary.calls, survey.summary.stopped, len(survey.groups)) == (3, None, 1)
+    assert sorted(call.key for call in survey.heaviest) == ["a", "b"]
+    with pytest.raises(ValueError, match="has no call 'x'"):
+        read_call(database.url, "x")
+    database.make([(7, blob(5))], key="BIGINT", table="numbered")
+    assert read_call(database.url, "7", table="numbered").key == 7

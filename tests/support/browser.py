@@ -55,8 +55,9 @@ def opened(browser: Any, path: Path, size: tuple[int, int] = DESKTOP, theme: str
     """A page from disk, drawn; at its end it must have asked for nothing but itself, and complained of nothing."""
     address = path.absolute().as_uri()
     width, height = size
+    touch = {"has_touch": True, "is_mobile": True} if size == PHONE else {}
     context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=theme, has_touch=size == PHONE, reduced_motion="reduce"
+        viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce", **touch
     )
     said: list[str] = []
     page = context.new_page()

@@ -24,11 +24,14 @@ class Bins(NamedTuple):
 
 
 def memory_bins(sizes: AnyArray, reach: int = 0) -> Bins:
-    """Bins of equal width, a power of two of bytes, from 0 to beyond the largest size and `reach`."""
+    """Bins of equal width, a power of two of bytes, from 0 to the largest size and `reach` or beyond.
+
+    A bin holds its upper edge: what needs just a limit is not beyond it.
+    """
     most = max(int(sizes.max()) if len(sizes) else 0, reach, 1)
     width = 1 << (most // MOST_BINS).bit_length()
-    n = most // width + 1
-    counts = np.bincount((sizes // np.uint64(width)).astype(np.int64), minlength=n)
+    n = -(-most // width)
+    counts = np.bincount(((np.maximum(sizes, 1) - np.uint64(1)) // np.uint64(width)).astype(np.int64), minlength=n)
     return Bins(counts, tuple(memory_text(width * place) for place in range(n + 1)), float(width))
 
 

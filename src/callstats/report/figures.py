@@ -97,7 +97,7 @@ def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: s
 
     Examples
     --------
-    >>> figure(StatSeries([0, 10**9], {"mem_usage": [2**20, 2**21]})).layout.yaxis.title.text  # doctest: +SKIP
+    >>> figure(StatSeries([0, 10**9], {"mem_usage": [2**20, 2**21]})).layout.yaxis.title.text
     'MiB'
     """
     try:

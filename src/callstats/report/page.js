@@ -81,6 +81,8 @@
 
   // --- charts
 
+  // A finger that is dragged scrolls the page; there the buttons zoom, and stay in sight.
+  const touched = matchMedia("(pointer: coarse)").matches;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const layout = (more) => {
     const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
@@ -89,7 +91,8 @@
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: colour("--text"), family: "system-ui, sans-serif", size: 12 },
-      margin: { l: 8, r: 12, t: 28, b: 8 },
+      margin: { l: 8, r: 12, t: touched ? 56 : 28, b: 8 },
+      dragmode: touched ? false : "zoom",
       hoverlabel: { bgcolor: colour("--card"), font: { color: colour("--text") } },
       modebar: { color: colour("--quiet"), activecolor: colour("--accent"), bgcolor: "rgba(0,0,0,0)" },
       xaxis: { ...axis, ...xaxis },
@@ -99,6 +102,7 @@
   };
   const config = {
     responsive: true,
+    displayModeBar: touched ? true : "hover",
     displaylogo: false,
     // These and no other: Plotly has one that sends a chart away.
     modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
@@ -142,7 +146,7 @@
     const most = counts.indexOf(Math.max(...counts));
     draw(target, counts.length ? [trace] : [], {
       showlegend: false,
-      margin: { l: 8, r: 12, t: 28 + 14 * Math.max(levels.length - 1, 0), b: 8 },
+      margin: { l: 8, r: 12, t: (touched ? 56 : 28) + 14 * Math.max(levels.length - 1, 0), b: 8 },
       xaxis: { range: [0, last], tickvals: ticks, ticktext: ticks.map((place) => edges[place]), tickangle: 0 },
       yaxis: { title: { text: "calls" }, rangemode: "tozero" },
       shapes: levels.map(([at]) => level(at, true)),
@@ -172,7 +176,7 @@
     if (track.low || track.high) {
       const [xs, ys] = band(x, track.low || track.y, track.high || track.y);
       traces.push({ ...whole, x: xs, y: ys, name: `${name}, least to most`, fill: "toself", fillcolor: `${color}40`, line: { width: 0 }, hoverinfo: "skip", showlegend: false });
-      if (track.high) traces.push({ ...whole, y: track.high, name: `${name}, most`, line: { color, width: 1, dash: "dot" } });
+      if (track.high) traces.push({ ...whole, legendgroup: undefined, y: track.high, name: `${name}, most`, line: { color, width: 1, dash: "dot" } });
     }
     const lone = track.y.filter((y) => y !== null).length < 3;
     traces.push({ ...whole, y: track.y, name, mode: lone ? "lines+markers" : "lines", line: { color, width: 2 } });
@@ -181,7 +185,10 @@
   const drawPanel = (target, panel, call) => {
     const peak = Math.max(0, ...panel.tracks.flatMap((track) => (track.high || track.y).filter((y) => y !== null)));
     const limit = panel.limit === null ? [] : [panel.limit];
-    draw(target, lines(panel), {
+    const traces = lines(panel);
+    const two = touched && traces.filter((trace) => trace.showlegend !== false).length > 2;
+    draw(target, traces, {
+      ...(two && { margin: { l: 8, r: 12, t: 84, b: 8 } }), // the legend has two lines below the buttons
       hovermode: "x unified",
       showlegend: true,
       legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, font: { size: 12 } },
