@@ -112,7 +112,7 @@ def test_a_broken_binary_warns_with_the_cause(broken: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "python"
     assert "RuntimeWarning" in done.stderr
-    assert "batch_cy" in done.stderr
+    assert "_cy" in done.stderr
     strict = run(WHERE, cwd=broken)
     assert strict.returncode != 0
     assert "Warning" in strict.stderr
@@ -122,7 +122,7 @@ def test_a_broken_binary_that_was_asked_for(broken: Path) -> None:
     """`cython` with a broken binary ends the import with the cause; `python` never looks at it."""
     done = run(WHERE, cwd=broken, CALLSTATS_BACKEND="cython")
     assert done.returncode != 0
-    assert "batch_cy" in done.stderr.strip().splitlines()[-1]
+    assert "_cy" in done.stderr.strip().splitlines()[-1]
     assert printed(WHERE, cwd=broken, CALLSTATS_BACKEND="python") == "python"
 
 
