@@ -253,7 +253,7 @@ def _plan(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
     return tuple(sorted(plan)), np.ascontiguousarray(array.T)
 
 
-_CHUNK_BLOBS, _CHUNK_BYTES = 256, 2**20
+_CHUNK_BLOBS, _CHUNK_BYTES = 256, 2**21
 
 
 def _chunks(blobs: Iterable[object]) -> Iterator[tuple[int, list[object]]]:

@@ -35,7 +35,8 @@ cdef struct Layout:
 
 
 cdef struct Work:
-    # The scratch of one call, used again for each blob.
+    # The scratch of one call, used again for each blob, and what it has written.
+    Text text
     Scan scan
     Layout layout
     Row* rows
@@ -63,6 +64,45 @@ cdef void work_free(Work* work) noexcept nogil:
     free(work.counts)
     free(work.values)
     free(work.present)
+    free(work.text.at)
+
+
+# Scratch is kept for the next call, guarded by the GIL: memory fresh from the system each time costs more than the work.
+cdef enum:
+    SPARES = 8
+    SPARE_BYTES = 16_777_216
+
+cdef Work* spares[SPARES]
+cdef int n_spares = 0
+
+
+cdef Work* take_work() except NULL:
+    """Scratch, with nothing written."""
+    global n_spares
+    cdef Work* work
+    if n_spares:
+        n_spares -= 1
+        work = spares[n_spares]
+    else:
+        work = <Work*>malloc(sizeof(Work))
+        if work == NULL:
+            raise MemoryError
+        work_init(work)
+    work.text.size = 0
+    work.layout.n_names = -1  # it led to objects of the last call
+    return work
+
+
+cdef void give_back(Work* work) noexcept:
+    """Keep scratch for the next call, unless it has grown large."""
+    global n_spares
+    cdef Py_ssize_t size = work.text.room + 9 * (work.cell_room + work.scan.row_room * work.scan.column_room)
+    if n_spares < SPARES and size <= SPARE_BYTES:
+        spares[n_spares] = work
+        n_spares += 1
+    else:
+        work_free(work)
+        free(work)
 
 
 cdef bint work_room(Work* work, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
@@ -250,49 +290,42 @@ cdef bint add_blobs(Text* text, const Blob* blobs, Py_ssize_t m) noexcept nogil:
     return True
 
 
-cdef object reduce_blobs(
-    const Blob* blobs, Py_ssize_t m, bint copy, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, object layout,
-    uint8_t[::1] status, int64_t[::1] ends
-):
-    """Reduce m blobs into one text: the bytes. `copy`: also of those that stay as they are, unless all do."""
-    cdef Work work
-    cdef Text text
+cdef int reduce_blobs(
+    Work* work, const Blob* blobs, Py_ssize_t m, bint copy, int64_t max_samples, int64_t max_bytes, bint zero, bint counts,
+    object layout, uint8_t[::1] status, int64_t[::1] ends
+) except -1:
+    """Reduce m blobs into the text of `work`. `copy`: also those that stay as they are, unless all do."""
+    cdef Text* text = &work.text
     cdef Py_ssize_t i
     cdef int done
     cdef bint read, stays, room = True, copying = False
     cdef object layout_held  # what the layout's pointers lead to
-    memset(&text, 0, sizeof(Text))
-    work_init(&work)
-    try:
-        with nogil:
-            for i in range(m):
-                done = OTHER
-                read = scan_text(&work.scan, blobs[i].at, blobs[i].size) == READ
-                stays = read and work.scan.rows <= max_samples and (max_bytes < 0 or blobs[i].size <= max_bytes)
-                if copy and not copying and not stays:
-                    copying = True
-                    room = add_blobs(&text, blobs, i)
-                if stays:
-                    done = SAME
-                    if copying:
-                        room = add_blobs(&text, blobs + i, 1)
-                elif read and max_samples <= 0:
-                    done = WRITTEN
-                elif read:
-                    if not laid_out(&work):
-                        with gil:
-                            layout_held = new_layout(&work, layout)  # no-cython-lint
-                    done = reduce_scanned(&work, max_samples, max_bytes, zero, counts, &text)
-                if not room:
-                    break
-                status[i] = done
-                ends[i + 1] = ends[i] + blobs[i].size if copy and not copying else text.size
-        if not room:
-            raise MemoryError
-        return PyBytes_FromStringAndSize(<const char*>text.at, text.size) if text.size else b""
-    finally:
-        work_free(&work)
-        free(text.at)
+    with nogil:
+        for i in range(m):
+            done = OTHER
+            read = scan_text(&work.scan, blobs[i].at, blobs[i].size) == READ
+            stays = read and work.scan.rows <= max_samples and (max_bytes < 0 or blobs[i].size <= max_bytes)
+            if copy and not copying and not stays:
+                copying = True
+                room = add_blobs(text, blobs, i)
+            if stays:
+                done = SAME
+                if copying:
+                    room = add_blobs(text, blobs + i, 1)
+            elif read and max_samples <= 0:
+                done = WRITTEN
+            elif read:
+                if not laid_out(work):
+                    with gil:
+                        layout_held = new_layout(work, layout)  # no-cython-lint
+                done = reduce_scanned(work, max_samples, max_bytes, zero, counts, text)
+            if not room:
+                break
+            status[i] = done
+            ends[i + 1] = ends[i] + blobs[i].size if copy and not copying else text.size
+    if not room:
+        raise MemoryError
+    return 0
 
 
 def reduce_text(
@@ -318,13 +351,16 @@ def reduce_text(
     cdef Blob* blobs = <Blob*>malloc((m + 1) * sizeof(Blob))
     if blobs == NULL:
         raise MemoryError
+    cdef Work* work = take_work()
     try:
         for i in range(m):
             blobs[i].at = &data[0] + offsets[i] if data.shape[0] else NULL
             blobs[i].size = offsets[i + 1] - offsets[i]
-        text = reduce_blobs(blobs, m, True, max_samples, max_bytes, zero, counts, layout, status, out_offsets)
+        reduce_blobs(work, blobs, m, True, max_samples, max_bytes, zero, counts, layout, status, out_offsets)
+        text = PyBytes_FromStringAndSize(<const char*>work.text.at, work.text.size) if work.text.size else b""
     finally:
         free(blobs)
+        give_back(work)
     return text, out_offsets, status
 
 
@@ -335,26 +371,34 @@ def reduce_texts(list texts, int64_t max_samples, int64_t max_bytes, bint zero, 
     offsets = np.zeros(m + 1, dtype=np.int64)
     cdef uint8_t[::1] done = status
     cdef int64_t[::1] ends = offsets
-    cdef const char* at
     cdef bytes text
     cdef Blob* blobs = <Blob*>malloc((m + 1) * sizeof(Blob))
     if blobs == NULL:
         raise MemoryError
+    cdef Work* work = take_work()
     try:
         for i in range(m):
             text = texts[i]
             blobs[i].at = <const uint8_t*>PyBytes_AS_STRING(text)
             blobs[i].size = PyBytes_GET_SIZE(text)
-        text = reduce_blobs(blobs, m, False, max_samples, max_bytes, zero, counts, layout, done, ends)
+        reduce_blobs(work, blobs, m, False, max_samples, max_bytes, zero, counts, layout, done, ends)
+        results = [texts[i] if done[i] == SAME else None for i in range(m)]
+        for i in range(m):
+            blobs[i].size = 0
+            if done[i] == WRITTEN:
+                text = PyBytes_FromStringAndSize(NULL, ends[i + 1] - ends[i])
+                blobs[i].at = <const uint8_t*>PyBytes_AS_STRING(text)
+                blobs[i].size = ends[i + 1] - ends[i]
+                results[i] = text
+        with nogil:
+            # Nobody else has seen the new objects yet. To touch their memory first costs time, which other threads may use.
+            for i in range(m):
+                if blobs[i].size:
+                    memcpy(<uint8_t*>blobs[i].at, work.text.at + ends[i], blobs[i].size)
+        return results
     finally:
         free(blobs)
-    at = PyBytes_AS_STRING(text)
-    return [
-        texts[i] if done[i] == SAME
-        else PyBytes_FromStringAndSize(at + ends[i], ends[i + 1] - ends[i]) if done[i] == WRITTEN
-        else None
-        for i in range(m)
-    ]
+        give_back(work)
 
 
 def read_text(bytes text):
