@@ -192,6 +192,7 @@ class TestContents:
         assert not is_pure(compiled)
         assert {Path(name).suffix for name in names(compiled)} <= {
             *(".py", ".pyi", ".typed", ".jsonl", Path(SUFFIX).suffix),
+            *(".html", ".css", ".js"),  # of the report's page
             *("", ".txt"),  # of the metadata
         }
 
