@@ -106,6 +106,19 @@ def test_chunks_and_stretches(stretch: int, monkeypatch: pytest.MonkeyPatch) -> 
     assert raw(arrow.reduce(pa.array(large), 5000)) == large
 
 
+@pytest.mark.parametrize("threads", [2, 7])
+def test_threads(threads: int) -> None:
+    """However many threads share an array, the result and the row that is named are as with one."""
+    long = StatSeries(np.arange(3000) * 10**9, {name: np.arange(3000) for name in "abcdefghi"}).to_json()
+    blobs = [long, None, long[:-1], *fine(), long, b"no histogram", long, b"nor this"] * 3
+    array = pa.array(blobs)
+    assert arrow.reduce(array, 5, errors="null", threads=threads) == arrow.reduce(array, 5, errors="null")
+    with pytest.raises(DecodeError, match=rf"^blobs\[{blobs.index(b'no histogram')}\]: "):
+        arrow.reduce(array, 5, threads=threads)
+    with pytest.raises(CallstatsError, match="threads must be a whole number from 1 on: got 0"):
+        arrow.reduce(array, 5, threads=0)
+
+
 def test_nothing_changes_nothing_is_copied() -> None:
     """Where a rule leaves all as it is, the result has the bytes of the array that came."""
     array = pa.array([StatSeries([0, 1], {"x": [i, 2]}).to_db() for i in range(9)])

@@ -17,7 +17,7 @@ PACKAGE = Path(callstats.__file__).parent
 # From the bottom up. A name is a file or a folder of the package; "callstats" is its own `__init__`, which hands out the names.
 LINES = [
     "errors _types _version",
-    "rule exact image columns readable",
+    "rule exact image columns readable threads",
     "times",
     "kernels",
     "columns times",

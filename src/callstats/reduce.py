@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast, overload
@@ -17,6 +16,7 @@ from callstats.columns import Columns
 from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError, short
 from callstats.rule import REDUCERS, Reducer, Rule, peak_of
 from callstats.series import StatSeries
+from callstats.threads import share
 
 Series = TypeVar("Series", StatSeries, StatBatch)
 Result = TypeVar("Result")
@@ -147,16 +147,11 @@ def reduce_json(
         raise TypeError(f"reduce_json takes an iterable of blobs: got {type(blobs).__name__}")
     if errors not in ("raise", "return"):
         raise CallstatsError(f"errors must be 'raise' or 'return': got {short(errors)}")
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise CallstatsError(f"threads must be a whole number from 1 on: got {short(threads)}")
 
     def reduce_chunk(chunk: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
         return _reduce_chunk(*chunk, rule, counts, sort, errors == "raise")
 
-    if threads == 1:
-        return [result for chunk in _chunks(blobs) for result in reduce_chunk(chunk)]
-    with ThreadPoolExecutor(threads) as pool:
-        return [result for results in pool.map(reduce_chunk, _chunks(blobs)) for result in results]
+    return [result for results in share(reduce_chunk, _chunks(blobs), threads) for result in results]
 
 
 def as_rule(rule: Rule | int | None, fields: Mapping[str, Any]) -> Rule:
@@ -286,7 +281,7 @@ def _reduce_chunk(
 
 
 def reduce_buffer(
-    data: Bytes, offsets: Counts, rule: Rule, *, counts: bool = True, sort: bool = False
+    data: Bytes, offsets: Counts, rule: Rule, *, counts: bool = True, sort: bool = False, threads: int = 1
 ) -> tuple[list[bytes | Bytes], Counts, dict[int, CallstatsError]]:
     """Reduce the texts ``data[offsets[i]:offsets[i + 1]]`` as `reduce_json` does: the door for whoever holds them in one buffer.
 
@@ -294,34 +289,49 @@ def reduce_buffer(
     each text that is refused, whose result is empty, the error by its number.
     """
     numbers, layout = _numbers(rule), _layout_by(rule)
-    sizes = np.diff(offsets)
-    refused: dict[int, CallstatsError] = {}
-    pieces: list[bytes | Bytes] = []
-    begin = kept = 0  # what lies between them stays as it is
-    while begin < len(sizes):
-        end = max(begin + 1, int(np.searchsorted(offsets, offsets[begin] + _STRETCH_BYTES, side="right")) - 1)
+
+    def reduce_stretch(stretch: tuple[int, int]) -> tuple[list[bytes | Bytes], Counts, dict[int, CallstatsError]] | None:
+        begin, end = stretch
         text, ends, status = kernels.active.reduce_text(data, offsets[begin : end + 1], *numbers, counts, layout)
-        if status.any():
-            pieces.append(data[offsets[kept] : offsets[begin]])
-            sizes[begin:end] = np.diff(ends)
-            done = 0
-            for i in np.flatnonzero(status == _OTHER).tolist():
-                at = begin + i
-                try:
-                    result = _reduce_blob(data[offsets[at] : offsets[at + 1]].tobytes(), rule, counts, sort)
-                except CallstatsError as error:
-                    refused[at] = error
-                    continue
-                sizes[at] = len(result)
-                pieces += [text[done : ends[i]], result]
-                done = int(ends[i])
-            pieces.append(text[done:] if done else text)
+        if not status.any():
+            return None
+        own: list[bytes | Bytes] = []
+        sizes, faults, done = np.diff(ends), {}, 0
+        for i in np.flatnonzero(status == _OTHER).tolist():
+            at = begin + i
+            try:
+                result = _reduce_blob(data[offsets[at] : offsets[at + 1]].tobytes(), rule, counts, sort)
+            except CallstatsError as error:
+                faults[at] = error
+                continue
+            sizes[i] = len(result)
+            own += [text[done : ends[i]], result]
+            done = int(ends[i])
+        return [*own, text[done:] if done else text], sizes, faults
+
+    stretches = list(_stretches(offsets, _STRETCH_BYTES if threads == 1 else _CHUNK_BYTES))
+    sizes, kept = np.diff(offsets), 0  # what lies after the texts kept stays as it is
+    pieces: list[bytes | Bytes] = []
+    refused: dict[int, CallstatsError] = {}
+    for (begin, end), changed in zip(stretches, share(reduce_stretch, stretches, threads), strict=True):
+        if changed is not None:
+            own, sizes[begin:end], faults = changed
+            pieces += [data[offsets[kept] : offsets[begin]], *own]
+            refused |= faults
             kept = end
-        begin = end
-    pieces.append(data[offsets[kept] : offsets[begin]])
+    pieces.append(data[offsets[kept] : offsets[-1]])
     new_offsets = np.zeros(len(offsets), dtype=np.int64)
     np.cumsum(sizes, out=new_offsets[1:])
     return [piece for piece in pieces if len(piece)], new_offsets, refused
+
+
+def _stretches(offsets: Counts, most_bytes: int) -> Iterator[tuple[int, int]]:
+    """Which texts go to the kernel together: as many as have so many bytes, and one at least."""
+    begin, n = 0, len(offsets) - 1
+    while begin < n:
+        end = max(begin + 1, int(np.searchsorted(offsets, offsets[begin] + most_bytes, side="right")) - 1)
+        yield begin, end
+        begin = end
 
 
 _STRETCH_BYTES = 2**26

@@ -35,6 +35,15 @@ def arrow_of(x: Any) -> Any:
     raise TypeError(f"expected an Arrow array or table, or what speaks Arrow's PyCapsule protocol: got {type(x).__name__}")
 
 
+def one_array(x: Any) -> Any:
+    """A chunked array as one, which is a copy only where there are several chunks."""
+    import pyarrow as pa
+
+    if not isinstance(x, pa.ChunkedArray):
+        return x
+    return x.chunk(0) if x.num_chunks == 1 else x.combine_chunks()
+
+
 def text_type(kind: Any) -> Any:
     """The type with offsets and one buffer by which an array of text or binary is worked on."""
     import pyarrow as pa
@@ -50,22 +59,22 @@ def text_type(kind: Any) -> Any:
     raise TypeError(f"expected stored histograms as text or binary: got an Arrow array of {kind}")
 
 
-def reduce_array(array: Any, rule: Rule, *, counts: bool, sort: bool) -> tuple[Any, Reduced]:
+def reduce_array(array: Any, rule: Rule, *, counts: bool, sort: bool, threads: int = 1) -> tuple[Any, Reduced]:
     """An array of the same type, null where it is null or refused; and the refusals."""
     import pyarrow as pa
 
     kind = array.type
     working = text_type(kind)
     if isinstance(kind, pa.BaseExtensionType):
-        result, refused = reduce_array(array.storage, rule, counts=counts, sort=sort)
+        result, refused = reduce_array(array.storage, rule, counts=counts, sort=sort, threads=threads)
         return pa.ExtensionArray.from_storage(kind, result), refused
     if pa.types.is_null(kind) or not len(array):
         return array, {}
     if working != kind:
-        result, refused = reduce_array(array.cast(working), rule, counts=counts, sort=sort)
+        result, refused = reduce_array(array.cast(working), rule, counts=counts, sort=sort, threads=threads)
         return result.cast(kind), refused
     data, offsets, width = text_buffer(array)
-    pieces, ends, refused = reduce_buffer(data, offsets, rule, counts=counts, sort=sort)
+    pieces, ends, refused = reduce_buffer(data, offsets, rule, counts=counts, sort=sort, threads=threads)
     most = _MOST[width]
     if ends[-1] > most:
         raise CallstatsError(f"expected at most {most} bytes in one array of {kind}, got {ends[-1]}: make it pa.large_{kind}()")
@@ -91,8 +100,7 @@ def read_array(array: Any, *, sort: bool) -> tuple[StatBatch, Reduced]:
     """The series of an array of stored histograms, empty where null or refused; and the refusals."""
     import pyarrow as pa
 
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
+    array = one_array(array)
     working = text_type(array.type)
     if isinstance(array, pa.ExtensionArray):
         return read_array(array.storage, sort=sort)

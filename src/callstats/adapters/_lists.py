@@ -8,7 +8,7 @@ import numpy as np
 
 from callstats import exact
 from callstats._types import AnyArray, Counts
-from callstats.adapters._arrays import arrow_of
+from callstats.adapters._arrays import arrow_of, one_array
 from callstats.adapters._extras import needs
 from callstats.adapters._wide import batch_of, cells, metric_array, times_array
 from callstats.batch import StatBatch
@@ -74,9 +74,7 @@ def read_lists(array: Any) -> StatBatch:
     """
     with needs("adapters.arrow.read_lists", "pyarrow", "arrow"):
         import pyarrow as pa
-    array = arrow_of(array)
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
+    array = one_array(arrow_of(array))
     kind = array.type if isinstance(array, pa.Array) else None
     if kind is None or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
         raise SeriesError(f"expected an Arrow array of lists of structs: got {type(array).__name__ if kind is None else kind}")
@@ -194,7 +192,7 @@ def read_long(table: Any) -> tuple[pa.Array, StatBatch]:
     series, calls = (
         _coded(table["call"], "encode") if "call" in table.schema.names else (np.zeros(len(table), np.int64), pa.array([0]))
     )
-    sampled = ~_whole(table["timestamp"]).is_null().to_numpy(zero_copy_only=False)
+    sampled = ~one_array(table["timestamp"]).is_null().to_numpy(zero_copy_only=False)
     metrics, names = _coded(table["metric"])
     if (metrics[~sampled] >= 0).any():
         raise SeriesError("expected a time for each value: timestamp is null where metric is not")
@@ -233,15 +231,11 @@ def _batch(x: StatSeries | StatBatch) -> StatBatch:
     raise TypeError(f"expected a StatSeries or a StatBatch: got {type(x).__name__}")
 
 
-def _whole(column: Any) -> Any:
-    return column.combine_chunks() if hasattr(column, "combine_chunks") else column
-
-
 def _coded(column: Any, null: str = "mask") -> tuple[Counts, Any]:
     """The place of each value among the distinct ones in order of appearance, -1 for null unless it is encoded; and those."""
     import pyarrow as pa
 
-    array = _whole(column)
+    array = one_array(column)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     coded = array.dictionary_encode(null)

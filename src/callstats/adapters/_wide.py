@@ -9,6 +9,7 @@ import numpy as np
 
 from callstats import exact
 from callstats._types import I64_MAX, AnyArray, Counts, Present
+from callstats.adapters._arrays import one_array
 from callstats.batch import StatBatch
 from callstats.columns import Columns
 from callstats.errors import SeriesError
@@ -19,8 +20,7 @@ def cells(column: Any, where: str) -> AnyArray:
     """An Arrow column as numpy has it, masked where null; whether these are whole numbers or times, a series knows."""
     import pyarrow as pa
 
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
+    column = one_array(column)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type

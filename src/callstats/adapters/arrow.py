@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from callstats.adapters._arrays import Reduced, arrow_of, read_array, reduce_array, text_type
+from callstats.adapters._arrays import Reduced, arrow_of, one_array, read_array, reduce_array, text_type
 from callstats.adapters._extras import needs
 from callstats.adapters._lists import read_lists, read_long, write_lists, write_long
 from callstats.adapters._wide import series_of_columns, table_columns
@@ -33,6 +33,7 @@ def reduce(
     column: str = "stats",
     counts: bool = True,
     sort: bool = False,
+    threads: int = 1,
     errors: Literal["raise", "null"] = "raise",
     **fields: Any,
 ) -> Any:
@@ -46,7 +47,7 @@ def reduce(
         How to reduce; a number is the rule's `max_samples`.
     column : str
         Of a table, the column with the histograms.
-    counts, sort : bool
+    counts, sort, threads
         As for `reduce_json`.
     errors : {"raise", "null"}
         Whether the first histogram that is refused ends the work, or each becomes null.
@@ -80,15 +81,15 @@ def reduce(
     rule = as_rule(rule, fields)
     if errors not in ("raise", "null"):
         raise CallstatsError(f"errors must be 'raise' or 'null': got {errors!r}")
-    raising = errors == "raise"
+    raising, how = errors == "raise", {"counts": counts, "sort": sort, "threads": threads}
     x = arrow_of(x)
     if isinstance(x, pa.RecordBatchReader):
         _place(x.schema, column)
-        return pa.RecordBatchReader.from_batches(x.schema, _stream(x, rule, column, counts, sort, raising))
+        return pa.RecordBatchReader.from_batches(x.schema, _stream(x, rule, column, raising, how))
     if isinstance(x, (pa.Table, pa.RecordBatch)):
         place = _place(x.schema, column)
-        return x.set_column(place, x.schema.field(place), _whole(x.column(place), rule, column, counts, sort, raising, 0))
-    return _whole(x, rule, "blobs", counts, sort, raising, 0)
+        return x.set_column(place, x.schema.field(place), _whole(x.column(place), rule, column, raising, 0, how))
+    return _whole(x, rule, "blobs", raising, 0, how)
 
 
 def reduce_checked(
@@ -112,8 +113,7 @@ def reduce_checked(
     array = arrow_of(array)
     if not isinstance(array, (pa.Array, pa.ChunkedArray)):
         raise TypeError(f"reduce_checked takes an array: got {type(array).__name__}")
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
+    array = one_array(array)
     result, refused = reduce_array(array, as_rule(rule, fields), counts=counts, sort=sort)
     reasons = pa.nulls(len(array), pa.string())
     if refused:
@@ -233,18 +233,18 @@ def _place(schema: Any, column: str) -> int:
     return int(place)
 
 
-def _whole(x: Any, rule: Rule, name: str, counts: bool, sort: bool, raising: bool, start: int) -> Any:
+def _whole(x: Any, rule: Rule, name: str, raising: bool, start: int, how: dict[str, Any]) -> Any:
     """An array, or every chunk of one."""
     import pyarrow as pa
 
     if isinstance(x, pa.ChunkedArray):
         chunks = []
         for chunk in x.chunks:
-            chunks.append(_whole(chunk, rule, name, counts, sort, raising, start))
+            chunks.append(_whole(chunk, rule, name, raising, start, how))
             start += len(chunk)
         text_type(x.type)
         return pa.chunked_array(chunks, x.type)
-    result, refused = reduce_array(x, rule, counts=counts, sort=sort)
+    result, refused = reduce_array(x, rule, **how)
     return result if not refused else _refusing(result, refused, name, raising, start)
 
 
@@ -257,11 +257,11 @@ def _refusing(result: Any, refused: Reduced, name: str, raising: bool, start: in
     return result
 
 
-def _stream(batches: Any, rule: Rule, column: str, counts: bool, sort: bool, raising: bool) -> Any:
+def _stream(batches: Any, rule: Rule, column: str, raising: bool, how: dict[str, Any]) -> Any:
     """Batch after batch, reduced when asked for."""
     start = 0
     for batch in batches:
         place = _place(batch.schema, column)
-        new = _whole(batch.column(place), rule, column, counts, sort, raising, start)
+        new = _whole(batch.column(place), rule, column, raising, start, how)
         yield batch.set_column(place, batch.schema.field(place), new)
         start += len(batch)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from callstats._types import AnyArray, Present
-from callstats.adapters._arrays import read_array, reduce_array
+from callstats.adapters._arrays import one_array, read_array, reduce_array
 from callstats.adapters._extras import needs
 from callstats.batch import StatBatch
 from callstats.errors import CallstatsError
@@ -60,10 +60,10 @@ def register(connection: duckdb.DuckDBPyConnection) -> None:
 
     def function(name: str, work: Callable[..., Any], arguments: list[str], result: str) -> None:
         def one(stats: Any) -> Any:
-            return work(_whole(stats))
+            return work(one_array(stats))
 
         def two(stats: Any, other: Any) -> Any:
-            return work(_whole(stats), _whole(other))
+            return work(one_array(stats), one_array(other))
 
         # DuckDB looks at how many parameters a function has.
         called = one if len(arguments) == 1 else two
@@ -79,10 +79,6 @@ def register(connection: duckdb.DuckDBPyConnection) -> None:
     figure("stats_max", batches.peaks, "UBIGINT")
     figure("stats_mean", batches.means, "DOUBLE")
     figure("stats_growth", batches.growths, "DOUBLE")
-
-
-def _whole(column: Any) -> Any:
-    return column.combine_chunks() if hasattr(column, "combine_chunks") else column
 
 
 def _decimate(stats: Any, n: Any) -> Any:
