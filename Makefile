@@ -2,7 +2,7 @@
 # make test        build, and run the tests; ARGS="-k name" picks some
 # make bench       time both backends, then print the ratios to other means; fails when one misses its target
 # make bench-compare BASE=rev   whether this tree's benchmarks are slower than those of a revision
-# make fuzz        a million mutants of stored histograms through both readers; ARGS="--mutants N --seed N"
+# make fuzz        MUTANTS=1000000 mutants of stored histograms through both readers, then SECONDS=120 of a fuzzer guided by coverage
 # make lint        ruff, mypy, cython-lint
 # make test-debug  the tests over kernels that check each index, under AddressSanitizer and UBSan
 # make test-wheel  the tests over a wheel built from the sdist, away from this tree
@@ -29,7 +29,7 @@ demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
 BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
 SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.px? src/callstats/_version.py)
 
-.PHONY: demo test bench bench-compare fuzz lint test-debug test-wheel sdist wheel clean distclean
+.PHONY: demo test bench bench-compare fuzz fuzz-targets lint test-debug test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(BUILT) $(VENV)/.extra-cli,process,report
@@ -62,8 +62,30 @@ bench-compare: $(BUILT) $(VENV)/.extra-test
 	done; \
 	$(PY) benchmarks/compare.py --base $(COMPARE)/base-*.json --head $(COMPARE)/head-*.json $(ARGS)
 
+# The fuzzer's library has what the kernels built for it call, and must be there before them.
+MUTANTS ?= 1000000
+SECONDS ?= 120
+SEED ?= 1
+TARGETS = $(notdir $(wildcard tests/fuzz/corpus/*))
+FOUND = build/fuzz
 fuzz: $(BUILT) $(VENV)/.extra-test
-	cd tests && $(abspath $(PY)) fuzz.py $(ARGS)
+	PYTHONPATH=tests $(PY) -m fuzz mutants --number $(MUTANTS) --seed $(SEED)
+	@test $(SECONDS) = 0 || $(MAKE) --no-print-directory fuzz-targets VENV=.venv-fuzz
+
+fuzz-targets: $(VENV)/.build-tools
+	@command -v clang >/dev/null || { echo "a fuzzer guided by coverage needs clang: apt-get install clang, or make fuzz SECONDS=0" >&2; exit 1; }
+	CC=clang LDSHARED="clang -shared" CALLSTATS_BUILD_DEBUG=fuzz CALLSTATS_BUILD_EXT=require \
+		$(PIP) install --no-build-isolation --force-reinstall --no-deps .
+	$(PIP) install 'callstats[fuzz,process]'
+	PYTHONPATH=tests $(PY) -m fuzz seeds --into $(FOUND)/seeds
+	for target in $(TARGETS); do \
+		mkdir -p $(FOUND)/$$target; \
+		LD_PRELOAD="$$($(PY) -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=tests \
+			$(PY) -m fuzz $$target -max_total_time=$$(($(SECONDS) / $(words $(TARGETS)))) -max_len=1000 -timeout=20 -print_final_stats=1 \
+			-artifact_prefix=$(FOUND)/found-$$target- $(FOUND)/$$target tests/fuzz/corpus/$$target \
+			$$(test $$target != reader || echo $(FOUND)/seeds) || exit 1; \
+	done
 
 lint: $(BUILT) $(VENV)/.extra-dev
 	$(PY) -m ruff check .
@@ -137,4 +159,4 @@ clean:
 	find src tests benchmarks -name __pycache__ -prune -exec rm -r {} +
 
 distclean: clean
-	rm -rf .venv .venv-debug .venv-wheel
+	rm -rf .venv .venv-debug .venv-fuzz .venv-wheel

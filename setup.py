@@ -3,7 +3,8 @@
 ``CALLSTATS_BUILD_EXT=auto|require|skip``: build the compiled kernels if that can be done, build them or fail, or leave them out.
 Without them the package is pure Python, and its wheel is tagged so. It is all or nothing: no build has some kernels only.
 
-``CALLSTATS_BUILD_DEBUG=off|on``: kernels that check each index, under AddressSanitizer and UBSan; for ``make test-debug``.
+``CALLSTATS_BUILD_DEBUG=off|on|fuzz``: kernels that check each index, under AddressSanitizer and UBSan, for ``make test-debug``;
+and such as tell a fuzzer which branches they take, for ``make fuzz``, which clang can build.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def switch(name: str, *words: str) -> str:
 
 
 BUILD_EXT = switch("CALLSTATS_BUILD_EXT", "auto", "require", "skip")
-DEBUG = switch("CALLSTATS_BUILD_DEBUG", "off", "on") == "on"
+BUILD_DEBUG = switch("CALLSTATS_BUILD_DEBUG", "off", "on", "fuzz")
+DEBUG = BUILD_DEBUG != "off"
 
 # Both backends give the same bytes, so no product and sum may melt into one rounding (-ffp-contract), and no flag may fit the
 # code to the machine that builds it. -g0 keeps the paths of the build out of the binary.
@@ -36,6 +38,9 @@ FLAGS = ["-O3", "-ffp-contract=off", "-g0"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 if DEBUG:
     FLAGS = ["-O1", "-g", "-ffp-contract=off", "-fno-wrapv", "-fno-omit-frame-pointer", *SANITIZE]
+LINK_FLAGS = SANITIZE if BUILD_DEBUG == "on" else []
+if BUILD_DEBUG == "fuzz":
+    FLAGS.append("-fsanitize=fuzzer-no-link")  # the fuzzer itself brings what all of them call
 
 # Wraparound stays off in a debug build too: there a negative index is a fault to be found.
 # No kernel keeps state of its own but `Rows`, which locks itself: a free-threaded Python may stay so.
@@ -101,10 +106,10 @@ setup(
             [source.as_posix()],
             depends=sorted(path.as_posix() for path in KERNELS.glob("*.px[di]")),
             extra_compile_args=[] if os.name == "nt" else FLAGS,
-            extra_link_args=SANITIZE if DEBUG else [],
+            extra_link_args=LINK_FLAGS,
         )
         for source in sorted(KERNELS.glob("*_cy.pyx"))
     ],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
-    options={"build": {"build_base": "build/debug"}} if DEBUG else {},
+    options={"build": {"build_base": f"build/debug-{BUILD_DEBUG}"}} if DEBUG else {},
 )
