@@ -3,7 +3,8 @@
 # make bench       time both backends, then print the ratios to other means; fails when one misses its target
 # make bench-compare BASE=rev   whether this tree's benchmarks are slower than those of a revision
 # make fuzz        MUTANTS=1000000 mutants of stored histograms through both readers, then SECONDS=120 of a fuzzer guided by coverage
-# make lint        ruff, mypy, cython-lint
+# make lint        ruff, mypy, stubtest of the kernels' stubs, cython-lint, codespell
+# make docs        the documentation, into build/docs
 # make test-debug  the tests over kernels that check each index, under AddressSanitizer and UBSan
 # make test-wheel  the tests over a wheel built from the sdist, away from this tree
 # make sdist wheel into dist/
@@ -22,14 +23,14 @@ ifneq ($(filter-out auto require skip,$(CALLSTATS_BUILD_EXT)),)
 $(error CALLSTATS_BUILD_EXT must be one of auto, require, skip: got $(CALLSTATS_BUILD_EXT))
 endif
 export CALLSTATS_BUILD_EXT
-test bench bench-compare fuzz lint test-debug test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
+test bench bench-compare fuzz lint docs test-debug test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
 demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
 
 # What .venv holds, as stamps: the package with its kernels or without them, and the packages of each extra.
 BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
 SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.px? src/callstats/_version.py)
 
-.PHONY: demo test bench bench-compare fuzz fuzz-targets lint test-debug test-wheel sdist wheel clean distclean
+.PHONY: demo test bench bench-compare fuzz fuzz-targets lint docs test-debug test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(BUILT) $(VENV)/.extra-cli,process,report
@@ -46,6 +47,7 @@ bench: $(BUILT) $(VENV)/.extra-test
 # Base, head, base, head; what seems slower gets a second chance, twice the runs.
 COMPARE = build/compare
 RUN = -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-max-time=0.5 --quiet --benchmark-json
+DECIDE = $(PY) benchmarks/compare.py --base $(COMPARE)/base-*.json --head $(COMPARE)/head-*.json
 bench-compare: $(BUILT) $(VENV)/.extra-test
 	@test -n "$(BASE)" || { echo "against which revision? make bench-compare BASE=main" >&2; exit 2; }
 	rm -rf $(COMPARE)
@@ -57,10 +59,9 @@ bench-compare: $(BUILT) $(VENV)/.extra-test
 	@for turn in 1 2 3 4; do \
 		(cd $(COMPARE)/tree && ../venv/bin/python $(RUN)=../base-$$turn.json >../base-$$turn.log) || { cat $(COMPARE)/base-$$turn.log; exit 2; }; \
 		$(PY) $(RUN)=$(COMPARE)/head-$$turn.json >$(COMPARE)/head-$$turn.log || { cat $(COMPARE)/head-$$turn.log; exit 2; }; \
-		if [ $$turn = 2 ] && $(PY) benchmarks/compare.py --base $(COMPARE)/base-*.json --head $(COMPARE)/head-*.json $(ARGS) \
-			>$(COMPARE)/table.md 2>/dev/null; then cat $(COMPARE)/table.md; exit 0; fi; \
-	done; \
-	$(PY) benchmarks/compare.py --base $(COMPARE)/base-*.json --head $(COMPARE)/head-*.json $(ARGS)
+		if [ $$turn = 2 ] && $(DECIDE) >$(COMPARE)/table.md 2>&1; then break; fi; \
+	done
+	$(DECIDE) $(ARGS)
 
 # The fuzzer's library has what the kernels built for it call, and must be there before them.
 MUTANTS ?= 1000000
@@ -91,7 +92,14 @@ lint: $(BUILT) $(VENV)/.extra-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m mypy.stubtest --allowlist tests/stubtest.txt --ignore-unused-allowlist \
+		$(patsubst src/callstats/kernels/%.pyi,callstats.kernels.%,$(wildcard src/callstats/kernels/*_cy.pyi))
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint src/callstats/kernels
+	$(VENV)/bin/codespell
+
+docs: $(BUILT) $(VENV)/.extra-docs
+	rm -rf build/docs
+	$(PY) -m sphinx -q -W --keep-going -b html docs build/docs
 
 $(VENV)/.made:
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: apt-get install python3 python3-venv, or make PYTHON=..." >&2; exit 1; }

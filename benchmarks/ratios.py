@@ -1,4 +1,4 @@
-"""callstats against its peers, as ratios from one run: ``python benchmarks/ratios.py``.
+"""callstats against its peers, as ratios from one run: ``python benchmarks/ratios.py``; ``--table`` prints the README's table.
 
 Both sides of a pair take turns, so that a noisy machine troubles them alike, and the best of each is compared. DuckDB's pairs
 are measured in a process of their own, whose allocator keeps large blocks: see docs/sql.md.
@@ -7,14 +7,18 @@ are measured in a process of their own, whose allocator keeps large blocks: see 
 from __future__ import annotations
 
 import os
+import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 from inputs import series, stored_call
 from peers import decode_alone, pipeline, reduceat, sums
@@ -176,9 +180,25 @@ def main() -> int:
     """Print every pair; 1 when one misses its target."""
     if sys.argv[1:] == ["duckdb"]:
         return report(duckdb_pairs())
+    if sys.argv[1:] == ["--table"]:
+        return table(text_pairs() + decimate_pairs())
     print(f"callstats {callstats.__version__} ({callstats.backend} backend), best of 15 in turn", flush=True)
     missed = report(decimate_pairs() + text_pairs() + recorder_pairs() + world_pairs())
     return missed | subprocess.run([sys.executable, __file__, "duckdb"], check=False, env=os.environ | ROOMY).returncode
+
+
+def table(pairs: list[Pair]) -> int:
+    """Print pairs as Markdown, and on what machine they were measured."""
+    cpus = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    cpu = (re.findall(r"^model name\s*: (.*)$", cpus, re.MULTILINE) or [platform.machine()])[0]
+    print(f"On {os.cpu_count()} cores of {cpu}, Python {platform.python_version()}, numpy {np.__version__}:\n")
+    print("| work, and what it is measured against | takes | MB/s | times as fast |")
+    print("|--|--:|--:|--:|")
+    for pair in pairs:
+        ours, peer = pair.measure()
+        speed = "" if pair.megabytes is None else f"{pair.megabytes / ours:,.0f}"
+        print(f"| {pair.name} | {ours * 1e3:.3g} ms | {speed} | {peer / ours:.1f} |", flush=True)
+    return 0
 
 
 def report(pairs: list[Pair]) -> int:

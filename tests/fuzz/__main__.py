@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+
 def main() -> int:
     """Run mutants, or a target until it is told to end or something is found."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__, allow_abbrev=False)

@@ -15,15 +15,15 @@ from callstats.reduce import reduce_json
 def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
     """Give a connection the functions.
 
-    ==============================  ===========================================================================================
-    ``stats_decimate(stats, n)``    reduced to at most n samples, as text or blob as it came
-    ``stats_count(stats)``          how many samples there are
-    ``stats_max(stats, metric)``    a metric's largest value, by its kept peaks where there are some
-    ``stats_mean(stats, metric)``   its mean, weighed by counts
-    ``stats_growth(stats, metric)``  by how much it grows, in units per second
-    ``stats_valid(stats)``          1 where nothing refuses the histogram, else 0
-    ``stats_error(stats)``          why a histogram is refused; NULL where it is not
-    ==============================  ===========================================================================================
+    ================================  ==========================================================================================
+    ``stats_decimate(stats, n)``      reduced to at most n samples, as text or blob as it came
+    ``stats_count(stats)``            how many samples there are
+    ``stats_max(stats, metric)``      a metric's largest value, by its kept peaks where there are some
+    ``stats_mean(stats, metric)``     its mean, weighed by counts
+    ``stats_growth(stats, metric)``   by how much it grows, in units per second
+    ``stats_valid(stats)``            1 where nothing refuses the histogram, else 0
+    ``stats_error(stats)``            why a histogram is refused; NULL where it is not
+    ================================  ==========================================================================================
 
     NULL gives NULL, and so does a metric that the histogram lacks.
 

@@ -70,7 +70,13 @@ class Track:
 
 
 def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Track]:
-    """The tracks of a series: those asked for, or all but the memory limit, which is a line in others.
+    """The tracks of a series.
+
+    Parameters
+    ----------
+    series : StatSeries
+    metrics : iterable of str, optional
+        Those to draw; by default all but the memory limit, which is a line in others.
 
     Raises
     ------

@@ -66,12 +66,16 @@ def survey_table(
 
     Parameters
     ----------
+    url_or_engine, table, key, column, by, status_column, time_column, start_column, end_column
+        As for `summarize_table`.
+    where, since, risk, step, on_reject, stop
+        As for `summarize_table`.
     top : int
         How many of the heaviest calls to read: by turns of each group, so that one group does not take all places.
 
     Notes
     -----
-    All other parameters are those of `summarize_table`. One pass keeps scalars and keys; the heaviest are read once it is done.
+    One pass keeps scalars and keys; the heaviest are read once it is done.
     """
     require_sqlalchemy("survey_table")
     tally = _Tally(on_reject, top)

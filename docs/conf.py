@@ -1,0 +1,39 @@
+"""How the documentation is built: ``make docs``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from callstats import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project = "callstats"
+author = "The callstats authors"
+version = release = __version__
+html_title = f"callstats {__version__}"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+exclude_patterns: list[str] = []
+nitpicky = False
+
+# A link to a heading that isn't there is an error, like all that Sphinx warns of.
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings say what each parameter is
+autodoc_default_options = {"members": True, "show-inheritance": False}
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+default_role = "code"  # in a docstring `name` is a name
+html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["callstats.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_show_copyright = False
+html_theme_options = {"footer_icons": []}
