@@ -183,6 +183,20 @@ class TestSwitch:
         assert not old.exists()
 
 
+def inside(wheel: Path) -> set[str]:
+    """The files of a wheel, but for its metadata."""
+    return {name for name in names(wheel) if not name.endswith("/") and ".dist-info/" not in name}
+
+
+def what_belongs_inside() -> set[str]:
+    """Every module and stub, every kernel compiled, and the few files of data that they read: no source of a kernel."""
+    package = ROOT / "src" / "callstats"
+    kept = [path for suffix in ("py", "pyi", "typed") for path in package.rglob(f"*.{suffix}")]
+    kept += [*package.glob("demo/*.jsonl"), *package.glob("report/page.*")]
+    kernels = {f"callstats/kernels/{source.stem}{SUFFIX}" for source in package.glob("kernels/*_cy.pyx")}
+    return {path.relative_to(package.parent).as_posix() for path in kept} | kernels
+
+
 class TestContents:
     @compiles
     def test_the_wheel_has_every_kernel_and_no_source_of_one(self, compiled: Path) -> None:
@@ -190,11 +204,7 @@ class TestContents:
         assert kernels
         assert kernels <= set(names(compiled))
         assert not is_pure(compiled)
-        assert {Path(name).suffix for name in names(compiled)} <= {
-            *(".py", ".pyi", ".typed", ".jsonl", Path(SUFFIX).suffix),
-            *(".html", ".css", ".js"),  # of the report's page
-            *("", ".txt"),  # of the metadata
-        }
+        assert inside(compiled) == what_belongs_inside()
 
     @compiles
     def test_the_wheel_tells_nothing_of_where_it_was_built(self, compiled: Path) -> None:
@@ -202,6 +212,18 @@ class TestContents:
         place = str(compiled.parent.parent).encode()
         wheel = zipfile.ZipFile(compiled)
         assert [name for name in wheel.namelist() if place in wheel.read(name)] == []
+
+    @compiles
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="auditwheel is Linux's")
+    def test_a_wheel_repaired_by_auditwheel(self, compiled: Path, tmp_path: Path) -> None:
+        """As it is published: it needs nothing but an old libc, holds the same files, and runs."""
+        tools = Path(sys.executable).parent
+        done = run("-m", "auditwheel", "repair", "-w", tmp_path, compiled, cwd=tmp_path, PATH=f"{tools}:{os.environ['PATH']}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        repaired = only_wheel(tmp_path)
+        assert re.search(r"-manylinux\S*_(x86_64|aarch64)\.whl$", repaired.name)
+        assert inside(repaired) == what_belongs_inside()
+        assert backend_of(unpack(repaired, tmp_path / "installed"), CALLSTATS_BACKEND="cython") == "cython"
 
     def test_the_sdist_has_what_a_build_and_a_test_need(self, sdist: Path) -> None:
         with tarfile.open(sdist) as archive:

@@ -122,7 +122,7 @@ def test_the_demo_runs_these_lines() -> None:
 def test_make_verbs() -> None:
     """Every make verb that the texts and the workflows name exists."""
     verbs = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    texts = [README.read_text(), (ROOT / "CONTRIBUTING.md").read_text(), *(path.read_text() for path in ROOT.glob(".github/workflows/*.yml"))]
+    texts = [path.read_text(encoding="utf-8") for path in [*PAGES, *ROOT.glob(".github/workflows/*.yml")]]
     told = {verb for text in texts for verb in re.findall(r"(?:^|[`:] ?)make (?:PYTHON=\S+ )?([a-z-]+)", text, re.MULTILINE)}
     assert {"demo", "test", "lint"} <= told <= verbs
 

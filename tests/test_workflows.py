@@ -48,6 +48,9 @@ def test_schema(tmp_path: Path) -> None:
     broken.write_text(WORKFLOWS[0].read_text().replace("runs-on:", "runs-at:"))
     assert schema("vendor.github-workflows", broken).returncode == 1
     assert schema("vendor.dependabot", ROOT / ".github" / "dependabot.yml").returncode == 0
+    forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"))
+    assert len(forms) == 2
+    assert schema("vendor.github-issue-forms", *forms).returncode == 0
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

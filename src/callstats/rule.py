@@ -125,15 +125,21 @@ class Rule:
         return how if isinstance(how, tuple) else (how,)
 
 
-def _whole(field: str, value: object) -> int | None:
-    if value is None:
+def whole(value: object) -> int | None:
+    """A whole number of any type, as an int; None for anything else, bools among it, numpy's too."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
         return None
-    if not isinstance(value, bool) and type(value).__name__ != "bool":  # numpy's bool too, without numpy
-        try:
-            return operator.index(cast(int, value))
-        except TypeError:
-            pass
-    raise CallstatsError(f"{field} must be a whole number or None: got {short(value)}")
+    try:
+        return operator.index(cast(int, value))
+    except TypeError:
+        return None
+
+
+def _whole(field: str, value: object) -> int | None:
+    number = whole(value)
+    if number is None and value is not None:
+        raise CallstatsError(f"{field} must be a whole number or None: got {short(value)}")
+    return number
 
 
 def _reducers(field: str, how: object) -> How:

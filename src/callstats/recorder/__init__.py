@@ -12,7 +12,7 @@ from callstats._types import FIRST_TIME
 from callstats.errors import CallstatsError, SeriesError, short
 from callstats.recorder.merged import MergedRows, sorted_columns
 from callstats.reduce import as_rule, decimate
-from callstats.rule import PEAKS, Rule, peak_of
+from callstats.rule import PEAKS, Rule, peak_of, whole
 from callstats.series import StatSeries, nanoseconds
 
 
@@ -43,11 +43,8 @@ class Recorder:
     """
 
     def __init__(self, rule: Rule | int | None = 240, *, capacity: int = 4096) -> None:
-        try:
-            rows = -1 if isinstance(capacity, bool) else operator.index(capacity)
-        except TypeError:
-            rows = -1
-        if rows < 2:
+        rows = whole(capacity)
+        if rows is None or rows < 2:
             raise CallstatsError(f"capacity must be a whole number of rows, 2 or more: got {short(capacity)}")
         self._rule = as_rule(rule, {})
         self._rows = kernels.active.Rows(rows)
