@@ -15,7 +15,11 @@ from support.stored import stored
 from support.zoo import SECOND
 
 # PySpark looks at pandas wherever it uses Arrow; no frame of pandas is made here.
-pytestmark = pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
+# Before 4.2 it leaves sockets to the collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
+]
 
 ROWS, PARTITIONS = 24_000, 8
 
