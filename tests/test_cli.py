@@ -167,7 +167,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["reduce", "{db}", "--max-samples", "10", "--how", "x=max,mean"], "how['x'][1] must be one of min, max, first, last"),
         (["reduce", "{db}", "--max-bytes", "0"], "max_bytes must be 1 or more"),
         (["reduce", "{db}", "--max-bytes", "3 pounds"], "expected bytes such as 65535, 64kB or 32MiB: got '3 pounds'"),
-        (["reduce", "{db}", "--max-samples", "10", "--batch-size", "0"], "0 is not in the range x>=1"),
+        (["reduce", "{db}", "--max-samples", "10", "--batch-size", "0"], "0 is not in the range 1<=x"),
         (["reduce", "{db}", "--max-samples", "10", "--table", "cals"], "there is no table 'cals': the database has 'calls'"),
         (["reduce", "{db}", "--max-samples", "10", "--column", "x"], "table 'calls' has no column 'x'"),
         (["reduce", "{db}", "--max-samples", "10", "--where", "x = 1"], "no such column: x"),

@@ -161,12 +161,12 @@ def test_a_whole_last_line_without_its_end_counts(tmp_path: Path) -> None:
         (b'{"key":null,"stats":""}', "expected a key that is a number, text or hex"),
         (b'{"key":true,"stats":""}', "expected a key that is a number, text or hex"),
         (b'{"key":{"hex":1},"stats":""}', "expected a key that is a number, text or hex"),
-        (b'{"key":{"hex":"xy"},"stats":""}', "non-hexadecimal number"),
+        (b'{"key":{"hex":"xy"},"stats":""}', "expected hex to be pairs"),
         (b'{"key":1,"stats":[]}', "expected stats to be text, and blob true or false"),
         (b'{"key":1,"stats":"","blob":1}', "expected stats to be text, and blob true or false"),
-        (b"half a li", "Expecting value"),
-        (b"[" * 100_000, "maximum recursion"),
-        (b"", "Expecting value"),
+        (b"half a li", "is not what JSON has there"),
+        (b"[" * 100_000, "it holds what no saved row has"),
+        (b"", "is not what JSON has there"),
     ],
 )
 def test_a_bad_line_is_named_before_anything_is_written(tmp_path: Path, line: bytes, why: str) -> None:

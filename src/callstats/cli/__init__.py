@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command, by default with the program's own arguments; it ends in `SystemExit` with one of `ExitCode`'s codes."""
+    _open_what_is_closed()
     try:
         import click  # noqa: F401 - only whether they are there
         import rich  # noqa: F401
@@ -15,5 +17,18 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stderr.write(f'callstats needs {error.name}: pip install "callstats[cli]"\n')
         sys.exit(2)
     from callstats.cli.app import cli
+    from callstats.cli.exits import written
 
-    cli.main(args=None if args is None else list(args), prog_name="callstats")
+    with written():
+        cli.main(args=None if args is None else list(args), prog_name="callstats")
+
+
+def _open_what_is_closed() -> None:
+    """Where standard input, output or error is closed, the next file that is opened, a database's, would take its place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free, which is this one
+        if getattr(sys, name) is None and number:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for as long as the program runs

@@ -49,6 +49,8 @@ class Group(click.Group):
         except KeyboardInterrupt:
             click.echo("stopped at once: the batch at hand was not written", err=True)
             ctx.exit(ExitCode.STOPPED)
+        except UnicodeEncodeError as error:  # what the system's arguments may hold, and no database or file can
+            raise WrongUse(f"expected text that UTF-8 can hold: got {error.object!r}") from None
         except StoreError as error:
             raise Stopped(str(error)) from None
         except CallstatsError as error:
@@ -105,9 +107,26 @@ def ctrl_c_stops() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _drop_output() -> None:
+@contextmanager
+def written() -> Iterator[None]:
+    """Around the whole program: what it prints is written at its end, or the reason why it could not be is told."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(ExitCode.STOPPED)
+    except OSError as error:
+        _drop_output(sys.stdout)
+        click.echo(f"callstats: can't write the output: {error.strerror or error}", err=True)
+        sys.exit(ExitCode.STOPPED)
+
+
+def _drop_output(*streams: IO[Any]) -> None:
     """Send what is left to nowhere, so that the interpreter's own last flush finds no broken pipe either."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in streams or (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

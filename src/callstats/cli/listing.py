@@ -8,15 +8,16 @@ from dataclasses import asdict
 import click
 
 from callstats.cli.exits import ExitCode
-from callstats.cli.lines import key_text, listed_fault, listed_lines
-from callstats.cli.options import column_options, examples
+from callstats.cli.lines import listed_fault, listed_lines
+from callstats.cli.options import COUNT, column_options, examples
 from callstats.store import list_calls
+from callstats.store.report import key_object
 
 
 @click.command("list", epilog=examples("callstats list calls.db", "callstats list calls.db --limit 100 --json"))
 @click.argument("url", envvar="CALLSTATS_URL", default="calls.db")
 @column_options
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The most calls to show.")
+@click.option("--limit", type=COUNT, default=20, show_default=True, help="The most calls to show.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context
 def list_command(ctx: click.Context, url: str, table: str, key: str, column: str, limit: int, as_json: bool) -> None:
@@ -24,8 +25,7 @@ def list_command(ctx: click.Context, url: str, table: str, key: str, column: str
     calls = list_calls(url, table=table, key=key, column=column, limit=limit)
     if as_json:
         for call in calls:
-            shown = key_text(call.key) if isinstance(call.key, bytes) else call.key
-            click.echo(json.dumps({**asdict(call), "key": shown}, default=str))
+            click.echo(json.dumps({**asdict(call), "key": key_object(call.key)}, allow_nan=False, default=str))
     else:
         click.echo("\n".join(listed_lines(calls)))
     for call in calls:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from callstats._types import I64_MAX
 from callstats.errors import CallstatsError
 from callstats.rule import OTHERS, How
 from callstats.store.answers import FN_COLUMNS
@@ -34,6 +35,9 @@ _UNITS = {
     "m": 2**20,
     "g": 2**30,  # as Docker reads them
 }
+COUNT = click.IntRange(1, I64_MAX)
+"""A number of things, as databases count."""
+
 _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SIZE = re.compile(r"\s*([0-9]{1,18})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
 
@@ -83,7 +87,12 @@ def how_part(value: str) -> tuple[str, How]:
 
 def how_of(parts: Iterable[tuple[str, How]]) -> Mapping[str, How]:
     """The `how` of a rule: what was asked for, and peaks of memory unless their metric, or all, were spoken of."""
-    asked = dict(parts)
+    asked: dict[str, How] = {}
+    for metric, how in parts:
+        if metric in asked:
+            what = "all metrics" if metric == OTHERS else repr(metric)
+            raise click.UsageError(f"--how is given twice for {what}: name its reducers together, as in mem_usage=mean,max")
+        asked[metric] = how
     return asked if OTHERS in asked else {**KEPT, **asked}
 
 

@@ -15,13 +15,13 @@ from typing import IO, BinaryIO
 
 import click
 
-from callstats import Recorder, Rule
+from callstats import Recorder, Rule, decimate
 from callstats.cli.exits import DriverFault, ExitCode
 from callstats.cli.lines import recorded_line
-from callstats.cli.options import KEPT, duration, examples, size
+from callstats.cli.options import COUNT, KEPT, duration, examples, size
 from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, DriverError, ProcessDriver, RunResult, Status, Task
 from callstats.readable import printable
-from callstats.store import add_calls, init_table
+from callstats.store import add_calls, cell_room, init_table
 from callstats.store.ids import call_id, time_text
 from callstats.store.urls import shown_url
 
@@ -44,7 +44,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "S
 @click.option("--memory", type=size, default="0", help="The most memory that it may take, such as 128m; by default any.")
 @click.option("--timeout", type=duration, help="The longest that it may run, such as 60s; by default for ever.")
 @click.option("--interval", type=duration, default="1s", show_default=True, help="Time between samples; an engine has its own.")
-@click.option("--max-samples", type=int, default=240, show_default=True, help="The most rows to store.")
+@click.option("--max-samples", type=COUNT, metavar="N", default=240, show_default=True, help="The most rows to store.")
 @click.option("--plain", is_flag=True, help="Store Fn's exact shape: nine metrics at most, means alone, no counts.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
@@ -81,10 +81,13 @@ def record_command(
         write_stat=_only_fn(recorder) if plain else recorder.write_stat,
     )
     init_table(db)
+    room = cell_room(db)
     created = time_ns()
     with _signals() as caught:
         started, result = _run(runner, task, caught)
     ended, series = time_ns(), recorder.end()
+    if room is not None:
+        series = decimate(series, Rule(max_samples, how="mean" if plain else KEPT, max_bytes=room))
     call = {
         "id": call_id(created // 10**6),
         "app_id": "record",

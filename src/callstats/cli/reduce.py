@@ -12,16 +12,18 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from callstats._types import I64_MAX
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.jsonl import reduce_lines
 from callstats.cli.lines import largest_changes, line_summary, refused_line, reject_line, summary_lines
-from callstats.cli.options import column_options, duration, examples, how_of, how_part, size, span, tier
+from callstats.cli.options import COUNT, column_options, duration, examples, how_of, how_part, size, span, tier
 from callstats.cli.progress import progress
-from callstats.cli.rejects import RejectsFile, hex_object, reject_object
+from callstats.cli.rejects import RejectsFile, reject_object
 from callstats.readable import printable
 from callstats.rule import Missing, Rule
 from callstats.store import ReduceReport, Reject, reduce_table
 from callstats.store.moments import utc_text
+from callstats.store.report import key_object
 
 _TABLE_ONLY = (
     *("table", "key", "column", "where", "verify", "dry_run", "save", "as_json", "tiers", "time_column", "as_of"),
@@ -42,7 +44,7 @@ _TABLE_ONLY = (
     ),
 )
 @click.argument("url", required=False, envvar="CALLSTATS_URL")
-@click.option("--max-samples", type=int, metavar="N", help="The most rows that a histogram may have.")
+@click.option("--max-samples", type=click.IntRange(0, I64_MAX), metavar="N", help="The most rows that a histogram may have.")
 @click.option(
     "--max-bytes",
     type=size,
@@ -84,20 +86,20 @@ _TABLE_ONLY = (
 @click.option("--dry-run", is_flag=True, help="Report what would be done, and write nothing.")
 @click.option("--save", type=click.Path(), metavar="FILE", help="Keep the old histograms in a new file, for `callstats import`.")
 @click.option("--rejects", type=click.Path(), metavar="FILE", help="Write refused keys and reasons to a new file of JSON lines.")
-@click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, metavar="N", help="Rows per transaction.")
+@click.option("--batch-size", type=COUNT, default=1000, show_default=True, metavar="N", help="Rows per transaction.")
 @click.option("--batch-bytes", type=size, default="32MiB", show_default=True, metavar="SIZE", help="Bytes per transaction.")
 @click.option("--sleep", type=duration, default="0", metavar="SECONDS", help="Wait between batches.")
 @click.option("--run-time", type=span, metavar="SPAN", help="Begin no batch after that time, such as 2h; another run goes on.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Change at most so many rows; another run goes on.")
+@click.option("--limit", type=COUNT, metavar="N", help="Change at most so many rows; another run goes on.")
 @click.option(
     "--retries",
-    type=click.IntRange(0),
+    type=click.IntRange(0, I64_MAX),
     default=10,
     show_default=True,
     metavar="N",
     help="How often in a row a batch is tried again when a lock or the connection fails.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Threads that reduce.")
+@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, metavar="N", help="Threads that reduce.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option(
     "--jsonl", is_flag=True, help="No database: read one histogram a line from a file or standard input, write as many."
@@ -143,6 +145,8 @@ def reduce_command(
                 raise click.UsageError(f"--jsonl works without a database: it does not go with --{option}")
         file = None if ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT else url
         ctx.exit(_reduce_lines(file, rule, not plain, threads, batch_size, batch_bytes))
+    if max_samples == 0:
+        raise click.UsageError("--max-samples 0 would empty every histogram: to keep as little as can be, say --max-samples 1")
     if url is None:
         raise click.UsageError("which database? Give its URL, or set CALLSTATS_URL")
     if tiers and as_of is None:
@@ -176,8 +180,10 @@ def reduce_command(
 def report_json(report: ReduceReport) -> str:
     """A report as JSON, all in ASCII."""
     rejects = [reject_object(reject) for reject in report.rejects]
-    changes = {name: change and change._asdict() for name, change in largest_changes(report).items()}
-    return json.dumps(asdict(report) | changes | {"rejects": rejects}, default=hex_object, indent=2)
+    changes = {
+        name: change and change._asdict() | {"key": key_object(change.key)} for name, change in largest_changes(report).items()
+    }
+    return json.dumps(asdict(report) | changes | {"rejects": rejects}, allow_nan=False, indent=2)
 
 
 def exit_code(report: ReduceReport) -> ExitCode:
@@ -188,6 +194,8 @@ def exit_code(report: ReduceReport) -> ExitCode:
 
 
 def _reduce_lines(file: str | None, rule: Rule, counts: bool, threads: int, batch_size: int, batch_bytes: int) -> ExitCode:
+    if file is None and sys.stdin is None:
+        raise click.UsageError("--jsonl reads a file or standard input, and that is closed")
     try:
         source = click.open_file(file or "-", "rb")
     except OSError as error:

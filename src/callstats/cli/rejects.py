@@ -9,6 +9,7 @@ from typing import IO, Self
 
 from callstats.errors import CallstatsError
 from callstats.store import Reject, StoreError
+from callstats.store.report import key_object
 
 
 class RejectsFile:
@@ -34,7 +35,7 @@ class RejectsFile:
 
     def write(self, reject: Reject) -> None:
         """Put a line on it."""
-        self._write(json.dumps(reject_object(reject), default=hex_object) + "\n")
+        self._write(json.dumps(reject_object(reject), allow_nan=False) + "\n")
 
     def _write(self, line: str) -> None:
         if self._path is None:
@@ -49,9 +50,4 @@ class RejectsFile:
 
 def reject_object(reject: Reject) -> dict[str, object]:
     """A refused row as an object of JSON."""
-    return {"key": reject.key, "reason": reject.reason}
-
-
-def hex_object(key: bytes) -> dict[str, str]:
-    """A key of bytes, for `json.dumps`."""
-    return {"hex": key.hex()}
+    return {"key": key_object(reject.key), "reason": reject.reason}

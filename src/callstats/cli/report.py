@@ -41,7 +41,9 @@ RISK = "1%"
     metavar="FILE",
     help="The file to write; one that is there is replaced.",
 )
-@click.option("--top", type=click.IntRange(0), default=50, show_default=True, metavar="N", help="How many calls get charts.")
+@click.option(
+    "--top", type=click.IntRange(0, 10_000), default=50, show_default=True, metavar="N", help="How many calls get charts."
+)
 @click.option("--since", type=since_time, metavar="AGE", help="Only calls that came since: an age such as 7d, or a time.")
 @click.option(
     "--rightsize",

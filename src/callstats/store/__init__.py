@@ -11,7 +11,7 @@ from callstats.store.listing import ListedCall, list_calls
 from callstats.store.report import ImportReport, ReduceReport, Reject, StoreError
 from callstats.store.saved import import_saved
 from callstats.store.survey import GroupCalls, Survey, survey_table
-from callstats.store.tables import add_calls, init_table, read_series
+from callstats.store.tables import add_calls, cell_room, init_table, read_series
 
 __all__ = [
     "ExportReport",
@@ -26,6 +26,7 @@ __all__ = [
     "Survey",
     "TableSummary",
     "add_calls",
+    "cell_room",
     "export_table",
     "import_saved",
     "init_table",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.engine import URL, Connection, Engine, create_engine
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SAWarning
 
 from callstats.errors import CallstatsError
 from callstats.store.dialect import Dialect
@@ -82,7 +83,12 @@ def _engine(url: URL, *, create: bool) -> Engine:
     if not create:
         dialect.check_exists(url)
     try:
-        return create_engine(url, **dialect.engine_options(url))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", SAWarning)  # it would pass over options that it doesn't know
+            return create_engine(url, **dialect.engine_options(url))
+    except SAWarning:
+        options = ", ".join(sorted(url.query))
+        raise CallstatsError(f"expected a URL for {dialect.name} whose options its driver knows: got {options}") from None
     except ModuleNotFoundError as error:
         raise ImportError(
             f'callstats.store needs {error.name} for {dialect.name}: pip install "callstats[{dialect.extra}]"'

@@ -99,6 +99,10 @@ class Dialect(ABC):
     def inspect_cells(self, connection: Connection, table: str, column: str) -> None:  # noqa: B027 - SQLite's cells have any type
         """Learn what the column of histograms can hold; refuse a type that can't hold them."""
 
+    @abstractmethod
+    def is_computed(self, connection: Connection, table: str, column: str) -> bool:
+        """Whether the database makes the column's cells itself, so that none can be written."""
+
     def check_room(self, key: object, column: str, size: int) -> None:
         """Refuse a cell that the column can't hold: a server that isn't strict would cut it."""
         if self.room is not None and size > self.room:

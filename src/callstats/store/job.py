@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from callstats._types import I64_MAX
 from callstats.errors import CallstatsError
 from callstats.reduce import reduce_json
 from callstats.rule import Rule
@@ -159,8 +160,8 @@ def reduce_table(
     rule = rule if isinstance(rule, Rule) else Rule(rule)
     ordered = checked_tiers(tiers, rule)
     for name, value in (("batch_size", batch_size), ("batch_bytes", batch_bytes), ("threads", threads)):
-        if value < 1:
-            raise CallstatsError(f"{name} must be 1 or more: got {value}")
+        if not 1 <= value <= I64_MAX:
+            raise CallstatsError(f"{name} must be {'1 or more' if value < 1 else f'at most {I64_MAX}'}: got {value}")
     if dry_run and save is not None:
         raise CallstatsError(f"save must be None in a dry run, which changes nothing: got {os.fspath(save)!r}")
     pace = Pace(sleep, run_time, limit, retries, stop)
@@ -170,6 +171,7 @@ def reduce_table(
     try:
         with connected(url_or_engine) as (connection, dialect):
             calls = CallTable(connection, dialect, name=table, key=key, column_name=column, where=where, time_column=by)
+            calls.check_writable()
             rule = within(rule, dialect.room)
             if calls.clock is None:
                 plan = plan_for_all(rule, calls.size, verify=verify)

@@ -141,6 +141,14 @@ class MySQL(Server):
             raise self.no_cell_type(table, column, this.kind)
         self.room, self._charset = this.room, this.charset
 
+    def is_computed(self, connection: Connection, table: str, column: str) -> bool:
+        """Whether the column is a generated one."""
+        found = text(
+            "SELECT EXTRA LIKE '%GENERATED%' FROM information_schema.COLUMNS "
+            "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = :t AND COLUMN_NAME = :c"
+        )
+        return bool(connection.execute(found, {"t": table, "c": column}).scalar())
+
     def clock(self, connection: Connection, table: str, column: ColumnElement[Any]) -> Clock:
         """A DATETIME or DATE (in UTC), a TIMESTAMP, or text of RFC 3339."""
         kind = self._column(connection, table, str(column.name)).kind

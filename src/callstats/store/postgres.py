@@ -120,6 +120,11 @@ class Postgres(Server):
         self.cell_kind, self.room = _KINDS[this.kind], this.room
         self._cell_type = _Named({"character varying": "text"}.get(this.kind, this.kind))
 
+    def is_computed(self, connection: Connection, table: str, column: str) -> bool:
+        """Whether the column is a generated one."""
+        found = text("SELECT attgenerated <> '' FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(:t)) AND attname = :c")
+        return bool(connection.execute(found, {"t": table, "c": column}).scalar())
+
     def clock(self, connection: Connection, table: str, column: ColumnElement[Any]) -> Clock:
         """A timestamp (UTC if it has no time zone of its own), a date, or text of RFC 3339."""
         kind = self._column(connection, table, str(column.name)).kind

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import NamedTuple, TypeAlias
 
 from callstats.errors import CallstatsError
 
 Key: TypeAlias = "int | str | float | bytes"
 """A key as the database holds it. Text that is no UTF-8 has its bytes as surrogate escapes."""
+
+
+def key_object(key: Key | None) -> object:
+    """A key as JSON has it: bytes as ``{"hex": …}``, and a number that JSON hasn't, an infinite one, as ``{"real": …}``."""
+    if isinstance(key, bytes):
+        return {"hex": key.hex()}
+    if isinstance(key, float) and not isfinite(key):
+        return {"real": repr(key)}
+    return key
+
 
 FIRST_REJECTS = 100
 """How many refused rows a report names itself; `on_reject` is told of all."""

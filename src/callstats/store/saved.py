@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from callstats.errors import CallstatsError
-from callstats.store.report import FIRST_REJECTS, ImportReport, Key, LostError, StoreError
+from callstats.store.report import FIRST_REJECTS, ImportReport, Key, LostError, StoreError, key_object
 from callstats.store.urls import require_sqlalchemy
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ class SavedCell(NamedTuple):
 
     def line(self) -> bytes:
         """One line of JSON, in ASCII."""
-        key = {"hex": self.key.hex()} if isinstance(self.key, bytes) else self.key
         mark = {"blob": True} if self.is_bytes else {}
-        return json.dumps({"key": key, "stats": self.cell.decode(), **mark}, separators=(",", ":")).encode() + b"\n"
+        row = {"key": key_object(self.key), "stats": self.cell.decode(), **mark}
+        return json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 class Saver:
@@ -65,7 +66,10 @@ class Saver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        is_empty = self._file.tell() == 0
         self._file.close()
+        if is_empty:
+            self._path.unlink(missing_ok=True)  # the next run may want the name
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -148,6 +152,7 @@ def import_saved(
             lines.seek(0)
             with connected(url_or_engine) as (connection, dialect):
                 calls = CallTable(connection, dialect, name=table, key=key, column_name=column)
+                calls.check_writable()
                 if largest is not None:
                     dialect.check_room(largest.key, column, len(largest.cell))
                 _put_back(_batches(_cells(lines, path, tally)), calls, tally, progress, stop)
@@ -223,26 +228,46 @@ def _cells(lines: BinaryIO, path: Path, tally: _Tally) -> Iterator[SavedCell]:
     for number, line in enumerate(lines, 1):
         try:
             yield _cell(line)
-        except (ValueError, RecursionError) as error:
-            if not line.endswith(b"\n"):
+        except ValueError as error:
+            if not line.endswith(b"\n") and _is_half(line):
                 tally.torn = True
                 return
             raise CallstatsError(f"{path}: line {number}: expected a saved row: {error}") from None
 
 
+def _is_half(line: bytes) -> bool:
+    """Whether a line may be the beginning of one; after a crash of the system, the rest of it may be zeros."""
+    begins, written = b'{"key":', line.rstrip(b"\0")
+    return written[: len(begins)] == begins[: len(written)]
+
+
 def _cell(line: bytes) -> SavedCell:
-    """The cell of a line; any ValueError says why it is none."""
-    row = json.loads(line)
+    """The cell of a line; any ValueError says why it is none, in words of ours."""
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start + 1} is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"character {error.pos + 1} is not what JSON has there") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits; brackets in thousands of brackets
+        raise ValueError("it holds what no saved row has") from None
     if not isinstance(row, dict) or not {"key", "stats"} <= row.keys() <= {"key", "stats", "blob"}:
         raise ValueError("expected an object with key, stats and perhaps blob")
     key, stats, is_bytes = row["key"], row["stats"], row.get("blob", False)
     if isinstance(key, dict) and key.keys() == {"hex"} and isinstance(key["hex"], str):
+        if not re.fullmatch("(?:[0-9a-f]{2})*", key["hex"]):
+            raise ValueError("expected hex to be pairs of the digits 0 to 9 and a to f")
         key = bytes.fromhex(key["hex"])
+    if isinstance(key, dict) and key.keys() == {"real"} and key["real"] in ("inf", "-inf"):
+        key = float(key["real"])
     if isinstance(key, bool) or not isinstance(key, (int, str, float, bytes)):
         raise ValueError("expected a key that is a number, text or hex")
     if not isinstance(stats, str) or not isinstance(is_bytes, bool):
         raise ValueError("expected stats to be text, and blob true or false")
-    return SavedCell(key, stats.encode(), is_bytes)
+    try:
+        return SavedCell(key, stats.encode(), is_bytes)
+    except UnicodeEncodeError:
+        raise ValueError("expected stats to be text that UTF-8 can hold") from None
 
 
 def _told(error: OSError, path: Path) -> str:

@@ -31,7 +31,7 @@ class SQLite(Dialect):
     """The dialect object that `CallTable` works through."""
 
     name = "SQLite"
-    drivers = ()
+    drivers = ("pysqlite",)
     locks_rows = False
     cell_kinds = frozenset({"text", "blob"})
     """The kinds of cell that may hold a histogram."""
@@ -103,6 +103,11 @@ class SQLite(Dialect):
     def columns(self, connection: Connection, table: str) -> list[str]:
         """The names of a table's or view's columns; none when it isn't there."""
         return [row[0] for row in connection.execute(text("SELECT name FROM pragma_table_xinfo(:t)"), {"t": table})]
+
+    def is_computed(self, connection: Connection, table: str, column: str) -> bool:
+        """Whether the column is a generated one."""
+        rows = connection.execute(text("SELECT name, hidden FROM pragma_table_xinfo(:t)"), {"t": table})
+        return any(hidden in (2, 3) and self.same_name(name, column) for name, hidden in rows)
 
     def same_name(self, one: str, other: str) -> bool:
         """Whether two names mean one table or column: only A to Z have no case."""

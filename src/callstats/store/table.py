@@ -65,6 +65,13 @@ class CallTable:
             .values({self.stats: dialect.new_cell(bindparam("new_cell", type_=NullType()))})
         )
 
+    def check_writable(self) -> None:
+        """Refuse a column whose cells the database makes itself."""
+        name = str(self.stats.name)
+        with self.transaction(write=False):
+            if self.dialect.is_computed(self.connection, self.table.name, name):
+                raise CallstatsError(f"expected a column that can be written: {name!r} of {self.table.name!r} is a generated one")
+
     def total(self) -> int:
         """How many rows are in scope."""
         return self._count([])
@@ -164,8 +171,10 @@ class CallTable:
         odd = [(key, cell) for key, cell in cells if not self.dialect.is_plain(key)]
         try:
             if plain:
-                with self.connection.begin_nested():
-                    self.connection.execute(self._update, plain)
+                with self.connection.begin_nested() as savepoint:
+                    if self.connection.execute(self._update, plain).rowcount not in (len(plain), -1):
+                        savepoint.rollback()
+                        odd = list(cells)  # something keeps a row as it was, and says nothing: which?
         except DBAPIError as error:
             if not self.dialect.refuses(error.orig):
                 raise
@@ -174,7 +183,8 @@ class CallTable:
         for key, cell in odd:
             try:
                 with self.connection.begin_nested():
-                    self.write_one(key, cell)
+                    if self.write_one(key, cell) == 0:
+                        refused[key] = "the database keeps the row as it was: a trigger may do so"
             except DBAPIError as error:
                 if not self.dialect.refuses(error.orig):
                     raise

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
 
 _ROWS_AT_ONCE = 100
+_FN_COLUMNS = ("app_id", "fn_id", "status", "created_at", "started_at", "completed_at")
 
 
 def init_table(
@@ -49,22 +50,51 @@ def init_table(
     require_sqlalchemy("init_table")
     from sqlalchemy.schema import CreateColumn, CreateTable
 
-    from callstats.store.connect import writing
+    from callstats.store.connect import translated, writing
 
-    wanted = _fn_table(table, key, column)
-    with writing(url_or_engine, create=True) as (connection, dialect):
+    if key.lower() == column.lower():
+        raise CallstatsError(f"expected columns of different names: the key and the histograms are both {column!r}")
+    taken = {key.lower(), column.lower()} & {*_FN_COLUMNS, "error"}
+    with writing(url_or_engine, create=not taken) as (connection, dialect):
         has = dialect.columns(connection, table)
         if not has:
-            connection.execute(CreateTable(wanted))
+            if taken:
+                raise CallstatsError(
+                    f"a new table has a column {min(taken)!r} of its own: give the key or the histograms another name"
+                )
+            wanted = _fn_table(table, key, column)
+            with translated(dialect):  # such as a name that the database keeps for itself
+                connection.execute(CreateTable(wanted))
             return "created"
         if not any(dialect.same_name(key, name) for name in has):
             raise CallstatsError(f"table {table!r} has no column {key!r}: it has {', '.join(map(repr, has))}")
         if any(dialect.same_name(column, name) for name in has):
             return "nothing"
+        wanted = _fn_table(table, key, column, bare=True)
         name = connection.dialect.identifier_preparer.format_table(wanted)
         added = CreateColumn(wanted.c[column]).compile(dialect=connection.dialect)
         connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {added}")
         return "added"
+
+
+def cell_room(
+    url_or_engine: str | os.PathLike[str] | URL | Engine, *, table: str = "calls", column: str = "stats"
+) -> int | None:
+    """The most bytes that a stored histogram may have in a column; None for no limit to speak of.
+
+    Parameters
+    ----------
+    url_or_engine : str, path, URL or Engine
+        A SQLAlchemy URL or Engine, or the path of an SQLite file.
+    table, column : str
+        The table, and the column with the histograms.
+    """
+    require_sqlalchemy("cell_room")
+    from callstats.store.connect import connected
+
+    with connected(url_or_engine) as (connection, dialect), dialect.transaction(connection, write=False):
+        dialect.inspect_cells(connection, table, column)
+        return dialect.room
 
 
 def add_calls(
@@ -135,22 +165,21 @@ def read_series(
     return StatSeries.from_json(row.cell)
 
 
-def _fn_table(table: str, key: str, column: str) -> Table:
-    """The calls of an Fn server, under the given names."""
+def _fn_table(table: str, key: str, column: str, *, bare: bool = False) -> Table:
+    """The calls of an Fn server, under the given names; `bare`: the key and the histograms alone."""
     from sqlalchemy import Column, MetaData, String, Table, Text
     from sqlalchemy.dialects.mysql import MEDIUMTEXT
 
     short = String(256).with_variant(Text(), "sqlite")
     # 240 rows can have more than the 65,535 bytes of MySQL's TEXT, and two names may differ in case only.
     stats = Text().with_variant(MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
-    names = ("app_id", "fn_id", "status", "created_at", "started_at", "completed_at")
     return Table(
         table,
         MetaData(),
         Column(key, short, primary_key=True, nullable=False),
-        *(Column(name, short) for name in names),
+        *(Column(name, short) for name in _FN_COLUMNS if not bare),
         Column(column, stats),
-        Column("error", Text()),
+        *([] if bare else [Column("error", Text())]),
         mysql_charset="utf8mb4",
         mysql_collate="utf8mb4_bin",
         mariadb_charset="utf8mb4",
