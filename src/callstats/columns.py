@@ -79,7 +79,7 @@ def checked(columns: Columns, offsets: Counts | None = None) -> Columns:
         and _is(times, np.int64, (n,))
         and _is(values, np.uint64, (k, n))
         and (present is None or (_is(present, np.bool_, (k, n)) and not values[~present].any()))
-        and _lead_through(ends, n)
+        and check_offsets(ends, n) is None
         and ends[0] == 0
         and ends[-1] == n
         and (counts is None or (_is(counts, np.int64, (n,)) and (counts >= 1).all() and _largest_total(counts, ends) <= I64_MAX))
@@ -109,19 +109,17 @@ def check_offsets(offsets: Counts, size: int) -> None:
     SeriesError
         For anything but int64 offsets that rise from 0 or more to `size` at most.
     """
-    if not _lead_through(offsets, size):
-        raise SeriesError(f"offsets must be int64 and rise from 0 or more to {size} at most")
-
-
-def _lead_through(offsets: Counts, size: int) -> bool:
-    return (
+    if not (
         type(offsets) is np.ndarray
+        and offsets.dtype == np.int64
         and offsets.ndim == 1
-        and len(offsets) > 0
-        and _is(offsets, np.int64, offsets.shape)
-        and bool(offsets[0] >= 0 and offsets[-1] <= size)
+        and len(offsets)
+        and offsets.flags.c_contiguous
+        and offsets[0] >= 0
+        and offsets[-1] <= size
         and not (np.diff(offsets) < 0).any()
-    )
+    ):
+        raise SeriesError(f"offsets must be int64 and rise from 0 or more to {size} at most")
 
 
 def equal(a: Columns, b: Columns) -> bool:
