@@ -1,4 +1,4 @@
-"""What did not come from us, such as changed pickles and astray offsets, is refused before a kernel reads what isn't there."""
+"""What did not come from us: pickles that were changed, and offsets that lead astray. Refused, before a kernel reads what isn't there."""
 
 from __future__ import annotations
 
