@@ -9,7 +9,7 @@ import numpy as np
 
 from callstats import kernels, wire
 from callstats._types import Block, Bytes, Counts, Present, Times
-from callstats.columns import Columns, check_offsets, checked, equal, joined, locked, settled, take
+from callstats.columns import Columns, equal, joined, locked, settled, take
 from callstats.errors import CallstatsError, DecodeError, SeriesError, short
 from callstats.series import StatSeries, listed, plural
 
@@ -132,7 +132,6 @@ class StatBatch:
 
 def read_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[StatBatch, dict[int, CallstatsError]]:
     """Read the stored histograms ``data[offsets[i]:offsets[i + 1]]``; of each that is refused, which is empty, the error."""
-    check_offsets(offsets, len(data))
     names, times, values, there, counts, ends, was_read = kernels.active.read_buffer(data, offsets)
     present = None if there is None else there.view(np.bool_)
     columns = Columns(tuple(name.decode() for name in names), times, values, present, counts)
@@ -157,7 +156,7 @@ def read_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[St
 
 def _batch(columns: Columns, offsets: Counts) -> StatBatch:
     """Unpickle."""
-    return StatBatch._of(checked(Columns(*columns), offsets), offsets)
+    return StatBatch._of(columns, offsets)
 
 
 def _read(i: int, blob: object, sort: bool) -> StatSeries:

@@ -7,8 +7,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from callstats._types import FIRST_TIME, I64_MAX, AnyArray, Block, Counts, Present, Times
-from callstats.errors import SeriesError
+from callstats._types import AnyArray, Block, Counts, Present, Times
 
 
 class Columns(NamedTuple):
@@ -60,66 +59,6 @@ def settled(columns: Columns) -> Columns:
     if counts is not None:
         _set_writeable(counts, False)
     return columns
-
-
-def checked(columns: Columns, offsets: Counts | None = None) -> Columns:
-    """Columns from elsewhere, such as a pickle that somebody changed.
-
-    Raises
-    ------
-    SeriesError
-        Unless they have the form that the kernels count on: with another they would read what is not theirs.
-    """
-    names, times, values, present, counts = columns
-    n, k = (len(times), len(names)) if isinstance(times, np.ndarray) and isinstance(names, tuple) else (0, 0)
-    ends = np.array([0, n]) if offsets is None else offsets
-    fits = (
-        all(isinstance(name, str) for name in names)
-        and list(names) == sorted(set(names))
-        and _is(times, np.int64, (n,))
-        and _is(values, np.uint64, (k, n))
-        and (present is None or (_is(present, np.bool_, (k, n)) and not values[~present].any()))
-        and check_offsets(ends, n) is None
-        and ends[0] == 0
-        and ends[-1] == n
-        and (counts is None or (_is(counts, np.int64, (n,)) and (counts >= 1).all() and _largest_total(counts, ends) <= I64_MAX))
-        and (n == 0 or times.min() >= FIRST_TIME)
-        and bool(np.isin(np.flatnonzero(np.diff(times) < 0) + 1, ends).all())
-    )
-    if not fits:
-        raise SeriesError("expected a series as it was pickled: its arrays are not in the form that a series has")
-    return columns
-
-
-def _is(array: AnyArray, kind: type, shape: tuple[int, ...]) -> bool:
-    return type(array) is np.ndarray and array.dtype == kind and array.shape == shape and array.flags.c_contiguous
-
-
-def _largest_total(counts: Counts, ends: Counts) -> int:
-    """The largest sum of counts between two ends, in halves that can't overflow."""
-    halves = [np.diff(np.concatenate(([0], np.cumsum(half)))[ends]).tolist() for half in (counts >> 32, counts & 0xFFFFFFFF)]
-    return max((2**32 * high + low for high, low in zip(*halves, strict=True)), default=0)
-
-
-def check_offsets(offsets: Counts, size: int) -> None:
-    """Refuse offsets that lead out of what has so many items, or back.
-
-    Raises
-    ------
-    SeriesError
-        For anything but int64 offsets that rise from 0 or more to `size` at most.
-    """
-    if not (
-        type(offsets) is np.ndarray
-        and offsets.dtype == np.int64
-        and offsets.ndim == 1
-        and len(offsets)
-        and offsets.flags.c_contiguous
-        and offsets[0] >= 0
-        and offsets[-1] <= size
-        and not (np.diff(offsets) < 0).any()
-    ):
-        raise SeriesError(f"offsets must be int64 and rise from 0 or more to {size} at most")
 
 
 def equal(a: Columns, b: Columns) -> bool:

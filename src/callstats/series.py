@@ -11,7 +11,7 @@ import numpy as np
 
 from callstats import exact, wire
 from callstats._types import I64_MAX, AnyArray, Block, Counts, Present, Times
-from callstats.columns import Columns, checked, equal, locked, settled, take
+from callstats.columns import Columns, equal, locked, settled, take
 from callstats.errors import CallstatsError, SeriesError, short
 from callstats.times import format_times, parse_time
 
@@ -263,7 +263,7 @@ class StatSeries:
 
 def _series(*columns: Any) -> StatSeries:
     """Unpickle."""
-    return StatSeries._of(checked(Columns(*columns)))
+    return StatSeries._of(Columns(*columns))
 
 
 def _same_length(where: str, values: AnyArray, times: Times) -> None:
