@@ -7,11 +7,11 @@ from typing import SupportsIndex, overload
 
 import numpy as np
 
-from callstats import kernels, wire
+from callstats import exact, kernels, wire
 from callstats._types import Block, Bytes, Counts, Present, Times
-from callstats.columns import Columns, equal, joined, locked, settled, take
+from callstats.columns import Columns, equal, joined, kind_of, locked, refuse_offsets, settled, take
 from callstats.errors import CallstatsError, DecodeError, SeriesError, short
-from callstats.series import StatSeries, listed, plural
+from callstats.series import StatSeries, checked, listed, plural
 
 
 class StatBatch:
@@ -119,7 +119,7 @@ class StatBatch:
         return f"<StatBatch: {len(self)} series, {rows} of {listed(self.names)}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _batch, (self._columns, self._offsets)
+        return _batch, (*self._columns, self._offsets)
 
     @classmethod
     def _of(cls, columns: Columns, offsets: Counts) -> StatBatch:
@@ -132,6 +132,7 @@ class StatBatch:
 
 def read_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[StatBatch, dict[int, CallstatsError]]:
     """Read the stored histograms ``data[offsets[i]:offsets[i + 1]]``; of each that is refused, which is empty, the error."""
+    refuse_texts(data, offsets)
     names, times, values, there, counts, ends, was_read = kernels.active.read_buffer(data, offsets)
     present = None if there is None else there.view(np.bool_)
     columns = Columns(tuple(name.decode() for name in names), times, values, present, counts)
@@ -154,9 +155,22 @@ def read_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[St
     return StatBatch._of(take(joined(members, bounds), np.argsort(series, kind="stable")), ends), refused
 
 
-def _batch(columns: Columns, offsets: Counts) -> StatBatch:
+def _batch(names: object, times: object, values: object, present: object, counts: object, offsets: object) -> StatBatch:
     """Unpickle."""
-    return StatBatch._of(columns, offsets)
+    places, _ = exact.column(offsets, "offsets", exact.PLACE)
+    columns = checked(names, times, values, present, counts, places)
+    n = len(columns.times)
+    refuse_offsets(places, n, "rows")
+    if places[0] != 0 or places[-1] != n:
+        raise SeriesError(f"offsets must part all {n} rows: got {places[0]} to {places[-1]}")
+    return StatBatch._of(columns, places)
+
+
+def refuse_texts(data: Bytes, offsets: Counts) -> None:
+    """Refuse texts in one buffer, and offsets between them, through which a kernel would read what lies elsewhere."""
+    if data.dtype != np.uint8 or data.ndim != 1 or not data.flags.c_contiguous:
+        raise SeriesError(f"data must be a contiguous array of uint8: got {kind_of(data)}")
+    refuse_offsets(offsets, len(data), "bytes")
 
 
 def _read(i: int, blob: object, sort: bool) -> StatSeries:

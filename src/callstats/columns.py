@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import NamedTuple, cast
 
 import numpy as np
 
-from callstats._types import AnyArray, Block, Counts, Present, Times
+from callstats._types import I64_MAX, AnyArray, Block, Counts, Present, Times
+from callstats.errors import SeriesError
 
 
 class Columns(NamedTuple):
@@ -87,6 +89,46 @@ def joined(members: list[Columns], offsets: Counts) -> Columns:
         if counts is not None and member.counts is not None:
             counts[begin:end] = member.counts
     return Columns(names, times, values, present, counts)
+
+
+def refuse_disorder(times: Times, offsets: Counts | None = None) -> None:
+    """Refuse times that go back, but for those from the end of a series to the next one, where there are offsets of several."""
+    back = times[1:] < times[:-1]
+    if offsets is not None:
+        back[offsets[(offsets > 0) & (offsets < len(times))] - 1] = False
+    if back.any():
+        i = int(back.argmax()) + 1
+        raise SeriesError(
+            f"timestamps must not decrease: timestamps[{i}]={times[i]} is before timestamps[{i - 1}]={times[i - 1]}"
+        )
+
+
+def refuse_totals(counts: Counts, offsets: Iterable[int]) -> None:
+    """Refuse counts of a series whose total int64 can't hold."""
+    if len(counts) and int(counts.max()) * len(counts) > I64_MAX:
+        for begin, end in pairwise(offsets):
+            total = sum(counts[begin:end].tolist())
+            if total > I64_MAX:
+                raise SeriesError(f"counts must add up to {I64_MAX} at most: got {total}")
+
+
+def refuse_offsets(offsets: Counts, size: int, what: str) -> None:
+    """Refuse offsets, one at least, that don't go from one to the next within so many bytes, rows or the like."""
+    if offsets.dtype != np.int64 or offsets.ndim != 1 or not len(offsets) or not offsets.flags.c_contiguous:
+        raise SeriesError(f"offsets must be a contiguous array of int64, one at least: got {kind_of(offsets)}")
+    back = offsets[1:] < offsets[:-1]
+    if back.any():
+        i = int(back.argmax()) + 1
+        raise SeriesError(f"offsets must not decrease: offsets[{i}]={offsets[i]} is below offsets[{i - 1}]={offsets[i - 1]}")
+    if offsets[0] < 0 or offsets[-1] > size:
+        raise SeriesError(f"offsets must lie within the {size} {what}: got {offsets[0]} to {offsets[-1]}")
+
+
+def kind_of(array: object) -> str:
+    """An array as a message shows it."""
+    if not isinstance(array, np.ndarray):
+        return type(array).__name__
+    return f"{array.dtype} of shape {array.shape}{'' if array.flags.c_contiguous else ', with gaps'}"
 
 
 def locked(array: Counts) -> Counts:

@@ -46,6 +46,7 @@ class Kind:
 
 METRIC = Kind(np.uint64, "Q", 0, U64_MAX, f"a whole number from 0 to {U64_MAX}", holes=True)
 TIME = Kind(np.int64, "q", FIRST_TIME, I64_MAX, f"nanoseconds from {FIRST_TIME} to {I64_MAX}", dates=True)
+PLACE = Kind(np.int64, "q", 0, I64_MAX, f"a whole number from 0 to {I64_MAX}")
 COUNT = Kind(np.int64, "q", 1, I64_MAX, f"a whole number from 1 to {I64_MAX}")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
 from callstats import exact, wire
-from callstats._types import I64_MAX, AnyArray, Block, Counts, Present, Times
-from callstats.columns import Columns, equal, locked, settled, take
+from callstats._types import AnyArray, Block, Counts, Present, Times
+from callstats.columns import Columns, equal, kind_of, locked, refuse_disorder, refuse_totals, settled, take
 from callstats.errors import CallstatsError, SeriesError, short
 from callstats.times import format_times, parse_time
 
@@ -90,13 +91,9 @@ class StatSeries:
                 present[j] = there
         weights = None if counts is None else _counts(counts, times)
         columns = Columns(names, times, values, present, weights)
-        back = times[1:] < times[:-1]
-        if back.any():
-            if not sort:
-                i = int(back.argmax()) + 1
-                raise SeriesError(
-                    f"timestamps must not decrease: timestamps[{i}]={times[i]} is before timestamps[{i - 1}]={times[i - 1]}"
-                )
+        if not sort:
+            refuse_disorder(times)
+        elif (times[1:] < times[:-1]).any():
             columns = take(columns, np.argsort(times, kind="stable"))
         self._columns = settled(columns)
 
@@ -263,7 +260,42 @@ class StatSeries:
 
 def _series(*columns: Any) -> StatSeries:
     """Unpickle."""
-    return StatSeries._of(Columns(*columns))
+    return StatSeries._of(checked(*columns))
+
+
+def checked(
+    names: object, times: object, values: object, present: object, counts: object, offsets: Counts | None = None
+) -> Columns:
+    """Columns out of what came from outside, copied, and held to all that kernels take for granted.
+
+    With offsets they are those of many series, which the offsets part.
+    """
+    if not isinstance(names, tuple) or not all(type(name) is str and wire.is_text(name) for name in names):
+        raise SeriesError(f"names must be a tuple of text that UTF-8 can hold: got {short(names)}")
+    if any(a >= b for a, b in pairwise(names)):
+        raise SeriesError(f"names must be sorted, and none there twice: got {short(names)}")
+    stamps, _ = exact.column(times, "timestamps", exact.TIME)
+    n = len(stamps)
+    block = _block(values, "values", np.dtype(np.uint64), (len(names), n))
+    held = None
+    if present is not None:
+        held = _block(present, "present", np.dtype(np.bool_), block.shape)
+        np.not_equal(held.view(np.uint8), 0, out=held)  # what was no bool before may be any byte
+        block *= held
+    weights = None
+    if counts is not None:
+        weights, _ = exact.column(counts, "counts", exact.COUNT)
+        _same_length("counts", weights, stamps)
+        refuse_totals(weights, (0, n) if offsets is None else offsets.tolist())
+    refuse_disorder(stamps, offsets)
+    return Columns(names, stamps, block, held, weights)
+
+
+def _block(values: object, where: str, dtype: np.dtype[Any], shape: tuple[int, int]) -> AnyArray:
+    """A copy of a block; of numbers in the other order of bytes too."""
+    if not isinstance(values, np.ndarray) or values.dtype.newbyteorder("=") != dtype or values.shape != shape:
+        raise SeriesError(f"{where} must be {dtype} of shape {shape}: got {kind_of(values)}")
+    return np.array(values, dtype=dtype, order="C", subok=False)
 
 
 def _same_length(where: str, values: AnyArray, times: Times) -> None:
@@ -274,10 +306,7 @@ def _same_length(where: str, values: AnyArray, times: Times) -> None:
 def _counts(counts: object, times: Times) -> Counts:
     weights, _ = exact.column(counts, "counts", exact.COUNT)
     _same_length("counts", weights, times)
-    if len(weights) and int(weights.max()) * len(weights) > I64_MAX:
-        total = sum(weights.tolist())
-        if total > I64_MAX:
-            raise SeriesError(f"counts must add up to {I64_MAX} at most: got {total}")
+    refuse_totals(weights, (0, len(weights)))
     return weights
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from callstats import exact
-from callstats._types import I64_MAX, AnyArray, Counts, Present
+from callstats._types import AnyArray, Counts, Present
 from callstats.adapters._arrays import one_array
 from callstats.batch import StatBatch
-from callstats.columns import Columns
+from callstats.columns import Columns, refuse_disorder, refuse_totals
 from callstats.errors import SeriesError
 from callstats.series import StatSeries
 
@@ -106,18 +106,9 @@ def batch_of(
         if present is not None:
             held[j] &= present[places[name]]
             values[j][~held[j]] = 0
-    back = stamps[1:] < stamps[:-1]
-    back[offsets[(offsets > 0) & (offsets < n)] - 1] = False
-    if back.any():
-        i = int(back.argmax()) + 1
-        raise SeriesError(
-            f"timestamps must not decrease: timestamps[{i}]={stamps[i]} is before timestamps[{i - 1}]={stamps[i - 1]}"
-        )
+    refuse_disorder(stamps, offsets)
     weights = None
     if counts is not None:
         weights, _ = exact.column(counts, "counts", exact.COUNT)
-        if n and int(weights.max()) * n > I64_MAX:
-            for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-                if (total := sum(weights[begin:end].tolist())) > I64_MAX:
-                    raise SeriesError(f"counts must add up to {I64_MAX} at most: got {total}")
+        refuse_totals(weights, offsets.tolist())
     return StatBatch._of(Columns(names, stamps, values, None if held.all() else held, weights), offsets)
