@@ -1,4 +1,4 @@
-"""Pickles that are not what they should be are refused: kernels would read and write beyond them."""
+"""Pickles and buffers that are not what they should be are refused: kernels would read and write beyond them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from callstats import SeriesError, StatBatch, StatSeries, decimate
+from callstats import CallstatsError, Rule, SeriesError, StatBatch, StatSeries, decimate, reduce_json
+from callstats.adapters import arrow
+from callstats.batch import read_buffer
+from callstats.reduce import reduce_buffer
 from support.zoo import rows_of, zoo
 
 SERIES = StatSeries([0, 1, 2], {"x": [1, None, 3], "y": [4, 5, 6]}, counts=[1, 5, 1])
@@ -197,3 +201,69 @@ def test_parts_that_are_too_many_or_too_few() -> None:
     for parts in (columns[:-1], (*columns, None, None)):
         with pytest.raises(TypeError):
             make(*parts)
+
+
+# --- texts in one buffer ----------------------------------------------------------------------------------------------
+
+DATA = np.frombuffer(SERIES.to_json() * 2, np.uint8)
+HALF, SIZE = len(DATA) // 2, len(DATA)
+
+TEXTS: dict[str, tuple[Any, Any, str]] = {
+    "beyond": (DATA, np.array([0, HALF, SIZE + 1]), f"offsets must lie within the {SIZE} bytes: got 0 to {SIZE + 1}"),
+    "far": (DATA, np.array([2**40, 2**40 + 9]), f"offsets must lie within the {SIZE} bytes: got {2**40} to {2**40 + 9}"),
+    "before": (DATA, np.array([-9, SIZE]), f"offsets must lie within the {SIZE} bytes: got -9 to {SIZE}"),
+    "back": (DATA, np.array([0, SIZE, HALF]), f"offsets must not decrease: offsets[2]={HALF} is below offsets[1]={SIZE}"),
+    "around": (DATA, np.array([0, 2**63 - 1, -(2**63)]), "offsets must not decrease: offsets[2]="),
+    "of no bytes": (DATA[:0], np.array([0, 1]), "offsets must lie within the 0 bytes: got 0 to 1"),
+    "none": (DATA, np.array([], int), "offsets must be a contiguous array of int64, one at least: got int64 of shape (0,)"),
+    "narrow": (DATA, np.array([0, SIZE], np.int32), "offsets must be a contiguous array of int64, one at least: got int32 of"),
+    "two of them": (
+        DATA,
+        np.zeros((2, 2), int),
+        "offsets must be a contiguous array of int64, one at least: got int64 of shape (2",
+    ),
+    "gaps": (
+        DATA,
+        np.arange(4)[::2],
+        "offsets must be a contiguous array of int64, one at least: got int64 of shape (2,), with gaps",
+    ),
+    "data of gaps": (
+        DATA[::2],
+        np.array([0, 1]),
+        f"data must be a contiguous array of uint8: got uint8 of shape ({HALF},), with gaps",
+    ),
+    "data of words": (DATA.view("S1"), np.array([0, 1]), "data must be a contiguous array of uint8: got |S1 of shape"),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("door", ["read", "reduce"])
+def test_buffers_that_do_not_fit(name: str, door: str, backend: str) -> None:
+    """Offsets lead from text to text within the bytes."""
+    data, offsets, message = TEXTS[name]
+    with pytest.raises(CallstatsError) as refusal:
+        read_buffer(data, offsets) if door == "read" else reduce_buffer(data, offsets, Rule(1))
+    assert str(refusal.value).startswith(message)
+
+
+def test_buffers_that_fit(backend: str) -> None:
+    """Bytes before the first text and behind the last are nobody's, and there may be no text."""
+    offsets = np.array([HALF, HALF, SIZE])
+    batch, refused = read_buffer(DATA, offsets)
+    assert [*batch] == [StatSeries([], {}), StatSeries.from_json(SERIES.to_json())] and not refused
+    pieces, ends, refused = reduce_buffer(DATA, offsets, Rule(1))
+    assert b"".join(map(bytes, pieces)) == b"".join(reduce_json([b"", SERIES.to_json()], 1))
+    assert ends[0] == ends[1] and not refused
+    assert len(read_buffer(DATA, offsets[:1])[0]) == 0
+    assert reduce_buffer(DATA, offsets[:1], Rule(1))[1].tolist() == [0]
+
+
+@pytest.mark.parametrize("places", [[0, 2**30, 9], [0, -4, 9]])
+def test_arrow_arrays_that_lie(places: list[int], backend: str) -> None:
+    """Arrow itself looks at the first offset and the last only."""
+    buffers = [None, pa.py_buffer(np.array(places, np.int32)), pa.py_buffer(b"[] [] [] ")]
+    array = pa.Array.from_buffers(pa.binary(), 2, buffers)
+    with pytest.raises(CallstatsError, match=r"^offsets must"):
+        arrow.reduce(array, 1)
+    with pytest.raises(CallstatsError, match=r"^offsets must"):
+        arrow.read_stored(array)

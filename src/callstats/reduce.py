@@ -11,7 +11,7 @@ import numpy as np
 
 from callstats import kernels, wire
 from callstats._types import I64_MAX, U64_MAX, Bytes, Counts
-from callstats.batch import StatBatch
+from callstats.batch import StatBatch, refuse_texts
 from callstats.columns import Columns
 from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError, short
 from callstats.rule import REDUCERS, Reducer, Rule, peak_of
@@ -288,6 +288,7 @@ def reduce_buffer(
     Gives the results in the same form, the bytes as pieces to be joined, which are views of `data` where nothing changes; and of
     each text that is refused, whose result is empty, the error by its number.
     """
+    refuse_texts(data, offsets)
     numbers, layout = _numbers(rule), _layout_by(rule)
 
     def reduce_stretch(stretch: tuple[int, int]) -> tuple[list[bytes | Bytes], Counts, dict[int, CallstatsError]] | None:
