@@ -77,9 +77,7 @@ def init_table(
         return "added"
 
 
-def cell_room(
-    url_or_engine: str | os.PathLike[str] | URL | Engine, *, table: str = "calls", column: str = "stats"
-) -> int | None:
+def cell_room(url_or_engine: str | os.PathLike[str] | URL | Engine, *, table: str = "calls", column: str = "stats") -> int | None:
     """The most bytes that a stored histogram may have in a column; None for no limit to speak of.
 
     Parameters
