@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -232,7 +233,7 @@ def test_list_of_any_table(tmp_path: Path) -> None:
     db = made(
         tmp_path / "calls.db", [("good", '[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"mem_usage":5000}}]'), ("bad", "[")]
     )
-    with connect(db) as connection:
+    with closing(connect(db)) as connection:
         connection.execute("UPDATE calls SET status = 'a\x1b[31mb' WHERE id = 'good'")
     done = listed(db)
     assert done.returncode == 1 and "refused 'bad': " in done.stderr

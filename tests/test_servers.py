@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -156,3 +157,34 @@ def test_answers_are_the_same_everywhere(database: Database) -> None:
         assert [call.key for call in list_calls(database.url, table="by_uuid")] == [key]
         assert summarize_table(database.url, table="by_uuid", by=None).calls == 1
         assert len(read_series(database.url, key, table="by_uuid")) == 5
+
+
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "DATE", "VARCHAR(40)", "TEXT", "BIGINT"])
+def test_since_reads_no_older_calls(on_server: Database, kind: str) -> None:
+    """The database passes over calls that are too old, where the column's type lets it; nobody is lost by that."""
+    null = "NULL DEFAULT NULL" if kind == "TIMESTAMP" else ""  # else MariaDB fills it in
+    on_server.ask(f"CREATE TABLE runs (id INTEGER PRIMARY KEY, stats TEXT, began {kind} {null})")
+    cell = StatSeries([0, 10**9], {"mem_usage": [5, 7]}).to_db()
+    stamp = {"DATE": "{}", "TIMESTAMP": "{} 12:00:00"}.get(kind, "{}T12:00:00Z")
+    for number, day in enumerate(["2026-01-05", "2026-01-31", "2026-02-01", "2026-02-02", "2026-03-01"]):
+        seconds = int(datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp())
+        began = seconds if kind == "BIGINT" else repr(stamp.format(day))
+        on_server.ask(f"INSERT INTO runs VALUES ({number}, '{cell}', {began})")
+    on_server.ask(f"INSERT INTO runs VALUES (9, '{cell}', NULL)")
+    since = int(datetime(2026, 2, 2, tzinfo=UTC).timestamp()) * 10**9
+    found = summarize_table(on_server.url, table="runs", by=None, time_column="began", since=since)
+    assert (found.calls, found.untimed) == (2, 1)
+    assert _read_rows(on_server, since) == (6 if kind == "BIGINT" else 4)
+
+
+def _read_rows(database: Database, since: int) -> int:
+    """How many rows the database gives for calls since then."""
+    from callstats.store.answers import _recent
+    from callstats.store.connect import connected
+    from callstats.store.table import CallTable
+
+    with connected(database.url) as (connection, dialect):
+        calls = CallTable(connection, dialect, name="runs", key="id", column_name="stats")
+        condition = _recent(calls, "began", since)
+        with calls.transaction(write=False):
+            return len(connection.execute(calls.following(None, [], condition, 100)).all())

@@ -44,6 +44,7 @@ def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
     >>> blob = '[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"mem_usage":7}}]'
     >>> connection.execute("SELECT stats_max(?, 'mem_usage'), stats_max(NULL, 'mem_usage')", [blob]).fetchone()
     (7, None)
+    >>> connection.close()
     """
     last: list[Exception | None] = [None]
 

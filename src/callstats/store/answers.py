@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from callstats import kernels
@@ -306,7 +306,8 @@ def _recent(calls: CallTable, name: str | None, since: int) -> ColumnElement[boo
 
     # A day less, since text is compared as it stands, with whatever offset from UTC it has.
     day = datetime.fromtimestamp(min(since, I64_MAX) // 10**9, UTC) - timedelta(days=1)
-    return calls.dialect.not_before(column(name or ""), day)
+    with calls.transaction(write=False):
+        return calls.dialect.not_before(calls.connection, calls.table.name, column(name or ""), day)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -321,6 +322,8 @@ def time_of(value: object) -> int | None:
             value = datetime.fromisoformat(value)
         except ValueError:
             return None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if isinstance(value, datetime):
         since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH
         ns = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
-from sqlalchemy import true
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -115,9 +114,9 @@ class Dialect(ABC):
     def clock(self, connection: Connection, table: str, column: ColumnElement[Any]) -> Clock:
         """A column of times; refuse a type that is none."""
 
-    def not_before(self, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:  # noqa: ARG002
-        """A condition that no time from that day on fails, whatever it is stored as: here every row meets it."""
-        return true()
+    @abstractmethod
+    def not_before(self, connection: Connection, table: str, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:
+        """A condition that no time from that day on fails, whatever it is stored as."""
 
     # --- cells ---
 

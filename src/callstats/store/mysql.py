@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import LargeBinary, bindparam, case, cast, func, literal_column, text
+from sqlalchemy import LargeBinary, bindparam, case, cast, func, literal_column, or_, text, true
 from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
@@ -161,6 +162,13 @@ class MySQL(Server):
         else:
             raise self.no_time_type(table, str(column.name), kind)
         return Clock(time, lambda ns: cast(utc_text(ns, zone=""), DATETIME(fsp=6)))
+
+    def not_before(self, connection: Connection, table: str, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:
+        """A condition that no time from that day on fails; ISO 8601 text sorts by its date."""
+        kind = self._column(connection, table, str(column.name)).kind
+        if kind not in ("timestamp", "datetime", "date", *_TEXTS):
+            return true()
+        return or_(column.is_(None), column >= f"{day:%Y-%m-%d}")
 
     def cell(self, column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
         """A cell's bytes in UTF-8, and its kind."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Text, bindparam, case, cast, collate, func, literal_column, text
+from sqlalchemy import Text, bindparam, case, cast, collate, func, literal_column, or_, text, true
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import LargeBinary, NullType, UserDefinedType
@@ -138,6 +139,15 @@ class Postgres(Server):
         else:
             raise self.no_time_type(table, str(column.name), kind)
         return Clock(time, lambda ns: cast(_given(utc_text(ns, zone="")), plain))
+
+    def not_before(self, connection: Connection, table: str, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:
+        """A condition that no time from that day on fails; ISO 8601 text sorts by its date, if by its bytes."""
+        kind = self._column(connection, table, str(column.name)).kind
+        if kind in self.text_types:
+            return or_(column.is_(None), collate(column, "C") >= _given(f"{day:%Y-%m-%d}"))
+        if kind in ("timestamp with time zone", "timestamp without time zone", "date"):
+            return or_(column.is_(None), column >= cast(_given(f"{day:%Y-%m-%d}"), _Named(kind)))
+        return true()
 
     def cell(self, column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
         """A cell's bytes in UTF-8, and its kind."""

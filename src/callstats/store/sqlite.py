@@ -153,7 +153,13 @@ class SQLite(Dialect):
         """A cell's size in bytes: ``length`` of text counts characters, and those before a NUL only."""
         return func.length(cast(column, LargeBinary))
 
-    def not_before(self, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:
+    def not_before(
+        self,
+        connection: Connection,  # noqa: ARG002 - any cell may be a time
+        table: str,  # noqa: ARG002
+        column: ColumnElement[Any],
+        day: datetime,
+    ) -> ColumnElement[bool]:
         """A condition that no time from that day on fails, whatever it is stored as; ISO 8601 text sorts by its date."""
         return or_(func.typeof(column) != "text", column >= f"{day:%Y-%m-%d}")
 
