@@ -10,7 +10,7 @@ import numpy as np
 from callstats import exact, kernels, wire
 from callstats._types import Block, Bytes, Counts, Present, Times
 from callstats.columns import Columns, equal, joined, kind_of, locked, refuse_offsets, settled, take
-from callstats.errors import CallstatsError, DecodeError, SeriesError, short
+from callstats.errors import CallstatsError, DecodeError, SeriesError, as_value, short
 from callstats.series import StatSeries, checked, listed, plural
 
 
@@ -145,7 +145,7 @@ def read_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[St
         try:
             member, _ = wire.decode(data[offsets[i] : offsets[i + 1]].tobytes(), sort=sort)
         except CallstatsError as error:
-            refused[i] = error
+            refused[i] = as_value(error)
         else:
             members.append(settled(member))
             whose.append(np.full(len(member.times), i))

@@ -47,6 +47,12 @@ class DecodeError(CallstatsError):
         return _decode_error, (self.reason, self.offset, self.path, self.args)
 
 
+def as_value(error: CallstatsError) -> CallstatsError:
+    """An error to be kept: it no longer refers to where it was raised, and so to all input that was at hand there."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 def short(value: object) -> str:
     """A value as a message shows it: as its reader would write it, cut where it is long."""
     try:

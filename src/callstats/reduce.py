@@ -13,7 +13,7 @@ from callstats import kernels, wire
 from callstats._types import I64_MAX, U64_MAX, Bytes, Counts
 from callstats.batch import StatBatch, refuse_texts
 from callstats.columns import Columns
-from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError, short
+from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError, as_value, short
 from callstats.rule import REDUCERS, Reducer, Rule, peak_of
 from callstats.series import StatSeries
 from callstats.threads import share
@@ -276,7 +276,7 @@ def _reduce_chunk(
             except CallstatsError as error:
                 if raising:
                     raise
-                results[i] = error
+                results[i] = as_value(error)
     return results
 
 
@@ -323,7 +323,7 @@ def reduce_buffer(
     pieces.append(data[offsets[kept] : offsets[-1]])
     new_offsets = np.zeros(len(offsets), dtype=np.int64)
     np.cumsum(sizes, out=new_offsets[1:])
-    return [piece for piece in pieces if len(piece)], new_offsets, refused
+    return [piece for piece in pieces if len(piece)], new_offsets, {i: as_value(error) for i, error in refused.items()}
 
 
 def _stretches(offsets: Counts, most_bytes: int) -> Iterator[tuple[int, int]]:

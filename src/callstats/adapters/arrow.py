@@ -253,7 +253,11 @@ def _refusing(result: Any, refused: Reduced, name: str, raising: bool, start: in
     if raising:
         i, error = min(refused.items())
         error.args = (f"{name}[{start + i}]: {error}",)
-        raise error
+        refused.clear()
+        try:
+            raise error
+        finally:
+            del error  # else it and this frame would refer to each other, and keep the array until the collector comes
     return result
 
 
