@@ -81,7 +81,7 @@ fuzz-targets: $(VENV)/.build-tools
 	PYTHONPATH=tests $(PY) -m fuzz seeds --into $(FOUND)/seeds
 	for target in $(TARGETS); do \
 		mkdir -p $(FOUND)/$$target; \
-		LD_PRELOAD="$$($(PY) -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
+		LD_PRELOAD="$$($(PY) -c 'import atheris, os; print(os.path.relpath(atheris.path()))')/asan_with_fuzzer.so" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=tests \
 			$(PY) -m fuzz $$target -max_total_time=$$(($(SECONDS) / $(words $(TARGETS)))) -max_len=1000 -timeout=20 -print_final_stats=1 \
 			-artifact_prefix=$(FOUND)/found-$$target- $(FOUND)/$$target tests/fuzz/corpus/$$target \

@@ -15,6 +15,7 @@ import pytest
 import callstats.kernels
 from callstats import (
     CallstatsError,
+    DecodeError,
     Recorder,
     Rule,
     StatBatch,
@@ -25,13 +26,14 @@ from callstats import (
     reduce_json,
     summarize,
 )
+from support.leaks import grown, objects, resident
 
 ROWS = 12
 METRICS = {"cpu": [*range(ROWS - 1), None], "mem_usage": range(ROWS)}
 SERIES = StatSeries([i * 10**9 for i in range(ROWS)], METRICS, counts=[2] * ROWS)
 BLOB = SERIES.to_json()
 SPACED = BLOB.replace(b",", b" , ")
-BROKEN = BLOB[:-20] + b"x" + BLOB[-20:]
+BROKEN = BLOB[:-2] + b"x" + BLOB[-2:]
 BATCH = StatBatch([SERIES] * 3)
 RULE = Rule(3, how=("mean", "max"))
 TIMES, VALUES = np.arange(ROWS), np.arange(ROWS, dtype=np.uint64)
@@ -69,39 +71,27 @@ WORK: dict[str, Callable[[], Any]] = {
 THREADED = {"reduce text in threads": lambda: reduce_json([BLOB, BROKEN], RULE, threads=2, errors="return")}
 
 
-def grown(work: Callable[[], Any], times: int) -> int:
-    """By how many blocks and objects the interpreter grows in so many calls, once what caches hold is there."""
-    least = times
-    for _ in range(6):
-        gc.collect()
-        before = sys.getallocatedblocks() + len(gc.get_objects())
-        for _ in range(times):
-            with suppress(CallstatsError):
-                work()
-        gc.collect()
-        least = min(least, sys.getallocatedblocks() + len(gc.get_objects()) - before)
-        if least < times // 10:
-            break
-    return least
-
-
-def resident() -> int:
-    """Bytes of this process in memory."""
-    with open("/proc/self/statm") as statm:  # noqa: PTH123 - read in a loop
-        return int(statm.read().split()[1]) * 4096
-
-
 @pytest.mark.parametrize("name", WORK)
 def test_objects(name: str, backend: str) -> None:
     """No object is left behind: one in each call would be hundreds."""
     times = 300 if backend == "python" else 1000
-    assert grown(WORK[name], times) < times // 10
+    assert grown(WORK[name], times, {objects: 0.1}) == {}
 
 
 def test_one_object_in_each_call_would_be_seen() -> None:
     """So that the test above can fail."""
     kept: list[object] = []
-    assert grown(lambda: kept.append(object()), 300) >= 300
+    assert grown(lambda: kept.append([]), 300, {objects: 0.1})["objects"] >= 300
+
+
+@pytest.mark.parametrize("name", [name for name in WORK if name.endswith(("refused", "raised"))])
+def test_what_is_refused(name: str) -> None:
+    """So that the tests above and below see refusals."""
+    if name == "reduce text refused":
+        assert [type(result) for result in WORK[name]()] == [bytes, DecodeError]
+    else:
+        with pytest.raises(CallstatsError):
+            WORK[name]()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what is in memory")
@@ -112,17 +102,8 @@ def test_memory_of_kernels(name: str) -> None:
     if callstats.backend != "cython":
         pytest.skip("numpy's memory is seen by Python's counters")
     work = {**WORK, **THREADED}[name]
-    for _ in range(2_000):
-        with suppress(CallstatsError):
-            work()
-    gc.collect()
-    before = resident()
-    for _ in range(10_000 if name in WORK else 2_000):
-        with suppress(CallstatsError):
-            work()
-    gc.collect()
     # The smallest thing that a kernel allocates in every call is larger than 100 bytes.
-    assert resident() - before < 600_000
+    assert grown(work, 10_000 if name in WORK else 2_000, {resident: 40}) == {}
 
 
 @pytest.mark.parametrize("twice", [1, 2])
