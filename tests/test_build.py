@@ -256,6 +256,20 @@ class TestContents:
         assert [path.name for path in ROOT.glob("src/callstats/kernels/*.px?") if directive.search(path.read_text())] == []
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_builds_anew_what_has_changed() -> None:
+    """Every source of a kernel is among what `make` looks at."""
+    done = subprocess.run(
+        ["make", "--silent", "--eval", "show: ; @echo $(SOURCES)", "show"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("src/callstats/kernels/*.p*") if path.suffix in SOURCES}
+    assert len(sources) >= 15
+    assert sources | {"setup.py", "pyproject.toml"} <= set(done.stdout.split())
+
+
+SOURCES = (".pyx", ".pxd", ".pyi")
+
+
 class TestImport:
     """Case 26: never silently slow."""
 
