@@ -106,7 +106,20 @@ class Writer:
         self._writer: Any = None
 
     def add(self, calls: Sequence[Any], cells: StatBatch | Sequence[bytes | None]) -> None:
-        """Write these calls: their series, or their stored text as it is."""
+        """Write these calls.
+
+        Parameters
+        ----------
+        calls : sequence
+            Their keys, of the type that the first of the file has.
+        cells : StatBatch, or sequence of bytes or None
+            Their series, for the long form; else their stored text, which is written as it is.
+
+        Raises
+        ------
+        CallstatsError
+            For a key of another type.
+        """
         import pyarrow as pa
 
         keys = self._keys(calls)
