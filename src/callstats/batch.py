@@ -49,13 +49,53 @@ class StatBatch:
 
     @classmethod
     def from_json(cls, blobs: Iterable[object], *, sort: bool = False) -> StatBatch:
-        """Read stored histograms; a `DecodeError` names the blob: ``blobs[17]: …``."""
+        """Read stored histograms.
+
+        Parameters
+        ----------
+        blobs : iterable
+            Each as for `StatSeries.from_json`.
+        sort : bool
+            As for `StatSeries.from_json`.
+
+        Returns
+        -------
+        StatBatch
+
+        Raises
+        ------
+        DecodeError
+            It names the blob: ``blobs[17]: …``.
+        TypeError
+            For a single blob.
+
+        Examples
+        --------
+        >>> [len(series) for series in StatBatch.from_json(['[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"x":7}}]', None])]
+        [1, 0]
+        """
         if isinstance(blobs, (bytes, bytearray, memoryview, str)):
             raise TypeError(f"StatBatch.from_json takes an iterable of blobs: got {type(blobs).__name__}")
         return cls(_read(i, blob, sort) for i, blob in enumerate(blobs))
 
     def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
-        """The stored text of each series, as by `StatSeries.to_json`."""
+        """The stored text of each series.
+
+        Parameters
+        ----------
+        counts, digits
+            As for `StatSeries.to_json`.
+
+        Returns
+        -------
+        list of bytes
+
+        Examples
+        --------
+        >>> empty, text = StatBatch([StatSeries([], {}), StatSeries([0], {"x": [7]})]).to_json()
+        >>> empty, StatSeries.from_json(text)["x"].tolist()
+        (b'', [7])
+        """
         return [member.to_json(counts=counts, digits=digits) for member in self]
 
     @property

@@ -120,7 +120,22 @@ class Rule:
         return Rule, (self.max_samples, how, self.missing, self.max_bytes)
 
     def reducers(self, name: str) -> tuple[Reducer, ...]:
-        """The reducers for a metric: the first for itself, the others for its peaks."""
+        """The reducers for a metric: the first for itself, the others for its peaks.
+
+        Parameters
+        ----------
+        name : str
+            The metric's.
+
+        Returns
+        -------
+        tuple of str
+
+        Examples
+        --------
+        >>> Rule(how={"mem_usage": ("mean", "max"), "*": "last"}).reducers("mem_usage")
+        ('mean', 'max')
+        """
         how = self.how.get(name, self.how.get(OTHERS, "mean")) if isinstance(self.how, Mapping) else self.how
         return how if isinstance(how, tuple) else (how,)
 

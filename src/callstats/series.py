@@ -18,7 +18,15 @@ from callstats.times import format_times, parse_time
 
 
 class Stat(NamedTuple):
-    """One sample: a time in ns since the epoch, and the metrics that it has."""
+    """One sample.
+
+    Attributes
+    ----------
+    timestamp : int
+        Nanoseconds since the epoch, UTC.
+    metrics : dict of str to int
+        Those that the sample has.
+    """
 
     timestamp: int
     metrics: dict[str, int]
@@ -110,6 +118,15 @@ class StatSeries:
         sort : bool
             As for `StatSeries`.
 
+        Returns
+        -------
+        StatSeries
+
+        Raises
+        ------
+        SeriesError
+            For a sample that is no such pair, and for whatever `StatSeries` refuses.
+
         Examples
         --------
         >>> StatSeries.from_samples([("1970-01-01T00:00:01Z", {"x": 1}), (2_000_000_000, {"x": 2})]).timestamps
@@ -144,10 +161,19 @@ class StatSeries:
         sort : bool
             Put rows whose times go back into order (stable) instead of refusing them.
 
+        Returns
+        -------
+        StatSeries
+
         Raises
         ------
         DecodeError
             With the byte offset or the path of the first fault.
+
+        Examples
+        --------
+        >>> StatSeries.from_json('[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"x":7}}]')["x"]
+        array([7], dtype=uint64)
         """
         return cls._of(wire.decode(value, sort=sort)[0])
 
@@ -163,6 +189,20 @@ class StatSeries:
             mean is a mean of means.
         digits : {3, 9}
             Digits of a second; times are floored to them.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        CallstatsError
+            For other digits.
+
+        Examples
+        --------
+        >>> print(StatSeries([1_999_999], {"x": [7]}).to_json().decode(), end="")
+        [{"timestamp":"1970-01-01T00:00:00.001Z","metrics":{"x":7}}]
         """
         return wire.encode(self._columns, counts=counts, digits=digits)
 

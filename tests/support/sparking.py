@@ -11,6 +11,11 @@ from typing import Any
 
 import pytest
 
+from support.databases import Database
+
+JARS = {"postgres": Path("/usr/share/java/postgresql.jar"), "mysql": Path("/usr/share/java/mariadb-java-client.jar")}
+"""The drivers of JDBC that Debian has."""
+
 
 def has_java() -> bool:
     """Whether there is a Java to run Spark on."""
@@ -46,9 +51,27 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             .config("spark.driver.memory", "1g")
             .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
             .config("spark.local.dir", str(folder))
+            .config("spark.driver.extraClassPath", os.pathsep.join(map(str, JARS.values())))
             .config("spark.sql.execution.arrow.maxRecordsPerBatch", "1000")
             .getOrCreate()
         )
         session.sparkContext.setLogLevel("ERROR")
         yield session
         session.stop()
+
+
+def jdbc(database: Database) -> tuple[str, dict[str, str]]:
+    """URL and properties of a database for JDBC; without a driver the test is passed over, or fails where it may not be."""
+    if not JARS[database.kind].exists():
+        reason = "JDBC needs a driver: apt-get install libpostgresql-jdbc-java libmariadb-java"
+        if os.environ.get("CALLSTATS_REQUIRE_SERVERS") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    assert database.server is not None
+    address = database.server.address
+    scheme, driver = {
+        "postgres": ("postgresql", "org.postgresql.Driver"),
+        "mysql": ("mysql", "org.mariadb.jdbc.Driver"),
+    }[database.kind]
+    url = f"jdbc:{scheme}://{address['host']}:{address['port']}/{database.name}"
+    return url, {"user": address["user"], "password": address["password"], "driver": driver}

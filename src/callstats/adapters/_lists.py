@@ -33,6 +33,11 @@ def write_lists(x: StatSeries | StatBatch) -> pa.Array:
     -------
     Array
         Of ``list<struct<timestamp: timestamp[ns, UTC], metrics: struct<name: uint64, …>, count: int64>>``.
+
+    Examples
+    --------
+    >>> [[sample["metrics"] for sample in call] for call in write_lists(StatSeries([0, 1], {"x": [7, 8]})).to_pylist()]
+    [[{'x': 7}, {'x': 8}]]
     """
     with needs("adapters.arrow.write_lists", "pyarrow", "arrow"):
         import pyarrow as pa
@@ -60,6 +65,10 @@ def read_lists(array: Any) -> StatBatch:
     ----------
     array : Array, ChunkedArray, or whatever speaks Arrow's PyCapsule protocol
         Lists of structs with ``timestamp`` and, if they have them, ``metrics`` and ``count``. Null is an empty series.
+
+    Returns
+    -------
+    StatBatch
 
     Raises
     ------
@@ -112,6 +121,17 @@ def write_long(x: StatSeries | StatBatch, calls: Any = None) -> pa.Table:
         ``call``; ``row``, the number of the sample in its series; ``timestamp`` (ns, UTC); ``metric`` (a dictionary of text);
         ``value`` (uint64); ``count`` (int64), how many raw samples the sample stands for. A sample without any metric has a row
         whose metric and value are null, an empty series one with nothing but its call.
+
+    Raises
+    ------
+    SeriesError
+        When there is not a key for each series.
+
+    Examples
+    --------
+    >>> table = write_long(StatSeries([0, 1], {"x": [7, 8]}), calls=["a"])
+    >>> table.select(["call", "metric", "value"]).to_pylist()[1]
+    {'call': 'a', 'metric': 'x', 'value': 8}
     """
     with needs("adapters.arrow.write_long", "pyarrow", "arrow"):
         import pyarrow as pa

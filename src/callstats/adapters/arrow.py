@@ -106,6 +106,13 @@ def reduce_checked(
     -------
     Array, Array
         The histograms, the refused ones as they were; and as text the reason of each refusal, null for the others.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> kept, reasons = reduce_checked(pa.array(["[]", "no histogram"]), 1)
+    >>> kept.to_pylist(), reasons.is_null().to_pylist()
+    (['[]', 'no histogram'], [True, False])
     """
     with needs("adapters.arrow.reduce_checked", "pyarrow", "arrow"):
         import pyarrow as pa
@@ -138,6 +145,10 @@ def read_stored(array: Any, *, sort: bool = False, errors: Literal["raise", "emp
         As for `reduce_json`.
     errors : {"raise", "empty"}
         Whether the first histogram that is refused ends the work, or each is an empty series.
+
+    Returns
+    -------
+    StatBatch
 
     Raises
     ------
@@ -175,6 +186,10 @@ def read(table: Any, *, timestamp: str = "timestamp", counts: str | None = "coun
         The column of times.
     counts : str or None
         The column that says how many raw samples each row stands for, if there is one; None takes every column for a metric.
+
+    Returns
+    -------
+    StatSeries
 
     Raises
     ------
@@ -220,6 +235,11 @@ def write(series: StatSeries, *, timestamp: str = "timestamp", counts: str | Non
     ------
     SeriesError
         When a metric has the name of one of those columns.
+
+    Examples
+    --------
+    >>> write(StatSeries([0, 10**9], {"x": [7, None]})).to_pydict()["x"]
+    [7, None]
     """
     with needs("adapters.arrow.write", "pyarrow", "arrow"):
         import pyarrow as pa

@@ -28,6 +28,10 @@ def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
     counts : str or None
         The column that says how many raw samples each row stands for, if there is one; None takes every column for a metric.
 
+    Returns
+    -------
+    StatSeries
+
     Raises
     ------
     SeriesError
@@ -61,6 +65,10 @@ def write(series: StatSeries, *, counts: str | None = "count") -> pd.DataFrame:
     series : StatSeries
     counts : str or None
         The column for counts, written where some row stands for more than one sample; None leaves them out.
+
+    Returns
+    -------
+    DataFrame
 
     Raises
     ------

@@ -29,10 +29,24 @@ def read(path: str | os.PathLike[str]) -> tuple[pa.Array, StatBatch]:
     ----------
     path : str or path
 
+    Returns
+    -------
+    Array, StatBatch
+        The calls in the order of their first rows, and the series of each.
+
     Raises
     ------
     SeriesError
         For what no series can hold.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write(StatSeries([0], {"x": [7]}), Path(folder, "x.parquet"), calls=["a"])
+    ...     calls, batch = read(Path(folder, "x.parquet"))
+    >>> calls.to_pylist(), batch[0]["x"].tolist()
+    (['a'], [7])
     """
     with needs("adapters.parquet.read", "pyarrow", "arrow"):
         import pyarrow.parquet as pq
@@ -50,6 +64,10 @@ def write(x: StatSeries | StatBatch, path: str | os.PathLike[str], calls: Any = 
         Replaced if it is there.
     calls : array-like of Arrow, optional
         A key for each series; by default its number.
+
+    Examples
+    --------
+    See `read`.
     """
     with needs("adapters.parquet.write", "pyarrow", "arrow"):
         import pyarrow.parquet as pq
@@ -88,7 +106,20 @@ class Writer:
         self._writer: Any = None
 
     def add(self, calls: Sequence[Any], cells: StatBatch | Sequence[bytes | None]) -> None:
-        """Write these calls: their series, or their stored text as it is."""
+        """Write these calls.
+
+        Parameters
+        ----------
+        calls : sequence
+            Their keys, of the type that the first of the file has.
+        cells : StatBatch, or sequence of bytes or None
+            Their series, for the long form; else their stored text, which is written as it is.
+
+        Raises
+        ------
+        CallstatsError
+            For a key of another type.
+        """
         import pyarrow as pa
 
         keys = self._keys(calls)

@@ -34,6 +34,10 @@ def read(frame: pl.DataFrame, *, timestamp: str = "timestamp", counts: str | Non
     counts : str or None
         The column that says how many raw samples each row stands for, if there is one; None takes every column for a metric.
 
+    Returns
+    -------
+    StatSeries
+
     Raises
     ------
     SeriesError
@@ -70,10 +74,19 @@ def write(series: StatSeries, *, timestamp: str = "timestamp", counts: str | Non
     counts : str or None
         The column for counts, written where some row stands for more than one sample; None leaves them out.
 
+    Returns
+    -------
+    DataFrame
+
     Raises
     ------
     SeriesError
         When a metric has the name of one of those columns.
+
+    Examples
+    --------
+    >>> write(StatSeries([0, 10**9], {"x": [7, None]}))["x"].to_list()
+    [7, None]
     """
     with needs("adapters.polars.write", "polars", "polars"):
         import polars as pl

@@ -47,7 +47,16 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class RunResult:
-    """The end of a task: its status, why it did not succeed (None after a success), and how many samples had to be dropped."""
+    """The end of a task.
+
+    Attributes
+    ----------
+    status : Status
+    error : TaskError or None
+        Why it did not succeed; None after a success.
+    dropped : int
+        How many frames of an engine's samples had no time, and so are in no sample.
+    """
 
     status: Status
     error: TaskError | None = None
@@ -103,7 +112,15 @@ class ContainerTask(Protocol):
         """The working directory; empty leaves it unset."""
 
     def write_stat(self, timestamp: int, metrics: dict[str, int], /) -> object:
-        """Take one sample. One thread calls it at a time."""
+        """Take one sample. One thread calls it at a time.
+
+        Parameters
+        ----------
+        timestamp : int
+            Nanoseconds since the epoch, UTC.
+        metrics : dict of str to int
+            Unsigned 64-bit values by name; those that can't be told are left out.
+        """
 
     def close(self) -> None:
         """Clean up after the task. Safe to call again."""
@@ -155,6 +172,11 @@ class WaitResult(Protocol):
             Seconds from now after which the task is ended with status ``timeout``. The task's own timeout holds too.
         cancel : threading.Event, optional
             Once set, by any thread, the task is ended with status ``cancelled``.
+
+        Returns
+        -------
+        RunResult
+            A second call gives the same.
         """
 
 
@@ -162,7 +184,18 @@ class Cookie(Protocol):
     """One request to run a task. Close it whether or not it ran."""
 
     def run(self) -> WaitResult:
-        """Start the task, once. What is wrong with the task comes out as a result; only the driver's own fault raises."""
+        """Start the task, once.
+
+        Returns
+        -------
+        WaitResult
+            What is wrong with the task comes out of it as a result.
+
+        Raises
+        ------
+        DriverError
+            For the driver's own fault, and when the cookie was run or closed before.
+        """
 
     def close(self) -> None:
         """Release all that the task used, and end it if it still runs. Safe to call again."""
@@ -176,12 +209,34 @@ class Driver(Protocol):
     """Runs tasks in some way of its own."""
 
     def prepare(self, task: ContainerTask) -> Cookie:
-        """Do what can be done before the task runs, such as pulling its image; what fails raises, and may be tried again."""
+        """Do what can be done before the task runs, such as pulling its image.
+
+        Parameters
+        ----------
+        task : ContainerTask
+
+        Returns
+        -------
+        Cookie
+            To be closed whether or not it is run.
+
+        Raises
+        ------
+        DriverError
+            When the driver can't take the task. It may be tried again.
+        """
 
 
 @dataclass(frozen=True)
 class Config:
     """Settings of an engine; as JSON under the names that Fn's Go server gives them.
+
+    Parameters
+    ----------
+    docker : str
+        The address of the Docker engine.
+    cpu_shares : int
+        The weight of a container's processor time; 0 leaves it to the engine.
 
     Examples
     --------
@@ -196,7 +251,22 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Config:
-        """Read settings; missing ones are the defaults, unknown ones are passed over."""
+        """Read settings.
+
+        Parameters
+        ----------
+        text : str or bytes
+            A JSON object. What is missing has its default, and what is unknown is passed over.
+
+        Returns
+        -------
+        Config
+
+        Raises
+        ------
+        CallstatsError
+            For anything but a JSON object, and a value of another type.
+        """
         try:
             given = json.loads(text)
         except ValueError as error:

@@ -42,7 +42,25 @@ class DockerDriver:
         self._network = network
 
     def prepare(self, task: ContainerTask) -> DockerCookie:
-        """Pull the image where it is missing, and create the container."""
+        """Pull the image where it is missing, and create the container.
+
+        Parameters
+        ----------
+        task : ContainerTask
+
+        Returns
+        -------
+        Cookie
+
+        Raises
+        ------
+        DriverError
+            When the engine can't be reached, or refuses the image or the container.
+        ImageError
+            When the image's name is none.
+        ImportError
+            When the Docker SDK is missing.
+        """
         image = parse_image(task.image)
         name = _full_name(image)
         with ExitStack() as held:

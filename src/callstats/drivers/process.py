@@ -43,13 +43,37 @@ class ProcessDriver:
     the task has one, and ``disk_read`` and ``disk_write``. It needs the extra ``callstats[process]``.
 
     When the command exits, so must whatever it leaves behind: the rest of its tree is killed.
+
+    Examples
+    --------
+    >>> from callstats.drivers import Task
+    >>> with ProcessDriver(interval=0.05).prepare(Task(command=["true"])) as cookie:
+    ...     cookie.run().wait().status.value
+    'success'
     """
 
     def __init__(self, interval: float = 1.0) -> None:
         self._interval = checked_interval(interval)
 
     def prepare(self, task: ContainerTask) -> ProcessCookie:
-        """Check the task; nothing runs yet."""
+        """Check the task; nothing runs yet.
+
+        Parameters
+        ----------
+        task : ContainerTask
+            With a command, and without volumes.
+
+        Returns
+        -------
+        Cookie
+
+        Raises
+        ------
+        DriverError
+            For any other task, and on a system without process groups.
+        ImportError
+            When psutil is missing.
+        """
         try:
             import psutil  # noqa: F401 - only whether it is there
         except ModuleNotFoundError:

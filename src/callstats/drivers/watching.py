@@ -24,6 +24,18 @@ def watch(interval: float = 1, rule: Rule | int | None = 240) -> Iterator[Record
     rule : Rule or int
         How the recorder reduces.
 
+    Yields
+    ------
+    Recorder
+        Its series is there once the block is over.
+
+    Raises
+    ------
+    CallstatsError
+        When the interval is none.
+    ImportError
+        When psutil is missing.
+
     Notes
     -----
     It needs the extra ``callstats[process]``. Processor use is that of all threads, the watching one included; processes that

@@ -83,6 +83,10 @@ def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: s
         Only these.
     title : str, optional
 
+    Returns
+    -------
+    plotly.graph_objects.Figure
+
     Notes
     -----
     The band of ``x@min`` and ``x@max`` lies around the line of a metric, where they are kept. The line is open where rows are
@@ -174,6 +178,23 @@ def png(series: StatSeries, metrics: Iterable[str] | None = None, *, title: str 
     title : str, optional
     width : int
         In pixels.
+
+    Returns
+    -------
+    bytes
+        A file's.
+
+    Raises
+    ------
+    CallstatsError
+        When the series has no such metric.
+    ImportError
+        When Matplotlib is missing.
+
+    Examples
+    --------
+    >>> png(StatSeries([0, 10**9], {"mem_usage": [2**20, 2**21]}))[1:4]
+    b'PNG'
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

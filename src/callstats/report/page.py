@@ -41,6 +41,11 @@ def render(
     notes : iterable of str
         Lines below the title.
 
+    Returns
+    -------
+    str
+        The HTML, some 5 MB, nearly all of it Plotly.
+
     Raises
     ------
     CallstatsError

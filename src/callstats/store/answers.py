@@ -40,7 +40,14 @@ GroupKey: TypeAlias = "Key | datetime | None"
 
 
 class Group(NamedTuple):
-    """The calls with one value in the column that they are grouped by."""
+    """The calls with one value in the column that they are grouped by.
+
+    Attributes
+    ----------
+    key : int, str, float, bytes, datetime or None
+        That value.
+    summary : CallsSummary
+    """
 
     key: GroupKey
     summary: CallsSummary
@@ -145,6 +152,19 @@ def summarize_table(
     -----
     Rows are read in pages in the order of the keys, each in a transaction of its own. Of each call stays in memory what the
     percentiles need: 8 bytes for each scalar.
+
+    Examples
+    --------
+    >>> from callstats import StatSeries
+    >>> from callstats.store import add_calls, init_table
+    >>> from sqlalchemy import create_engine
+    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
+    >>> _ = init_table(db)
+    >>> minute = StatSeries([second * 10**9 for second in range(60)], {"mem_usage": range(60)})
+    >>> _ = add_calls(db, [{"id": "1", "fn_id": "resize", "stats": minute.to_db()}])
+    >>> [group] = summarize_table(db).groups
+    >>> group.key, group.summary.calls, group.summary.memory.max
+    ('resize', 1, 59)
     """
     require_sqlalchemy("summarize_table")
     tally = Tally(on_reject)

@@ -70,10 +70,29 @@ def read_call(
     by, status_column, time_column, start_column, end_column : str or None
         As for `summarize_table`. The error is that of the column ``error``, where there is one.
 
+    Returns
+    -------
+    StoredCall
+        With a fault instead of a series where the cell is no stored histogram.
+
     Raises
     ------
     CallstatsError
         When there is no such call.
+    ImportError
+        When SQLAlchemy is missing.
+
+    Examples
+    --------
+    >>> from callstats.store import add_calls, init_table
+    >>> from sqlalchemy import create_engine
+    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
+    >>> _ = init_table(db)
+    >>> minute = StatSeries([second * 10**9 for second in range(60)], {"mem_usage": range(60)})
+    >>> _ = add_calls(db, [{"id": "1", "fn_id": "resize", "stats": minute.to_db()}])
+    >>> call = read_call(db)
+    >>> call.key, call.group, len(call.series)
+    ('1', 'resize', 60)
     """
     require_sqlalchemy("read_call")
     from callstats.store.connect import connected

@@ -108,6 +108,21 @@ def export_table(
     -----
     Stored text is written as it is; in long form each is read, and what breaks the stored form is left out and reported. At any
     time no more than a row group is in memory.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from callstats import StatSeries
+    >>> from callstats.store import add_calls, init_table
+    >>> from sqlalchemy import create_engine
+    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
+    >>> _ = init_table(db)
+    >>> minute = StatSeries([second * 10**9 for second in range(60)], {"mem_usage": range(60)})
+    >>> _ = add_calls(db, [{"id": "1", "fn_id": "resize", "stats": minute.to_db()}])
+    >>> with TemporaryDirectory() as folder:
+    ...     export_table(db, Path(folder, "calls.parquet")).written
+    1
     """
     require_sqlalchemy("export_table")
     from callstats.store.connect import connected

@@ -22,19 +22,29 @@ SHOWN = ("fn_id", "status", "started_at", "completed_at")
 
 @dataclass(frozen=True)
 class ListedCall:
-    """One call of a table."""
+    """One call of a table.
+
+    Attributes
+    ----------
+    key : int, str, float or bytes
+    columns : mapping of str to object
+        Those of ``fn_id``, ``status``, ``started_at`` and ``completed_at`` that the table has.
+    rows : int or None
+        Rows of its histogram; None when it can't be read.
+    peak_memory : int or None
+        The most memory that any sample saw, in bytes; None when none did.
+    mean_cpu : int or None
+        Percent of one core, over all samples; None when none has it.
+    fault : str or None
+        Why the histogram can't be read.
+    """
 
     key: Key
     columns: Mapping[str, Any]
-    """Those of `SHOWN` that the table has."""
     rows: int | None
-    """Rows of its histogram; None when it can't be read."""
     peak_memory: int | None
-    """The most memory that any sample saw, in bytes; None when none did."""
     mean_cpu: int | None
-    """Percent of one core, over all samples; None when none has it."""
     fault: str | None = None
-    """Why the histogram can't be read."""
 
 
 def list_calls(
@@ -55,6 +65,28 @@ def list_calls(
         The table, its unique key, and the column with the histograms.
     limit : int or None
         The most calls to read; None for all.
+
+    Returns
+    -------
+    list of ListedCall
+
+    Raises
+    ------
+    CallstatsError
+        When the database can't be opened, or has no such table or column.
+    ImportError
+        When SQLAlchemy is missing.
+
+    Examples
+    --------
+    >>> from callstats.store import add_calls, init_table
+    >>> from sqlalchemy import create_engine
+    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
+    >>> _ = init_table(db)
+    >>> minute = StatSeries([second * 10**9 for second in range(60)], {"mem_usage": range(60)})
+    >>> _ = add_calls(db, [{"id": "1", "fn_id": "resize", "stats": minute.to_db()}])
+    >>> [(call.key, call.rows, call.peak_memory) for call in list_calls(db)]
+    [('1', 60, 59)]
     """
     require_sqlalchemy("list_calls")
     from sqlalchemy import column as named

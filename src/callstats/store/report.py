@@ -38,7 +38,14 @@ class LostError(PassingError):
 
 
 class Reject(NamedTuple):
-    """A row that was refused and left as it is."""
+    """A row that was refused and left as it is.
+
+    Attributes
+    ----------
+    key : int, str, float, bytes or None
+        None for rows whose key is NULL.
+    reason : str
+    """
 
     key: Key | None
     reason: str

@@ -137,6 +137,23 @@ def import_saved(
     Notes
     -----
     A row gets its saved cell whatever it holds by now; a key that was saved twice gets the later one.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from callstats.store import reduce_table
+    >>> from callstats import StatSeries
+    >>> from callstats.store import add_calls, init_table
+    >>> from sqlalchemy import create_engine
+    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
+    >>> _ = init_table(db)
+    >>> minute = StatSeries([second * 10**9 for second in range(60)], {"mem_usage": range(60)})
+    >>> _ = add_calls(db, [{"id": "1", "fn_id": "resize", "stats": minute.to_db()}])
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "old.jsonl")
+    ...     reduce_table(db, 10, save=file).changed, import_saved(db, file).restored
+    (1, 1)
     """
     require_sqlalchemy("import_saved")
     from callstats.store.connect import connected

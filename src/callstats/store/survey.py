@@ -24,23 +24,39 @@ if TYPE_CHECKING:
 
 
 class GroupCalls(NamedTuple):
-    """The calls with one value in the column that they are grouped by."""
+    """The calls with one value in the column that they are grouped by.
+
+    Attributes
+    ----------
+    key : int, str, float, bytes, datetime or None
+        That value.
+    summary : CallsSummary
+    peaks : (n,) uint64
+        The most memory of each call that has any, in bytes.
+    durations : (m,) int64
+        Nanoseconds of each call that has a length.
+    """
 
     key: GroupKey
     summary: CallsSummary
     peaks: AnyArray
-    """(n,) the most memory of each call that has any."""
     durations: AnyArray
-    """(m,) nanoseconds of each call that has a length."""
 
 
 class Survey(NamedTuple):
-    """What `survey_table` found."""
+    """What `survey_table` found.
+
+    Attributes
+    ----------
+    summary : TableSummary
+    groups : tuple of GroupCalls
+    heaviest : tuple of StoredCall
+        Those with the greatest peak of memory of each group, then the next of each, and so on.
+    """
 
     summary: TableSummary
     groups: tuple[GroupCalls, ...]
     heaviest: tuple[StoredCall, ...]
-    """Those with the greatest peak of memory of each group, then the next of each, and so on."""
 
 
 def survey_table(

@@ -46,6 +46,13 @@ def init_table(
         When the database is locked or broken.
     ImportError
         When SQLAlchemy is missing.
+
+    Examples
+    --------
+    >>> from sqlalchemy import create_engine
+    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
+    >>> init_table(db), init_table(db), init_table(db, column="more")
+    ('created', 'nothing', 'added')
     """
     require_sqlalchemy("init_table")
     from sqlalchemy.schema import CreateColumn, CreateTable
@@ -98,7 +105,7 @@ def cell_room(url_or_engine: str | os.PathLike[str] | URL | Engine, *, table: st
 def add_calls(
     url_or_engine: str | os.PathLike[str] | URL | Engine, calls: Iterable[Mapping[str, object]], *, table: str = "calls"
 ) -> int:
-    """Insert calls into a table in the shape of Fn's, all or none, and tell how many there were.
+    """Insert calls into a table in the shape of Fn's, all or none.
 
     Parameters
     ----------
@@ -108,6 +115,26 @@ def add_calls(
         Each with the columns that `init_table` makes.
     table : str
         The table.
+
+    Returns
+    -------
+    int
+        How many calls there were.
+
+    Raises
+    ------
+    CallstatsError
+        When the database can't be opened, or a histogram is longer than its column can hold.
+    ImportError
+        When SQLAlchemy is missing.
+
+    Examples
+    --------
+    >>> from sqlalchemy import create_engine
+    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
+    >>> _ = init_table(db)
+    >>> add_calls(db, [{"id": "1", "fn_id": "resize", "stats": StatSeries([0], {"mem_usage": [4096]}).to_db()}])
+    1
     """
     require_sqlalchemy("add_calls")
     from sqlalchemy import insert
@@ -147,10 +174,25 @@ def read_series(
     table, key, column : str
         The table, its unique key, and the column with the histograms.
 
+    Returns
+    -------
+    StatSeries
+
     Raises
     ------
     CallstatsError
         When there is no such call, or its cell is no stored histogram.
+    ImportError
+        When SQLAlchemy is missing.
+
+    Examples
+    --------
+    >>> from sqlalchemy import create_engine
+    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
+    >>> _ = init_table(db)
+    >>> _ = add_calls(db, [{"id": "1", "stats": StatSeries([0], {"mem_usage": [4096]}).to_db()}])
+    >>> read_series(db, "1")["mem_usage"].tolist()
+    [4096]
     """
     require_sqlalchemy("read_series")
     from callstats.store.connect import connected

@@ -39,20 +39,39 @@ NEAR_TENTHS = 9
 
 
 class Call(NamedTuple):
-    """One call: its series, and what is known of it besides."""
+    """One call: its series, and what is known of it besides.
+
+    Attributes
+    ----------
+    series : StatSeries
+    status : str or None
+        ``error``, ``timeout`` and ``killed`` count as errors; ``killed`` is a kill for memory.
+    time_ns : int or None
+        When it came, which puts calls in order; by default the time of its first sample.
+    duration_ns : int or None
+        By default the time from its first to its last sample.
+    """
 
     series: StatSeries
     status: str | None = None
-    """``error``, ``timeout`` and ``killed`` count as errors; ``killed`` is a kill for memory."""
     time_ns: int | None = None
-    """When it came, which puts calls in order; by default the time of its first sample."""
     duration_ns: int | None = None
-    """By default the time from its first to its last sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """A scalar over calls: exact percentiles, the median being the mean of the middle two (of ints its floor)."""
+    """A scalar over calls.
+
+    Attributes
+    ----------
+    n : int
+        Calls that have it.
+    p50 : int, float or None
+        The median: the mean of the middle two, of ints its floor. None, like the others, without any call.
+    p95, p99 : int, float or None
+        The value at place ``ceil(p * n / 100)`` of the calls in order of size.
+    max : int, float or None
+    """
 
     n: int = 0
     p50: int | float | None = None
@@ -136,6 +155,15 @@ def summarize_calls(calls: Iterable[Call], *, risk: float | None = None, step: i
         Asks for the memory size that they need at this risk: see `rightsize`.
     step : int
         Its steps, in bytes.
+
+    Returns
+    -------
+    CallsSummary
+
+    Raises
+    ------
+    CallstatsError
+        When risk or step is out of range.
 
     Examples
     --------

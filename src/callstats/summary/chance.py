@@ -31,6 +31,7 @@ class Bernoulli:
     Attributes
     ----------
     k, n : int
+        In how many rows or calls it was so, of how many that tell.
     p : float or None
         ``k / n``. None, like the interval, where n is 0.
     low, high : float or None
@@ -58,6 +59,16 @@ def bernoulli(
     at_least, at_most : number, or (share, metric)
         Exactly one of the two. With a share from 0 to 1 of another metric the threshold is each row's own, over the rows that
         have both; an unlimited limit (2**63 - 4096 or more) is never reached.
+
+    Returns
+    -------
+    Bernoulli
+        With the 95 % interval by Wilson.
+
+    Raises
+    ------
+    CallstatsError
+        Unless exactly one threshold is given, a number or a pair of this form.
 
     Examples
     --------

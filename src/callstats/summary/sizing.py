@@ -86,6 +86,16 @@ def rightsize(
     durations : (n,) int, optional
         How long each call ran, in any unit; they weigh what is saved.
 
+    Returns
+    -------
+    RightSize
+        With a reason instead of a size where there are too few calls to tell.
+
+    Raises
+    ------
+    CallstatsError
+        When risk or step is out of range, or the lengths differ.
+
     Notes
     -----
     The risk behind k calls over of n is at most the one-sided 95 % bound by Clopper and Pearson. The largest k whose bound is

@@ -49,6 +49,10 @@ def leak_trend(values: Whole) -> LeakTrend:
     values : (n,) int
         Whole numbers from 0 to 2**64 - 1, in the order of the calls.
 
+    Returns
+    -------
+    LeakTrend
+
     Raises
     ------
     ImportError
