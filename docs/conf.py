@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import click
+from sphinx.application import Sphinx
+
 from callstats import __version__
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,6 +33,8 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 
 default_role = "code"  # in a docstring `name` is a name
+smartquotes = False  # they make one dash of the two of an option
+highlight_options = {"python": {"stripnl": True}}  # the blank line that ends an example is for doctest
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["callstats.css"]
@@ -37,3 +42,13 @@ html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
 html_theme_options = {"footer_icons": []}
+
+
+def no_addresses(_app: Sphinx, _context: click.Context, lines: list[str]) -> None:
+    """METRIC@max in the command's help is no one's address."""
+    lines[:] = [line.replace("@", r"\@") for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("sphinx-click-process-options", no_addresses)

@@ -78,10 +78,20 @@ def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Tra
     metrics : iterable of str, optional
         Those to draw; by default all but the memory limit, which is a line in others.
 
+    Returns
+    -------
+    list of Track
+
     Raises
     ------
     CallstatsError
         When the series has no such metric.
+
+    Examples
+    --------
+    >>> [track] = tracks(StatSeries([0, 10**9, 2 * 10**9], {"net_rx": [100, 250, 400]}))
+    >>> track.kind, track.values[1:].tolist()
+    ('rate', [150.0, 150.0])
     """
     summaries = summarize(series)
     if metrics is None:

@@ -89,9 +89,26 @@ def survey_table(
     top : int
         How many of the heaviest calls to read: by turns of each group, so that one group does not take all places.
 
+    Returns
+    -------
+    Survey
+
     Notes
     -----
     One pass keeps scalars and keys; the heaviest are read once it is done.
+
+    Examples
+    --------
+    >>> from sqlalchemy import create_engine
+    >>> from callstats import StatSeries
+    >>> from callstats.store import add_calls, init_table
+    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
+    >>> _ = init_table(db)
+    >>> minute = StatSeries([second * 10**9 for second in range(60)], {"mem_usage": range(60)})
+    >>> _ = add_calls(db, [{"id": "1", "fn_id": "resize", "stats": minute.to_db()}])
+    >>> found = survey_table(db, top=1)
+    >>> found.groups[0].peaks.tolist(), found.heaviest[0].key
+    ([59], '1')
     """
     require_sqlalchemy("survey_table")
     tally = _Tally(on_reject, top)

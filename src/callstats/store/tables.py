@@ -85,7 +85,7 @@ def init_table(
 
 
 def cell_room(url_or_engine: str | os.PathLike[str] | URL | Engine, *, table: str = "calls", column: str = "stats") -> int | None:
-    """The most bytes that a stored histogram may have in a column; None for no limit to speak of.
+    """The most bytes that a stored histogram may have in a column.
 
     Parameters
     ----------
@@ -93,6 +93,26 @@ def cell_room(url_or_engine: str | os.PathLike[str] | URL | Engine, *, table: st
         A SQLAlchemy URL or Engine, or the path of an SQLite file.
     table, column : str
         The table, and the column with the histograms.
+
+    Returns
+    -------
+    int or None
+        65,535 for MySQL's TEXT, say; None for no limit to speak of.
+
+    Raises
+    ------
+    CallstatsError
+        When the database can't be opened.
+    ImportError
+        When SQLAlchemy is missing.
+
+    Examples
+    --------
+    >>> from sqlalchemy import create_engine
+    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
+    >>> _ = init_table(db)
+    >>> cell_room(db) is None
+    True
     """
     require_sqlalchemy("cell_room")
     from callstats.store.connect import connected
