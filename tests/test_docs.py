@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 import callstats
 from callstats.cli.demo import LINES
@@ -28,6 +30,17 @@ MODULES = sorted(
 )
 ADAPTERS = [f"adapters.{name}" for name in ("arrow", "duckdb", "pandas", "parquet", "polars", "sqlalchemy", "sqlite")]
 PUBLIC = ["callstats", *(f"callstats.{name}" for name in ("summary", "drivers", "store", "report", "spark", *ADAPTERS))]
+
+
+def run_example(example: doctest.DocTest, report: list[str]) -> None:
+    """Run an example, and close what it opened: a reader's session would end there."""
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=report.append, clear_globs=False)
+    for value in example.globs.values():
+        if isinstance(value, sqlite3.Connection):
+            value.close()
+        elif isinstance(value, sqlalchemy.Engine):
+            value.dispose()
+    example.globs.clear()
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -49,7 +62,7 @@ def test_python_examples(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     example = doctest.DocTestParser().get_doctest(text, {}, page.name, page.name, 0)
     assert len(example.examples) >= 3
     report: list[str] = []
-    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=report.append)
+    run_example(example, report)
     assert not report, "".join(report)
 
 
@@ -192,5 +205,5 @@ def test_docstring_examples(name: str) -> None:
     module = importlib.import_module(name)
     for example in finder.find(module, name):
         report: list[str] = []
-        doctest.DocTestRunner().run(example, out=report.append)
+        run_example(example, report)
         assert not report, "".join(report)
