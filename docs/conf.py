@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import click
 from sphinx.application import Sphinx
 
 from callstats import __version__
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 project = "callstats"
 author = "The callstats authors"
@@ -18,12 +13,7 @@ version = release = __version__
 html_title = f"callstats {__version__}"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
-exclude_patterns: list[str] = []
-nitpicky = False
-
-# A link to a heading that isn't there is an error, like all that Sphinx warns of.
-myst_enable_extensions = ["colon_fence", "deflist"]
-myst_heading_anchors = 3
+myst_heading_anchors = 3  # a link to a heading that isn't there is an error, like all that Sphinx warns of
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say what each parameter is

@@ -55,7 +55,11 @@ def test_closed_streams(tmp_path: Path) -> None:
     before = (tmp_path / "calls.db").read_bytes()
     done = shell('"$callstats" reduce --jsonl --max-samples 3 <&-', tmp_path)
     assert (done.returncode, b"standard input, and that is closed" in done.stderr) == (2, True)
-    assert shell('"$callstats" list calls.db >&- 2>&- <&-', tmp_path).returncode == 0
+    done = shell('"$callstats" list calls.db >&- <&-', tmp_path)
+    assert (done.returncode, done.stderr) == (3, b"callstats: can't write the output: Bad file descriptor\n")
+    (tmp_path / "lines").write_text(MINUTE)
+    assert shell('"$callstats" reduce --jsonl lines --max-samples 3 >&-', tmp_path).returncode == 3
+    assert shell('"$callstats" list calls.db 2>&-', tmp_path).returncode == 0
     assert shell('"$callstats" list nothing.db >&- 2>&-', tmp_path).returncode == 2
     assert (tmp_path / "calls.db").read_bytes() == before
 

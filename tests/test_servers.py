@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callstats import Rule, StatSeries, reduce_json
+from callstats import CallstatsError, Rule, StatSeries, reduce_json
 from callstats.store import add_calls, import_saved, init_table, list_calls, read_series, reduce_table, summarize_table
 from support.database import blob
 from support.databases import SERVERS, Database
@@ -188,3 +188,14 @@ def _read_rows(database: Database, since: int) -> int:
         condition = _recent(calls, "began", since)
         with calls.transaction(write=False):
             return len(connection.execute(calls.following(None, [], condition, 100)).all())
+
+
+def test_a_generated_column(on_server: Database) -> None:
+    """It can be read, and not reduced; a column with a default of its own is none."""
+    made = "GENERATED ALWAYS AS (origin) STORED"
+    on_server.ask(f"CREATE TABLE runs (id INTEGER PRIMARY KEY, origin TEXT, made TEXT {made}, stats TEXT DEFAULT ('[]'))")
+    on_server.ask(f"INSERT INTO runs (id, origin, stats) VALUES (1, '{blob(50)}', '{blob(50)}')")
+    with pytest.raises(CallstatsError, match="'made' of 'runs' is a generated one"):
+        reduce_table(on_server.url, RULE, table="runs", column="made")
+    assert len(read_series(on_server.url, 1, table="runs", column="made")) == 50
+    assert reduce_table(on_server.url, RULE, table="runs").changed == 1

@@ -303,7 +303,7 @@ def reduce_buffer(
             try:
                 result = _reduce_blob(data[offsets[at] : offsets[at + 1]].tobytes(), rule, counts, sort)
             except CallstatsError as error:
-                faults[at] = error
+                faults[at] = as_value(error)
                 continue
             sizes[i] = len(result)
             own += [text[done : ends[i]], result]
@@ -323,7 +323,7 @@ def reduce_buffer(
     pieces.append(data[offsets[kept] : offsets[-1]])
     new_offsets = np.zeros(len(offsets), dtype=np.int64)
     np.cumsum(sizes, out=new_offsets[1:])
-    return [piece for piece in pieces if len(piece)], new_offsets, {i: as_value(error) for i, error in refused.items()}
+    return [piece for piece in pieces if len(piece)], new_offsets, refused
 
 
 def _stretches(offsets: Counts, most_bytes: int) -> Iterator[tuple[int, int]]:

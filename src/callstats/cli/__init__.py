@@ -24,11 +24,14 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Where standard input, output or error is closed, the next file that is opened, a database's, would take its place."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    """Where standard input, output or error is closed, the next file that is opened, a database's, would take its place.
+
+    What is printed to a closed output can't be written, and so is told of; of a closed error nobody can be told.
+    """
+    for number, (name, mode) in enumerate((("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free, which is this one
+            os.open(os.devnull, mode)  # it takes the lowest number that is free, which is this one
         if getattr(sys, name) is None and number:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for as long as the program runs
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))

@@ -120,7 +120,8 @@ def written() -> Iterator[None]:
         sys.exit(ExitCode.STOPPED)
     except OSError as error:
         _drop_output(sys.stdout)
-        click.echo(f"callstats: can't write the output: {error.strerror or error}", err=True)
+        what = "can't write the output" if error.filename is None else printable(repr(error.filename))
+        click.echo(f"callstats: {what}: {error.strerror or error}", err=True)
         sys.exit(ExitCode.STOPPED)
 
 

@@ -145,7 +145,7 @@ class MySQL(Server):
     def is_computed(self, connection: Connection, table: str, column: str) -> bool:
         """Whether the column is a generated one."""
         found = text(
-            "SELECT EXTRA LIKE '%GENERATED%' FROM information_schema.COLUMNS "
+            "SELECT COALESCE(GENERATION_EXPRESSION, '') <> '' FROM information_schema.COLUMNS "
             "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = :t AND COLUMN_NAME = :c"
         )
         return bool(connection.execute(found, {"t": table, "c": column}).scalar())
