@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
@@ -164,3 +165,46 @@ def test_series_through_each_other() -> None:
     assert polars_adapter.read(pl.DataFrame(arrow.write(series))) == series
     assert arrow.read(polars_adapter.write(series)) == series
     assert arrow.read(pandas_adapter.write(series).reset_index()) == series
+
+
+ZONES = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_with_a_zone(zone: str, unit: str) -> None:
+    """Pandas' indexes, columns and arrays, lists of its times or of datetimes: the same instants."""
+    step = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[unit]
+    # Across the hour that Berlin has twice.
+    want = [1_793_494_799 * 10**9 + i * 1800 * 10**9 + (i * 7 % 10 * step if unit != "s" else 0) for i in range(6)]
+    index = pd.DatetimeIndex(np.array(want, dtype="M8[ns]")).tz_localize("UTC").as_unit(unit).tz_convert(zone)
+    for times in (index, pd.Series(index), index.array, list(index), index.astype(object), np.array(list(index), dtype=object)):
+        assert StatSeries(times, {"x": range(6)}).timestamps.tolist() == want
+    whole = [time - time % 1000 for time in want]
+    assert StatSeries([time.to_pydatetime(warn=False) for time in index], {"x": range(6)}).timestamps.tolist() == whole
+    assert len(StatSeries(index[:0], {})) == 0
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        (pd.DatetimeIndex(["2026-01-01", None], tz="UTC"), r"timestamps\[1\] must be nanoseconds .*: got NaT"),
+        ([pd.Timestamp("2026-01-01", tz="UTC"), pd.NaT], r"timestamps\[1\] must be nanoseconds .*: got NaT"),
+        ([datetime(2026, 1, 1)], r"timestamps\[0\] must be nanoseconds .*: got datetime\.datetime\(2026, 1, 1, 0, 0\)"),
+        ([datetime(9999, 1, 1, tzinfo=UTC)], r"timestamps\[0\] must be nanoseconds .*: got 253370764800000000000"),
+        (
+            pd.DatetimeIndex(np.array(["3000-01-01"], dtype="M8[s]"), tz="UTC"),
+            r"timestamps\[0\] must be nanoseconds .*: got 3000-01-",
+        ),
+    ],
+)
+def test_times_with_a_zone_that_are_refused(times: Any, told: str) -> None:
+    """No time, no zone, or out of range."""
+    with pytest.raises(SeriesError, match=told):
+        StatSeries(times, {"x": range(len(times))})
+
+
+def test_no_metric_is_a_time() -> None:
+    """A time with a zone is no value."""
+    with pytest.raises(SeriesError, match=r"metrics\['x'\]\[0\] must be a whole number"):
+        StatSeries([1], {"x": pd.date_range("2026-01-01", periods=1, tz="UTC")})

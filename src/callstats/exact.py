@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -68,6 +69,9 @@ def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray |
         hasattr(values, "__array__") or isinstance(values, Iterable)
     ):
         raise SeriesError(f"{where} must be a sequence of whole numbers: got {short(values)}")
+    if kind.dates and getattr(getattr(values, "dtype", None), "tz", None) is not None:
+        # pandas' times with a zone: by themselves they would be objects, and not all of their bits.
+        values = np.asarray(values, dtype=f"M8[{cast(Any, values).dtype.unit}]")
     if isinstance(values, np.ndarray) or hasattr(values, "__array__") or isinstance(values, (memoryview, array)):
         data = np.asarray(values)
         if data.ndim != 1:
@@ -177,6 +181,8 @@ def _whole(value: Any, where: str, i: int | None, kind: Kind) -> int:
             return int(_from_dates(np.array([value]), where, kind)[0])
         except SeriesError:
             _refuse(where, i, short(value), kind)
+    if isinstance(value, datetime) and kind.dates and type(value).__name__ != "NaTType" and value.utcoffset() is not None:
+        value = since_epoch(value)
     if isinstance(value, (float, np.floating)) and -_FLOAT_EXACT < value < _FLOAT_EXACT and value == int(value):
         value = int(value)
     whole: int | None = None
@@ -186,6 +192,14 @@ def _whole(value: Any, where: str, i: int | None, kind: Kind) -> int:
     if whole is None or not kind.low <= whole <= kind.high:
         _refuse(where, i, short(value), kind)
     return whole
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def since_epoch(time: datetime) -> int:
+    """Nanoseconds; pandas keeps those that a datetime has no room for."""
+    return (time - _EPOCH) // timedelta(microseconds=1) * 1000 + getattr(time, "nanosecond", 0)
 
 
 def _is_absent(value: object) -> bool:

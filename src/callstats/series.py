@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple, SupportsIndex, overload
 
@@ -38,7 +38,7 @@ class StatSeries:
     Parameters
     ----------
     timestamps : (n,) array-like
-        Nanoseconds since the epoch, UTC, non-decreasing; whole numbers, or datetime64 of any unit.
+        Nanoseconds since the epoch, UTC, non-decreasing; whole numbers, datetime64 of any unit, or times that know their zone.
     metrics : mapping of str to (n,) array-like
         Values from 0 to 2**64 - 1. A masked value, or None in a list, is absent. A metric that no row has is dropped.
     counts : (n,) array-like, optional
@@ -350,9 +350,6 @@ def _counts(counts: object, times: Times) -> Counts:
     return weights
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 def nanoseconds(timestamp: object, where: str) -> object:
     """A sample's time as whole nanoseconds; what is none of the known kinds is left for the series to judge."""
     if isinstance(timestamp, str):
@@ -363,8 +360,7 @@ def nanoseconds(timestamp: object, where: str) -> object:
     if isinstance(timestamp, datetime):
         if timestamp.utcoffset() is None:
             raise SeriesError(f"{where} must have a time with its offset from UTC: got {short(timestamp)}")
-        # pandas keeps the nanoseconds that a datetime has no room for.
-        return (timestamp - _EPOCH) // timedelta(microseconds=1) * 1000 + getattr(timestamp, "nanosecond", 0)
+        return exact.since_epoch(timestamp)
     return timestamp
 
 

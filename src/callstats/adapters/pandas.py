@@ -49,12 +49,9 @@ def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
         raise TypeError(f"pandas.read takes a DataFrame: got {type(frame).__name__}")
     if not frame.columns.is_unique:
         raise SeriesError(f"expected columns with names of their own: got {', '.join(map(repr, frame.columns))}")
-    index = frame.index
-    if isinstance(index, pd.DatetimeIndex) and index.tz is not None:
-        index = index.tz_convert(None)
     metrics = {name: _cells(frame[name]) for name in frame.columns}
     weights = None if counts is None else metrics.pop(counts, None)
-    return StatSeries(index.to_numpy(), metrics, counts=weights)
+    return StatSeries(frame.index, metrics, counts=weights)
 
 
 def write(series: StatSeries, *, counts: str | None = "count") -> pd.DataFrame:
