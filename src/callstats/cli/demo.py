@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,12 +27,13 @@ LINES = (
 def demo_command(ctx: click.Context, db: str) -> None:
     """Run the README's first lines: make a database of 2,001 calls, record one more, list, reduce, show and report.
 
-    A database that an earlier demo made is replaced; any other file is left alone.
+    A database that an earlier demo made is replaced, any other one is left alone; the report beside it is written anew.
     """
     group = ctx.find_root().command
-    page = f"{Path(db).with_suffix('')}-report.html"
+    db = f"./{db}" if db.startswith("-") else db  # which is no option
+    named = {"demo.db": db, "demo-report.html": f"{Path(db).with_suffix('')}-report.html"}
     for line in LINES:
-        shown = line.replace("demo.db", shlex.quote(db)).replace("demo-report.html", shlex.quote(page))
+        shown = re.sub("demo.db|demo-report.html", lambda name: shlex.quote(named[name[0]]), line)
         if line.startswith("callstats report") and find_spec("plotly") is None:
             click.echo('no report: that needs Plotly: pip install "callstats[report]"')
             continue

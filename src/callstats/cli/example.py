@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,33 +10,52 @@ from pathlib import Path
 import click
 
 from callstats.store import add_calls, init_table
+from callstats.store.urls import parse_url, shown_url
 
 _MARK = 0x63616C6C
 """SQLite's application id of a database that holds the example."""
 
 
-def make_example(db: Path) -> int:
+_PARTS = ("-journal", "-wal", "-shm", "")
+"""What SQLite's files of one database end in, the database itself last: while it is there, the others are known as its own."""
+
+
+def make_example(url: str) -> int:
     """Make the database with its calls, and tell how many there are."""
     from callstats.demo import demo_calls
 
+    db = _file_of(url)
     _start_anew(db)
     init_table(db)
     return add_calls(db, demo_calls())
+
+
+def _file_of(url: str) -> Path:
+    """The file that a path or a URL of SQLite's names; that of a link is what it points at."""
+    parsed = parse_url(url)
+    path = parsed.database or ":memory:"
+    if parsed.get_backend_name() != "sqlite" or parsed.query or ":memory:" in path:
+        raise click.UsageError(f"the example goes into a file of SQLite's: got {shown_url(url)!r}")
+    return Path(path).resolve()
 
 
 def _start_anew(db: Path) -> None:
     """Make an empty database with the example's mark; it may replace only one that has it."""
     if db.exists() and db.stat().st_size:
         try:
-            with closing(sqlite3.connect(f"{db.absolute().as_uri()}?mode=ro", uri=True)) as there:
+            with closing(sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True)) as there:
                 mark = there.execute("PRAGMA application_id").fetchone()[0]
         except sqlite3.Error:
             mark = None
         if mark != _MARK:
             raise click.UsageError(f"{str(db)!r} does not hold the example, so it stays: name another file")
+    else:
+        for part in _PARTS[:-1]:
+            if os.path.lexists(f"{db}{part}"):
+                raise click.UsageError(f"{db.name + part!r} is there without the example, so it stays: name another file")
     try:
-        for part in ("", "-journal", "-wal", "-shm"):
-            db.with_name(db.name + part).unlink(missing_ok=True)
+        for part in _PARTS:
+            Path(f"{db}{part}").unlink(missing_ok=True)
         with closing(sqlite3.connect(db)) as new:
             new.execute(f"PRAGMA application_id = {_MARK}")
     except (OSError, sqlite3.Error) as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from callstats.cli.example import make_example
@@ -39,7 +37,7 @@ def init_command(url: str, table: str, key: str, column: str, example: bool) -> 
     if example:
         if (table, key, column) != ("calls", "id", "stats"):
             raise click.UsageError("the example has the table and the columns of Fn's")
-        click.echo(printable(f"{make_example(Path(url)):,} calls are in {url}"))
+        click.echo(printable(f"{make_example(url):,} calls are in {shown_url(url)}"))
         return
     done = init_table(url, table=table, key=key, column=column)
     click.echo(printable(_DONE[done].format(table=table, column=column, url=shown_url(url))))
@@ -62,4 +60,4 @@ def import_command(ctx: click.Context, url_and_file: tuple[str, ...], table: str
     click.echo("\n".join(import_lines(report)))
     if report.stopped is not None:
         ctx.exit(ExitCode.STOPPED)
-    ctx.exit(ExitCode.REFUSED if report.unknown else ExitCode.DONE)
+    ctx.exit(ExitCode.REFUSED if report.unknown or report.refused else ExitCode.DONE)
