@@ -16,7 +16,7 @@ PACKAGE = Path(callstats.__file__).parent
 
 # From the bottom up. A name is a file or a folder of the package; "callstats" is its own `__init__`, which hands out the names.
 LINES = [
-    "errors _types _version",
+    "errors _types _version _start",
     "rule exact image columns readable threads",
     "times",
     "kernels",

@@ -10,6 +10,8 @@ import os
 import warnings
 from types import ModuleType
 
+from callstats._start import one_line_at_the_start
+
 _WORDS = ("auto", "cython", "python")
 
 
@@ -40,4 +42,5 @@ def _choose(word: str) -> ModuleType:
     return _py
 
 
-active: ModuleType = _choose(os.environ.get("CALLSTATS_BACKEND", "auto"))
+with one_line_at_the_start():
+    active: ModuleType = _choose(os.environ.get("CALLSTATS_BACKEND", "auto"))
