@@ -75,7 +75,7 @@ class DockerRun(Running):
             self._input = self._go("callstats-docker-input", self._write_input, given)
         self._go("callstats-docker-stats", self._read_stats)
         if self._task.timeout:
-            self._timer = threading.Timer(self._task.timeout, self.stop, (Status.TIMEOUT,))
+            self._timer = threading.Timer(min(self._task.timeout, threading.TIMEOUT_MAX), self.stop, (Status.TIMEOUT,))
             self._timer.daemon = True
             self._timer.start()
             self._threads.append(self._timer)

@@ -22,6 +22,9 @@ from callstats.drivers.streams import Streams
 from callstats.drivers.tree import MARK, Tree, Usage, subreaper
 from callstats.errors import CallstatsError
 
+_LONGEST_WAIT = 86_400.0
+"""Seconds; a system call can't wait for a month."""
+
 _LOOK_SECONDS = 0.05
 """How often, at least, a limited tree's memory is looked at."""
 
@@ -222,7 +225,7 @@ class ProcessRun(Running):
                 self.stop(Status.TIMEOUT)
                 timeout = None
             ends = [due, next_look] if timeout is None else [due, next_look, started + timeout]
-            if _await_exit(pid, max(min(ends) - now, 0)):
+            if _await_exit(pid, min(max(min(ends) - now, 0), _LONGEST_WAIT)):
                 return
             now = monotonic()
             if now < min(due, next_look):
@@ -256,7 +259,7 @@ def checked_interval(interval: float) -> float:
     """Seconds between two samples."""
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0.01 <= interval < float("inf"):
         raise CallstatsError(f"interval must be 0.01 seconds or more: got {interval!r}")
-    return float(interval)
+    return min(float(interval), threading.TIMEOUT_MAX)  # no wait can be longer
 
 
 def metrics_of(used: Usage, before: Usage, seconds: float, memory: int) -> dict[str, int]:

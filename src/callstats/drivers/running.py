@@ -39,8 +39,8 @@ class Running:
             if left is not None and left <= 0:
                 self.stop(Status.TIMEOUT)
                 self._done.wait()
-            pause = _CANCEL_SECONDS if cancel is not None else None
-            self._done.wait(left if pause is None else pause if left is None else min(left, pause))
+            pause = _CANCEL_SECONDS if cancel is not None else threading.TIMEOUT_MAX
+            self._done.wait(pause if left is None else min(left, pause))
         if self._fault is not None:
             raise self._fault
         assert self._result is not None  # noqa: S101 - finish() set it before it said done
