@@ -162,16 +162,44 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["reduce", "{db}", "--max-samples", "ten"], "'ten' is not a valid integer"),
         (
             ["reduce", "{db}", "--max-samples", "10", "--how", "median"],
-            "how['*'] must be one of mean, min, max, first, last, sum",
+            "a reducer to be one of mean, min, max, first, last, sum: got",
         ),
-        (["reduce", "{db}", "--max-samples", "10", "--how", "x=max,mean"], "how['x'][1] must be one of min, max, first, last"),
-        (["reduce", "{db}", "--max-bytes", "0"], "max_bytes must be 1 or more"),
+        (
+            ["reduce", "{db}", "--max-samples", "10", "--how", "x=max,mean"],
+            "a further reducer to be one of min, max, first, last: got",
+        ),
+        (["reduce", "{db}", "--max-samples", "10", "--how", "x=max,max"], "expected each reducer once: got 'max' again"),
+        (
+            ["reduce", "{db}", "--max-samples", "10", "--how", "x=max", "--how", "x=min"],
+            "--how is given twice for 'x'",
+        ),
+        (
+            ["reduce", "{db}", "--max-samples", "10", "--how", "max", "--how", "*=min"],
+            "--how is given twice for all metrics",
+        ),
+        (["reduce", "{db}", "--max-samples", "0"], "--max-samples 0 would empty every histogram"),
+        (["reduce", "{db}", "--max-samples", "-1"], "-1 is not in the range"),
+        (["record", "--db", "{db}", "--max-samples", "0", "true"], "0 is not in the range 1<=x"),
+        (["reduce", "{db}", "--max-bytes", "0"], "expected 1 byte or more: got '0'"),
+        (["reduce", "{db}", "--max-samples", "10", "--batch-bytes", "0kB"], "expected 1 byte or more: got '0kB'"),
+        (
+            ["reduce", "{db}", "--max-samples", "10", "--key", "stats"],
+            "--key and --column must be two columns: got",
+        ),
+        (["summary", "{db}", "--time-column", "", "--since", "1d"], "callstats: --since needs a --time-column: got None"),
+        (
+            ["reduce", "sqlite:///{db}?foo=1", "--max-samples", "9"],
+            "whose options its driver knows: got foo",
+        ),
         (["reduce", "{db}", "--max-bytes", "3 pounds"], "expected bytes such as 65535, 64kB or 32MiB: got '3 pounds'"),
         (["reduce", "{db}", "--max-samples", "10", "--batch-size", "0"], "0 is not in the range 1<=x"),
         (["reduce", "{db}", "--max-samples", "10", "--table", "cals"], "there is no table 'cals': the database has 'calls'"),
         (["reduce", "{db}", "--max-samples", "10", "--column", "x"], "table 'calls' has no column 'x'"),
         (["reduce", "{db}", "--max-samples", "10", "--where", "x = 1"], "no such column: x"),
-        (["reduce", "{db}", "--max-samples", "10", "--dry-run", "--save", "x"], "save must be None in a dry run"),
+        (
+            ["reduce", "{db}", "--max-samples", "10", "--dry-run", "--save", "x"],
+            "it does not go with --save",
+        ),
         (["reduce", "none.db", "--max-samples", "10"], "there is no SQLite database 'none.db'"),
         (
             ["reduce", "db2://u:secret@h/db", "--max-samples", "10"],
@@ -186,6 +214,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["import", "a", "b", "c"], "expected URL FILE, or FILE alone with CALLSTATS_URL set"),
         (["init", "{db}", "--key", "x"], "table 'calls' has no column 'x'"),
         (["recall"], "No such command 'recall'"),
+        (["list", "{db}", "--key", "status"], "callstats: expected a key that is unique: column 'status' of 'calls' has no"),
     ],
 )
 def test_wrong_use(db: Path, args: list[str], message: str) -> None:
@@ -275,3 +304,36 @@ def test_how_parts() -> None:
 def test_printable() -> None:
     """Nothing is left that moves a cursor, changes a colour or turns the text around."""
     assert printable("a\x1b[1m\r\n\t\x9b\u202e\udcff\u00e9\U0001f600") == "a\\x1b[1m\\r\\n\\t\\x9b\\u202e\\udcff\u00e9\U0001f600"
+
+
+def strict(text: str) -> Any:
+    """JSON as any other program reads it."""
+    return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def test_json_is_json_whatever_the_database_holds(tmp_path: Path) -> None:
+    """Infinite and binary keys and groups, bytes and infinity in columns: no word that only Python reads."""
+    db = tmp_path / "calls.db"
+    table = "CREATE TABLE calls (id PRIMARY KEY, fn_id, status, started_at, stats)"
+    made(db, [(float("inf"), "x" * 999), (float("-inf"), blob(30)), (b"\xff", "y" * 999)], table=table)
+    ask(db, "UPDATE calls SET fn_id = 9e999, status = x'00ff', started_at = -9e999")
+    infinite, binary = {"real": "inf"}, {"hex": "ff"}
+    file = tmp_path / "rejects.jsonl"
+    report = strict(run("reduce", db, "--max-samples", 10, "--json", "--rejects", file).stdout)
+    assert [reject["key"] for reject in report["rejects"]] == [infinite, binary]
+    assert [strict(line)["key"] for line in file.read_text().splitlines()] == [infinite, binary]
+    listed = [strict(line) for line in run("list", db, "--json").stdout.splitlines()]
+    assert [call["key"] for call in listed] == [binary, infinite, {"real": "-inf"}]
+    assert listed[0]["columns"] == {"fn_id": infinite, "status": {"hex": "00ff"}, "started_at": {"real": "-inf"}}
+    summary = strict(run("summary", db, "--json").stdout)
+    assert [group["group"] for group in summary["groups"]] == [infinite]
+    assert [reject["key"] for reject in summary["rejects"]] == [infinite, binary]
+    report = strict(run("reduce", db, "--max-samples", 5, "--json", "--dry-run").stdout)
+    assert report["peak_change"]["key"] == {"real": "-inf"}
+
+
+def test_rejects_without_a_row(tmp_path: Path, db: Path) -> None:
+    """A run that refuses nothing leaves no file that the next one would find taken."""
+    for samples in (30, 10):
+        assert run("reduce", db, "--max-samples", samples, "--rejects", tmp_path / "rejects.jsonl").exit_code == 0
+    assert not (tmp_path / "rejects.jsonl").exists()

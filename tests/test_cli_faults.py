@@ -60,6 +60,7 @@ def test_closed_streams(tmp_path: Path) -> None:
     (tmp_path / "lines").write_text(MINUTE)
     assert shell('"$callstats" reduce --jsonl lines --max-samples 3 >&-', tmp_path).returncode == 3
     assert shell('"$callstats" list calls.db 2>&-', tmp_path).returncode == 0
+    assert shell('"$callstats" list calls.db >&- 2>&- <&-', tmp_path).returncode == 3
     assert shell('"$callstats" list nothing.db >&- 2>&-', tmp_path).returncode == 2
     assert (tmp_path / "calls.db").read_bytes() == before
 
@@ -78,6 +79,7 @@ def test_closed_streams(tmp_path: Path) -> None:
         ("reduce sqlite+aiosqlite:///calls.db --max-samples 7", b"through pysqlite: got a URL for 'aiosqlite'"),
         ("reduce 'sqlite:///calls.db?nothing=1' --max-samples 7", b"whose options its driver knows: got nothing"),
         ("init new.db --key id --column id", b"are both 'id'"),
+        ("init new.db --key status", b"a new table has a column 'status' of its own"),
         ("init new.db --table sqlite_calls", b"reserved"),
     ],
 )
@@ -114,7 +116,7 @@ def test_a_trigger_that_keeps_a_row_as_it_was(tmp_path: Path) -> None:
     )
     first, second = reduce_table(path, 7), reduce_table(path, 7)
     assert (first.changed, first.refused, second.changed, second.refused) == (1, 1, 0, 1)
-    assert second.rejects[0] == ("a", "the database keeps the row as it was: a trigger may do so")
+    assert second.rejects[0] == ("a", "the database keeps the old text: a trigger or a rule undoes the change")
 
 
 def test_keys_that_json_has_not(tmp_path: Path) -> None:
@@ -153,10 +155,16 @@ def test_a_run_that_changes_nothing_saves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"garbage", "line 1: expected a saved row: character 1 is not what JSON has there"),
-        (b"\xff\xfe{\x00", "line 1: expected a saved row: byte 1 is not UTF-8"),
-        (b'{"key":' + b"9" * 5000 + b',"stats":""}\n', "line 1: expected a saved row: it holds what no saved row has"),
-        (b'{"key":1,"stats":"\\ud800"}\n', "line 1: expected a saved row: expected stats to be text that UTF-8 can hold"),
+        (b"garbage", "line 1: expected a saved row: byte 0: expected value, got 'g'"),
+        (b"\xff\xfe{\x00", "line 1: expected a saved row: byte 0: expected UTF-8, got the byte 0xff"),
+        (
+            b'{"key":' + b"9" * 5000 + b',"stats":0}\n',
+            "line 1: expected a saved row: expected stats to be text, and blob true or false",
+        ),
+        (
+            b'{"key":1,"stats":"\\ud800"}\n',
+            "line 1: expected a saved row: expected stats to be text that UTF-8 can hold, got a lone surrogate",
+        ),
     ],
 )
 def test_files_that_hold_no_saved_rows(content: bytes, told: str, tmp_path: Path) -> None:

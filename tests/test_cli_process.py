@@ -79,7 +79,7 @@ def test_missing_sqlalchemy_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("args", "code"),
-    [(["reduce", "--jsonl", "--max-samples", "10"], 3), (["reduce", "--help"], 3), (["--help"], 1)],  # the last is click's own
+    [(["reduce", "--jsonl", "--max-samples", "10"], 3), (["reduce", "--help"], 3), (["--help"], 3)],
 )
 def test_a_broken_pipe_is_no_traceback(args: list[str], code: int) -> None:
     """Nobody reads the output any more: the program ends, and says nothing."""
@@ -212,3 +212,56 @@ def test_the_example_over_a_locked_database(tmp_path: Path) -> None:
         assert run("init", db, "--example", first=FEW)[0] == 0
     key = ask(db, "SELECT min(id) FROM calls")[0][0]
     assert cell(db, key)
+
+
+@pytest.mark.parametrize("part", ["-journal", "-wal", "-shm"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_example_leaves_what_belongs_to_another_database(tmp_path: Path, part: str, empty: bool) -> None:
+    """A log beside no database, or beside an empty one, may be all that is left of it."""
+    db, log = tmp_path / "demo.db", tmp_path / f"demo.db{part}"
+    log.write_text("mine")
+    if empty:
+        db.touch()
+    code, _, err = run("init", db, "--example", first=FEW)
+    assert (code, log.read_text(), db.exists()) == (2, "mine", empty)
+    assert f"'demo.db{part}' is there without the example, so it stays: name another file" in err
+
+
+def test_the_example_behind_a_link(tmp_path: Path) -> None:
+    """The link stays, and what it points at is made or made anew."""
+    link, db = tmp_path / "link.db", tmp_path / "real.db"
+    link.symlink_to(db)
+    for _ in range(2):
+        assert run("init", link, "--example", first=FEW)[:2] == (0, f"40 calls are in {link}\n")
+        assert link.is_symlink()
+        assert ask(db, "SELECT count(*) FROM calls") == [(40,)]
+
+
+@pytest.mark.parametrize(
+    "url", [":memory:", "sqlite://", "sqlite:///:memory:", "sqlite:///file:x.db?uri=true", "postgresql://u:s3cret@h/d"]
+)
+def test_the_example_needs_a_file(tmp_path: Path, url: str) -> None:
+    """Each line of the demo opens it anew."""
+    for command in (["init", url, "--example"], ["demo", "--db", url]):
+        code, _, err = run(*command, first=f"import os; os.chdir({str(tmp_path)!r}); {FEW}")
+        assert (code, list(tmp_path.iterdir())) == (2, [])
+        assert "the example goes into a file of SQLite's: got " in err
+        assert "s3cret" not in err
+
+
+def test_the_example_by_a_url(tmp_path: Path) -> None:
+    """A URL of SQLite's names a file as well as its path does."""
+    db = tmp_path / "demo.db"
+    assert run("init", f"sqlite:///{db}", "--example", first=FEW)[:2] == (0, f"40 calls are in {db}\n")
+    assert ask(db, "SELECT count(*) FROM calls") == [(40,)]
+
+
+def test_the_demo_s_lines_hold_any_name(tmp_path: Path) -> None:
+    """Spaces, quotes, names within names, and one like an option."""
+    for name in ("a demo.db", "it's demo-report.html.db", "-x.db"):
+        code, out, err = run(
+            "demo", f"--db={name}", first=f"import os; os.chdir({str(tmp_path)!r}); {FEW}", PYTHONIOENCODING="utf-8"
+        )
+        assert (code, (tmp_path / name).exists()) == (2, True), err  # the call that is shown is not among the few
+        assert "has no call '01M83YEN8Q00000000000001VP'" in err
+        assert out.count("\n$ callstats ") == 4

@@ -57,7 +57,7 @@ def test_tiers_and_rejects(calls: Database, tmp_path: Path) -> None:
     assert json.loads(line)["key"] == "bad"
     assert "expected" in json.loads(line)["reason"]
     again = run("reduce", calls.url, *TIERS, "--rejects", file)
-    assert (again.exit_code, again.stderr) == (2, f"callstats: rejects must be a new file: {str(file)!r} is there\n")
+    assert (again.exit_code, again.stderr) == (2, f"callstats: --rejects must be a new file: {str(file)!r} is there\n")
     now = run("reduce", calls.url, *TIERS[:4])
     assert re.match(r"ages are as of 20\d\d-\d\d-\d\dT[\d:.]+Z\n", now.stderr)
 
@@ -182,3 +182,16 @@ def test_ctrl_c_ends_after_the_batch(on_server: Database) -> None:
     assert out.startswith(f"{changed} rows: {changed} changed, ")
     assert "stopped early: asked to stop; all that is counted here is done\n" in out
     assert run("reduce", on_server.url, "--max-samples", 10).stdout.startswith(f"100 rows: {100 - changed} changed")
+
+
+def test_record_fits_what_the_column_holds(mysql: Database) -> None:
+    """A long call goes into a small column with fewer rows."""
+    columns = "app_id, fn_id, created_at, started_at, completed_at, error".replace(",", " TEXT,") + " TEXT"
+    mysql.make([], stats="VARCHAR(2000)", more=f", {columns}")
+    assert run("init", mysql.url).exit_code == 0
+    result = run("record", "--db", mysql.url, "--interval", "10ms", "--", "sleep", "0.6")
+    assert result.exit_code == 0, result.stderr
+    [cell] = mysql.cells().values()
+    rows = json.loads(cell)
+    assert 1000 < len(cell.encode()) <= 2000
+    assert sum(row.get("count", 1) for row in rows) > len(rows) > 1

@@ -12,6 +12,8 @@ from sqlalchemy.schema import CreateTable
 
 from callstats import DecodeError, StatSeries
 from callstats.adapters.sqlalchemy import StatsType
+from callstats.store.urls import parse_url
+from support.databases import Database
 from support.zoo import zoo
 
 EMPTY = StatSeries([], {})
@@ -110,3 +112,27 @@ def test_jsonb_is_bound_as_json() -> None:
     assert bind is not None
     assert bind(None) is None
     assert kind.process_bind_param(SERIES, sqlite.dialect()) == SERIES.to_db()
+
+
+@pytest.mark.parametrize("jsonb", [False, True])
+def test_on_a_server(on_server: Database, jsonb: bool) -> None:
+    """Text and JSONB give all series back; SQL looks into JSONB; NULL, empty and a comparison are as they say."""
+    metadata = MetaData()
+    calls = Table("calls", metadata, Column("id", Integer, primary_key=True), Column("stats", StatsType(jsonb=jsonb)))
+    texts = [item.series().to_json() for item in zoo()]
+    stored = [SERIES, EMPTY, None, *(StatSeries.from_json(text) for text in texts if len(text) < 2**16)]  # TEXT of MySQL's
+    engine = create_engine(parse_url(on_server.url))
+    try:
+        metadata.create_all(engine)
+        with engine.begin() as connection:
+            connection.execute(insert(calls), [{"id": i, "stats": series} for i, series in enumerate(stored, 1)])
+        with engine.connect() as connection:
+            found = connection.execute(select(calls.c.stats).order_by(calls.c.id)).scalars().all()
+            assert found == [EMPTY if series is None else series for series in stored]
+            assert connection.execute(select(calls.c.id).where(calls.c.stats.is_(None))).scalars().all() == [3]
+            assert 1 in connection.execute(select(calls.c.id).where(calls.c.stats == SERIES)).scalars().all()
+            if jsonb and on_server.kind == "postgres":
+                query = "SELECT stats -> 0 -> 'metrics' ->> 'x', jsonb_typeof(stats) FROM calls WHERE id = 1"
+                assert connection.execute(text(query)).one() == (str(2**64 - 1), "array")
+    finally:
+        engine.dispose()

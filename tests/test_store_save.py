@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, event
 
 from callstats import CallstatsError, Rule
 from callstats.store import ImportReport, ReduceReport, import_saved, reduce_table
@@ -102,12 +103,26 @@ def test_lines_are_on_the_disk_before_the_commit(tmp_path: Path, monkeypatch: py
 def test_a_failed_batch_is_taken_out_of_the_file(tmp_path: Path) -> None:
     """Rows whose commit failed are not among the saved."""
     db, saved = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(6)]), tmp_path / "old.jsonl"
-    ask(db, "CREATE TRIGGER no BEFORE UPDATE ON calls WHEN old.id = '5' BEGIN SELECT RAISE(ROLLBACK, 'not this'); END")
-    report = reduce_table(db, 10, save=saved, batch_size=2)
-    assert report.stopped is not None
-    assert report.changed == 4
+    ask(db, "CREATE TABLE other (id TEXT REFERENCES calls (id) DEFERRABLE INITIALLY DEFERRED)")
+    ask(db, "CREATE TRIGGER late AFTER UPDATE ON calls WHEN old.id = '5' BEGIN INSERT INTO other VALUES ('none'); END")
+    engine = create_engine(f"sqlite:///{db}")
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys = on").close())
+    report = reduce_table(engine, 10, save=saved, batch_size=2)
+    engine.dispose()
+    assert (report.stopped, report.changed) == ("FOREIGN KEY constraint failed", 4)
     assert [line["key"] for line in lines(saved)] == ["0", "1", "2", "3"]
     assert [cell(db, str(i)) == blob(12) for i in range(6)] == [False] * 4 + [True] * 2
+
+
+def test_a_file_without_a_row_goes(tmp_path: Path) -> None:
+    """A run that changes nothing leaves no file that the next one would find taken, however it ends."""
+    db, saved = made(tmp_path / "calls.db", [("a", blob(12))]), tmp_path / "old.jsonl"
+    assert reduce_table(db, 20, save=saved).changed == 0
+    assert not saved.exists()
+    assert reduce_table(db, 10, save=saved, stop=lambda: True).stopped == "asked to stop"
+    assert not saved.exists()
+    assert reduce_table(db, 10, save=saved).changed == 1
+    assert len(lines(saved)) == 1
 
 
 def test_a_full_disk_stops_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,13 +150,53 @@ def saved_file(path: Path, *rows: tuple[Value, str], tail: bytes = b"") -> Path:
     return path
 
 
-@pytest.mark.parametrize("tail", [b'{"key":"c","sta', b"{", b'{"key":"c","stats":"\xc3', b"\0\0\0"])
+WHOLE = b'{"key":{"hex":"63"},"stats":"[\\"\\u0000","blob":true}'
+TAILS = [WHOLE[:end] for end in range(1, len(WHOLE))]
+
+
+@pytest.mark.parametrize("tail", [*TAILS, WHOLE[:20] + b"\0\0", b'{"key":"c","stats":"\xc3', b"\0\0\0"])
 def test_half_a_last_line_is_ignored(tmp_path: Path, tail: bytes) -> None:
     """A kill can leave one; its row had not been changed yet."""
     db = made(tmp_path / "calls.db", [("a", "x"), ("b", "y"), ("c", "z")])
     report = import_saved(db, saved_file(tmp_path / "old.jsonl", ("a", "1"), ("b", "2"), tail=tail))
     assert (report.restored, report.torn) == (2, True)
     assert [cell(db, key) for key in "abc"] == ["1", "2", "z"]
+
+
+@pytest.mark.parametrize("rows", [[], [("a", "1")]])
+@pytest.mark.parametrize(
+    "tail",
+    [b"x", b"half a line", b"[", b'{"stats":"2"', b'{"key":"b"}', b'{"key":"b","stats":2}', b'{"key":"b" and more', b"\0x"],
+)
+def test_garbage_at_the_end_is_no_half_line(tmp_path: Path, tail: bytes, rows: list[tuple[Value, str]]) -> None:
+    """What no kill leaves is refused with its number, be it all that there is."""
+    db = made(tmp_path / "calls.db", [("a", "x"), ("b", "y")])
+    with pytest.raises(CallstatsError, match=rf"old\.jsonl: line {len(rows) + 1}: expected a saved row: "):
+        import_saved(db, saved_file(tmp_path / "old.jsonl", *rows, tail=tail))
+    assert cell(db, "a") == "x"
+
+
+def test_infinite_keys_come_back(tmp_path: Path) -> None:
+    """They are no numbers of JSON's: every line is read by a strict parser."""
+    path = tmp_path / "calls.db"
+    keys = [float("inf"), float("-inf"), 2.5, -7]
+    db = made(path, [(key, blob(12)) for key in keys], table="CREATE TABLE calls (id PRIMARY KEY, stats)")
+    assert reduce_table(db, 10, save=tmp_path / "old.jsonl").changed == 4
+    saved = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "old.jsonl").read_bytes().splitlines()]
+    assert [line["key"] for line in saved] == [{"real": "-inf"}, -7, 2.5, {"real": "inf"}]
+    assert import_saved(db, tmp_path / "old.jsonl").restored == 4
+    assert [cell(db, key) for key in keys] == [blob(12)] * 4
+
+
+def test_keys_that_no_database_has(tmp_path: Path) -> None:
+    """They are of rows that aren't there."""
+    db = made(tmp_path / "calls.db", [("a", "x")], table="CREATE TABLE calls (id PRIMARY KEY, stats)")
+    file = tmp_path / "old.jsonl"
+    file.write_bytes(
+        b"".join(b'{"key":' + key + b',"stats":""}\n' for key in (b'"\\ud800"', b"-" + b"9" * 5000, b"-9e30", b"-5"))
+    )
+    report = import_saved(db, file)
+    assert (report.unknown, report.unknown_keys) == (4, ("\ud800", float("-inf"), -9e30, -5))
 
 
 def test_a_whole_last_line_without_its_end_counts(tmp_path: Path) -> None:
@@ -161,12 +216,19 @@ def test_a_whole_last_line_without_its_end_counts(tmp_path: Path) -> None:
         (b'{"key":null,"stats":""}', "expected a key that is a number, text or hex"),
         (b'{"key":true,"stats":""}', "expected a key that is a number, text or hex"),
         (b'{"key":{"hex":1},"stats":""}', "expected a key that is a number, text or hex"),
-        (b'{"key":{"hex":"xy"},"stats":""}', "expected hex to be pairs"),
+        (b'{"key":{"hex":"xy"},"stats":""}', "expected a key that is a number, text or hex"),
         (b'{"key":1,"stats":[]}', "expected stats to be text, and blob true or false"),
         (b'{"key":1,"stats":"","blob":1}', "expected stats to be text, and blob true or false"),
-        (b"half a li", "is not what JSON has there"),
-        (b"[" * 100_000, "it holds what no saved row has"),
-        (b"", "is not what JSON has there"),
+        (b"half a li", "byte 0: expected value, got 'h'"),
+        (b"[" * 100_000, "byte 64: expected at most 64 open brackets, got one more"),
+        (b"", "byte 1: expected value, got the end"),
+        (b'{"key":' + b"1" * 5000 + b',"stats":[]}', "expected stats to be text, and blob true or false"),
+        (b'{"key":Infinity,"stats":""}', "byte 7: expected a value, got Infinity"),
+        (b'{"key":{"real":"nan"},"stats":""}', "expected a key that is a number, text or hex"),
+        (b'{"key":1,"stats":2.5}', "expected stats to be text, and blob true or false"),
+        (b'{"key":1,"stats":"\\ud800"}', "expected stats to be text that UTF-8 can hold, got a lone surrogate"),
+        (b'{"key":1,"stats":"\xff"}', "byte 18: expected UTF-8, got the byte 0xff"),
+        ('{"key":1,"stats":""}'.encode("utf-16"), "byte 0: expected UTF-8, got the byte 0xff"),
     ],
 )
 def test_a_bad_line_is_named_before_anything_is_written(tmp_path: Path, line: bytes, why: str) -> None:

@@ -97,7 +97,7 @@ def as_bytes(present: Present | None) -> Bytes | None:
 # --- reading -----------------------------------------------------------------------------------------------------------------
 
 
-class _Number(str):
+class Number(str):
     """A JSON number that no metric can hold, as it was written."""
 
     __slots__ = ()
@@ -125,7 +125,7 @@ def decode(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
     written = None if blob is None else kernels.active.read_text(blob)
     if written is not None:
         return _named(*written), False
-    rows = _read(value if blob is None else blob)
+    rows = parsed(value if blob is None else blob)
     if rows is None:
         rows = []
     if not isinstance(rows, list):
@@ -166,8 +166,8 @@ def _named(names: list[bytes], times: Times, values: Block, present: Bytes | Non
     return Columns(tuple(names[place].decode() for place in order), times, values, there, counts)
 
 
-def _read(value: object) -> object:
-    """The parsed JSON of a blob; whatever is no bytes as it is."""
+def parsed(value: object) -> object:
+    """The parsed JSON of bytes, None of none; whatever is no bytes as it is. A `DecodeError` names the byte that breaks it."""
     if not isinstance(value, bytes):
         return value
     if not value:
@@ -181,7 +181,7 @@ def _read(value: object) -> object:
         return json.loads(
             text if deep is None else text[:deep],
             parse_int=_integer,
-            parse_float=_Number,
+            parse_float=Number,
             parse_constant=_constant,
             object_pairs_hook=_object,
         )
@@ -237,9 +237,9 @@ def _too_deep(text: str) -> int | None:
     return None
 
 
-def _integer(text: str) -> int | _Number:
+def _integer(text: str) -> int | Number:
     # Python's int() takes -0 for 0, and refuses thousands of digits in its own words.
-    return int(text) if len(text) <= 20 and text[0] != "-" else _Number(text)
+    return int(text) if len(text) <= 20 and text[0] != "-" else Number(text)
 
 
 def _constant(text: str) -> NoReturn:

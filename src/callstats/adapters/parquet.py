@@ -86,6 +86,8 @@ class Writer:
         The columns of the calls and of the stored text.
     long : bool
         Series in long form instead of stored text; their columns have the names of `write_long`.
+    others : sequence of str
+        Further columns of text.
 
     Raises
     ------
@@ -93,10 +95,23 @@ class Writer:
         When the path is taken or can't be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, key: str = "call", column: str = "stats", long: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        key: str = "call",
+        column: str = "stats",
+        long: bool = False,
+        others: Sequence[str] = (),
+    ) -> None:
         with needs("adapters.parquet.Writer", "pyarrow", "arrow"):
             import pyarrow.parquet  # noqa: F401 - only whether it is there
-        self.path, self.key, self.column, self.long = Path(path), key, column, long
+        self.path, self.key, self.column, self.long, self.others = Path(path), key, column, long, tuple(others)
+        taken = {*_LONG_NAMES} if long else {key, column}
+        for name in others:
+            if name in taken:
+                raise CallstatsError(f"expected columns with names of their own: the file would have two called {name!r}")
+            taken.add(name)
         self.size = 0
         """Bytes of the whole file."""
         if self.path.exists():
@@ -105,7 +120,9 @@ class Writer:
         self._kind: Any = None
         self._writer: Any = None
 
-    def add(self, calls: Sequence[Any], cells: StatBatch | Sequence[bytes | None]) -> None:
+    def add(
+        self, calls: Sequence[Any], cells: StatBatch | Sequence[bytes | None], others: Sequence[Sequence[str | None]] = ()
+    ) -> None:
         """Write these calls.
 
         Parameters
@@ -114,6 +131,8 @@ class Writer:
             Their keys, of the type that the first of the file has.
         cells : StatBatch, or sequence of bytes or None
             Their series, for the long form; else their stored text, which is written as it is.
+        others : sequence of sequences of str or None
+            Of each call what its further columns hold.
 
         Raises
         ------
@@ -123,10 +142,15 @@ class Writer:
         import pyarrow as pa
 
         keys = self._keys(calls)
+        also = {name: pa.array([row[i] for row in others], pa.string()) for i, name in enumerate(self.others)}
         if isinstance(cells, StatBatch):
-            table = write_long(cells, keys).cast(_long_schema(keys.type))
+            table = write_long(cells, pa.array(range(len(keys)), pa.int64()))
+            places = table["call"]
+            table = table.set_column(0, "call", keys.take(places)).cast(_long_schema(keys.type))
+            for name, array in also.items():
+                table = table.append_column(name, array.take(places))
         else:
-            table = pa.table({self.key: keys, self.column: pa.array(cells, pa.binary()).cast(pa.string())})
+            table = pa.table({self.key: keys, **also, self.column: pa.array(cells, pa.binary()).cast(pa.string())})
         self._opened(table.schema).write_table(table, row_group_size=GROUP_ROWS)
 
     def __enter__(self) -> Self:
@@ -148,7 +172,7 @@ class Writer:
 
         if self._writer is None:
             try:
-                self._writer = pq.ParquetWriter(self._part, schema, **_form(self.long, self.key))
+                self._writer = pq.ParquetWriter(self._part, schema, **_form(self.long, self.key, self.others))
             except OSError as error:
                 raise CallstatsError(f"can't write {str(self._part)!r}: {error.strerror or error}") from None
         return self._writer
@@ -180,25 +204,20 @@ class Writer:
         return True
 
 
+_LONG_NAMES = ("call", "row", "timestamp", "metric", "value", "count")
+
+
 def _long_schema(key: Any) -> Any:
     """The columns of the long form, the metrics as plain text: each row group has dictionaries of its own anyway."""
     import pyarrow as pa
 
-    return pa.schema(
-        {
-            "call": key,
-            "row": pa.int64(),
-            "timestamp": pa.timestamp("ns", "UTC"),
-            "metric": pa.string(),
-            "value": pa.uint64(),
-            "count": pa.int64(),
-        }
-    )
+    kinds = key, pa.int64(), pa.timestamp("ns", "UTC"), pa.string(), pa.uint64(), pa.int64()
+    return pa.schema(zip(_LONG_NAMES, kinds, strict=True))
 
 
-def _form(long: bool, key: str = "call") -> dict[str, Any]:
+def _form(long: bool, key: str = "call", others: Sequence[str] = ()) -> dict[str, Any]:
     """How a file is written."""
     if long:
         deltas = {"row": "DELTA_BINARY_PACKED", "timestamp": "DELTA_BINARY_PACKED"}
-        return {"compression": "zstd", "use_dictionary": ["call", "metric", "count"], "column_encoding": deltas}
-    return {"compression": "zstd", "use_dictionary": [key]}
+        return {"compression": "zstd", "use_dictionary": ["call", "metric", "count", *others], "column_encoding": deltas}
+    return {"compression": "zstd", "use_dictionary": [key, *others]}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command, by default with the program's own arguments; it ends in `SystemExit` with one of `ExitCode`'s codes."""
-    _open_what_is_closed()
+    _fill_streams()
     try:
         import click  # noqa: F401 - only whether they are there
         import rich  # noqa: F401
@@ -17,21 +18,27 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stderr.write(f'callstats needs {error.name}: pip install "callstats[cli]"\n')
         sys.exit(2)
     from callstats.cli.app import cli
-    from callstats.cli.exits import written
 
-    with written():
-        cli.main(args=None if args is None else list(args), prog_name="callstats")
+    cli.main(args=None if args is None else list(args), prog_name="callstats")
 
 
-def _open_what_is_closed() -> None:
-    """Where standard input, output or error is closed, the next file that is opened, a database's, would take its place.
+_STREAMS = (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
 
-    What is printed to a closed output can't be written, and so is told of; of a closed error nobody can be told.
+
+def _fill_streams() -> None:
+    """Put something in the place of standard streams that are closed, lest a database's file takes it.
+
+    To write there fails as it does where the stream is closed; only messages vanish.
     """
-    for number, (name, mode) in enumerate((("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, mode)  # it takes the lowest number that is free, which is this one
-        if getattr(sys, name) is None and number:
-            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+    for number, (name, mode, flag) in enumerate(_STREAMS):
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = os.open(os.devnull, flag)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            if number:  # what reads says itself that there is nothing
+                setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+        elif mode == "w" and isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever a database holds, it can be shown

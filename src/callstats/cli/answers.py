@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +13,7 @@ from callstats.cli.lines import key_text
 from callstats.readable import plural, printable, size_text
 from callstats.store import Group, TableSummary
 from callstats.store.answers import GroupKey
+from callstats.store.plain import json_text
 from callstats.summary import CallsSummary, summarize_calls
 from callstats.summary.words import PERCENTILES, figures
 
@@ -57,21 +57,17 @@ def group_text(key: GroupKey) -> str:
 def answer_json(summary: TableSummary) -> str:
     """All there is, as JSON in ASCII."""
     groups = [{"group": group.key, **_plain(group.summary)} for group in summary.groups]
-    rejects = [{"key": reject.key, "reason": reject.reason} for reject in summary.rejects]
+    rejects = [reject._asdict() for reject in summary.rejects]
     rest = {
         name: getattr(summary, name) for name in ("calls", "refused", "untimed", "bytes_read", "seconds", "backend", "stopped")
     }
     document = {"by": summary.by, "groups": groups, **rest, "rejects": rejects}
-    return json.dumps(document, default=_other, indent=2, allow_nan=False)
+    return json_text(document, indent=2)
 
 
 def _plain(summary: CallsSummary) -> dict[str, Any]:
     fields = asdict(summary)
     return {**fields, "unlimited": summary.is_unlimited, "approximate": sorted(summary.approximate)}
-
-
-def _other(value: object) -> object:
-    return {"hex": value.hex()} if isinstance(value, bytes) else str(value)
 
 
 def answer_csv(summary: TableSummary) -> str:

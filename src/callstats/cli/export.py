@@ -17,19 +17,24 @@ from callstats.store import ExportReport, export_table
     "export",
     epilog=examples(
         "callstats export calls.db calls.parquet",
+        "callstats export calls.db calls.parquet --with fn_id --with status --with created_at",
         "callstats export calls.db values.parquet --long --where \"status = 'success'\"",
     ),
 )
 @click.argument("url_and_file", nargs=-1, required=True, metavar="[URL] FILE")
 @click.option("--long", is_flag=True, help="A row for each value of each sample, instead of one for each call with its text.")
+@click.option(
+    "--with", "others", multiple=True, metavar="COLUMN", help="Write this column of the table too, as text. Can be repeated."
+)
 @click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
 @column_options
 def export_command(url_and_file: tuple[str, ...], **asked: Any) -> None:
     """Write the histograms of a table to a new Parquet file.
 
     By default the file has each call's key and its stored text, as they are. With --long it has the columns call, row, timestamp,
-    metric, value and count, and a row for each value; a call without samples has one with nothing else. Row groups are written
-    one after another, compressed with zstd, and the file appears when it is whole.
+    metric, value and count, and a row for each value; a call without samples has one with nothing else. Columns that --with names
+    are written beside both, times in ISO 8601 and bytes in hex. Row groups are written one after another, compressed with zstd,
+    and the file appears when it is whole.
     """
     url, file = with_default_url(url_and_file)
     with ctrl_c_stops() as stop:

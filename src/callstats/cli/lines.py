@@ -104,7 +104,8 @@ def change_line(what: str, change: Change) -> str:
 
 def import_lines(report: ImportReport) -> list[str]:
     """What the import did."""
-    lines = [f"{report.restored:,} rows put back, {report.unknown:,} not in the table, {report.seconds:.1f} s"]
+    refused = f"{report.refused:,} refused, " if report.refused else ""
+    lines = [f"{report.restored:,} rows put back, {report.unknown:,} not in the table, {refused}{report.seconds:.1f} s"]
     if report.torn:
         lines.append("the file ends in half a line, as a kill leaves it: that row had not been changed")
     if report.stopped is not None:
@@ -113,10 +114,13 @@ def import_lines(report: ImportReport) -> list[str]:
 
 
 def unknown_lines(report: ImportReport) -> list[str]:
-    """The saved rows that the table doesn't have."""
+    """The saved rows that the table doesn't have, or doesn't take."""
     lines = [printable(f"not in the table: {key_text(key)}") for key in report.unknown_keys]
     more = report.unknown - len(report.unknown_keys)
-    return [*lines, f"and {more:,} more"] if more else lines
+    lines += [f"and {more:,} more"] if more else []
+    lines += map(reject_line, report.rejects)
+    more = report.refused - len(report.rejects)
+    return [*lines, f"and {more:,} more refused"] if more else lines
 
 
 def recorded_line(call: Mapping[str, object], series: StatSeries, ns: int, result: RunResult, url: str) -> str:

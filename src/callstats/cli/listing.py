@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
@@ -11,7 +10,7 @@ from callstats.cli.exits import ExitCode
 from callstats.cli.lines import listed_fault, listed_lines
 from callstats.cli.options import COUNT, column_options, examples
 from callstats.store import list_calls
-from callstats.store.report import key_object
+from callstats.store.plain import json_text
 
 
 @click.command("list", epilog=examples("callstats list calls.db", "callstats list calls.db --limit 100 --json"))
@@ -25,7 +24,7 @@ def list_command(ctx: click.Context, url: str, table: str, key: str, column: str
     calls = list_calls(url, table=table, key=key, column=column, limit=limit)
     if as_json:
         for call in calls:
-            click.echo(json.dumps({**asdict(call), "key": key_object(call.key)}, allow_nan=False, default=str))
+            click.echo(json_text(asdict(call)))
     else:
         click.echo("\n".join(listed_lines(calls)))
     for call in calls:

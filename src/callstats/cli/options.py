@@ -13,7 +13,7 @@ import click
 
 from callstats._types import I64_MAX
 from callstats.errors import CallstatsError
-from callstats.rule import OTHERS, How
+from callstats.rule import OTHERS, PEAKS, REDUCERS, How
 from callstats.store.answers import FN_COLUMNS
 from callstats.store.moments import parse_span
 
@@ -50,6 +50,13 @@ def size(value: str) -> int:
     return int(found[1]) * _UNITS[found[2].lower()]
 
 
+def room(value: str) -> int:
+    """A number of bytes for something to fit in."""
+    if not (found := size(value)):
+        raise click.BadParameter(f"expected 1 byte or more: got {value!r}")
+    return found
+
+
 _SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
 
@@ -79,9 +86,16 @@ def tier(value: str) -> tuple[timedelta, int]:
 
 
 def how_part(value: str) -> tuple[str, How]:
-    """``METRIC=REDUCER,...``, or the reducers alone for all metrics. Whether there are such reducers, Rule knows."""
+    """``METRIC=REDUCER,...``, or the reducers alone for all metrics."""
     metric, mark, reducers = value.rpartition("=")  # a metric's name may have an equals sign
     parts = tuple(part.strip() for part in reducers.split(","))
+    for place, part in enumerate(parts):
+        allowed = PEAKS if place else REDUCERS
+        if part not in allowed:
+            what = "a further reducer to be" if place else "a reducer to be"
+            raise click.BadParameter(f"expected {what} one of {', '.join(allowed)}: got {part!r}")
+        if part in parts[:place]:
+            raise click.BadParameter(f"expected each reducer once: got {part!r} again")
     return metric if mark else OTHERS, cast(How, parts if len(parts) > 1 else parts[0])
 
 

@@ -15,7 +15,7 @@ from typing import IO, BinaryIO
 
 import click
 
-from callstats import Recorder, Rule, decimate
+from callstats import Recorder, Rule
 from callstats.cli.exits import DriverFault, ExitCode
 from callstats.cli.lines import recorded_line
 from callstats.cli.options import COUNT, KEPT, duration, examples, size
@@ -69,7 +69,8 @@ def record_command(
     if (image is None) != (driver == "process") or (network is not None and driver == "process"):
         raise click.UsageError("--driver docker needs an --image, which like --network is without meaning to a process")
     runner = _driver(driver, network, interval)
-    recorder = Recorder(Rule(max_samples, how="mean" if plain else KEPT))
+    init_table(db)
+    recorder = Recorder(Rule(max_samples, how="mean" if plain else KEPT, max_bytes=cell_room(db)))
     task = Task(
         image=image or "",
         command=command,
@@ -80,18 +81,14 @@ def record_command(
         memory=memory,
         write_stat=_only_fn(recorder) if plain else recorder.write_stat,
     )
-    init_table(db)
-    room = cell_room(db)
     created = time_ns()
     with _signals() as caught:
         started, result = _run(runner, task, caught)
     ended, series = time_ns(), recorder.end()
-    if room is not None:
-        series = decimate(series, Rule(max_samples, how="mean" if plain else KEPT, max_bytes=room))
     call = {
         "id": call_id(created // 10**6),
         "app_id": "record",
-        "fn_id": image or PurePath(command[0]).name,
+        "fn_id": printable(image or PurePath(command[0]).name),  # a file's name may be no text
         "status": result.status.value,
         **{f"{what}_at": time_text(time) for what, time in (("created", created), ("started", started), ("completed", ended))},
         "stats": series.to_json(counts=not plain).decode(),

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import IO, Any
 
 import click
 from click.core import ParameterSource
 
 from callstats._types import I64_MAX
-from callstats.cli.exits import ExitCode, ctrl_c_stops
+from callstats.cli.exits import ExitCode, Stopped, ctrl_c_stops
 from callstats.cli.jsonl import reduce_lines
 from callstats.cli.lines import largest_changes, line_summary, refused_line, reject_line, summary_lines
-from callstats.cli.options import COUNT, column_options, duration, examples, how_of, how_part, size, span, tier
+from callstats.cli.options import COUNT, column_options, duration, examples, how_of, how_part, room, span, tier
 from callstats.cli.progress import progress
-from callstats.cli.rejects import RejectsFile, reject_object
+from callstats.cli.rejects import RejectsFile
 from callstats.readable import printable
 from callstats.rule import Missing, Rule
 from callstats.store import ReduceReport, Reject, reduce_table
 from callstats.store.moments import utc_text
-from callstats.store.report import key_object
+from callstats.store.plain import json_text
 
 _TABLE_ONLY = (
     *("table", "key", "column", "where", "verify", "dry_run", "save", "as_json", "tiers", "time_column", "as_of"),
@@ -47,7 +47,7 @@ _TABLE_ONLY = (
 @click.option("--max-samples", type=click.IntRange(0, I64_MAX), metavar="N", help="The most rows that a histogram may have.")
 @click.option(
     "--max-bytes",
-    type=size,
+    type=room,
     metavar="SIZE",
     help="The most bytes that a stored histogram may have. Where the column holds less (MySQL's TEXT: 65,535), that counts.",
 )
@@ -58,7 +58,7 @@ _TABLE_ONLY = (
     multiple=True,
     metavar="AGE=N",
     help="The most rows that a histogram of that age (such as 90s, 30min, 12h, 7d, 4w) or older may have. Can be repeated; the "
-    "oldest that fits holds, and what is younger than all of them is left alone.",
+    "oldest that fits holds, and what is younger than all of them is left alone. With 0 rows nothing is left of it.",
 )
 @click.option(
     "--time-column", default="created_at", show_default=True, help="The column with a call's time: a timestamp, or RFC 3339 text."
@@ -85,9 +85,9 @@ _TABLE_ONLY = (
 @click.option("--verify", is_flag=True, help="Read and check every row, not only those long enough to be reduced.")
 @click.option("--dry-run", is_flag=True, help="Report what would be done, and write nothing.")
 @click.option("--save", type=click.Path(), metavar="FILE", help="Keep the old histograms in a new file, for `callstats import`.")
-@click.option("--rejects", type=click.Path(), metavar="FILE", help="Write refused keys and reasons to a new file of JSON lines.")
+@click.option("--rejects", type=click.Path(), metavar="FILE", help="Write refused keys and reasons, if any, to a new JSONL file.")
 @click.option("--batch-size", type=COUNT, default=1000, show_default=True, metavar="N", help="Rows per transaction.")
-@click.option("--batch-bytes", type=size, default="32MiB", show_default=True, metavar="SIZE", help="Bytes per transaction.")
+@click.option("--batch-bytes", type=room, default="32MiB", show_default=True, metavar="SIZE", help="Bytes per transaction.")
 @click.option("--sleep", type=duration, default="0", metavar="SECONDS", help="Wait between batches.")
 @click.option("--run-time", type=span, metavar="SPAN", help="Begin no batch after that time, such as 2h; another run goes on.")
 @click.option("--limit", type=COUNT, metavar="N", help="Change at most so many rows; another run goes on.")
@@ -115,6 +115,7 @@ def reduce_command(
     tiers: tuple[tuple[timedelta, int], ...],
     as_of: str | None,
     rejects: str | None,
+    dry_run: bool,
     batch_size: int,
     batch_bytes: int,
     threads: int,
@@ -138,6 +139,8 @@ def reduce_command(
     if plain and hows:
         raise click.UsageError("--plain means the mean of every metric: it does not go with --how")
     rule = Rule(max_samples, how="mean" if plain else how_of(hows), missing=missing, max_bytes=max_bytes)
+    if dry_run and table["save"] is not None:
+        raise click.UsageError("--dry-run changes nothing that could be kept: it does not go with --save")
     if jsonl:
         for name in _TABLE_ONLY:
             if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
@@ -168,6 +171,7 @@ def reduce_command(
             batch_size=batch_size,
             batch_bytes=batch_bytes,
             threads=threads,
+            dry_run=dry_run,
             progress=shown.update,
             on_reject=refused,
             stop=stop,
@@ -179,11 +183,9 @@ def reduce_command(
 
 def report_json(report: ReduceReport) -> str:
     """A report as JSON, all in ASCII."""
-    rejects = [reject_object(reject) for reject in report.rejects]
-    changes = {
-        name: change and change._asdict() | {"key": key_object(change.key)} for name, change in largest_changes(report).items()
-    }
-    return json.dumps(asdict(report) | changes | {"rejects": rejects}, allow_nan=False, indent=2)
+    rejects = [reject._asdict() for reject in report.rejects]
+    changes = {name: change and change._asdict() for name, change in largest_changes(report).items()}
+    return json_text(asdict(report) | changes | {"rejects": rejects}, indent=2)
 
 
 def exit_code(report: ReduceReport) -> ExitCode:
@@ -200,9 +202,9 @@ def _reduce_lines(file: str | None, rule: Rule, counts: bool, threads: int, batc
         source = click.open_file(file or "-", "rb")
     except OSError as error:
         raise click.UsageError(f"can't read {file!r}: {error.strerror}") from None
-    with source as lines:
+    with source:
         counted = reduce_lines(
-            lines,
+            _lines(source, "standard input" if file in (None, "-") else repr(file)),
             sys.stdout.buffer,
             rule,
             counts=counts,
@@ -213,3 +215,10 @@ def _reduce_lines(file: str | None, rule: Rule, counts: bool, threads: int, batc
         )
     click.echo(line_summary(counted), err=True)
     return ExitCode.REFUSED if counted.refused else ExitCode.DONE
+
+
+def _lines(source: IO[bytes], name: str) -> Iterator[bytes]:
+    try:
+        yield from source
+    except OSError as error:
+        raise Stopped(f"can't read {name}: {error.strerror or error}") from None

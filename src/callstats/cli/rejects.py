@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from callstats.errors import CallstatsError
 from callstats.store import Reject, StoreError
-from callstats.store.report import key_object
+from callstats.store.plain import json_text
 
 
 class RejectsFile:
-    """A new file that each refused row goes to at once; without a path, nothing. A run that can't begin makes none."""
+    """A new file that each refused row goes to at once; without a path, nothing. A run that refuses none makes none."""
 
     def __init__(self, path: str | None) -> None:
         self._path = None if path is None else Path(path)
@@ -28,26 +29,22 @@ class RejectsFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self._write("")
         if self._file is not None:
-            self._file.close()
+            with self._told():
+                self._file.close()
 
     def write(self, reject: Reject) -> None:
         """Put a line on it."""
-        self._write(json.dumps(reject_object(reject), allow_nan=False) + "\n")
-
-    def _write(self, line: str) -> None:
         if self._path is None:
             return
-        try:
+        with self._told():
             if self._file is None:
                 self._file = self._path.open("x", encoding="ascii", buffering=1)
-            self._file.write(line)
+            self._file.write(json_text(reject._asdict()) + "\n")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StoreError(f"rejects: {error.strerror}: {str(self._path)!r}") from None
-
-
-def reject_object(reject: Reject) -> dict[str, object]:
-    """A refused row as an object of JSON."""
-    return {"key": key_object(reject.key), "reason": reject.reason}

@@ -28,7 +28,7 @@ def connected(source: str | os.PathLike[str] | URL | Engine, *, create: bool = F
     own = not isinstance(source, Engine)
     engine = source if isinstance(source, Engine) else _engine(parse_url(source), create=create)
     try:
-        dialect = _dialect(engine.url)
+        dialect = dialect_of(engine.url)
         with (
             without_secrets(engine.url),
             translated(dialect, setting_up=True),
@@ -46,11 +46,7 @@ def connected(source: str | os.PathLike[str] | URL | Engine, *, create: bool = F
 @contextmanager
 def writing(source: str | os.PathLike[str] | URL | Engine, *, create: bool = False) -> Iterator[tuple[Connection, Dialect]]:
     """The same, in one transaction that writes."""
-    with (
-        connected(source, create=create) as (connection, dialect),
-        translated(dialect, setting_up=False),
-        dialect.transaction(connection, write=True),
-    ):
+    with connected(source, create=create) as (connection, dialect), dialect.transaction(connection, write=True):
         yield connection, dialect
 
 
@@ -79,12 +75,12 @@ def _opened(engine: Engine, dialect: Dialect) -> Connection:
 
 
 def _engine(url: URL, *, create: bool) -> Engine:
-    dialect = _dialect(url)
-    if not create:
-        dialect.check_exists(url)
+    dialect = dialect_of(url)
+    if not create and (missing := dialect.missing_file(url)) is not None:
+        raise CallstatsError(f"there is no {dialect.name} database {missing!r}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", SAWarning)  # it would pass over options that it doesn't know
+            warnings.simplefilter("error", SAWarning)  # of options that nobody would heed
             return create_engine(url, **dialect.engine_options(url))
     except SAWarning:
         options = ", ".join(sorted(url.query))
@@ -97,13 +93,14 @@ def _engine(url: URL, *, create: bool) -> Engine:
         raise CallstatsError(f"expected a URL for {dialect.name} in SQLAlchemy's form") from None
 
 
-def _dialect(url: URL) -> Dialect:
+def dialect_of(url: URL) -> Dialect:
+    """What is special to the database of a URL."""
     name = url.get_backend_name()
     if name not in DIALECTS:
         known = ", ".join(dict.fromkeys(dialect.name for dialect in DIALECTS.values()))
         raise CallstatsError(f"callstats.store works over {known}: got a URL for {name!r}")
     dialect = DIALECTS[name]()
     driver = url.drivername.partition("+")[2]
-    if driver and dialect.drivers and driver not in dialect.drivers:
+    if driver and driver not in dialect.drivers:
         raise CallstatsError(f"callstats.store reaches {dialect.name} through {dialect.drivers[0]}: got a URL for {driver!r}")
     return dialect

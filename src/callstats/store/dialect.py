@@ -34,7 +34,7 @@ class Dialect(ABC):
 
     name: ClassVar[str]
     drivers: ClassVar[tuple[str, ...]]
-    """SQLAlchemy's names of the drivers that it knows; none where it sees for itself."""
+    """SQLAlchemy's names of the drivers that it knows, the usual one first."""
     extra: ClassVar[str] = "cli"
     """The extra of this package that brings the driver."""
     locks_rows: ClassVar[bool]
@@ -54,8 +54,9 @@ class Dialect(ABC):
         """Arguments for `create_engine`."""
         return {}
 
-    def check_exists(self, url: URL) -> None:  # noqa: B027 - nothing to do for a server
-        """Refuse a database that isn't there where connecting would make it."""
+    def missing_file(self, url: URL) -> str | None:  # noqa: ARG002 - servers have none
+        """The database's file if it isn't there, so that connecting would make it."""
+        return None
 
     @abstractmethod
     def prepared(self, connection: Connection) -> AbstractContextManager[None]:
@@ -83,6 +84,10 @@ class Dialect(ABC):
     def columns(self, connection: Connection, table: str) -> list[str]:
         """The names of a table's columns; none when it isn't there."""
 
+    def reserves(self, table: str) -> bool:  # noqa: ARG002 - only SQLite does
+        """Whether no table of users' may have that name."""
+        return False
+
     @abstractmethod
     def same_name(self, one: str, other: str) -> bool:
         """Whether two names mean one column."""
@@ -91,16 +96,24 @@ class Dialect(ABC):
     def key(self, connection: Connection, table: str, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """The key as an expression in whose order each value stands once; refuse a column that isn't unique."""
 
+    @abstractmethod
+    def is_generated(self, connection: Connection, table: str, column: str) -> bool:
+        """Whether the database itself works a column out, so that nobody can write to it."""
+
+    @abstractmethod
+    def may_undo(self, connection: Connection, table: str) -> bool:
+        """Whether a trigger or a rule may silently undo an update."""
+
+    def in_transaction(self, connection: Connection) -> bool:  # noqa: ARG002 - only SQLite's triggers can end one
+        """Whether the transaction still goes on."""
+        return True
+
     def shown_key(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """The key as it is read."""
         return column
 
     def inspect_cells(self, connection: Connection, table: str, column: str) -> None:  # noqa: B027 - SQLite's cells have any type
         """Learn what the column of histograms can hold; refuse a type that can't hold them."""
-
-    @abstractmethod
-    def is_computed(self, connection: Connection, table: str, column: str) -> bool:
-        """Whether the database makes the column's cells itself, so that none can be written."""
 
     def check_room(self, key: object, column: str, size: int) -> None:
         """Refuse a cell that the column can't hold: a server that isn't strict would cut it."""

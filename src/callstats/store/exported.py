@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
 from callstats.adapters import parquet
 from callstats.batch import StatBatch
@@ -17,6 +18,7 @@ from callstats.store.urls import require_sqlalchemy
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
+    from sqlalchemy.sql.elements import ColumnElement
 
     from callstats.store.table import CallTable
 
@@ -70,6 +72,7 @@ def export_table(
     key: str = "id",
     column: str = "stats",
     where: str | None = None,
+    others: Sequence[str] = (),
     on_reject: Callable[[Reject], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> ExportReport:
@@ -87,6 +90,8 @@ def export_table(
         The table, its unique key, and the column with the histograms.
     where : str, optional
         An SQL condition that rows must meet, in the database's own SQL.
+    others : sequence of str
+        Further columns of the table to write, as text: times in ISO 8601, bytes in hex.
     on_reject : callable, optional
         Called with the `Reject` of each refused row.
     stop : callable, optional
@@ -132,17 +137,18 @@ def export_table(
     try:
         with (
             connected(url_or_engine) as (connection, dialect),
-            parquet.Writer(path, key=key, column=column, long=long) as file,
+            parquet.Writer(path, key=key, column=column, long=long, others=others) as file,
         ):
             calls = CallTable(connection, dialect, name=table, key=key, column_name=column, where=where)
+            wanted = calls.columns(others)
             if without := calls.without_key(None):
                 job.reject(Reject(None, f"rows whose key is NULL, which no page can go on from: {without}"), without)
-            for page in _pages(calls):
+            for page in _pages(calls, wanted):
                 if stop is not None and stop():
                     raise _StopError
-                for call, cell, kind in page:
+                for call, cell, kind, *rest in page:
                     known = cell is None or kind in dialect.cell_kinds
-                    job.take(call, cell, None if known else f"expected text or bytes: got a cell of type {kind}", long)
+                    job.take(call, cell, rest, None if known else f"expected text or bytes: got a cell of type {kind}", long)
                 job.flush(file, whole=True)
             job.flush(file)
     except (StoreError, _StopError) as error:
@@ -150,17 +156,17 @@ def export_table(
     return job.report(bytes_written=file.size)
 
 
-def _pages(calls: CallTable) -> Iterator[list[tuple[Key, bytes | None, str]]]:
-    """Key, cell and kind of cell of all rows in the order of the keys, some at a time, each time in a transaction of its own."""
+def _pages(calls: CallTable, wanted: Sequence[ColumnElement[Any]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Key, cell, its kind and what else is wanted of all rows in the order of the keys, each page in a transaction of its own."""
     after: Key | None = None
     while True:
-        page: list[tuple[Key, bytes | None, str]] = []
+        page: list[tuple[Any, ...]] = []
         size = 0
-        following = calls.following(after, [], None, PAGE_ROWS)
+        following = calls.following(after, wanted, None, PAGE_ROWS)
         with calls.transaction(write=False), calls.connection.execute(following) as found:
-            for key, cell, kind in found:
-                page.append((key, cell, kind))
-                size += len(cell or b"")
+            for row in found:
+                page.append(tuple(row))
+                size += len(row[1] or b"")
                 if size >= GROUP_BYTES:
                     break
         if page:
@@ -168,6 +174,15 @@ def _pages(calls: CallTable) -> Iterator[list[tuple[Key, bytes | None, str]]]:
             yield page
         if len(page) < PAGE_ROWS and size < GROUP_BYTES:
             return
+
+
+def _text(value: object) -> str | None:
+    """What a column holds, as text that UTF-8 can hold."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).hex()
+    if isinstance(value, date):
+        return value.isoformat()
+    return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
 
 
 class _Job:
@@ -178,6 +193,7 @@ class _Job:
         self._keys: list[Key] = []
         self._texts: list[bytes | None] = []
         self._series: list[StatSeries] = []
+        self._others: list[list[str | None]] = []
         self._size = 0
         self._rejects: list[Reject] = []
         self._began = time.perf_counter()
@@ -190,7 +206,7 @@ class _Job:
         if self._on_reject is not None:
             self._on_reject(reject)
 
-    def take(self, call: Key, cell: bytes | None, reason: str | None, long: bool) -> None:
+    def take(self, call: Key, cell: bytes | None, others: Sequence[object], reason: str | None, long: bool) -> None:
         """Take a row in."""
         self._bytes_read += len(cell or b"")
         try:
@@ -208,6 +224,7 @@ class _Job:
             self.reject(Reject(call, str(error)))
         else:
             self._keys.append(call)
+            self._others.append([_text(value) for value in others])
             self._size += len(cell or b"")
 
     def flush(self, file: parquet.Writer, *, whole: bool = False) -> None:
@@ -215,9 +232,9 @@ class _Job:
         enough = self._size >= GROUP_BYTES or len(self._keys) >= GROUP_CALLS
         if not self._keys or (whole and not enough):
             return
-        file.add(self._keys, StatBatch(self._series) if file.long else self._texts)
+        file.add(self._keys, StatBatch(self._series) if file.long else self._texts, self._others)
         self._written += len(self._keys)
-        self._keys, self._texts, self._series, self._size = [], [], [], 0
+        self._keys, self._texts, self._series, self._others, self._size = [], [], [], [], 0
 
     def report(self, *, bytes_written: int = 0, stopped: str | None = None) -> ExportReport:
         return ExportReport(

@@ -17,7 +17,7 @@ from callstats.reduce import reduce_json
 from callstats.rule import Rule
 from callstats.store.moments import nanoseconds, utc_text
 from callstats.store.pace import Pace
-from callstats.store.report import Key, LostError, PassingError, ReduceReport, Reject, StoreError
+from callstats.store.report import Key, LostError, PassingError, ReduceReport, Reject, RolledBackError, StoreError
 from callstats.store.rows import Batch, Row, Stretch
 from callstats.store.saved import SavedCell, Saver
 from callstats.store.tally import Tally, Verdict
@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 MOST_LOCKED = 1_000_000
 """How many rows that others have locked a run keeps in mind."""
+
+KEPT = "the database keeps the old text: a trigger or a rule undoes the change"
 
 LOCKED_AT_ONCE = 100
 """How many of those are tried again in one batch."""
@@ -160,18 +162,20 @@ def reduce_table(
     rule = rule if isinstance(rule, Rule) else Rule(rule)
     ordered = checked_tiers(tiers, rule)
     for name, value in (("batch_size", batch_size), ("batch_bytes", batch_bytes), ("threads", threads)):
-        if not 1 <= value <= I64_MAX:
-            raise CallstatsError(f"{name} must be {'1 or more' if value < 1 else f'at most {I64_MAX}'}: got {value}")
+        if value < 1:
+            raise CallstatsError(f"{name} must be 1 or more: got {value}")
     if dry_run and save is not None:
         raise CallstatsError(f"save must be None in a dry run, which changes nothing: got {os.fspath(save)!r}")
+    batch_size = min(batch_size, I64_MAX)  # a database takes no larger number
     pace = Pace(sleep, run_time, limit, retries, stop)
     now = nanoseconds(time.time_ns() if as_of is None else as_of)
     tally = Tally(dry_run, on_reject, utc_text(now) if ordered else None)
     by = time_column if ordered else None
     try:
         with connected(url_or_engine) as (connection, dialect):
-            calls = CallTable(connection, dialect, name=table, key=key, column_name=column, where=where, time_column=by)
-            calls.check_writable()
+            calls = CallTable(
+                connection, dialect, name=table, key=key, column_name=column, where=where, time_column=by, to_write=True
+            )
             rule = within(rule, dialect.room)
             if calls.clock is None:
                 plan = plan_for_all(rule, calls.size, verify=verify)
@@ -298,6 +302,19 @@ class _Job:
         return _Done(max(stretch.in_all - len(verdicts) - len(locked), 0), verdicts, stretch.end, locked)
 
     def look_again(self, after: Key | None, batch: Batch, verdicts: list[Verdict]) -> list[Verdict]:
+        """Write under the lock of a whole database, row by row where a trigger ended the transaction of all of them."""
+        try:
+            return self.judge_again(after, batch, verdicts)
+        except RolledBackError as error:
+            if len(verdicts) == 1:
+                return [Verdict(verdicts[0].row, reason=str(error))]
+        found = []
+        for verdict in verdicts:
+            alone = batch._replace(rows=[verdict.row])
+            found += [verdict] if verdict.reduced is None else self.look_again(after, alone, [verdict])
+        return found
+
+    def judge_again(self, after: Key | None, batch: Batch, verdicts: list[Verdict]) -> list[Verdict]:
         """Under the lock of a whole database: judge anew what another program has changed, then write."""
         with self.saver.batch() if self.saver else nullcontext(), self.calls.transaction(write=True):
             rows = self.calls.read_again(after, batch, self.plan)
@@ -340,6 +357,9 @@ class _Job:
             self.saver.write(SavedCell(row.key, row.cell or b"", calls.is_bytes(row)) for row, _ in changes)
         cells = [(row.key, calls.dialect.value(reduced, is_bytes=calls.is_bytes(row))) for row, reduced in changes]
         refused = calls.write(cells)
+        if calls.may_undo:
+            now = calls.cells_now([row.key for row, _ in changes if row.key not in refused])
+            refused |= {row.key: KEPT for row, _ in changes if row.key in now and now[row.key] == row.cell}
         return (
             [Verdict(v.row, reason=refused[v.row.key]) if v.row.key in refused else v for v in verdicts] if refused else verdicts
         )

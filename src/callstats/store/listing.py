@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from callstats._types import I64_MAX
 from callstats.errors import CallstatsError
 from callstats.reduce import decimate
 from callstats.series import StatSeries
@@ -102,7 +103,8 @@ def list_calls(
             has = dialect.columns(connection, table)
             shown = [name for name in SHOWN if any(dialect.same_name(name, other) for other in has)]
             query = select(dialect.shown_key(calls.key), cell, *map(named, shown)).select_from(calls.table)
-            found = connection.execute(query.order_by(calls.key.desc()).limit(limit)).all()
+            most = None if limit is None else min(limit, I64_MAX)  # a database takes no larger number
+            found = connection.execute(query.order_by(calls.key.desc()).limit(most)).all()
     return [_listed(row[0], row[1], dict(zip(shown, row[2:], strict=True))) for row in found]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from callstats.errors import CallstatsError
+from callstats._types import FIRST_TIME, I64_MAX
+from callstats.errors import CallstatsError, short
 from callstats.times import parse_time
 
 TEXT_TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?$"
@@ -36,6 +37,8 @@ def nanoseconds(time: str | int | datetime) -> int:
             raise CallstatsError(f"as_of must have a time zone: got {time!r}")
         return (time - _EPOCH) // timedelta(microseconds=1) * 1000
     if isinstance(time, int):
+        if not FIRST_TIME <= time <= I64_MAX:
+            raise CallstatsError(f"as_of must be nanoseconds from {FIRST_TIME} to {I64_MAX}: got {short(time)}")
         return time
     return parse_time(time)
 

@@ -32,6 +32,10 @@ _REFUSALS = frozenset({1644, 3819, 4025})
 """A trigger's signal, and check constraints, which PyMySQL has among other errors."""
 
 
+_FIRST_FREE = 5000
+"""From here on no server has errors of its own for a statement: a trigger's signal that has a number has such a one."""
+
+
 class _Column(NamedTuple):
     kind: str
     room: int | None
@@ -129,6 +133,18 @@ class MySQL(Server):
             raise self.no_key_type(table, name, self.key_type)
         return column
 
+    def is_generated(self, connection: Connection, table: str, column: str) -> bool:
+        """Whether the database itself works a column out."""
+        found = text(
+            "SELECT COALESCE(GENERATION_EXPRESSION, '') <> '' FROM information_schema.COLUMNS "
+            "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = :t AND COLUMN_NAME = :c"
+        )
+        return bool(connection.execute(found, {"t": table, "c": column}).scalar_one())
+
+    def may_undo(self, connection: Connection, table: str) -> bool:  # noqa: ARG002
+        """Always: only whoever may make triggers sees them."""
+        return True
+
     def inspect_cells(self, connection: Connection, table: str, column: str) -> None:
         """Learn the type of the column: a longer cell would be cut by a server that isn't strict."""
         this = self._column(connection, table, column)
@@ -141,14 +157,6 @@ class MySQL(Server):
         else:
             raise self.no_cell_type(table, column, this.kind)
         self.room, self._charset = this.room, this.charset
-
-    def is_computed(self, connection: Connection, table: str, column: str) -> bool:
-        """Whether the column is a generated one."""
-        found = text(
-            "SELECT COALESCE(GENERATION_EXPRESSION, '') <> '' FROM information_schema.COLUMNS "
-            "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = :t AND COLUMN_NAME = :c"
-        )
-        return bool(connection.execute(found, {"t": table, "c": column}).scalar())
 
     def clock(self, connection: Connection, table: str, column: ColumnElement[Any]) -> Clock:
         """A DATETIME or DATE (in UTC), a TIMESTAMP, or text of RFC 3339."""
@@ -209,7 +217,9 @@ class MySQL(Server):
         """Whether a type, a constraint or a trigger refused a row's new contents."""
         import pymysql
 
-        return isinstance(error, (pymysql.IntegrityError, pymysql.DataError)) or _code(error) in _REFUSALS
+        code = _code(error)
+        by_signal = code in _REFUSALS or (code is not None and code >= _FIRST_FREE)
+        return by_signal or isinstance(error, (pymysql.IntegrityError, pymysql.DataError))
 
     def is_passing(self, error: BaseException | None) -> bool:
         """Deadlocks, and locks that were waited for in vain."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, case, literal_column
 
+from callstats._types import FIRST_TIME
 from callstats.rule import Rule
 from callstats.store.dialect import Clock
 from callstats.store.tiers import Tier, untouched
@@ -33,7 +34,8 @@ def plan_for_all(rule: Rule, size: ColumnElement[int], *, verify: bool) -> Plan:
 def plan_by_age(tiers: Sequence[Tier], rule: Rule, size: ColumnElement[int], clock: Clock, as_of: int, *, verify: bool) -> Plan:
     """For each row the rule of the oldest tier that it is old enough for."""
     rules = [replace(rule, max_samples=rows) for _, rows in tiers]
-    old_enough = [clock.until(as_of - age // timedelta(microseconds=1) * 1000) for age, _ in tiers]
+    # What would have to be older than any time that a row can have is never old enough.
+    old_enough = [clock.until(max(as_of - age // timedelta(microseconds=1) * 1000, FIRST_TIME)) for age, _ in tiers]
     places = list(range(len(rules)))[::-1]
     tier = case(*((old_enough[i], literal_column(str(i))) for i in places))
     most = case(*((old_enough[i], literal_column(str(untouched(rules[i])))) for i in places))

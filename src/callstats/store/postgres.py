@@ -29,6 +29,10 @@ _LOST = ("57P01", "57P02", "57P03", "57P05", "25P03")
 """The server goes down, comes up, or ended an idle session; all of class 08 are lost connections too."""
 
 
+_NOT_THE_ROW = ("08", "40", "53", "55", "57", "58", "XX", "")
+"""Classes of what befalls a function without the row's doing: connections, conflicts, resources, locks, and the server itself."""
+
+
 class _Named(UserDefinedType[Any]):
     """A type by its name in the database."""
 
@@ -113,6 +117,20 @@ class Postgres(Server):
         """Whole numbers, text and bytes as they are; any other type, such as uuid, as its text."""
         return column if self._is_simple() else cast(column, Text)
 
+    def is_generated(self, connection: Connection, table: str, column: str) -> bool:
+        """Whether the database itself works a column out."""
+        found = text("SELECT attgenerated <> '' FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(:t)) AND attname = :c")
+        return bool(connection.execute(found, {"t": table, "c": column}).scalar_one())
+
+    def may_undo(self, connection: Connection, table: str) -> bool:
+        """Whether there is a trigger or a rule."""
+        found = text(
+            "SELECT c.relhasrules OR EXISTS (SELECT FROM pg_trigger t WHERE NOT t.tgisinternal AND t.tgrelid IN "
+            "(SELECT c.oid UNION ALL SELECT relid FROM pg_partition_tree(c.oid))) "
+            "FROM pg_class c WHERE c.oid = to_regclass(quote_ident(:t))"
+        )
+        return bool(connection.execute(found, {"t": table}).scalar_one())
+
     def inspect_cells(self, connection: Connection, table: str, column: str) -> None:
         """Learn the type of the column."""
         this = self._column(connection, table, column)
@@ -120,11 +138,6 @@ class Postgres(Server):
             raise self.no_cell_type(table, column, this.kind)
         self.cell_kind, self.room = _KINDS[this.kind], this.room
         self._cell_type = _Named({"character varying": "text"}.get(this.kind, this.kind))
-
-    def is_computed(self, connection: Connection, table: str, column: str) -> bool:
-        """Whether the column is a generated one."""
-        found = text("SELECT attgenerated <> '' FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(:t)) AND attname = :c")
-        return bool(connection.execute(found, {"t": table, "c": column}).scalar())
 
     def clock(self, connection: Connection, table: str, column: ColumnElement[Any]) -> Clock:
         """A timestamp (UTC if it has no time zone of its own), a date, or text of RFC 3339."""
@@ -199,8 +212,13 @@ class Postgres(Server):
         return state[:2] in ("0A", "22", "28", "3D", "3F", "42")
 
     def refuses(self, error: BaseException | None) -> bool:
-        """Whether a type, a constraint, a view or a trigger refused a row's new contents."""
-        return (getattr(error, "sqlstate", None) or "")[:2] in ("22", "23", "44", "P0")
+        """Whether a type, a constraint, a view or a trigger refused a row's new contents.
+
+        A function may raise under any state; then the report says that it comes from one.
+        """
+        kind = (getattr(error, "sqlstate", None) or "")[:2]
+        told = getattr(getattr(error, "diag", None), "context", None)
+        return kind in ("22", "23", "44", "P0") or (bool(told) and kind not in _NOT_THE_ROW)
 
     def is_passing(self, error: BaseException | None) -> bool:
         """Deadlocks, serialization failures, locks that were waited for in vain."""

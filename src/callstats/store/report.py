@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import NamedTuple, TypeAlias
 
 from callstats.errors import CallstatsError
 
 Key: TypeAlias = "int | str | float | bytes"
 """A key as the database holds it. Text that is no UTF-8 has its bytes as surrogate escapes."""
-
-
-def key_object(key: Key | None) -> object:
-    """A key as JSON has it: bytes as ``{"hex": …}``, and a number that JSON hasn't, an infinite one, as ``{"real": …}``."""
-    if isinstance(key, bytes):
-        return {"hex": key.hex()}
-    if isinstance(key, float) and not isfinite(key):
-        return {"real": repr(key)}
-    return key
 
 
 FIRST_REJECTS = 100
@@ -35,6 +25,10 @@ class PassingError(StoreError):
 
 class LostError(PassingError):
     """The connection is gone. If it went in a commit, nobody knows whether that was done."""
+
+
+class RolledBackError(StoreError):
+    """A trigger ended the whole transaction, and not only the change of its row."""
 
 
 class Reject(NamedTuple):
@@ -140,25 +134,31 @@ class ImportReport:
     Attributes
     ----------
     rows : int
-        Saved rows in the file: ``restored + unknown`` at the end.
+        Saved rows in the file: ``restored + unknown + refused`` at the end.
     restored : int
         Rows whose cell was put back.
     unknown : int
         Saved rows whose key the table doesn't have (any more).
     unknown_keys : tuple
         The first 100 of those keys.
+    refused : int
+        Saved rows that the database didn't take: a constraint or a trigger refused them.
     torn : bool
         Whether the file ends in half a line, as a kill leaves it. That row had not been changed yet.
     seconds : float
         From the start of the job.
     stopped : str or None
         Why the job ended before the last row; None when it didn't. What had been done by then is committed.
+    rejects : tuple of Reject
+        The first 100 refused rows.
     """
 
     rows: int = 0
     restored: int = 0
     unknown: int = 0
     unknown_keys: tuple[Key, ...] = field(default=())
+    refused: int = 0
     torn: bool = False
     seconds: float = 0.0
     stopped: str | None = None
+    rejects: tuple[Reject, ...] = ()

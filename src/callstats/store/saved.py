@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
-from callstats.errors import CallstatsError
-from callstats.store.report import FIRST_REJECTS, ImportReport, Key, LostError, StoreError, key_object
+from callstats.errors import CallstatsError, DecodeError
+from callstats.store.plain import json_text
+from callstats.store.report import FIRST_REJECTS, ImportReport, Key, LostError, Reject, RolledBackError, StoreError
 from callstats.store.urls import require_sqlalchemy
+from callstats.wire import Number, is_text, parsed
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from callstats.store.table import CallTable
 
+_KEPT = "the database keeps another text: a trigger or a rule undoes the change"
 _BATCH_ROWS = 1000
 _BATCH_BYTES = 32 * 2**20
 
@@ -38,12 +40,12 @@ class SavedCell(NamedTuple):
     def line(self) -> bytes:
         """One line of JSON, in ASCII."""
         mark = {"blob": True} if self.is_bytes else {}
-        row = {"key": key_object(self.key), "stats": self.cell.decode(), **mark}
-        return json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        row = {"key": self.key, "stats": self.cell.decode(), **mark}
+        return json_text(row, separators=(",", ":")).encode() + b"\n"
 
 
 class Saver:
-    """A new file for saved cells. What it holds of a batch that fails is taken out again."""
+    """A new file for saved cells. What it holds of a batch that fails is taken out again; one that holds nothing goes."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
@@ -66,10 +68,10 @@ class Saver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        is_empty = self._file.tell() == 0
+        with suppress(OSError):
+            if not self._file.tell():
+                self._path.unlink()
         self._file.close()
-        if is_empty:
-            self._path.unlink(missing_ok=True)  # the next run may want the name
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -168,8 +170,7 @@ def import_saved(
             )  # every line can be put back
             lines.seek(0)
             with connected(url_or_engine) as (connection, dialect):
-                calls = CallTable(connection, dialect, name=table, key=key, column_name=column)
-                calls.check_writable()
+                calls = CallTable(connection, dialect, name=table, key=key, column_name=column, to_write=True)
                 if largest is not None:
                     dialect.check_room(largest.key, column, len(largest.cell))
                 _put_back(_batches(_cells(lines, path, tally)), calls, tally, progress, stop)
@@ -187,16 +188,27 @@ class _Tally:
     restored: int = 0
     unknown: int = 0
     unknown_keys: list[Key] = field(default_factory=list)
+    refused: int = 0
+    rejects: list[Reject] = field(default_factory=list)
     torn: bool = False
     stopped: str | None = None
     began: float = field(default_factory=time.perf_counter)
 
+    def add(self, batch: Sequence[SavedCell], missing: Sequence[Key], refused: Mapping[Key, str]) -> None:
+        self.restored += len(batch) - len(missing) - len(refused)
+        self.unknown += len(missing)
+        self.unknown_keys += missing[: FIRST_REJECTS - len(self.unknown_keys)]
+        self.refused += len(refused)
+        self.rejects += [Reject(*row) for row in refused.items()][: FIRST_REJECTS - len(self.rejects)]
+
     def report(self) -> ImportReport:
         return ImportReport(
-            rows=self.restored + self.unknown,
+            rows=self.restored + self.unknown + self.refused,
             restored=self.restored,
             unknown=self.unknown,
             unknown_keys=tuple(self.unknown_keys),
+            refused=self.refused,
+            rejects=tuple(self.rejects),
             torn=self.torn,
             seconds=time.perf_counter() - self.began,
             stopped=self.stopped,
@@ -214,17 +226,35 @@ def _put_back(
         if stop is not None and stop():
             tally.stopped = "asked to stop"
             return
-        with calls.transaction(write=True):
-            lost = [
-                saved.key
-                for saved in batch
-                if not calls.write_one(saved.key, calls.dialect.value(saved.cell, is_bytes=saved.is_bytes))
-            ]
-        tally.restored += len(batch) - len(lost)
-        tally.unknown += len(lost)
-        tally.unknown_keys += lost[: FIRST_REJECTS - len(tally.unknown_keys)]
+        try:
+            tally.add(batch, *_written(batch, calls))
+        except RolledBackError:  # by a trigger on one of them: which?
+            for saved in batch:
+                try:
+                    tally.add([saved], *_written([saved], calls))
+                except RolledBackError as error:
+                    tally.add([saved], [], {saved.key: str(error)})
         if progress is not None:
             progress(tally.report())
+
+
+def _written(batch: Sequence[SavedCell], calls: CallTable) -> tuple[list[Key], dict[Key, str]]:
+    """Write a batch: the keys of rows that aren't there, and the reasons of those that were refused."""
+    with calls.transaction(write=True):
+        missing, refused = calls.put_back(
+            [(saved.key, calls.dialect.value(saved.cell, is_bytes=saved.is_bytes)) for saved in batch]
+        )
+        if calls.may_undo:
+            last = {saved.key: saved.cell for saved in batch if saved.key not in refused}  # of two with one key the later holds
+            now = calls.cells_now(list(last))
+            missing = [key for key in missing if key not in now]
+            refused |= {key: _KEPT for key, cell in last.items() if key in now and not _is(now[key], cell)}
+    return missing, refused
+
+
+def _is(now: bytes | None, cell: bytes) -> bool:
+    """Whether a row holds its saved cell; JSON has no empty text."""
+    return (now or b"") == cell
 
 
 def _batches(cells: Iterable[SavedCell]) -> Iterator[list[SavedCell]]:
@@ -241,50 +271,60 @@ def _batches(cells: Iterable[SavedCell]) -> Iterator[list[SavedCell]]:
 
 
 def _cells(lines: BinaryIO, path: Path, tally: _Tally) -> Iterator[SavedCell]:
-    """The cells of a file. A broken last line without a line end is what a kill leaves: its row was not changed yet."""
+    """The cells of a file. The beginning of a line at its end is what a kill leaves: that row was not changed yet."""
     for number, line in enumerate(lines, 1):
         try:
-            yield _cell(line)
-        except ValueError as error:
-            if not line.endswith(b"\n") and _is_half(line):
+            saved = _cell(line)
+        except CallstatsError as error:
+            if _is_torn(line, error):
                 tally.torn = True
                 return
             raise CallstatsError(f"{path}: line {number}: expected a saved row: {error}") from None
+        yield saved
 
 
-def _is_half(line: bytes) -> bool:
-    """Whether a line may be the beginning of one; after a crash of the system, the rest of it may be zeros."""
-    begins, written = b'{"key":', line.rstrip(b"\0")
-    return written[: len(begins)] == begins[: len(written)]
+_BEGINNING = b'{"key":'
+_LONGEST_ESCAPE = len("\\u0000")
+
+
+def _is_torn(line: bytes, error: CallstatsError) -> bool:
+    """Whether a line that is none is the beginning of one, with or without the zeros that a power cut leaves behind it."""
+    text = line.rstrip(b"\0")
+    if line.endswith(b"\n") or text[: len(_BEGINNING)] != _BEGINNING[: len(text)] or not isinstance(error, DecodeError):
+        return False
+    # An escape that is cut short breaks the line where it begins, and a text where that does.
+    return error.offset is not None and (error.offset > len(text) - _LONGEST_ESCAPE or "unterminated" in error.reason)
 
 
 def _cell(line: bytes) -> SavedCell:
-    """The cell of a line; any ValueError says why it is none, in words of ours."""
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start + 1} is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"character {error.pos + 1} is not what JSON has there") from None
-    except (ValueError, RecursionError):  # a number of thousands of digits; brackets in thousands of brackets
-        raise ValueError("it holds what no saved row has") from None
+    """The cell of a line; any CallstatsError says why it is none."""
+    row = parsed(line)
     if not isinstance(row, dict) or not {"key", "stats"} <= row.keys() <= {"key", "stats", "blob"}:
-        raise ValueError("expected an object with key, stats and perhaps blob")
-    key, stats, is_bytes = row["key"], row["stats"], row.get("blob", False)
-    if isinstance(key, dict) and key.keys() == {"hex"} and isinstance(key["hex"], str):
-        if not re.fullmatch("(?:[0-9a-f]{2})*", key["hex"]):
-            raise ValueError("expected hex to be pairs of the digits 0 to 9 and a to f")
-        key = bytes.fromhex(key["hex"])
+        raise CallstatsError("expected an object with key, stats and perhaps blob")
+    key, stats, is_bytes = _key(row["key"]), row["stats"], row.get("blob", False)
+    if not isinstance(stats, str) or isinstance(stats, Number) or not isinstance(is_bytes, bool):
+        raise CallstatsError("expected stats to be text, and blob true or false")
+    if not is_text(stats):
+        raise CallstatsError("expected stats to be text that UTF-8 can hold, got a lone surrogate")
+    return SavedCell(key, stats.encode(), is_bytes)
+
+
+def _key(key: object) -> Key:
+    """The key that JSON stands for."""
+    if isinstance(key, dict) and key.keys() == {"hex"} and isinstance(key["hex"], str) and _HEX.fullmatch(key["hex"]):
+        return bytes.fromhex(key["hex"])
     if isinstance(key, dict) and key.keys() == {"real"} and key["real"] in ("inf", "-inf"):
-        key = float(key["real"])
-    if isinstance(key, bool) or not isinstance(key, (int, str, float, bytes)):
-        raise ValueError("expected a key that is a number, text or hex")
-    if not isinstance(stats, str) or not isinstance(is_bytes, bool):
-        raise ValueError("expected stats to be text, and blob true or false")
-    try:
-        return SavedCell(key, stats.encode(), is_bytes)
-    except UnicodeEncodeError:
-        raise ValueError("expected stats to be text that UTF-8 can hold") from None
+        return float(key["real"])
+    if isinstance(key, Number):
+        return float(key) if {*key} & {*".eE"} or len(key) > _LONGEST_KEY else int(key)
+    if isinstance(key, bool) or not isinstance(key, (int, str)):
+        raise CallstatsError("expected a key that is a number, text or hex")
+    return key
+
+
+_HEX = re.compile("(?:[0-9a-fA-F]{2})*")
+_LONGEST_KEY = 40
+"""Digits: past them a number is none of a database's, whatever its last digits are."""
 
 
 def _told(error: OSError, path: Path) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from callstats.errors import CallstatsError
 from callstats.store.dialect import Dialect
 from callstats.store.report import Key
+from callstats.wire import is_text
 
 LOCK_SECONDS = 10
 """How long a statement waits for a lock before the batch is tried again."""
@@ -97,7 +98,7 @@ class Server(Dialect):
                 return key.isascii() and key.removeprefix("-").isdecimal() and self._in_range(int(key))
             return isinstance(key, int) and self._in_range(key)
         if self.key_type in self.text_types:
-            return isinstance(key, str) and "\0" not in key and _encodes(key)
+            return isinstance(key, str) and "\0" not in key and is_text(key)
         return isinstance(key, bytes)
 
     def _in_range(self, key: int) -> bool:
@@ -120,11 +121,3 @@ class Server(Dialect):
     def no_time_type(self, table: str, column: str, kind: str) -> CallstatsError:
         """The error on a column that holds no times."""
         return CallstatsError(f"expected a column of times or text: column {column!r} of {table!r} is of type {kind}")
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

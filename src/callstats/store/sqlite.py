@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ _TIME = "{0}{0}{0}{0}-{0}{0}-{0}{0}[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
 _WAS_LEFT_TO_THE_DRIVER = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, from Python 3.12
 
 
+_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""What stands neither for a character nor for a byte that is none."""
+
+
 class SQLite(Dialect):
     """The dialect object that `CallTable` works through."""
 
@@ -40,15 +45,14 @@ class SQLite(Dialect):
         """Arguments for `create_engine`."""
         return {} if "timeout" in url.query else {"connect_args": {"timeout": LOCK_SECONDS}}
 
-    def check_exists(self, url: URL) -> None:
-        """Refuse a file that isn't there: SQLite would create it."""
+    def missing_file(self, url: URL) -> str | None:
+        """The database's file if it isn't there: SQLite would create it."""
         path = url.database or ":memory:"
         if url.query.get("mode") == "memory" or ":memory:" in path:
-            return
+            return None
         if url.query.get("uri") and path.startswith("file:"):
             path = unquote(path.removeprefix("file:"))
-        if not Path(path).is_file():
-            raise CallstatsError(f"there is no SQLite database {path!r}")
+        return None if Path(path).is_file() else path
 
     @contextmanager
     def prepared(self, connection: Connection) -> Iterator[None]:
@@ -104,10 +108,9 @@ class SQLite(Dialect):
         """The names of a table's or view's columns; none when it isn't there."""
         return [row[0] for row in connection.execute(text("SELECT name FROM pragma_table_xinfo(:t)"), {"t": table})]
 
-    def is_computed(self, connection: Connection, table: str, column: str) -> bool:
-        """Whether the column is a generated one."""
-        rows = connection.execute(text("SELECT name, hidden FROM pragma_table_xinfo(:t)"), {"t": table})
-        return any(hidden in (2, 3) and self.same_name(name, column) for name, hidden in rows)
+    def reserves(self, table: str) -> bool:
+        """Whether no table of users' may have that name."""
+        return table.lower().startswith("sqlite_")
 
     def same_name(self, one: str, other: str) -> bool:
         """Whether two names mean one table or column: only A to Z have no case."""
@@ -129,6 +132,23 @@ class SQLite(Dialect):
         if any(self.same_name(part, name) for part in primary):
             raise CallstatsError(f"expected a key of one column: the primary key of {table!r} is ({', '.join(primary)})")
         raise CallstatsError(f"expected a key that is unique: column {name!r} of {table!r} has no unique index of its own")
+
+    def is_generated(self, connection: Connection, table: str, column: str) -> bool:
+        """Whether the database itself works a column out."""
+        found = text("SELECT name FROM pragma_table_xinfo(:t) WHERE hidden IN (2, 3)")
+        return any(self.same_name(name, column) for (name,) in connection.execute(found, {"t": table}))
+
+    def may_undo(self, connection: Connection, table: str) -> bool:
+        """Whether there is a trigger."""
+        found = text(
+            "SELECT tbl_name FROM sqlite_master WHERE type = 'trigger' "
+            "UNION ALL SELECT tbl_name FROM sqlite_temp_master WHERE type = 'trigger'"
+        )
+        return any(self.same_name(name, table) for (name,) in connection.execute(found))
+
+    def in_transaction(self, connection: Connection) -> bool:
+        """Whether no trigger has rolled it back."""
+        return bool(connection.connection.dbapi_connection.in_transaction)  # type: ignore[union-attr]
 
     def clock(self, connection: Connection, table: str, column: ColumnElement[Any]) -> Clock:  # noqa: ARG002 - any cell may be a time
         """Text of RFC 3339; without an offset it is UTC, as in SQLite's own functions, which are exact to the millisecond."""
@@ -155,8 +175,8 @@ class SQLite(Dialect):
 
     def not_before(
         self,
-        connection: Connection,  # noqa: ARG002 - any cell may be a time
-        table: str,  # noqa: ARG002
+        connection: Connection,  # noqa: ARG002
+        table: str,  # noqa: ARG002 - any cell may be a time
         column: ColumnElement[Any],
         day: datetime,
     ) -> ColumnElement[bool]:
@@ -175,6 +195,8 @@ class SQLite(Dialect):
 
     def holds(self, key: Key) -> bool:
         """Whether a column could have such a key."""
+        if isinstance(key, str):
+            return not _SURROGATE.search(key)
         return not isinstance(key, int) or -(2**63) <= key < 2**63
 
     def explain(self, error: BaseException | None) -> str:

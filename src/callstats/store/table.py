@@ -16,8 +16,12 @@ from callstats.errors import CallstatsError
 from callstats.store.connect import translated
 from callstats.store.dialect import Clock, Dialect
 from callstats.store.plan import Plan
-from callstats.store.report import Key
+from callstats.store.report import Key, RolledBackError
 from callstats.store.rows import Batch, Row, Stretch
+from callstats.wire import is_text
+
+_KEYS_AT_ONCE = 500
+"""How many keys a query names: SQLite used to take 999 parameters."""
 
 
 class CallTable:
@@ -33,12 +37,13 @@ class CallTable:
         column_name: str,
         where: str | None = None,
         time_column: str | None = None,
+        to_write: bool = False,
     ) -> None:
         self.connection = connection
         self.dialect = dialect
         names = {"table": name, "key": key, "column": column_name, "where": where, "time_column": time_column}
         for what, given in names.items():
-            if given is not None and not _encodes(given):
+            if given is not None and not is_text(given):
                 raise CallstatsError(f"{what} must be text that encodes to UTF-8: got {given!r}")
         if dialect.same_name(key, column_name):
             raise CallstatsError(f"key and column must be two columns: got {key!r} for both")
@@ -56,6 +61,9 @@ class CallTable:
                     raise CallstatsError(f"table {name!r} has no column {asked!r}: it has {_listed(has)}")
             self.key = dialect.key(connection, name, self._bare_key)
             dialect.inspect_cells(connection, name, column_name)
+            if to_write and dialect.is_generated(connection, name, column_name):
+                raise CallstatsError(f"expected a column that can be written: {column_name!r} of {name!r} is a generated one")
+            self.may_undo = to_write and dialect.may_undo(connection, name)
             self.clock: Clock | None = None if time_column is None else dialect.clock(connection, name, column(time_column))
             with translated(dialect, f"where {where!r}: "):
                 connection.execute(self._select(func.count()).where(literal_column("0 = 1"))).all()
@@ -64,13 +72,6 @@ class CallTable:
             .where(self.key == dialect.bound_key(bindparam("this_key", type_=NullType())))
             .values({self.stats: dialect.new_cell(bindparam("new_cell", type_=NullType()))})
         )
-
-    def check_writable(self) -> None:
-        """Refuse a column whose cells the database makes itself."""
-        name = str(self.stats.name)
-        with self.transaction(write=False):
-            if self.dialect.is_computed(self.connection, self.table.name, name):
-                raise CallstatsError(f"expected a column that can be written: {name!r} of {self.table.name!r} is a generated one")
 
     def total(self) -> int:
         """How many rows are in scope."""
@@ -144,6 +145,15 @@ class CallTable:
         rows = self._select(self._shown, cell, kind, *what).where(*self._stretch(after, None), *_given(condition))
         return rows.order_by(self.key).limit(most)
 
+    def columns(self, names: Sequence[str]) -> list[ColumnElement[Any]]:
+        """Further columns of the table; refuse one that it doesn't have."""
+        with self.transaction(write=False):
+            has = self.dialect.columns(self.connection, self.table.name)
+        for name in names:
+            if not any(self.dialect.same_name(name, other) for other in has):
+                raise CallstatsError(f"table {self.table.name!r} has no column {name!r}: it has {_listed(has)}")
+        return [column(name) for name in names]
+
     def find(self, key: Key) -> Row | None:
         """One row by its key."""
         if not self.dialect.holds(key):
@@ -166,32 +176,68 @@ class CallTable:
         return None if found is None else tuple(found)
 
     def write(self, cells: Sequence[tuple[Key, str | bytes | None]]) -> dict[Key, str]:
-        """Put cells into their rows, and tell which ones the database refused, and why."""
+        """Put reduced cells into their rows, and tell which ones the database refused, and why."""
         plain = [{"this_key": key, "new_cell": cell} for key, cell in cells if self.dialect.is_plain(key)]
         odd = [(key, cell) for key, cell in cells if not self.dialect.is_plain(key)]
         try:
             if plain:
-                with self.connection.begin_nested() as savepoint:
-                    if self.connection.execute(self._update, plain).rowcount not in (len(plain), -1):
-                        savepoint.rollback()
-                        odd = list(cells)  # something keeps a row as it was, and says nothing: which?
+                with self._savepoint():
+                    self.connection.execute(self._update, plain)
         except DBAPIError as error:
             if not self.dialect.refuses(error.orig):
                 raise
             odd = list(cells)  # a constraint or a trigger refuses one of them: which?
-        refused = {}
-        for key, cell in odd:
+        return self._write_each(odd, "reduced")[1]
+
+    def put_back(self, cells: Sequence[tuple[Key, str | bytes | None]]) -> tuple[list[Key], dict[Key, str]]:
+        """Put saved cells into their rows: the keys of rows that aren't there, and which the database refused, and why."""
+        try:
+            with self._savepoint():
+                return [key for key, cell in cells if not self._write_one(key, cell)], {}
+        except DBAPIError as error:
+            if not self.dialect.refuses(error.orig):
+                raise
+        return self._write_each(cells, "saved")
+
+    def cells_now(self, keys: Sequence[Key]) -> dict[Key, bytes | None]:
+        """What the rows with these keys hold, of those that are there."""
+        cell, _ = self.dialect.cell(self.stats)
+        now: dict[Key, bytes | None] = {}
+        held = [key for key in keys if self.dialect.holds(key)]
+        for begin in range(0, len(held), _KEYS_AT_ONCE):
+            these = [self.dialect.literal(key) for key in held[begin : begin + _KEYS_AT_ONCE]]
+            rows = select(self._shown, cell).select_from(self.table).where(self.key.in_(these))
+            now.update((key, found) for key, found in self.connection.execute(rows))
+        return now
+
+    def _write_each(self, cells: Sequence[tuple[Key, str | bytes | None]], what: str) -> tuple[list[Key], dict[Key, str]]:
+        missing, refused = [], {}
+        for key, cell in cells:
             try:
-                with self.connection.begin_nested():
-                    if self.write_one(key, cell) == 0:
-                        refused[key] = "the database keeps the row as it was: a trigger may do so"
+                with self._savepoint():
+                    if not self._write_one(key, cell):
+                        missing.append(key)
             except DBAPIError as error:
                 if not self.dialect.refuses(error.orig):
                     raise
-                refused[key] = f"the database refuses the reduced text: {self.dialect.explain(error.orig)}"
-        return refused
+                refused[key] = f"the database refuses the {what} text: {self.dialect.explain(error.orig)}"
+        return missing, refused
 
-    def write_one(self, key: Key, cell: str | bytes | None) -> int:
+    @contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        """A part of the transaction that can be taken back, unless what failed in it has ended all of the transaction."""
+        part = self.connection.begin_nested()
+        try:
+            yield
+        except DBAPIError as error:
+            if not self.dialect.in_transaction(self.connection):
+                told = self.dialect.explain(error.orig)
+                raise RolledBackError(f"a trigger refuses the text, and rolls back what was written with it: {told}") from None
+            part.rollback()
+            raise
+        part.commit()
+
+    def _write_one(self, key: Key, cell: str | bytes | None) -> int:
         """Put a cell into its row; 0 when there is no such row."""
         if not self.dialect.holds(key):
             return 0
@@ -256,14 +302,6 @@ class CallTable:
     def _count(self, conditions: Iterable[ColumnElement[bool]]) -> int:
         with self.transaction(write=False):
             return int(self.connection.execute(self._select(func.count()).where(*conditions)).scalar_one())
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _given(expression: ColumnElement[Any] | None) -> Iterable[ColumnElement[Any]]:

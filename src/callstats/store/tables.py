@@ -7,14 +7,17 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
-from callstats.errors import CallstatsError
+from callstats.errors import CallstatsError, short
 from callstats.series import StatSeries
 from callstats.store.report import Key
-from callstats.store.urls import require_sqlalchemy
+from callstats.store.urls import require_sqlalchemy, url_of
+from callstats.wire import is_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.engine import URL, Engine
+
+    from callstats.store.dialect import Dialect
 
 _ROWS_AT_ONCE = 100
 _FN_COLUMNS = ("app_id", "fn_id", "status", "created_at", "started_at", "completed_at")
@@ -57,21 +60,21 @@ def init_table(
     require_sqlalchemy("init_table")
     from sqlalchemy.schema import CreateColumn, CreateTable
 
-    from callstats.store.connect import translated, writing
+    from callstats.store.connect import dialect_of, writing
 
-    if key.lower() == column.lower():
-        raise CallstatsError(f"expected columns of different names: the key and the histograms are both {column!r}")
-    taken = {key.lower(), column.lower()} & {*_FN_COLUMNS, "error"}
-    with writing(url_or_engine, create=not taken) as (connection, dialect):
+    url = url_of(url_or_engine)
+    database = dialect_of(url)
+    _check_names(database, table, key, column)
+    clash = _clash(key, column)
+    if clash is not None and database.missing_file(url) is not None:
+        raise clash
+    with writing(url_or_engine, create=True) as (connection, dialect):
         has = dialect.columns(connection, table)
         if not has:
-            if taken:
-                raise CallstatsError(
-                    f"a new table has a column {min(taken)!r} of its own: give the key or the histograms another name"
-                )
+            if clash is not None:
+                raise clash
             wanted = _fn_table(table, key, column)
-            with translated(dialect):  # such as a name that the database keeps for itself
-                connection.execute(CreateTable(wanted))
+            connection.execute(CreateTable(wanted))
             return "created"
         if not any(dialect.same_name(key, name) for name in has):
             raise CallstatsError(f"table {table!r} has no column {key!r}: it has {', '.join(map(repr, has))}")
@@ -169,6 +172,9 @@ def add_calls(
             dialect.inspect_cells(connection, table, "stats")
         while some := [dict(row) for row in islice(rows, _ROWS_AT_ONCE)]:
             for row in some:
+                for name, value in row.items():
+                    if isinstance(value, str) and not is_text(value):
+                        raise CallstatsError(f"{name} must be text that UTF-8 can hold: got {short(value)}")
                 dialect.check_room(row.get("id"), "stats", len(str(row.get("stats") or "").encode()))
             connection.execute(into, some)
             count += len(some)
@@ -223,6 +229,25 @@ def read_series(
     if row is None:
         raise CallstatsError(f"table {table!r} has no call {call!r}")
     return StatSeries.from_json(row.cell)
+
+
+def _check_names(dialect: Dialect, table: str, key: str, column: str) -> None:
+    """Refuse names that no table can have, before an SQLite file is made for it."""
+    for what, name in (("table", table), ("key", key), ("column", column)):
+        if not name or "\0" in name or not is_text(name):
+            raise CallstatsError(f"{what} must be a name that UTF-8 can hold: got {name!r}")
+    if dialect.same_name(key, column):
+        raise CallstatsError(f"expected columns of different names: the key and the histograms are both {column!r}")
+    if dialect.reserves(table):
+        raise CallstatsError(f"table must not have a name that is reserved for {dialect.name} itself: got {table!r}")
+
+
+def _clash(key: str, column: str) -> CallstatsError | None:
+    """The error on names that a new table has for columns of its own; in one that is there they are free."""
+    taken = {key.lower(), column.lower()} & {*_FN_COLUMNS, "error"}
+    if not taken:
+        return None
+    return CallstatsError(f"a new table has a column {min(taken)!r} of its own: give the key or the histograms another name")
 
 
 def _fn_table(table: str, key: str, column: str, *, bare: bool = False) -> Table:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from callstats.errors import CallstatsError
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
+    from sqlalchemy.engine import URL, Engine
 
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
@@ -59,6 +59,13 @@ def parse_url(source: str | os.PathLike[str] | URL) -> URL:
         raise CallstatsError(
             "expected a database URL such as sqlite:///calls.db or postgresql://user:password@host/database"
         ) from None
+
+
+def url_of(source: str | os.PathLike[str] | URL | Engine) -> URL:
+    """The URL that a text, a path, a URL or an Engine stands for."""
+    from sqlalchemy.engine import Engine
+
+    return source.url if isinstance(source, Engine) else parse_url(source)
 
 
 @contextmanager
