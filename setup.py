@@ -33,8 +33,9 @@ BUILD_DEBUG = switch("CALLSTATS_BUILD_DEBUG", "off", "on", "fuzz")
 DEBUG = BUILD_DEBUG != "off"
 
 # Both backends give the same bytes, so no product and sum may melt into one rounding (-ffp-contract), and no flag may fit the
-# code to the machine that builds it. -g0 keeps the paths of the build out of the binary.
-FLAGS = ["-O3", "-ffp-contract=off", "-g0"]
+# code to the machine that builds it. -g0 keeps the paths of the build out of the binary. A sum of a few instructions that lies
+# across two lines of the processor's cache is a fifth slower, and gcc aligns a vector loop only as what is jumped to.
+FLAGS = ["-O3", "-falign-loops=64", "-falign-jumps=64", "-ffp-contract=off", "-g0"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 if DEBUG:
     FLAGS = ["-O1", "-g", "-ffp-contract=off", "-fno-wrapv", "-fno-omit-frame-pointer", *SANITIZE]
