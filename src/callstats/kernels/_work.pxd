@@ -158,21 +158,37 @@ cdef inline bint same_rows(const Row* a, const Row* b, Py_ssize_t n) noexcept no
     return True
 
 
-cdef inline int64_t fit_to(
-    Work* work, const Table* source, const Layout* layout, int64_t most, int64_t max_bytes, bint zero, bint counts, Table* out
+cdef inline int64_t most_to_fit(
+    Work* work, const Table* source, const Layout* layout, int64_t most, int64_t max_bytes
 ) noexcept nogil:
-    """Reduce to the largest k from `most` down whose text fits: k; 0 when none does, -k when a sum is too large."""
+    """A number of rows, `most` or fewer, past which no text fits."""
     cdef int64_t least = shortest_row(source, layout), k = 1
-    cdef Py_ssize_t r, tried = 0
     # Bins that are no wider hold at least half as many rows: each meets two of the wide ones at most. So where half the rows of
     # k are too many, every larger number of rows is out.
     while k < most:
         if (plan_rows(source.times, 0, source.n, k, work.rows) + 1) // 2 * least + 2 > max_bytes:
             most = k
         k *= 2
-    for k in range(most, 0, -1):
+    return most
+
+
+cdef inline int64_t fit_to(
+    Work* work,
+    const Table* source,
+    const Layout* layout,
+    int64_t most,
+    int64_t least,
+    int64_t max_bytes,
+    bint zero,
+    bint counts,
+    Table* out,
+) noexcept nogil:
+    """Reduce to the largest k from `most` down to `least` whose text fits: k; 0 when none does, -k when a sum is too large."""
+    cdef int64_t shortest = shortest_row(source, layout), k
+    cdef Py_ssize_t r, tried = 0
+    for k in range(most, least - 1, -1):
         r = plan_rows(source.times, 0, source.n, k, work.rows)
-        if r * least + 2 > max_bytes or (r == tried and same_rows(work.rows, work.tried, r)):
+        if r * shortest + 2 > max_bytes or (r == tried and same_rows(work.rows, work.tried, r)):
             continue
         memcpy(work.tried, work.rows, r * sizeof(Row))
         tried = r
@@ -204,6 +220,8 @@ cdef inline int reduce_scanned(
     if max_bytes < 0:
         if reduce_to(work, &source, &work.layout, most, zero, counts, &out) < 0:
             return OTHER
-    elif fit_to(work, &source, &work.layout, most, max_bytes, zero, counts, &out) <= 0:
-        return OTHER
+    else:
+        most = most_to_fit(work, &source, &work.layout, most, max_bytes)
+        if fit_to(work, &source, &work.layout, most, 1, max_bytes, zero, counts, &out) <= 0:
+            return OTHER
     return WRITTEN if write_table(text, &out, &work.day) else OTHER

@@ -4,6 +4,7 @@
 import numpy as np
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -11,9 +12,13 @@ from libc.string cimport memcpy, memset
 from callstats.kernels._digits cimport Day
 from callstats.kernels._scan cimport READ, Scan, scan_free, scan_init, scan_text
 from callstats.kernels._work cimport (
-    OTHER, SAME, WRITTEN, Layout, Work, fit_to, laid_out, reduce_scanned, work_free, work_init, work_room
+    OTHER, SAME, WRITTEN, Layout, Work, fit_to, laid_out, most_to_fit, reduce_scanned, work_free, work_init, work_room
 )
 from callstats.kernels._write cimport Table, Text, reserve, write_table
+
+
+cdef enum:
+    TRIES_AT_ONCE = 16
 
 
 cdef struct Blob:
@@ -324,7 +329,7 @@ def fit(
     cdef Work work
     cdef Table source, out
     cdef Layout layout
-    cdef int64_t most = max_samples if max_samples < times.shape[0] else times.shape[0], k
+    cdef int64_t most = max_samples if max_samples < times.shape[0] else times.shape[0], k = 0, step
     fill_table(&source, times, values, present, counts, b"", key_ends[:0], 3)
     layout.k = key_ends.shape[0]
     layout.columns = &columns[0, 0] if layout.k else NULL
@@ -335,7 +340,13 @@ def fit(
         if not work_room(&work, most, layout.k):
             raise MemoryError
         with nogil:
-            k = fit_to(&work, &source, &layout, most, max_bytes, zero, counted, &out)
+            most = most_to_fit(&work, &source, &layout, most, max_bytes)
+        while most > 0 and k == 0:
+            step = most if most < TRIES_AT_ONCE else TRIES_AT_ONCE
+            with nogil:
+                k = fit_to(&work, &source, &layout, most, most - step + 1, max_bytes, zero, counted, &out)
+            most -= step
+            PyErr_CheckSignals()  # millions of samples take minutes, and Ctrl-C may not wait for them
     finally:
         work_free(&work)
     return k
