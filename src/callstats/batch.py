@@ -8,13 +8,13 @@ from typing import SupportsIndex, overload
 import numpy as np
 
 from callstats import exact, kernels, wire
-from callstats._types import Block, Bytes, Counts, Present, Times
-from callstats.columns import Columns, equal, joined, kind_of, locked, refuse_offsets, settled, take
+from callstats._types import Bytes, Counts
+from callstats.columns import Columns, Held, equal, joined, kind_of, locked, refuse_offsets, settled, take
 from callstats.errors import CallstatsError, DecodeError, SeriesError, as_value, short
 from callstats.series import StatSeries, checked, listed, plural
 
 
-class StatBatch:
+class StatBatch(Held):
     """Many series of differing lengths and metrics as one block.
 
     Parameters
@@ -33,8 +33,7 @@ class StatBatch:
     (2, ('x', 'y'), array([2, 3], dtype=uint64))
     """
 
-    __slots__ = ("_columns", "_offsets")
-    _columns: Columns
+    __slots__ = ("_offsets",)
     _offsets: Counts
 
     def __init__(self, series: Iterable[StatSeries]) -> None:
@@ -97,33 +96,6 @@ class StatBatch:
         (b'', [7])
         """
         return [member.to_json(counts=counts, digits=digits) for member in self]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The metrics of all series, sorted."""
-        return self._columns.names
-
-    @property
-    def timestamps(self) -> Times:
-        """(n,) int64 nanoseconds since the epoch, of all series one after another."""
-        return self._columns.times.view()
-
-    @property
-    def values(self) -> Block:
-        """(k, n) uint64, a row for each of `names`; 0 where absent."""
-        return self._columns.values.view()
-
-    @property
-    def present(self) -> Present | None:
-        """(k, n) bool, which values are there; None when all are."""
-        present = self._columns.present
-        return None if present is None else present.view()
-
-    @property
-    def counts(self) -> Counts:
-        """(n,) int64, how many raw samples each row stands for."""
-        counts = self._columns.counts
-        return locked(np.ones(len(self._columns.times), dtype=np.int64)) if counts is None else counts.view()
 
     @property
     def offsets(self) -> Counts:

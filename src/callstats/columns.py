@@ -25,6 +25,40 @@ class Columns(NamedTuple):
     counts: Counts | None
 
 
+class Held:
+    """Columns that are held for good: what series and batches show of them, as views that nobody can write to."""
+
+    __slots__ = ("_columns",)
+    _columns: Columns
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics, sorted."""
+        return self._columns.names
+
+    @property
+    def timestamps(self) -> Times:
+        """(n,) int64 nanoseconds since the epoch; in a batch those of all series one after another."""
+        return self._columns.times.view()
+
+    @property
+    def values(self) -> Block:
+        """(k, n) uint64, a row for each of `names`; 0 where absent."""
+        return self._columns.values.view()
+
+    @property
+    def present(self) -> Present | None:
+        """(k, n) bool, which values are there; None when all are."""
+        present = self._columns.present
+        return None if present is None else present.view()
+
+    @property
+    def counts(self) -> Counts:
+        """(n,) int64, how many raw samples each row stands for."""
+        _, times, _, _, counts = self._columns
+        return locked(np.ones(len(times), dtype=np.int64)) if counts is None else counts.view()
+
+
 def take(columns: Columns, order: Counts) -> Columns:
     """The rows at the places in `order`."""
     names, times, values, present, counts = columns

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, SupportsIndex, overload
 import numpy as np
 
 from callstats import exact, wire
-from callstats._types import AnyArray, Block, Counts, Present, Times
-from callstats.columns import Columns, equal, kind_of, locked, refuse_disorder, refuse_totals, settled, take
+from callstats._types import AnyArray, Counts, Present, Times
+from callstats.columns import Columns, Held, equal, kind_of, refuse_disorder, refuse_totals, settled, take
 from callstats.errors import CallstatsError, SeriesError, short
 from callstats.times import format_times, parse_time
 
@@ -32,7 +32,7 @@ class Stat(NamedTuple):
     metrics: dict[str, int]
 
 
-class StatSeries:
+class StatSeries(Held):
     """One call's samples.
 
     Parameters
@@ -66,8 +66,7 @@ class StatSeries:
     Stat(timestamp=0, metrics={'mem_usage': 4096})
     """
 
-    __slots__ = ("_columns",)
-    _columns: Columns
+    __slots__ = ()
 
     def __init__(
         self,
@@ -209,33 +208,6 @@ class StatSeries:
     def to_db(self) -> str:
         """The stored text as a string, for a text column."""
         return self.to_json().decode()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The metrics, sorted."""
-        return self._columns.names
-
-    @property
-    def timestamps(self) -> Times:
-        """(n,) int64 nanoseconds since the epoch."""
-        return self._columns.times.view()
-
-    @property
-    def values(self) -> Block:
-        """(k, n) uint64, a row for each of `names`; 0 where absent."""
-        return self._columns.values.view()
-
-    @property
-    def present(self) -> Present | None:
-        """(k, n) bool, which values are there; None when all are."""
-        present = self._columns.present
-        return None if present is None else present.view()
-
-    @property
-    def counts(self) -> Counts:
-        """(n,) int64, how many raw samples each row stands for."""
-        counts = self._columns.counts
-        return locked(np.ones(len(self), dtype=np.int64)) if counts is None else counts.view()
 
     def __len__(self) -> int:
         return len(self._columns.times)
