@@ -20,7 +20,6 @@ LINES = [
     "rule exact image columns readable threads",
     "times",
     "kernels",
-    "columns times",
     "wire",
     "series",
     "batch",

@@ -10,7 +10,7 @@ from callstats.summary import Summary, summarize
 
 
 def count(stats: object) -> int:
-    """How many samples there are."""
+    """How many rows there are."""
     return len(StatSeries.from_json(stats))
 
 

@@ -24,7 +24,7 @@ def register(connection: duckdb.DuckDBPyConnection) -> None:
 
     ==================================  =======================================================================================
     ``stats_decimate(stats, n)``        reduced to at most n samples
-    ``stats_count(stats)``              how many samples there are
+    ``stats_count(stats)``              how many rows there are
     ``stats_max(stats, metric)``        a metric's largest value, by its kept peaks where there are some
     ``stats_mean(stats, metric)``       its mean, weighed by counts
     ``stats_growth(stats, metric)``     by how much it grows, in units per second

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from callstats import kernels
 from callstats.drivers import RunResult
 from callstats.errors import CallstatsError
-from callstats.readable import printable, size_text
+from callstats.readable import memory_text, plural, printable, size_text
 from callstats.series import StatSeries
 from callstats.store import ImportReport, ListedCall, ReduceReport, Reject
 from callstats.store.listing import figures
@@ -63,7 +63,7 @@ def less_text(before: int, after: int, what: str) -> str:
 def line_summary(counted: LineCounts) -> str:
     """What `reduce --jsonl` did."""
     lines = counted.changed + counted.unchanged + counted.refused
-    counts = f"{lines:,} lines: {counted.changed:,} changed, {counted.unchanged:,} unchanged, {counted.refused:,} refused"
+    counts = f"{plural(lines, 'line')}: {counted.changed:,} changed, {counted.unchanged:,} unchanged, {counted.refused:,} refused"
     return f"{counts}; {less_text(counted.bytes_before, counted.bytes_after, 'changed lines')}; {kernels.active.BACKEND} backend"
 
 
@@ -126,7 +126,7 @@ def unknown_lines(report: ImportReport) -> list[str]:
 def recorded_line(call: Mapping[str, object], series: StatSeries, ns: int, result: RunResult, url: str) -> str:
     """What `record` saw."""
     memory, cpu = figures(series)
-    used = "no sample" if memory is None else f"peak memory {size_text(memory)}"
+    used = "no sample" if memory is None else f"peak memory {memory_text(memory)}"
     busy = "" if cpu is None else f", CPU {cpu} %"
     ended = "" if result.error is None else f", {result.status}: {result.error}"
     return f"callstats: {used}{busy}, {ns / 1e9:.2f} s{ended}; call {call['id']} in {url}"
@@ -159,7 +159,7 @@ def _listed_cells(call: ListedCall) -> tuple[str, ...]:
     told = [printable(str(call.columns.get(name) or "")) for name in ("fn_id", "status", "started_at")]
     figures = (
         "?" if call.rows is None else f"{call.rows:,}",
-        "" if call.peak_memory is None else size_text(call.peak_memory),
+        "" if call.peak_memory is None else memory_text(call.peak_memory),
         "" if call.mean_cpu is None else f"{call.mean_cpu} %",
     )
     return (printable(key), *told, *figures)

@@ -41,8 +41,10 @@ class Track:
         Since the first row of the series.
     values : (m,) float
         NaN where the metric is absent, and once in every gap.
-    low, high : (m,) float or None
-        The band of ``x@min`` and ``x@max``, where they are kept.
+    low : (m,) float or None
+        The lower edge of the band: ``x@min``, where it is kept.
+    high : (m,) float or None
+        The upper edge: ``x@max``.
     limit : float or None
         The largest memory limit; None for other metrics, and where there is no limit.
     summary : Summary

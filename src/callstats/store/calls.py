@@ -25,8 +25,13 @@ class StoredCall:
     Attributes
     ----------
     key : int, str, float or bytes
-    group, status, created, started, completed, error : object
-        What the table has under the columns asked for, as its driver gives it; None where it has no such column.
+    group : object
+        What the table has under the column asked for, as its driver gives it; None where it has no such column. So with:
+    status : object
+    created : object
+    started : object
+    completed : object
+    error : object
     series : StatSeries or None
         None when the cell is no stored histogram.
     fault : str or None

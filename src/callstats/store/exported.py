@@ -36,8 +36,10 @@ class ExportReport:
     ----------
     rows : int
         Rows that were read: ``written + refused``.
-    written, refused : int
-        Calls in the file, and rows left out: their cell is no stored histogram (in long form) or no UTF-8, or their key is NULL.
+    written : int
+        Calls in the file.
+    refused : int
+        Rows left out: their cell is no stored histogram (in long form) or no UTF-8, or their key is NULL.
     bytes_read : int
         Bytes of all cells that were read.
     bytes_written : int

@@ -85,8 +85,10 @@ class ReduceReport:
         Rows of the table (that `where` holds for) when the job began. Counted only when `progress` is asked for.
     bytes_read : int
         Bytes of all cells that were read.
-    bytes_before, bytes_after : int
-        Bytes of the changed rows' cells, before and after.
+    bytes_before : int
+        Bytes of the changed rows' cells before.
+    bytes_after : int
+        And after.
     seconds : float
         From the start of the job.
     backend : str
@@ -95,9 +97,10 @@ class ReduceReport:
         Whether nothing was written on purpose.
     as_of : str or None
         The time that the ages of tiers were measured from; None without tiers.
-    peak_change, mean_change : Change or None
-        In a dry run, the largest change of any metric's peak, and of any metric's mean, that the reduction would cause, as a
-        share of the value before.
+    peak_change : Change or None
+        In a dry run, the largest change of any metric's peak that the reduction would cause, as a share of the value before.
+    mean_change : Change or None
+        The same of any metric's mean.
     retries : int
         How often a batch had to be tried again after a deadlock, a lock that was waited for in vain or a lost connection.
     stopped : str or None

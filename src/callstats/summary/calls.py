@@ -45,7 +45,7 @@ class Call(NamedTuple):
     ----------
     series : StatSeries
     status : str or None
-        ``error``, ``timeout`` and ``killed`` count as errors; ``killed`` is a kill for memory.
+        ``error``, ``timeout`` and ``killed`` count as errors; ``killed`` is taken for want of memory.
     time_ns : int or None
         When it came, which puts calls in order; by default the time of its first sample.
     duration_ns : int or None
@@ -68,8 +68,10 @@ class Spread:
         Calls that have it.
     p50 : int, float or None
         The median: the mean of the middle two, of ints its floor. None, like the others, without any call.
-    p95, p99 : int, float or None
-        The value at place ``ceil(p * n / 100)`` of the calls in order of size.
+    p95 : int, float or None
+        The value at place ``ceil(p * n / 100)`` of the calls in order of size, p being 95.
+    p99 : int, float or None
+        The same for 99.
     max : int, float or None
     """
 
@@ -86,8 +88,13 @@ class CallsSummary:
 
     Attributes
     ----------
-    calls, errors, killed, unsampled : int
-        All calls; of them those that failed in any way, that were killed for memory, and that have no sample.
+    calls : int
+    errors : int
+        Of all calls those that failed in any way.
+    killed : int
+        Those whose status is ``killed``.
+    unsampled : int
+        Those that have no sample.
     duration_ns : Spread
     memory : Spread
         Each call's peak in bytes: of ``mem_working`` where the call has it with its peaks, else of ``mem_usage``.

@@ -30,12 +30,17 @@ class Bernoulli:
 
     Attributes
     ----------
-    k, n : int
-        In how many rows or calls it was so, of how many that tell.
+    k : int
+        In how many rows or calls it was so.
+    n : int
+        How many there are that tell.
     p : float or None
         ``k / n``. None, like the interval, where n is 0.
-    low, high : float or None
-        The 95 % interval by Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+    low : float or None
+        The lower end of the 95 % interval by Wilson (1927), "Probable inference, the law of succession, and statistical
+        inference".
+    high : float or None
+        Its upper end.
     """
 
     k: int

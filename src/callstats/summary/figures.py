@@ -31,16 +31,22 @@ class Summary:
     ----------
     n : int
         Rows that have the metric.
-    first, last : int or None
-        The first and the last value: the first row's ``x@first`` and the last row's ``x@last`` where they are kept.
-    min, max : int or None
-        The least and the largest value: of each row its ``x@min`` and ``x@max`` where they are kept, else its ``x``.
+    first : int or None
+        The first value: the first row's ``x@first`` where it is kept.
+    last : int or None
+        The last value: the last row's ``x@last`` where it is kept.
+    min : int or None
+        The least value: of each row its ``x@min`` where it is kept, else its ``x``.
+    max : int or None
+        The largest value: of each row its ``x@max`` where it is kept, else its ``x``.
     mean : float or None
         Weighed by the rows' counts, and correctly rounded.
     median : int or None
         The floor of the mean of the middle two rows, or the middle row.
-    p95, p99 : int or None
-        The value at place ``ceil(p * n / 100)`` of the rows in order of size.
+    p95 : int or None
+        The value at place ``ceil(p * n / 100)`` of the rows in order of size, p being 95.
+    p99 : int or None
+        The same for 99.
     increase : int or None
         By how much a counter rose in all; a value below the one before is a reset to 0. None for what is no counter.
     growth : float or None
