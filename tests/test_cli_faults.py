@@ -116,7 +116,10 @@ def test_a_trigger_that_keeps_a_row_as_it_was(tmp_path: Path) -> None:
     )
     first, second = reduce_table(path, 7), reduce_table(path, 7)
     assert (first.changed, first.refused, second.changed, second.refused) == (1, 1, 0, 1)
-    assert second.rejects[0] == ("a", "the database keeps the old text: a trigger or a rule undoes the change")
+    assert second.rejects[0] == (
+        "a",
+        "the database keeps the old text: something, such as a trigger or a rule, undoes the change",
+    )
 
 
 def test_keys_that_json_has_not(tmp_path: Path) -> None:

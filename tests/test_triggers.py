@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from support.databases import Database
 
 REDUCED = reduce_json([blob(30)], 10)[0].decode()
 
-KEPT = "the database keeps the old text: a trigger or a rule undoes the change"
+KEPT = "the database keeps the old text: something, such as a trigger or a rule, undoes the change"
 
 UNDOING = {
     "sqlite": {
@@ -83,7 +85,7 @@ def test_a_change_that_is_undone_is_refused(database: Database, name: str, tmp_p
     file.write_text("".join(json.dumps({"key": key, "stats": "[]"}) + "\n" for key in "abz"))
     back = import_saved(database.url, file)
     assert (back.restored, back.refused, back.unknown_keys) == (1, 1, ("z",))
-    assert back.rejects == (("b", "the database keeps another text: a trigger or a rule undoes the change"),)
+    assert back.rejects == (("b", "the database keeps another text: something, such as a trigger or a rule, undoes the change"),)
     assert (database.cell("a"), database.cell("b")) == ("[]", blob(30))
 
 
@@ -107,6 +109,47 @@ def test_a_change_that_is_refused(database: Database, name: str, tmp_path: Path)
     assert reject.key == "b"
     assert "not this" in reject.reason
     assert (database.cell("a"), database.cell("b")) == ("[]", blob(30))
+
+
+def test_a_conflict_that_is_ignored_is_refused(tmp_path: Path) -> None:
+    """SQLite's conflict clauses undo a change without a trigger."""
+    path, rows = tmp_path / "calls.db", {key: blob(30) + " " * i for i, key in enumerate("abc")}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE calls (id TEXT PRIMARY KEY, stats TEXT UNIQUE ON CONFLICT IGNORE)")
+        connection.executemany("INSERT INTO calls VALUES (?, ?)", rows.items())
+    report = reduce_table(path, 10)
+    assert (report.changed, report.rejects) == (1, (("b", KEPT), ("c", KEPT)))
+    file = tmp_path / "old.jsonl"
+    file.write_text("".join(json.dumps({"key": key, "stats": rows["c"]}) + "\n" for key in "abz"))
+    back = import_saved(path, file)
+    assert (back.restored, back.unknown_keys, [key for key, _ in back.rejects]) == (0, ("z",), ["a", "b"])
+    with closing(sqlite3.connect(path)) as connection:
+        assert dict(connection.execute("SELECT * FROM calls")) == rows | {"a": REDUCED}
+
+
+def test_a_conflict_beside_a_refusal(tmp_path: Path) -> None:
+    """Where rows are written one by one, too."""
+    path = tmp_path / "calls.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "CREATE TABLE calls (id TEXT PRIMARY KEY, stats TEXT UNIQUE ON CONFLICT IGNORE, "
+            "CHECK (id <> 'c' OR stats LIKE '%  '))"
+        )
+        connection.executemany("INSERT INTO calls VALUES (?, ?)", [(key, blob(30) + " " * i) for i, key in enumerate("abc")])
+    report = reduce_table(path, 10)
+    assert (report.changed, [key for key, _ in report.rejects]) == (1, ["b", "c"])
+    assert report.rejects[0].reason == KEPT
+
+
+def test_a_change_that_an_heirs_trigger_undoes(postgres: Database) -> None:
+    """A row of a table that inherits from this one is written through it, and that table's triggers see to it."""
+    postgres.make([(key, blob(30)) for key in "ab"])
+    postgres.ask("CREATE TABLE heirs () INHERITS (calls)")
+    postgres.ask(f"INSERT INTO heirs (id, stats) VALUES ('k', '{blob(30)}')")
+    postgres.ask("CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$")
+    postgres.ask("CREATE TRIGGER odd BEFORE UPDATE ON heirs FOR EACH ROW EXECUTE FUNCTION odd()")
+    report = reduce_table(postgres.url, 10)
+    assert (report.changed, report.rejects) == (2, (("k", KEPT),))
 
 
 def test_a_generated_column_is_wrong_use(database: Database) -> None:

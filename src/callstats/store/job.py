@@ -35,7 +35,7 @@ T = TypeVar("T")
 MOST_LOCKED = 1_000_000
 """How many rows that others have locked a run keeps in mind."""
 
-KEPT = "the database keeps the old text: a trigger or a rule undoes the change"
+KEPT = "the database keeps the old text: something, such as a trigger or a rule, undoes the change"
 
 LOCKED_AT_ONCE = 100
 """How many of those are tried again in one batch."""

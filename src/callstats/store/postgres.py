@@ -123,11 +123,12 @@ class Postgres(Server):
         return bool(connection.execute(found, {"t": table, "c": column}).scalar_one())
 
     def may_undo(self, connection: Connection, table: str) -> bool:
-        """Whether there is a trigger or a rule."""
+        """Whether there is a trigger or a rule, on the table or on a part or an heir of it."""
         found = text(
-            "SELECT c.relhasrules OR EXISTS (SELECT FROM pg_trigger t WHERE NOT t.tgisinternal AND t.tgrelid IN "
-            "(SELECT c.oid UNION ALL SELECT relid FROM pg_partition_tree(c.oid))) "
-            "FROM pg_class c WHERE c.oid = to_regclass(quote_ident(:t))"
+            "WITH RECURSIVE kin AS (SELECT CAST(to_regclass(quote_ident(:t)) AS oid) AS oid "
+            "UNION SELECT inhrelid FROM pg_inherits JOIN kin ON inhparent = kin.oid) "
+            "SELECT EXISTS (SELECT FROM pg_class JOIN kin USING (oid) WHERE relhasrules) "
+            "OR EXISTS (SELECT FROM pg_trigger JOIN kin ON tgrelid = kin.oid WHERE NOT tgisinternal)"
         )
         return bool(connection.execute(found, {"t": table}).scalar_one())
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from callstats.store.table import CallTable
 
-_KEPT = "the database keeps another text: a trigger or a rule undoes the change"
+_KEPT = "the database keeps another text: something, such as a trigger or a rule, undoes the change"
 _BATCH_ROWS = 1000
 _BATCH_BYTES = 32 * 2**20
 
@@ -244,7 +244,7 @@ def _written(batch: Sequence[SavedCell], calls: CallTable) -> tuple[list[Key], d
         missing, refused = calls.put_back(
             [(saved.key, calls.dialect.value(saved.cell, is_bytes=saved.is_bytes)) for saved in batch]
         )
-        if calls.may_undo:
+        if calls.may_undo or missing:
             last = {saved.key: saved.cell for saved in batch if saved.key not in refused}  # of two with one key the later holds
             now = calls.cells_now(list(last))
             missing = [key for key in missing if key not in now]

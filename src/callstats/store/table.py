@@ -64,6 +64,7 @@ class CallTable:
             if to_write and dialect.is_generated(connection, name, column_name):
                 raise CallstatsError(f"expected a column that can be written: {column_name!r} of {name!r} is a generated one")
             self.may_undo = to_write and dialect.may_undo(connection, name)
+            """Whether what is written must be read back."""
             self.clock: Clock | None = None if time_column is None else dialect.clock(connection, name, column(time_column))
             with translated(dialect, f"where {where!r}: "):
                 connection.execute(self._select(func.count()).where(literal_column("0 = 1"))).all()
@@ -182,12 +183,15 @@ class CallTable:
         try:
             if plain:
                 with self._savepoint():
-                    self.connection.execute(self._update, plain)
+                    changed = self.connection.execute(self._update, plain).rowcount
+                    self.may_undo = self.may_undo or changed not in (len(plain), -1)
         except DBAPIError as error:
             if not self.dialect.refuses(error.orig):
                 raise
             odd = list(cells)  # a constraint or a trigger refuses one of them: which?
-        return self._write_each(odd, "reduced")[1]
+        unchanged, refused = self._write_each(odd, "reduced")
+        self.may_undo = self.may_undo or bool(unchanged)
+        return refused
 
     def put_back(self, cells: Sequence[tuple[Key, str | bytes | None]]) -> tuple[list[Key], dict[Key, str]]:
         """Put saved cells into their rows: the keys of rows that aren't there, and which the database refused, and why."""
