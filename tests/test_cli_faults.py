@@ -93,6 +93,18 @@ def test_wrong_use(line: str, told: bytes, tmp_path: Path) -> None:
     assert not (tmp_path / "new.db").exists() or not (tmp_path / "new.db").stat().st_size
 
 
+@pytest.mark.parametrize("command", ["init --example", "demo --db"])
+def test_an_example_goes_into_a_file(command: str, tmp_path: Path) -> None:
+    """A pipe, a link that leads to itself and what is no name are left as they are."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("pipe", "loop", "''"):
+        done = shell(f'"$callstats" {command} {name}', tmp_path)
+        assert (done.returncode, b"Traceback" in done.stderr) == (2, False)
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "loop").is_symlink()
+
+
 def test_a_new_table_has_no_column_twice(tmp_path: Path) -> None:
     """Names of Fn's are free where the table is there."""
     database(tmp_path / "calls.db", "CREATE TABLE runs (status TEXT PRIMARY KEY)")

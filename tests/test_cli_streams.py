@@ -173,3 +173,22 @@ def test_other_drivers_of_sqlite(folder: Path, driver: str) -> None:
     assert done.returncode == 2
     assert done.stderr == f"callstats: callstats.store reaches SQLite through pysqlite: got a URL for {driver!r}\n"
     assert run(folder, "list sqlite+pysqlite:///calls.db").returncode == 0
+
+
+def test_a_reader_that_goes(folder: Path) -> None:
+    """It ends what is drawn by Rich like all else."""
+    done = subprocess.run(
+        ["bash", "-c", f"{shlex.quote(sys.executable)} -m callstats show calls.db a | true; exit ${{PIPESTATUS[0]}}"],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+
+
+def test_standard_input_by_its_name(folder: Path) -> None:
+    """Closed, it is refused as it is without one."""
+    done = run(folder, "reduce --jsonl - --max-samples 3", "<&-")
+    assert (done.returncode, "standard input, and that is closed" in done.stderr) == (2, True)

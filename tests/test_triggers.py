@@ -141,6 +141,18 @@ def test_a_conflict_beside_a_refusal(tmp_path: Path) -> None:
     assert report.rejects[0].reason == KEPT
 
 
+def test_a_cell_in_a_form_of_its_own(postgres: Database, tmp_path: Path) -> None:
+    """JSONB writes what is put back in its own way, and a harmless trigger makes nothing of that."""
+    postgres.make([("a", blob(30))])
+    postgres.ask("ALTER TABLE calls ALTER COLUMN stats TYPE jsonb USING stats::jsonb")
+    postgres.ask("CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$")
+    postgres.ask("CREATE TRIGGER odd BEFORE UPDATE ON calls FOR EACH ROW EXECUTE FUNCTION odd()")
+    file = tmp_path / "old.jsonl"
+    file.write_text(json.dumps({"key": "a", "stats": blob(3)}) + "\n")
+    back = import_saved(postgres.url, file)
+    assert (back.restored, back.refused) == (1, 0)
+
+
 def test_a_change_that_an_heirs_trigger_undoes(postgres: Database) -> None:
     """A row of a table that inherits from this one is written through it, and that table's triggers see to it."""
     postgres.make([(key, blob(30)) for key in "ab"])

@@ -36,11 +36,16 @@ def _file_of(url: str) -> Path:
     path = parsed.database or ":memory:"
     if parsed.get_backend_name() != "sqlite" or parsed.query or ":memory:" in path:
         raise click.UsageError(f"the example goes into a file of SQLite's: got {shown_url(url)!r}")
-    return Path(path).resolve()
+    try:
+        return Path(path).resolve()
+    except RuntimeError:  # before Python 3.13
+        raise click.UsageError(f"{path!r} is a link that leads to itself: name another file") from None
 
 
 def _start_anew(db: Path) -> None:
     """Make an empty database with the example's mark; it may replace only one that has it."""
+    if os.path.lexists(db) and not db.is_file():
+        raise click.UsageError(f"{str(db)!r} is no file, so it stays: name another one")
     if db.exists() and db.stat().st_size:
         try:
             with closing(sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True)) as there:

@@ -196,7 +196,7 @@ def exit_code(report: ReduceReport) -> ExitCode:
 
 
 def _reduce_lines(file: str | None, rule: Rule, counts: bool, threads: int, batch_size: int, batch_bytes: int) -> ExitCode:
-    if file is None and sys.stdin is None:
+    if file in (None, "-") and sys.stdin is None:
         raise click.UsageError("--jsonl reads a file or standard input, and that is closed")
     try:
         source = click.open_file(file or "-", "rb")

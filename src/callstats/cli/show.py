@@ -121,7 +121,12 @@ def _print(call: StoredCall, series: StatSeries, metrics: tuple[str, ...]) -> No
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=sys.stdout, highlight=False)
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            """The command ends as it does elsewhere, and not as Rich would end it."""
+            raise BrokenPipeError
+
+    console = Screen(file=sys.stdout, highlight=False)
     blocks = _fits(sys.stdout.encoding)
     for line in head_lines(call):
         console.print(Text(line), soft_wrap=True)

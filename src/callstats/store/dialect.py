@@ -115,6 +115,10 @@ class Dialect(ABC):
     def inspect_cells(self, connection: Connection, table: str, column: str) -> None:  # noqa: B027 - SQLite's cells have any type
         """Learn what the column of histograms can hold; refuse a type that can't hold them."""
 
+    def keeps_form(self) -> bool:
+        """Whether a cell is kept as it was written; there are JSON types that have a form of their own."""
+        return True
+
     def check_room(self, key: object, column: str, size: int) -> None:
         """Refuse a cell that the column can't hold: a server that isn't strict would cut it."""
         if self.room is not None and size > self.room:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from callstats.reduce import reduce_json
 from callstats.rule import Rule
 from callstats.store.moments import nanoseconds, utc_text
 from callstats.store.pace import Pace
+from callstats.store.plain import same_value
 from callstats.store.report import Key, LostError, PassingError, ReduceReport, Reject, RolledBackError, StoreError
 from callstats.store.rows import Batch, Row, Stretch
 from callstats.store.saved import SavedCell, Saver
@@ -343,7 +343,7 @@ class _Job:
         if result is None:
             known = row.cell is None
             return Verdict(row, reason=None if known else f"expected text or bytes: got a cell of type {row.kind}")
-        if result == row.cell or (row.kind in self.calls.dialect.normal_kinds and _same_value(row.cell, result)):
+        if result == row.cell or (row.kind in self.calls.dialect.normal_kinds and same_value(row.cell, result)):
             return Verdict(row)
         return Verdict(row, result)
 
@@ -363,11 +363,3 @@ class _Job:
         return (
             [Verdict(v.row, reason=refused[v.row.key]) if v.row.key in refused else v for v in verdicts] if refused else verdicts
         )
-
-
-def _same_value(cell: bytes | None, result: bytes) -> bool:
-    """Whether a database that writes JSON in its own form would make the same of both."""
-    try:
-        return bool(cell) and bool(result) and json.loads(cell or b"") == json.loads(result)
-    except ValueError:  # more digits in a field of no interest than Python reads
-        return False

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from callstats.errors import CallstatsError, DecodeError
-from callstats.store.plain import json_text
+from callstats.store.plain import json_text, same_value
 from callstats.store.report import FIRST_REJECTS, ImportReport, Key, LostError, Reject, RolledBackError, StoreError
 from callstats.store.urls import require_sqlalchemy
 from callstats.wire import Number, is_text, parsed
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import URL, Engine
 
+    from callstats.store.dialect import Dialect
     from callstats.store.table import CallTable
 
 _KEPT = "the database keeps another text: something, such as a trigger or a rule, undoes the change"
@@ -248,13 +249,13 @@ def _written(batch: Sequence[SavedCell], calls: CallTable) -> tuple[list[Key], d
             last = {saved.key: saved.cell for saved in batch if saved.key not in refused}  # of two with one key the later holds
             now = calls.cells_now(list(last))
             missing = [key for key in missing if key not in now]
-            refused |= {key: _KEPT for key, cell in last.items() if key in now and not _is(now[key], cell)}
+            refused |= {key: _KEPT for key, cell in last.items() if key in now and not _is(now[key], cell, calls.dialect)}
     return missing, refused
 
 
-def _is(now: bytes | None, cell: bytes) -> bool:
+def _is(now: bytes | None, cell: bytes, dialect: Dialect) -> bool:
     """Whether a row holds its saved cell; JSON has no empty text."""
-    return (now or b"") == cell
+    return (now or b"") == cell or (not dialect.keeps_form() and same_value(now, cell))
 
 
 def _batches(cells: Iterable[SavedCell]) -> Iterator[list[SavedCell]]:

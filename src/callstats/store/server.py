@@ -118,6 +118,10 @@ class Server(Dialect):
         """The error on a column that holds no histograms."""
         return CallstatsError(f"expected a column of text, bytes or JSON: column {column!r} of {table!r} is of type {kind}")
 
+    def keeps_form(self) -> bool:
+        """Whether a cell is kept as it was written."""
+        return self.cell_kind not in self.normal_kinds
+
     def no_time_type(self, table: str, column: str, kind: str) -> CallstatsError:
         """The error on a column that holds no times."""
         return CallstatsError(f"expected a column of times or text: column {column!r} of {table!r} is of type {kind}")
