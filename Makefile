@@ -1,5 +1,5 @@
 # make demo        build, watch stored call histograms being reduced, and get a report of them
-# make test        build, and run the tests; ARGS="-k name" picks some
+# make test        build, and run the tests on all processors; ARGS="-k name" picks some, ARGS=tests/unit the quick ones
 # make bench       time both backends, then print the ratios to other means; fails when one misses its target
 # make bench-compare BASE=rev   whether this tree's benchmarks are slower than those of a revision
 # make fuzz        MUTANTS=1000000 mutants of stored histograms through both readers, then SECONDS=120 of a fuzzer guided by coverage
@@ -7,6 +7,7 @@
 # make docs        the documentation, into build/docs
 # make test-debug  the tests over kernels that check each index, under AddressSanitizer and UBSan
 # make test-wheel  the tests over a wheel built from the sdist, away from this tree
+# make test-minimal  the test command of the released wheels, over a wheel with nothing installed beside it but what it declares
 # make sdist wheel into dist/
 # make clean       remove what was built; `make distclean` the environments too
 #
@@ -16,6 +17,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+PYTEST = $(PY) -m pytest --numprocesses=logical --dist=loadgroup
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check --quiet
 
@@ -23,21 +25,21 @@ ifneq ($(filter-out auto require skip,$(CALLSTATS_BUILD_EXT)),)
 $(error CALLSTATS_BUILD_EXT must be one of auto, require, skip: got $(CALLSTATS_BUILD_EXT))
 endif
 export CALLSTATS_BUILD_EXT
-test bench bench-compare fuzz lint docs test-debug test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
+test bench bench-compare fuzz lint docs test-debug test-minimal test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
 demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
 
 # What .venv holds, as stamps: the package with its kernels or without them, and the packages of each extra.
 BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
 SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.p[yx][dix] src/callstats/_version.py)
 
-.PHONY: demo test bench bench-compare fuzz fuzz-targets lint docs test-debug test-wheel sdist wheel clean distclean
+.PHONY: demo test bench bench-compare fuzz fuzz-targets lint docs test-debug test-minimal test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(BUILT) $(VENV)/.extra-cli,process,report
 	$(VENV)/bin/callstats demo
 
 test: $(BUILT) $(VENV)/.extra-test
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 bench: $(BUILT) $(VENV)/.extra-test
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
@@ -140,7 +142,7 @@ test-debug:
 	$(PIP) install 'callstats[test]'
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
-		$(PY) -m pytest --ignore=tests/test_build.py --ignore=tests/test_report_page.py $(ARGS)
+		$(PYTEST) --ignore=tests/processes/test_build.py --ignore=tests/browser $(ARGS)
 
 sdist: $(VENV)/.build-tools
 	$(PY) -c 'from setuptools import build_meta; build_meta.build_sdist("dist")'
@@ -160,7 +162,20 @@ test-wheel:
 	$(PIP) install 'callstats[test]'
 	tar -xzf $(AWAY)/callstats-*.tar.gz -C $(AWAY)
 	rm -r $(AWAY)/callstats-*/src
-	cd $(AWAY)/callstats-*/ && $(abspath $(VENV))/bin/python -m pytest --ignore=tests/test_build.py $(ARGS)
+	cd $(AWAY)/callstats-*/ && $(abspath $(VENV))/bin/python -m pytest --numprocesses=logical --dist=loadgroup --ignore=tests/processes/test_build.py $(ARGS)
+
+# cibuildwheel runs this command over each wheel: its environment, requirements and command are read from pyproject.toml.
+MINIMAL = build/minimal
+test-minimal: $(VENV)/.build-tools
+	rm -rf $(MINIMAL)
+	$(PIP) wheel --no-build-isolation --no-deps --wheel-dir $(MINIMAL) .
+	@$(PY) -c 'import tomllib; wheel = tomllib.load(open("pyproject.toml", "rb"))["tool"]["cibuildwheel"]; \
+		open("$(MINIMAL)/requires.txt", "w").write("\n".join(wheel["test-requires"])); \
+		exports = [f"export {name}={word}\n" for name, word in wheel["test-environment"].items()]; \
+		open("$(MINIMAL)/test.sh", "w").write("".join(exports) + wheel["test-command"].replace("{project}", "$(CURDIR)") + " $(ARGS)\n")'
+	$(PYTHON) -m venv $(MINIMAL)/venv
+	$(MINIMAL)/venv/bin/python -m pip --disable-pip-version-check --quiet install $(MINIMAL)/callstats-*.whl -r $(MINIMAL)/requires.txt
+	cd $(MINIMAL) && PATH="$$PWD/venv/bin:$$PATH" sh -e test.sh
 
 clean:
 	rm -rf build dist demo.db* demo-report.html src/*.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,16 +1,18 @@
-"""The fixtures over both backends, databases, servers and a browser, and the fixed profile for Hypothesis."""
+"""Fixtures over both backends, databases, servers and a browser; a marker for each folder; the profiles of Hypothesis."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from support.backends import backend
 from support.browser import chromium
-from support.databases import database, mysql, on_server, postgres
+from support.databases import SERVERS, database, mysql, on_server, postgres
 from support.engine import engine, registry
-from support.servers import mariadb_server, postgres_server
+from support.servers import mysql_server, postgres_server
 from support.sparking import spark
 
 __all__ = [
@@ -18,7 +20,7 @@ __all__ = [
     "chromium",
     "database",
     "engine",
-    "mariadb_server",
+    "mysql_server",
     "mysql",
     "on_server",
     "postgres",
@@ -31,3 +33,27 @@ __all__ = [
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+TESTS = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder, and group the tests that share a server for pytest-xdist."""
+    for item in items:
+        if item.path.is_relative_to(TESTS):
+            item.add_marker(item.path.relative_to(TESTS).parts[0])
+        group = server_of(item)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def server_of(item: pytest.Item) -> str | None:
+    """Return the name of the server that a test needs, if any: one worker runs all its tests, so it starts once."""
+    fixtures = getattr(item, "fixturenames", ())
+    for name in ("spark", "engine", "chromium"):
+        if name in fixtures:
+            return name
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    kinds = {params.get("database"), params.get("on_server"), *fixtures}
+    return next((kind for kind in SERVERS if kind in kinds or f"{kind}_server" in kinds), None)

@@ -102,7 +102,7 @@ def a_database(kind: str, request: pytest.FixtureRequest, folder: Path) -> Itera
     if kind == "sqlite":
         yield Database(kind, str(folder / "calls.db"))
         return
-    server: Server = request.getfixturevalue({"postgres": "postgres_server", "mysql": "mariadb_server"}[kind])
+    server: Server = request.getfixturevalue({"postgres": "postgres_server", "mysql": "mysql_server"}[kind])
     name = server.new_database()
     try:
         yield Database(kind, server.url(name), server, name)

@@ -187,7 +187,7 @@ def postgres_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def mariadb_server() -> Iterator[Server]:
+def mysql_server() -> Iterator[Server]:
     """MariaDB, or MySQL."""
     if url := os.environ.get("CALLSTATS_MYSQL_URL"):
         yield _there("mysql", url)

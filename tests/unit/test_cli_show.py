@@ -18,7 +18,7 @@ from support.zoo import SECOND
 
 pytestmark = pytest.mark.usefixtures("backend")
 
-GOLDEN = Path(__file__).parent / "data" / "show"
+GOLDEN = Path(__file__).parents[1] / "data" / "show"
 MIB = 2**20
 FN = "CREATE TABLE calls (id TEXT PRIMARY KEY, fn_id, status, created_at, started_at, completed_at, stats, error)"
 

@@ -78,7 +78,7 @@ def test_the_page_on_spark(
     spark: Any, on_server: Database, calls: dict[str, str | None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What it shows runs as it stands, but for where the data are."""
-    page = (Path(__file__).parents[1] / "docs" / "spark.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "spark.md").read_text(encoding="utf-8")
     _, parquet, database = re.findall(r"^```py\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     url, login = jdbc(on_server)
     spark.createDataFrame(list(calls.items()), "id string, stats string").write.parquet(str(tmp_path / "calls"))

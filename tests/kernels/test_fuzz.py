@@ -9,7 +9,7 @@ import pytest
 
 from fuzz.targets import MOST_ROWS, TARGETS, drawn
 
-CORPUS = Path(__file__).parent / "fuzz" / "corpus"
+CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 INPUTS = sorted(CORPUS.glob("*/*"))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 SWITCHES = ("CALLSTATS_", "CC", "CFLAGS", "LDFLAGS", "PYTEST_", "PYTHONPATH")
 compiles = pytest.mark.skipif(os.environ.get("CALLSTATS_BUILD_EXT") == "skip", reason="only the pure half was asked for")
