@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from inputs import stored_call
-
 from callstats import StatSeries, backend
 from callstats.store import summarize_table
+from inputs import stored_call
 
 DISTINCT = 200
 MOST_RATIO = 1.5

@@ -20,14 +20,14 @@ from time import perf_counter
 import duckdb
 import numpy as np
 import pyarrow as pa
-from inputs import series, stored_call
-from peers import decode_alone, pipeline, reduceat, sums
+from test_recorder import keep, record
 
 import callstats
 from callstats import StatBatch, decimate, reduce_json
 from callstats.adapters import arrow
 from callstats.adapters import duckdb as duckdb_adapter
-from test_recorder import keep, record
+from inputs import series, stored_call
+from peers import decode_alone, pipeline, reduceat, sums
 
 Work = Callable[[], object]
 

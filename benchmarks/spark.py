@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from inputs import stored_call
 from pyspark.sql import DataFrame, SparkSession
 
 from callstats import backend
 from callstats.spark import reduce_stats, summarize_stats
+from inputs import stored_call
 
 DISTINCT = 200
 PARTS = 8

@@ -15,10 +15,9 @@ from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 
-from inputs import stored_call
-
 from callstats import Rule, reduce_json
 from callstats.store import reduce_table
+from inputs import stored_call
 
 RULE = Rule(60, how={"mem_usage": ("mean", "max")})
 ROWS = 6_000

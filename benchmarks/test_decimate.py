@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inputs import series
-from peers import reduceat, sums
 
 from callstats import StatBatch, StatSeries, decimate
+from inputs import series
+from peers import reduceat, sums
 
 SHAPES = {
     "10Mx1-to-240": (10_000_000, 1, 240),

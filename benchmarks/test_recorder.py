@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from inputs import FN_METRICS, SECOND_NS, START_NS, series
 
 from callstats import Recorder, StatSeries, decimate
+from inputs import FN_METRICS, SECOND_NS, START_NS, series
 
 Benchmark = Callable[..., Any]
 Sample = tuple[int, dict[str, int]]

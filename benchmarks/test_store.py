@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inputs import stored_call
 from store import RULE, bare_loop, fill, the_job
 
 from callstats import reduce_json
 from callstats.store import read_series
+from inputs import stored_call
 
 WORK = {"job": the_job, "bare-loop": bare_loop}
 

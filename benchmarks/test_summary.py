@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from inputs import series, stored_call
 
 from callstats import StatBatch, StatSeries, summarize
 from callstats.summary.calls import CallScalars
+from inputs import series, stored_call
 
 Benchmark = Callable[..., Any]
 

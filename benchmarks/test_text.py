@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 import pytest
-from inputs import stored_call
-from peers import decode_alone, pipeline
 
 from callstats import reduce_json
+from inputs import stored_call
+from peers import decode_alone, pipeline
 
 SHAPES = {
     "240-rows-to-60": (240, 60, 20),

@@ -9,12 +9,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from inputs import stored_call
 
 from callstats import StatBatch, reduce_json
 from callstats.adapters import arrow
 from callstats.adapters import duckdb as duckdb_adapter
 from callstats.adapters import sqlite as sqlite_adapter
+from inputs import stored_call
 
 Benchmark = Callable[..., Any]
 
