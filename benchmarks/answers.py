@@ -17,7 +17,7 @@ from contextlib import closing
 from pathlib import Path
 
 from callstats import StatSeries, backend
-from callstats.store import summarize_table
+from callstats.db import summarize_table
 from inputs import stored_call
 
 DISTINCT = 200

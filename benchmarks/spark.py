@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from callstats import backend
-from callstats.spark import reduce_stats, summarize_stats
+from callstats.adapters.spark import reduce_stats, summarize_stats
 from inputs import stored_call
 
 DISTINCT = 200

@@ -16,7 +16,7 @@ from pathlib import Path
 from time import perf_counter
 
 from callstats import Rule, reduce_json
-from callstats.store import reduce_table
+from callstats.db import reduce_table
 from inputs import stored_call
 
 RULE = Rule(60, how={"mem_usage": ("mean", "max")})

@@ -10,7 +10,7 @@ import pytest
 from store import RULE, bare_loop, fill, the_job
 
 from callstats import reduce_json
-from callstats.store import read_series
+from callstats.db import read_series
 from inputs import stored_call
 
 WORK = {"job": the_job, "bare-loop": bare_loop}

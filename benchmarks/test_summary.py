@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callstats import StatBatch, StatSeries, summarize
-from callstats.summary.calls import CallScalars
+from callstats.stats.calls import CallScalars
 from inputs import series, stored_call
 
 Benchmark = Callable[..., Any]

@@ -9,7 +9,7 @@ from callstats.recorder import Recorder
 from callstats.reduce import decimate, reduce_json
 from callstats.rule import Rule
 from callstats.series import Stat, StatSeries
-from callstats.summary import Bernoulli, Summary, bernoulli, summarize
+from callstats.stats import Bernoulli, Summary, bernoulli, summarize
 
 backend: str = kernels.active.BACKEND
 """Which kernels run: ``"cython"`` or ``"python"``."""

@@ -7,9 +7,9 @@ from typing import SupportsIndex, overload
 
 import numpy as np
 
-from callstats import exact, kernels, wire
+from callstats import _coerce, _json, kernels
+from callstats._columns import Columns, Held, equal, joined, kind_of, locked, refuse_offsets, settled, take
 from callstats._types import Bytes, Counts
-from callstats.columns import Columns, Held, equal, joined, kind_of, locked, refuse_offsets, settled, take
 from callstats.errors import CallstatsError, DecodeError, SeriesError, as_value, short
 from callstats.series import StatSeries, checked, listed, plural
 
@@ -155,7 +155,7 @@ def read_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[St
     members, whose = [columns], [np.repeat(np.arange(len(was_read)), np.diff(ends))]
     for i in others:
         try:
-            member, _ = wire.decode(data[offsets[i] : offsets[i + 1]].tobytes(), sort=sort)
+            member, _ = _json.decode(data[offsets[i] : offsets[i + 1]].tobytes(), sort=sort)
         except CallstatsError as error:
             refused[i] = as_value(error)
         else:
@@ -169,7 +169,7 @@ def read_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[St
 
 def _batch(names: object, times: object, values: object, present: object, counts: object, offsets: object) -> StatBatch:
     """Unpickle."""
-    places, _ = exact.column(offsets, "offsets", exact.PLACE)
+    places, _ = _coerce.column(offsets, "offsets", _coerce.PLACE)
     columns = checked(names, times, values, present, counts, places)
     n = len(columns.times)
     refuse_offsets(places, n, "rows")

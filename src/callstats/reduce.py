@@ -9,14 +9,14 @@ from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 
-from callstats import kernels, wire
+from callstats import _json, kernels
+from callstats._columns import Columns
+from callstats._parallel import share
 from callstats._types import I64_MAX, U64_MAX, Bytes, Counts
 from callstats.batch import StatBatch, refuse_texts
-from callstats.columns import Columns
 from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError, as_value, short
 from callstats.rule import REDUCERS, Reducer, Rule, peak_of
 from callstats.series import StatSeries
-from callstats.threads import share
 
 Series = TypeVar("Series", StatSeries, StatBatch)
 Result = TypeVar("Result")
@@ -180,11 +180,11 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
     most = n if rule.max_samples is None else min(n, rule.max_samples)
     if rule.max_bytes is not None and most > 0:
         out_names, plan = plan_of(names, rule)
-        limit, keys = min(rule.max_bytes, I64_MAX), wire.keys_of(out_names)
+        limit, keys = min(rule.max_bytes, I64_MAX), _json.keys_of(out_names)
         zero = rule.missing == "zero"
-        most = kernels.active.fit(times, values, wire.as_bytes(present), weights, most, limit, zero, counts, plan, *keys)
+        most = kernels.active.fit(times, values, _json.as_bytes(present), weights, most, limit, zero, counts, plan, *keys)
         if most == 0:
-            size = len(wire.encode(_reduced(columns, None, rule, 1)[0], counts=counts))
+            size = len(_json.encode(_reduced(columns, None, rule, 1)[0], counts=counts))
             raise BudgetError(f"max_bytes must hold one row at least: got {rule.max_bytes} for a row of {size} bytes")
         most = abs(most)  # where a sum is too large, the reduction will tell
     return columns if most == n else _reduced(columns, None, rule, most)[0]
@@ -202,7 +202,7 @@ def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: 
     out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate(
         times,
         values,
-        wire.as_bytes(present),
+        _json.as_bytes(present),
         counts,
         offsets,
         min(I64_MAX, max_samples),
@@ -225,7 +225,7 @@ def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: 
 
 def plan_of(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
     """The metrics of the result, and of each its source, its stand-in, its reducer, and whether it is asked for."""
-    return (_plan if len(names) <= wire.MANY_NAMES else _plan.__wrapped__)(names, rule)
+    return (_plan if len(names) <= _json.MANY_NAMES else _plan.__wrapped__)(names, rule)
 
 
 @lru_cache(maxsize=256)
@@ -345,7 +345,7 @@ _OTHER = 2
 def _own_text(blob: object) -> bytes | None:
     """The bytes of a blob; None where the general route is to tell of it."""
     try:
-        return b"" if blob is None else wire.text_of(blob)
+        return b"" if blob is None else _json.text_of(blob)
     except DecodeError:
         return None
 
@@ -361,19 +361,19 @@ def _layout_by(rule: Rule) -> Callable[[tuple[bytes, ...]], tuple[Counts, bytes,
 
     def layout(names: tuple[bytes, ...]) -> tuple[Counts, bytes, Counts]:
         out_names, columns = plan_of(tuple(name.decode() for name in names), rule)
-        return columns, *wire.keys_of(out_names)
+        return columns, *_json.keys_of(out_names)
 
     return layout
 
 
 def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool) -> bytes:
     """One blob by the general route."""
-    text = b"" if blob is None else wire.text_of(blob)
-    columns, moved = wire.decode(blob, sort=sort)
+    text = b"" if blob is None else _json.text_of(blob)
+    columns, moved = _json.decode(blob, sort=sort)
     few = rule.max_samples is None or len(columns.times) <= rule.max_samples
     if text is not None and not moved and few and (rule.max_bytes is None or len(text) <= rule.max_bytes):
         return text
-    return wire.encode(fit(columns, rule, counts=counts), counts=counts)
+    return _json.encode(fit(columns, rule, counts=counts), counts=counts)
 
 
 def _named(where: str | None, work: Callable[..., Result], *args: object) -> Result:

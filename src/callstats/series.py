@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
-from callstats import exact, wire
+from callstats import _coerce, _json
+from callstats._columns import Columns, Held, equal, kind_of, refuse_disorder, refuse_totals, settled, take
+from callstats._timestamps import format_times, parse_time
 from callstats._types import AnyArray, Counts, Present, Times
-from callstats.columns import Columns, Held, equal, kind_of, refuse_disorder, refuse_totals, settled, take
 from callstats.errors import CallstatsError, SeriesError, short
-from callstats.times import format_times, parse_time
 
 
 class Stat(NamedTuple):
@@ -76,11 +76,11 @@ class StatSeries(Held):
         counts: object = None,
         sort: bool = False,
     ) -> None:
-        times, _ = exact.column(timestamps, "timestamps", exact.TIME)
+        times, _ = _coerce.column(timestamps, "timestamps", _coerce.TIME)
         if not isinstance(metrics, Mapping):
             raise SeriesError(f"metrics must map names to values: got {short(metrics)}")
         for name in metrics:
-            if not isinstance(name, str) or not wire.is_text(name):
+            if not isinstance(name, str) or not _json.is_text(name):
                 raise SeriesError(f"metrics must be named by text that UTF-8 can hold: got {short(name)}")
         # Of a member of an enumeration, say, the name is the text itself.
         columns_by_name = {str.__str__(name): values for name, values in metrics.items()}
@@ -89,7 +89,7 @@ class StatSeries(Held):
         present: Present | None = None
         for j, name in enumerate(names):
             where = f"metrics[{name!r}]"
-            cells, there = exact.column(columns_by_name[name], where, exact.METRIC)
+            cells, there = _coerce.column(columns_by_name[name], where, _coerce.METRIC)
             _same_length(where, cells, times)
             values[j] = cells
             if there is not None:
@@ -174,7 +174,7 @@ class StatSeries(Held):
         >>> StatSeries.from_json('[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"x":7}}]')["x"]
         array([7], dtype=uint64)
         """
-        return cls._of(wire.decode(value, sort=sort)[0])
+        return cls._of(_json.decode(value, sort=sort)[0])
 
     from_db = from_json
 
@@ -203,7 +203,7 @@ class StatSeries(Held):
         >>> print(StatSeries([1_999_999], {"x": [7]}).to_json().decode(), end="")
         [{"timestamp":"1970-01-01T00:00:00.001Z","metrics":{"x":7}}]
         """
-        return wire.encode(self._columns, counts=counts, digits=digits)
+        return _json.encode(self._columns, counts=counts, digits=digits)
 
     def to_db(self) -> str:
         """The stored text as a string, for a text column."""
@@ -282,11 +282,11 @@ def checked(
 
     With offsets they are those of many series, which the offsets part.
     """
-    if not isinstance(names, tuple) or not all(type(name) is str and wire.is_text(name) for name in names):
+    if not isinstance(names, tuple) or not all(type(name) is str and _json.is_text(name) for name in names):
         raise SeriesError(f"names must be a tuple of text that UTF-8 can hold: got {short(names)}")
     if any(a >= b for a, b in pairwise(names)):
         raise SeriesError(f"names must be sorted, and none there twice: got {short(names)}")
-    stamps, _ = exact.column(times, "timestamps", exact.TIME)
+    stamps, _ = _coerce.column(times, "timestamps", _coerce.TIME)
     n = len(stamps)
     block = _block(values, "values", np.dtype(np.uint64), (len(names), n))
     held = None
@@ -296,7 +296,7 @@ def checked(
         block *= held
     weights = None
     if counts is not None:
-        weights, _ = exact.column(counts, "counts", exact.COUNT)
+        weights, _ = _coerce.column(counts, "counts", _coerce.COUNT)
         _same_length("counts", weights, stamps)
         refuse_totals(weights, (0, n) if offsets is None else offsets.tolist())
     refuse_disorder(stamps, offsets)
@@ -316,7 +316,7 @@ def _same_length(where: str, values: AnyArray, times: Times) -> None:
 
 
 def _counts(counts: object, times: Times) -> Counts:
-    weights, _ = exact.column(counts, "counts", exact.COUNT)
+    weights, _ = _coerce.column(counts, "counts", _coerce.COUNT)
     _same_length("counts", weights, times)
     refuse_totals(weights, (0, len(weights)))
     return weights
@@ -332,7 +332,7 @@ def nanoseconds(timestamp: object, where: str) -> object:
     if isinstance(timestamp, datetime):
         if timestamp.utcoffset() is None:
             raise SeriesError(f"{where} must have a time with its offset from UTC: got {short(timestamp)}")
-        return exact.since_epoch(timestamp)
+        return _coerce.since_epoch(timestamp)
     return timestamp
 
 

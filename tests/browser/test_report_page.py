@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from callstats._units import printable
 from callstats.cli.app import cli
-from callstats.readable import printable
 from support.browser import DESKTOP, PHONE, drawn, opened
 from support.reports import HOSTILE, hostile, platform
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from callstats import CallstatsError, StatSeries, decimate
+from callstats.db import add_calls, init_table, summarize_table
+from callstats.db.jobs import summarize as answers
+from callstats.db.jobs.summarize import time_of
 from callstats.demo import demo_calls
-from callstats.store import add_calls, answers, init_table, summarize_table
-from callstats.store.answers import time_of
-from callstats.summary import Call, summarize_calls
+from callstats.stats import Call, summarize_calls
 from support.database import Value, blob, connect, made
 from support.zoo import SECOND
 

@@ -154,7 +154,7 @@ def test_a_missing_driver_is_one_line(module: str) -> None:
 
 SLOWLY = """
 import sys, time
-import callstats.store.job as job
+import callstats.db.jobs.reduce as job
 real = job.reduce_json
 def slowly(*args, **options):
     print("batch", file=sys.stderr, flush=True)

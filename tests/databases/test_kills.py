@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from callstats import Rule, reduce_json
-from callstats.store import reduce_table
+from callstats.db import reduce_table
 from support.database import blob
 from support.databases import Database
 from support.killed import Runs

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from callstats import CallstatsError, Rule, StatSeries, reduce_json
-from callstats.store import add_calls, import_saved, init_table, list_calls, read_series, reduce_table, summarize_table
+from callstats.db import add_calls, import_saved, init_table, list_calls, read_series, reduce_table, summarize_table
 from support.database import blob
 from support.databases import SERVERS, Database
 
@@ -179,9 +179,9 @@ def test_since_reads_no_older_calls(on_server: Database, kind: str) -> None:
 
 def _read_rows(database: Database, since: int) -> int:
     """How many rows the database gives for calls since then."""
-    from callstats.store.answers import _recent
-    from callstats.store.connect import connected
-    from callstats.store.table import CallTable
+    from callstats.db.engine import connected
+    from callstats.db.jobs.summarize import _recent
+    from callstats.db.query import CallTable
 
     with connected(database.url) as (connection, dialect):
         calls = CallTable(connection, dialect, name="runs", key="id", column_name="stats")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from callstats import CallstatsError, Rule, StatSeries, reduce_json
-from callstats.store import add_calls, import_saved, reduce_table
+from callstats.db import add_calls, import_saved, reduce_table
 from support.database import blob
 from support.databases import Database
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from callstats import CallstatsError, StatBatch, StatSeries
 from callstats.adapters import parquet
 from callstats.cli.app import cli
-from callstats.store import export_table
+from callstats.db import export_table
 from support.database import blob
 from support.databases import Database
 

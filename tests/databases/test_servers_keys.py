@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callstats import CallstatsError, reduce_json
-from callstats.store import import_saved, read_series, reduce_table
+from callstats.db import import_saved, read_series, reduce_table
 from support.database import blob
 from support.databases import Database
 

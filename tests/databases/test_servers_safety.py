@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-import callstats.store.job
-import callstats.store.mysql
-import callstats.store.pace
-import callstats.store.postgres
+import callstats.db.dialects.mysql
+import callstats.db.dialects.postgres
+import callstats.db.jobs.pace
+import callstats.db.jobs.reduce
 from callstats import Rule, reduce_json
-from callstats.store import ReduceReport, import_saved, reduce_table
+from callstats.db import ReduceReport, import_saved, reduce_table
 from support.database import blob
 from support.databases import Database
 
@@ -29,12 +29,12 @@ DONE = reduce_json([blob(12)], RULE)[0].decode()
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same number of tries in less time."""
-    monkeypatch.setattr(callstats.store.pace, "_FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(callstats.db.jobs.pace, "_FIRST_PAUSE", 0.02)
 
 
 def once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have something happen in mid-batch: its rows are read and locked, and not yet written."""
-    real = callstats.store.job.reduce_json
+    real = callstats.db.jobs.reduce.reduce_json
     left = [change]
 
     def reduce_and_change(*args: Any, **options: Any) -> Any:
@@ -43,7 +43,7 @@ def once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
             left.pop()()
         return results
 
-    monkeypatch.setattr(callstats.store.job, "reduce_json", reduce_and_change)
+    monkeypatch.setattr(callstats.db.jobs.reduce, "reduce_json", reduce_and_change)
 
 
 @contextmanager
@@ -108,25 +108,25 @@ def test_a_lock_holds_for_its_batch_only(on_server: Database) -> None:
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     skip = "SELECT id FROM calls FOR UPDATE SKIP LOCKED"
     between = [len(on_server.ask(skip))]
-    real = callstats.store.job.reduce_json
+    real = callstats.db.jobs.reduce.reduce_json
     within = []
 
     def look(*args: Any, **options: Any) -> Any:
         within.append(len(on_server.ask(skip)))
         return real(*args, **options)
 
-    callstats.store.job.reduce_json = look  # type: ignore[assignment]
+    callstats.db.jobs.reduce.reduce_json = look  # type: ignore[assignment]
     try:
         reduce_table(on_server.url, RULE, batch_size=5, progress=lambda report: between.append(len(on_server.ask(skip))))
     finally:
-        callstats.store.job.reduce_json = real
+        callstats.db.jobs.reduce.reduce_json = real
     assert set(between) == {20}
     assert within[:4] == [15] * 4
 
 
 def test_a_lock_on_the_table_is_waited_for(on_server: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A statement waits a bounded time; the batch is tried again, and done when the lock is gone."""
-    for module in (callstats.store.postgres, callstats.store.mysql):
+    for module in (callstats.db.dialects.postgres, callstats.db.dialects.mysql):
         monkeypatch.setattr(module, "LOCK_SECONDS", 1)
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     lock, unlock = {
@@ -232,7 +232,7 @@ def restarted(database: Database, seconds: float) -> Callable[[], None]:
 
 def test_a_server_that_comes_back(on_server: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """It dies in mid-batch, and is there again some seconds later: the job resumes by itself, and nothing is lost."""
-    monkeypatch.setattr(callstats.store.pace, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(callstats.db.jobs.pace, "_FIRST_PAUSE", 0.1)
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     once(restarted(on_server, 1.0), monkeypatch)
     report = reduce_table(on_server.url, RULE, batch_size=5)
@@ -271,7 +271,7 @@ def test_an_engine_without_transactions(on_server: Database) -> None:
     """An Engine that commits each statement would hold no lock: the job has its own transactions, and puts all back."""
     from sqlalchemy import create_engine
 
-    from callstats.store.urls import parse_url
+    from callstats.db.urls import parse_url
 
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     engine = create_engine(parse_url(on_server.url), isolation_level="AUTOCOMMIT")
@@ -279,17 +279,17 @@ def test_an_engine_without_transactions(on_server: Database) -> None:
     with engine.connect() as connection:
         before = connection.exec_driver_sql(waits).all()
     held: list[int] = []
-    real = callstats.store.job.reduce_json
+    real = callstats.db.jobs.reduce.reduce_json
 
     def look(*args: Any, **options: Any) -> Any:
         held.append(20 - len(on_server.ask("SELECT id FROM calls FOR UPDATE SKIP LOCKED")))
         return real(*args, **options)
 
-    callstats.store.job.reduce_json = look  # type: ignore[assignment]
+    callstats.db.jobs.reduce.reduce_json = look  # type: ignore[assignment]
     try:
         assert reduce_table(engine, RULE, batch_size=5).changed == 20
     finally:
-        callstats.store.job.reduce_json = real
+        callstats.db.jobs.reduce.reduce_json = real
     assert held[:4] == [5] * 4
     with engine.connect() as connection:
         assert connection.exec_driver_sql(waits).all() == before

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from callstats.store import answers, summarize_table
+from callstats.db import summarize_table
+from callstats.db.jobs import summarize as answers
 from support.database import blob
 from support.databases import Database
 

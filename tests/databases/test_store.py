@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from callstats import Rule, StatSeries, reduce_json
-from callstats.store import ReduceReport, Reject, add_calls, init_table, read_series, reduce_table
+from callstats.db import ReduceReport, Reject, add_calls, init_table, read_series, reduce_table
 from support.database import ask, blob, cell, cells, connect, made
 
 pytestmark = pytest.mark.usefixtures("backend")

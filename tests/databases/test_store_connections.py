@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from callstats.store import ReduceReport, add_calls, init_table, read_series, reduce_table
+from callstats.db import ReduceReport, add_calls, init_table, read_series, reduce_table
 from support.database import blob, connect, made
 
 pytestmark = pytest.mark.usefixtures("backend")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from callstats import reduce_json
-from callstats.store import Reject, reduce_table
+from callstats.db import Reject, reduce_table
 from support.database import TABLE, Value, ask, blob, cell, cells, connect, made
 
 pytestmark = pytest.mark.usefixtures("backend")

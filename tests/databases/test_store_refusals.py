@@ -1,4 +1,4 @@
-"""What `callstats.store` refuses before it changes anything, and that no password is ever shown."""
+"""What `callstats.db` refuses before it changes anything, and that no password is ever shown."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from callstats import CallstatsError, Rule
-from callstats.store import StoreError, add_calls, import_saved, init_table, read_series, reduce_table
-from callstats.store.urls import shown_url
+from callstats.db import StoreError, add_calls, import_saved, init_table, read_series, reduce_table
+from callstats.db.urls import shown_url
 from support.database import TABLE, ask, blob, cell, connect, made
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -188,8 +188,8 @@ def run(program: str) -> str:
 
 
 def test_sqlalchemy_is_loaded_where_it_is_used() -> None:
-    """Neither the package nor `callstats.store` loads it by being imported."""
-    assert run("import sys, callstats.store; print('sqlalchemy' in sys.modules)") == "False\n"
+    """Neither the package nor `callstats.db` loads it by being imported."""
+    assert run("import sys, callstats.db; print('sqlalchemy' in sys.modules)") == "False\n"
 
 
 @pytest.mark.parametrize(
@@ -206,10 +206,10 @@ def test_missing_sqlalchemy_is_named(function: str, arguments: str) -> None:
     """One line, with the function and the extra."""
     program = (
         "import sys; sys.modules['sqlalchemy'] = None\n"
-        f"from callstats.store import {function}\n"
+        f"from callstats.db import {function}\n"
         f"try:\n    {function}({arguments})\nexcept ImportError as error:\n    print(error)"
     )
-    assert run(program) == f'callstats.store.{function} needs SQLAlchemy: pip install "callstats[cli]"\n'
+    assert run(program) == f'callstats.db.{function} needs SQLAlchemy: pip install "callstats[cli]"\n'
 
 
 def test_a_locked_database_is_no_wrong_use(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-import callstats.store.job
+import callstats.db.jobs.reduce
 from callstats import Rule, reduce_json
-from callstats.store import import_saved, reduce_table
+from callstats.db import import_saved, reduce_table
 from support.database import Value, ask, blob, cell, cells, connect, made
 
 RULE = Rule(10, how={"mem_usage": ("mean", "max")})
@@ -40,7 +40,7 @@ CHANGES: dict[str, Change] = {
 
 def writes_once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have another program write when the job has read its first batch, and not yet locked it."""
-    real = callstats.store.job.reduce_json
+    real = callstats.db.jobs.reduce.reduce_json
     left = [change]
 
     def reduce_and_write(*args: Any, **options: Any) -> Any:
@@ -49,7 +49,7 @@ def writes_once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -
             left.pop()()
         return results
 
-    monkeypatch.setattr(callstats.store.job, "reduce_json", reduce_and_write)
+    monkeypatch.setattr(callstats.db.jobs.reduce, "reduce_json", reduce_and_write)
 
 
 @pytest.mark.usefixtures("backend")
@@ -95,7 +95,7 @@ def test_rows_that_come_and_go_meanwhile(tmp_path: Path, monkeypatch: pytest.Mon
 def test_no_lock_is_held_while_reducing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock is for the writing: a program that won't wait can write while a batch is reduced."""
     db = made(tmp_path / "calls.db", [(str(i), blob(12)) for i in range(9)])
-    real = callstats.store.job.reduce_json
+    real = callstats.db.jobs.reduce.reduce_json
     written = []
 
     def reduce_and_write(blobs: list[bytes], *args: Any, **options: Any) -> Any:
@@ -107,7 +107,7 @@ def test_no_lock_is_held_while_reducing(tmp_path: Path, monkeypatch: pytest.Monk
             written.append(len(blobs))
         return real(blobs, *args, **options)
 
-    monkeypatch.setattr(callstats.store.job, "reduce_json", reduce_and_write)
+    monkeypatch.setattr(callstats.db.jobs.reduce, "reduce_json", reduce_and_write)
     assert reduce_table(db, RULE, batch_size=3).changed == 9
     assert written == [3, 3, 3]
 
@@ -130,7 +130,7 @@ def test_a_lock_that_stays_ends_the_job(tmp_path: Path) -> None:
 def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """KeyboardInterrupt passes through; the batch at hand is not written, half or whole, nor kept as saved."""
     db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(9)])
-    real = callstats.store.job.SavedCell
+    real = callstats.db.jobs.reduce.SavedCell
     made_cells = []
 
     def interrupted(*args: Any) -> Any:
@@ -139,7 +139,7 @@ def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.M
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(callstats.store.job, "SavedCell", interrupted)
+    monkeypatch.setattr(callstats.db.jobs.reduce, "SavedCell", interrupted)
     with pytest.raises(KeyboardInterrupt):
         reduce_table(db, RULE, batch_size=3, save=tmp_path / "old.jsonl")
     assert [cell(db, str(i)) == blob(12) for i in range(9)] == [False] * 3 + [True] * 6
@@ -152,8 +152,8 @@ def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.M
 
 SLOWLY = """
 import sys, time
-import callstats.store.job as job
-import callstats.store.table
+import callstats.db.jobs.reduce as job
+import callstats.db.query
 from callstats import Rule
 real = job.reduce_json
 def slowly(*args, **options):

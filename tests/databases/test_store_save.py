@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import create_engine, event
 
 from callstats import CallstatsError, Rule
-from callstats.store import ImportReport, ReduceReport, import_saved, reduce_table
-from callstats.store.saved import Saver
+from callstats.db import ImportReport, ReduceReport, import_saved, reduce_table
+from callstats.db.jobs.restore import Saver
 from support.database import Value, ask, blob, cell, cells, connect, made
 
 pytestmark = pytest.mark.usefixtures("backend")

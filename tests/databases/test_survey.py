@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from callstats.cli.app import cli
-from callstats.store import read_call, summarize_table, survey_table
+from callstats.db import read_call, summarize_table, survey_table
 from support.databases import Database
 from support.reports import MIB, call, hostile, platform, series, stored
 
@@ -153,8 +153,8 @@ def test_a_missing_library(missing: str, arguments: list[str], extra: str, tmp_p
 
 
 def test_nothing_heavy_is_loaded() -> None:
-    """`callstats.report` loads neither Plotly nor Matplotlib."""
-    program = "import sys, callstats.report; print(sorted({'plotly', 'matplotlib', 'sqlalchemy', 'rich'} & set(sys.modules)))"
+    """`callstats.plot` loads neither Plotly nor Matplotlib."""
+    program = "import sys, callstats.plot; print(sorted({'plotly', 'matplotlib', 'sqlalchemy', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

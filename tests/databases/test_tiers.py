@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from callstats import CallstatsError, Rule, reduce_json
-from callstats.store import reduce_table
-from callstats.store.moments import nanoseconds, parse_span, utc_text
+from callstats.db import reduce_table
+from callstats.db.moments import nanoseconds, parse_span, utc_text
 from support.database import blob
 from support.databases import Database
 

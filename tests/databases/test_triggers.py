@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from callstats import reduce_json
-from callstats.store import import_saved, reduce_table
+from callstats.db import import_saved, reduce_table
 from support.database import blob
 from support.databases import Database
 

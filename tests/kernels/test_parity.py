@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import callstats.kernels
 from callstats import Rule, StatBatch, StatSeries, decimate, reduce_json, summarize
-from callstats.summary.calls import CallScalars
+from callstats.stats.calls import CallScalars
 from support import strategies
 from support.parity import TWINS, exact, outcome, same
 from support.reference import TIME_MAX, TIME_MIN, Row

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 
 from callstats import CallstatsError, StatBatch, StatSeries, Summary, decimate, summarize
-from callstats.kernels import stats_py
+from callstats.kernels import totals_py
 from support import strategies
 from support.parity import same
 from support.reference import PEAKS, Row
@@ -114,8 +114,8 @@ def test_parity_of_the_kernels() -> None:
         return totals, kernels.active.moments(batch.timestamps, batch.values, present, batch.offsets, places)
 
     totals, moments = same(words)
-    assert totals.shape == (len(places), len(batch), stats_py.TOTALS)
-    assert moments.shape == (len(places), len(batch), stats_py.MOMENTS)
+    assert totals.shape == (len(places), len(batch), totals_py.TOTALS)
+    assert moments.shape == (len(places), len(batch), totals_py.MOMENTS)
 
 
 @pytest.mark.usefixtures("backend")

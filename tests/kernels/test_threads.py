@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from callstats import CallstatsError, reduce_json
-from callstats.threads import share
+from callstats._parallel import share
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])

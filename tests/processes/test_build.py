@@ -176,7 +176,7 @@ class TestSwitch:
     @pytest.mark.parametrize("how", [{"CALLSTATS_BUILD_EXT": "skip"}, {"CC": "/bin/false"}], ids=["skip", "fallback"])
     def test_a_pure_build_in_place_removes_old_kernels(self, tree: Path, how: dict[str, str]) -> None:
         """An editable install that turns pure must not go on with the binary of an earlier build."""
-        old = tree / f"src/callstats/kernels/bins_cy{SUFFIX}"
+        old = tree / f"src/callstats/kernels/decimate_cy{SUFFIX}"
         old.write_bytes(b"old")
         done = run("setup.py", "build_ext", "--inplace", cwd=tree, **how)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from callstats import CallstatsError, StatSeries
-from callstats.store import cell_room, import_saved, init_table, reduce_table
+from callstats.db import cell_room, import_saved, init_table, reduce_table
 from support.databases import Database
 
 PROGRAM = str(Path(sys.executable).with_name("callstats"))

@@ -29,7 +29,7 @@ MODULES = sorted(
     module.name for module in pkgutil.walk_packages(callstats.__path__, "callstats.") if not module.name.endswith("_cy")
 )
 ADAPTERS = [f"adapters.{name}" for name in ("arrow", "duckdb", "pandas", "parquet", "polars", "sqlalchemy", "sqlite")]
-PUBLIC = ["callstats", *(f"callstats.{name}" for name in ("summary", "drivers", "store", "report", "spark", *ADAPTERS))]
+PUBLIC = ["callstats", *(f"callstats.{name}" for name in ("stats", "drivers", "db", "plot", *ADAPTERS))]
 
 
 def run_example(example: doctest.DocTest, report: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from callstats.drivers import ProcessDriver
-from callstats.drivers.conformance import DriverConformance
+from callstats.drivers.testing import DriverConformance
 
 
 class TestProcessDriver(DriverConformance):

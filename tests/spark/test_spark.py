@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from callstats import CallstatsError, Rule, StatSeries, reduce_json
-from callstats.spark import reduce_stats, summarize_stats
-from callstats.summary import summarize
+from callstats.adapters.spark import reduce_stats, summarize_stats
+from callstats.stats import summarize
 from support.stored import stored
 from support.zoo import SECOND
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from callstats import Rule, StatSeries, reduce_json
-from callstats.spark import reduce_stats, summarize_stats
-from callstats.store import add_calls, init_table
+from callstats.adapters.spark import reduce_stats, summarize_stats
+from callstats.db import add_calls, init_table
 from support.databases import Database
 from support.sparking import jdbc
 from support.zoo import SECOND

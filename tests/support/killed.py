@@ -15,8 +15,8 @@ import json, os, sys, time, traceback
 from datetime import timedelta
 import psycopg, pymysql, sqlalchemy
 from callstats import Rule
-from callstats.store import reduce_table
-import callstats.store.connect, callstats.store.table, callstats.store.plan
+from callstats.db import reduce_table
+import callstats.db.engine, callstats.db.query, callstats.db.jobs.plan
 print("ready", flush=True)
 while line := sys.stdin.readline():
     jobs = json.loads(line)

@@ -180,7 +180,7 @@ def test_refusals_name_the_row() -> None:
 
 def test_too_much_for_small_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A result that the offsets of its type can't reach is refused, with the type that could hold it."""
-    monkeypatch.setattr("callstats.adapters._arrays._MOST", {4: 10, 8: 10})
+    monkeypatch.setattr("callstats.adapters.arrow._text._MOST", {4: 10, 8: 10})
     with pytest.raises(CallstatsError, match=r"at most 10 bytes in one array of string, got .*: make it pa.large_string\(\)"):
         arrow.reduce(pa.array([fine()[0].decode()]), 3)
 

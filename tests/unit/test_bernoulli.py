@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from callstats import Bernoulli, CallstatsError, StatSeries, bernoulli, decimate
-from callstats.summary.chance import UNLIMITED, at_most_chance, least_calls, most_allowed, upper_bound, wilson
+from callstats.stats.proportions import UNLIMITED, at_most_chance, least_calls, most_allowed, upper_bound, wilson
 from support.zoo import EDGES, SECOND, Item, zoo
 
 ZOO = [item for item in zoo() if len(item.rows) < 200]

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 
 from callstats import Bernoulli, StatBatch, StatSeries, decimate, kernels, summarize
-from callstats.summary import Call, Spread, leak_trend, rightsize, summarize_calls
-from callstats.summary.calls import CallScalars, _layout
-from callstats.summary.chance import wilson
+from callstats.stats import Call, Spread, leak_trend, rightsize, summarize_calls
+from callstats.stats.calls import CallScalars, _layout
+from callstats.stats.proportions import wilson
 from support.blobs import grammar, seeds
 from support.parity import exact, outcome, same
 from support.zoo import SECOND, zoo

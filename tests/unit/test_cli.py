@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 
 import callstats
 from callstats import Rule, reduce_json
+from callstats._units import printable, size_text
 from callstats.cli import progress
 from callstats.cli.app import cli
 from callstats.cli.options import how_of, how_part, size
-from callstats.readable import printable, size_text
 from support.database import ask, blob, cell, cells, connect, made
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -203,7 +203,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["reduce", "none.db", "--max-samples", "10"], "there is no SQLite database 'none.db'"),
         (
             ["reduce", "db2://u:secret@h/db", "--max-samples", "10"],
-            "callstats.store works over SQLite, PostgreSQL, MySQL: got",
+            "callstats.db works over SQLite, PostgreSQL, MySQL: got",
         ),
         (["reduce", "--jsonl", "--max-samples", "10", "--where", "1"], "it does not go with --where"),
         (["reduce", "--jsonl", "--max-samples", "10", "--json"], "it does not go with --json"),

@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from callstats import StatSeries, decimate
+from callstats._units import duration_text, limit_text, memory_text
 from callstats.cli.answers import answer_csv, answer_json, answer_lines
 from callstats.cli.app import cli
 from callstats.cli.summary import memory_size, risk_part, since_time
-from callstats.readable import duration_text, limit_text, memory_text
-from callstats.store import summarize_table
+from callstats.db import summarize_table
 from support.database import Value, blob, connect, made
 from support.zoo import SECOND
 

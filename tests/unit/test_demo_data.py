@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from callstats._timestamps import parse_time
 from callstats.demo import demo_calls, docker_frames
 from callstats.drivers import pick_stats
 from callstats.series import StatSeries
-from callstats.times import parse_time
 
 pytestmark = pytest.mark.usefixtures("backend")
 

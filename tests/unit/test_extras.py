@@ -34,23 +34,18 @@ CASES = [
 ]
 
 
-def package_of(module: str) -> str:
-    """Where a module is."""
-    return "callstats" if module == "spark" else "callstats.adapters"
-
-
 @pytest.mark.parametrize(("module", "function", "argument", "missing", "package", "extra"), CASES)
 def test_a_missing_extra(module: str, function: str, argument: str, missing: str, package: str, extra: str) -> None:
     """The error is one line in the house's words, whatever else is installed; the module itself can be imported."""
     program = (
         f"import sys; sys.modules[{missing!r}] = None\n"
         "from callstats import StatSeries\n"
-        f"try:\n    from {package_of(module)} import {module}\n    {module}.{function}({argument})\n"
+        f"try:\n    from callstats.adapters import {module}\n    {module}.{function}({argument})\n"
         "except ImportError as error:\n    print(error)"
     )
     command = [sys.executable, "-I", "-W", "error", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout, done.stderr) == (
-        f'{package_of(module)}.{module}.{function} needs {package}: pip install "callstats[{extra}]"\n',
+        f'callstats.adapters.{module}.{function} needs {package}: pip install "callstats[{extra}]"\n',
         "",
     )

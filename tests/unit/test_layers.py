@@ -17,57 +17,40 @@ PACKAGE = Path(callstats.__file__).parent
 # From the bottom up. A name is a file or a folder of the package; "callstats" is its own `__init__`, which hands out the names.
 LINES = [
     "errors _types _version _start",
-    "rule exact image columns readable threads",
-    "times",
+    "rule image _coerce _columns _timestamps _units _parallel",
     "kernels",
-    "wire",
+    "_json",
     "series",
     "batch",
     "reduce",
-    "recorder summary",
+    "recorder",
+    "stats",
     "callstats",
     "adapters",
-    "store report spark drivers",
+    "plot",
+    "call",
+    "drivers",
+    "db",
     "demo",
     "cli",
     "__main__",
 ]
 RANK = {name: rank for rank, line in enumerate(LINES) for name in line.split()}
 
+NO_NUMPY = {"errors", "_version", "_start", "_units", "_parallel", "image", "cli"}
 FOREIGN = {
-    "numpy": {
-        *[
-            "_types",
-            "rule",
-            "exact",
-            "columns",
-            "times",
-            "kernels",
-            "wire",
-            "series",
-            "batch",
-            "reduce",
-            "recorder",
-            "summary",
-            "adapters",
-            "store",
-            "report",
-            "spark",
-            "drivers",
-            "demo",
-        ]
-    },
-    "scipy": {"summary"},
-    "sqlalchemy": {"adapters", "store"},
-    "plotly": {"report"},
-    "matplotlib": {"report"},
-    "pyarrow": {"adapters", "spark"},
+    "numpy": RANK.keys() - NO_NUMPY,
+    "scipy": {"stats"},
+    "sqlalchemy": {"adapters", "db"},
+    "plotly": {"plot"},
+    "matplotlib": {"plot"},
+    "pyarrow": {"adapters"},
     "pandas": {"adapters"},
     "polars": {"adapters"},
     "duckdb": {"adapters"},
-    "pyspark": {"spark"},
-    "psycopg": {"store"},
-    "pymysql": {"store"},
+    "pyspark": {"adapters"},
+    "psycopg": {"db"},
+    "pymysql": {"db"},
     "click": {"cli"},
     "rich": {"cli"},
     **{name: {"drivers"} for name in ("psutil", "docker", "requests", "urllib3", "pytest")},
@@ -144,17 +127,17 @@ def test_imports_go_down(path: Path) -> None:
 @pytest.mark.parametrize(
     ("importer", "imported"),
     [
-        ("wire.py", "callstats.series"),
-        ("wire.py", "callstats"),
+        ("_json.py", "callstats.series"),
+        ("_json.py", "callstats"),
         ("series.py", "callstats.reduce"),
-        ("kernels/bins_py.py", "callstats.wire"),
-        ("kernels/bins_py.py", "callstats.series"),
-        ("reduce.py", "callstats.store.job"),
-        ("store/job.py", "callstats.cli.lines"),
-        ("store/job.py", "callstats.drivers"),
+        ("kernels/decimate_py.py", "callstats._json"),
+        ("kernels/decimate_py.py", "callstats.series"),
+        ("reduce.py", "callstats.db.jobs.reduce"),
+        ("db/jobs/reduce.py", "callstats.cli.lines"),
+        ("drivers/base.py", "callstats.db"),
         ("errors.py", "callstats.rule"),
         ("reduce.py", "sqlalchemy.engine"),
-        ("store/job.py", "rich.progress"),
+        ("db/jobs/reduce.py", "rich.progress"),
         ("series.py", "pandas"),
     ],
 )
@@ -166,13 +149,13 @@ def test_the_walk_would_notice(importer: str, imported: str) -> None:
 def test_lazy_and_relative_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Imports inside functions, for type checkers, by relative name and by `import_module` all count."""
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
-    (tmp_path / "store").mkdir()
-    path = tmp_path / "store" / "job.py"
+    (tmp_path / "db").mkdir()
+    path = tmp_path / "db" / "reduce.py"
     path.write_text(
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    import callstats.cli\n"
-        "def f():\n    from callstats import wire\n    from ..series import StatSeries\n    from . import table\n"
+        "def f():\n    from callstats import _json\n    from ..series import StatSeries\n    from . import query\n"
         "    importlib.import_module('callstats.reduce')\n"
     )
-    want = {"typing", "callstats.cli", "callstats.wire", "callstats.series", "callstats.reduce", "callstats.store.table"}
+    want = {"typing", "callstats.cli", "callstats._json", "callstats.series", "callstats.reduce", "callstats.db.query"}
     assert set(imports(path)) == want

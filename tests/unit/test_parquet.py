@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from callstats import CallstatsError, SeriesError, StatBatch, StatSeries
 from callstats.adapters import parquet
 from callstats.cli.app import cli
-from callstats.store import export_table
+from callstats.db import export_table
 from support import strategies
 from support.database import Value, blob, made
 from support.reference import Row
@@ -110,8 +110,8 @@ def test_long_form_of_a_table(tmp_path: Path) -> None:
 
 def test_row_groups_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row group is written as soon as enough was read, with however many metrics each has."""
-    monkeypatch.setattr("callstats.store.exported.PAGE_ROWS", 128)
-    monkeypatch.setattr("callstats.store.exported.GROUP_CALLS", 100)
+    monkeypatch.setattr("callstats.db.jobs.export.PAGE_ROWS", 128)
+    monkeypatch.setattr("callstats.db.jobs.export.GROUP_CALLS", 100)
     cells = [(f"{i:04}", StatSeries([i * SECOND], {f"m{i % 300}": [i]}).to_db()) for i in range(1000)]
     for long in (False, True):
         (tmp_path / str(long)).mkdir()

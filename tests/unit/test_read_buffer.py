@@ -14,7 +14,8 @@ import callstats.kernels
 from callstats import CallstatsError, DecodeError, StatBatch, StatSeries, reduce_json
 from callstats.adapters import arrow
 from callstats.batch import read_buffer
-from callstats.summary import batches, summarize
+from callstats.stats import batch as batches
+from callstats.stats import summarize
 from support import parity, strategies
 from support.blobs import seeds
 from support.mutants import mutants

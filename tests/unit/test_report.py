@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from callstats import StatSeries, decimate
+from callstats._units import printable
 from callstats.errors import CallstatsError
-from callstats.readable import printable
-from callstats.report import ReportCall, ReportGroup, figure, png, render, tracks
-from callstats.report.bins import MOST_BINS, duration_bins, memory_bins
-from callstats.report.content import COLUMNS, rounded
-from callstats.report.figures import outline, panels, time_unit
-from callstats.report.tracks import span_ns, value_text
-from callstats.summary import Call, summarize_calls
+from callstats.plot import ReportCall, ReportGroup, figure, png, render, tracks
+from callstats.plot.html.bins import MOST_BINS, duration_bins, memory_bins
+from callstats.plot.html.data import COLUMNS, rounded
+from callstats.plot.panels import span_ns, value_text
+from callstats.plot.plotly import outline, panels, time_unit
+from callstats.stats import Call, summarize_calls
 from support.reports import HOSTILE, MIB, series
 from support.zoo import SECOND
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from callstats import CallstatsError
-from callstats.summary import rightsize
-from callstats.summary.chance import upper_bound
+from callstats.stats import rightsize
+from callstats.stats.proportions import upper_bound
 
 MIB = 2**20
 UNLIMITED = 9223372036854771712

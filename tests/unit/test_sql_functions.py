@@ -13,7 +13,7 @@ import pytest
 from callstats import CallstatsError, DecodeError, StatSeries, decimate, reduce_json
 from callstats.adapters import duckdb as duckdb_adapter
 from callstats.adapters import sqlite as sqlite_adapter
-from callstats.summary import summarize
+from callstats.stats import summarize
 from support.stored import good, stored
 from support.zoo import SECOND
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from callstats._types import AnyArray, Present
-from callstats.adapters._arrays import one_array, read_array, reduce_array
-from callstats.adapters._extras import needs
+from callstats.adapters._optional import needs
+from callstats.adapters.arrow._text import one_array, read_array, reduce_array
 from callstats.batch import StatBatch
 from callstats.errors import CallstatsError
 from callstats.rule import Rule
-from callstats.summary import batches
+from callstats.stats import batch as batches
 
 if TYPE_CHECKING:
     import duckdb

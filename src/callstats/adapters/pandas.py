@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from callstats._types import AnyArray
-from callstats.adapters._extras import needs
+from callstats.adapters._optional import needs
 from callstats.errors import SeriesError
 from callstats.series import StatSeries
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from callstats.adapters._extras import needs
-from callstats.adapters._lists import read_long, write_long
+from callstats.adapters._optional import needs
+from callstats.adapters.arrow._nested import read_long, write_long
 from callstats.batch import StatBatch
 from callstats.errors import CallstatsError, short
 from callstats.series import StatSeries

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from callstats._types import AnyArray
-from callstats.adapters._extras import needs
-from callstats.adapters._wide import refuse_taken
+from callstats.adapters._optional import needs
+from callstats.adapters.arrow._tables import refuse_taken
 from callstats.errors import SeriesError
 from callstats.series import StatSeries
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from callstats.adapters._extras import needs
+from callstats.adapters._optional import needs
 from callstats.errors import short
 from callstats.series import StatSeries
 

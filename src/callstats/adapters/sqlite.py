@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from callstats._types import I64_MAX
-from callstats.adapters import _sql
+from callstats.adapters import _sql_functions as _sql
 from callstats.errors import CallstatsError, short
 from callstats.reduce import reduce_json
 

@@ -1,4 +1,4 @@
-"""The command ``callstats``: a thin skin on `callstats.store`. It needs the extra ``callstats[cli]``."""
+"""The command ``callstats``: a thin skin on `callstats.db`. It needs the extra ``callstats[cli]``."""
 
 from __future__ import annotations
 

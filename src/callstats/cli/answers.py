@@ -9,13 +9,13 @@ from dataclasses import asdict
 from typing import Any
 
 from callstats._types import FN_COUNTERS
+from callstats._units import plural, printable, size_text
 from callstats.cli.lines import key_text
-from callstats.readable import plural, printable, size_text
-from callstats.store import Group, TableSummary
-from callstats.store.answers import GroupKey
-from callstats.store.plain import json_text
-from callstats.summary import CallsSummary, summarize_calls
-from callstats.summary.words import PERCENTILES, figures
+from callstats.db import Group, TableSummary
+from callstats.db.jobs.summarize import GroupKey
+from callstats.db.plain import json_text
+from callstats.stats import CallsSummary, summarize_calls
+from callstats.stats.format import PERCENTILES, figures
 
 
 def answer_lines(summary: TableSummary) -> list[str]:

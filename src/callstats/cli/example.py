@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from callstats.store import add_calls, init_table
-from callstats.store.urls import parse_url, shown_url
+from callstats.db import add_calls, init_table
+from callstats.db.urls import parse_url, shown_url
 
 _MARK = 0x63616C6C
 """SQLite's application id of a database that holds the example."""

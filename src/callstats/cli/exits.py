@@ -16,9 +16,9 @@ from typing import IO, Any
 
 import click
 
+from callstats._units import printable
+from callstats.db import StoreError
 from callstats.errors import CallstatsError
-from callstats.readable import printable
-from callstats.store import StoreError
 
 
 class ExitCode(IntEnum):

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
+from callstats._units import printable, size_text
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.lines import reject_line
 from callstats.cli.options import column_options, examples, with_default_url
-from callstats.readable import printable, size_text
-from callstats.store import ExportReport, export_table
+from callstats.db import ExportReport, export_table
 
 
 @click.command(

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from callstats import kernels
+from callstats._units import memory_text, plural, printable, size_text
+from callstats.db import ImportReport, ListedCall, ReduceReport, Reject
+from callstats.db.listing import figures
+from callstats.db.results import Change, Key
 from callstats.drivers import RunResult
 from callstats.errors import CallstatsError
-from callstats.readable import memory_text, plural, printable, size_text
 from callstats.series import StatSeries
-from callstats.store import ImportReport, ListedCall, ReduceReport, Reject
-from callstats.store.listing import figures
-from callstats.store.report import Change, Key
 
 
 class LineCounts(NamedTuple):

@@ -9,8 +9,8 @@ import click
 from callstats.cli.exits import ExitCode
 from callstats.cli.lines import listed_fault, listed_lines
 from callstats.cli.options import COUNT, column_options, examples
-from callstats.store import list_calls
-from callstats.store.plain import json_text
+from callstats.db import list_calls
+from callstats.db.plain import json_text
 
 
 @click.command("list", epilog=examples("callstats list calls.db", "callstats list calls.db --limit 100 --json"))

@@ -12,10 +12,10 @@ from typing import Any, TypeVar, cast
 import click
 
 from callstats._types import I64_MAX
+from callstats.db.jobs.summarize import FN_COLUMNS
+from callstats.db.moments import parse_span
 from callstats.errors import CallstatsError
 from callstats.rule import OTHERS, PEAKS, REDUCERS, How
-from callstats.store.answers import FN_COLUMNS
-from callstats.store.moments import parse_span
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 import click
 
 from callstats.cli.lines import progress_line
-from callstats.store import ReduceReport
+from callstats.db import ReduceReport
 
 SECONDS_BETWEEN_LINES = 5.0
 

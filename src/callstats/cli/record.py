@@ -16,14 +16,14 @@ from typing import IO, BinaryIO
 import click
 
 from callstats import Recorder, Rule
+from callstats._units import printable
 from callstats.cli.exits import DriverFault, ExitCode
 from callstats.cli.lines import recorded_line
 from callstats.cli.options import COUNT, KEPT, duration, examples, size
+from callstats.db import add_calls, cell_room, init_table
+from callstats.db.ids import call_id, time_text
+from callstats.db.urls import shown_url
 from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, DriverError, ProcessDriver, RunResult, Status, Task
-from callstats.readable import printable
-from callstats.store import add_calls, cell_room, init_table
-from callstats.store.ids import call_id, time_text
-from callstats.store.urls import shown_url
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
 

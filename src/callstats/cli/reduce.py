@@ -13,17 +13,17 @@ import click
 from click.core import ParameterSource
 
 from callstats._types import I64_MAX
+from callstats._units import printable
 from callstats.cli.exits import ExitCode, Stopped, ctrl_c_stops
 from callstats.cli.jsonl import reduce_lines
 from callstats.cli.lines import largest_changes, line_summary, refused_line, reject_line, summary_lines
 from callstats.cli.options import COUNT, column_options, duration, examples, how_of, how_part, room, span, tier
 from callstats.cli.progress import progress
 from callstats.cli.rejects import RejectsFile
-from callstats.readable import printable
+from callstats.db import ReduceReport, Reject, reduce_table
+from callstats.db.moments import utc_text
+from callstats.db.plain import json_text
 from callstats.rule import Missing, Rule
-from callstats.store import ReduceReport, Reject, reduce_table
-from callstats.store.moments import utc_text
-from callstats.store.plain import json_text
 
 _TABLE_ONLY = (
     *("table", "key", "column", "where", "verify", "dry_run", "save", "as_json", "tiers", "time_column", "as_of"),

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from callstats.db import Reject, StoreError
+from callstats.db.plain import json_text
 from callstats.errors import CallstatsError
-from callstats.store import Reject, StoreError
-from callstats.store.plain import json_text
 
 
 class RejectsFile:

@@ -9,16 +9,16 @@ from typing import Any
 
 import click
 
+from callstats._units import plural, printable, size_text
 from callstats.cli.answers import group_text
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.lines import key_text, reject_line
 from callstats.cli.options import column_options, detail_options, examples, write_file
 from callstats.cli.summary import memory_size, risk_part, since_time
-from callstats.readable import plural, printable, size_text
-from callstats.report import ReportCall, ReportGroup, render
-from callstats.store import StoredCall, Survey, survey_table
-from callstats.store.answers import FN_COLUMNS, GroupKey
-from callstats.store.urls import shown_url
+from callstats.db import StoredCall, Survey, survey_table
+from callstats.db.jobs.summarize import FN_COLUMNS, GroupKey
+from callstats.db.urls import shown_url
+from callstats.plot import ReportCall, ReportGroup, render
 
 RISK = "1%"
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import click
 
+from callstats._units import duration_text, printable
 from callstats.cli.exits import ExitCode
 from callstats.cli.lines import key_text
 from callstats.cli.options import column_options, detail_options, examples, write_file
-from callstats.readable import duration_text, printable
-from callstats.report import text
-from callstats.report.tracks import span_ns, tracks
+from callstats.db import StoredCall, read_call
+from callstats.db.jobs.summarize import FN_COLUMNS
+from callstats.plot import terminal as text
+from callstats.plot.panels import span_ns, tracks
 from callstats.series import StatSeries, plural
-from callstats.store import StoredCall, read_call
-from callstats.store.answers import FN_COLUMNS
 
 STYLES: dict[text.Ink, str] = {
     "title": "bold",
@@ -64,7 +64,7 @@ def show_command(
         click.echo(printable(f"refused {key_text(call.key)}: {call.fault}"), err=True)
         ctx.exit(ExitCode.REFUSED)
     if png is not None:
-        from callstats.report import png as draw
+        from callstats.plot import png as draw
 
         write_file(png, draw(call.series, metrics or None, title=printable(f"call {_name(call)}")))
         click.echo(printable(f"drew {png}"))

@@ -13,8 +13,8 @@ from callstats.cli.answers import answer_csv, answer_json, answer_lines
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.lines import reject_line
 from callstats.cli.options import column_options, examples
-from callstats.store import summarize_table
-from callstats.store.answers import FN_COLUMNS, time_of
+from callstats.db import summarize_table
+from callstats.db.jobs.summarize import FN_COLUMNS, time_of
 
 _AGES = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _AGE = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)

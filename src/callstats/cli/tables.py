@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
+from callstats._units import printable
 from callstats.cli.example import make_example
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.lines import import_lines, unknown_lines
 from callstats.cli.options import column_options, examples, with_default_url
-from callstats.readable import printable
-from callstats.store import import_saved, init_table
-from callstats.store.urls import shown_url
+from callstats.db import import_saved, init_table
+from callstats.db.urls import shown_url
 
 _DONE = {
     "created": "created table {table} in {url}",

@@ -11,12 +11,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from callstats.drivers.frames import pick_stats
+from callstats._timestamps import format_times
+from callstats.db.ids import call_id
+from callstats.drivers.docker.stats import pick_stats
 from callstats.reduce import decimate
 from callstats.rule import Rule
 from callstats.series import StatSeries
-from callstats.store.ids import call_id
-from callstats.times import format_times
 
 Whole: TypeAlias = NDArray[np.int64]
 Shape: TypeAlias = Callable[[np.random.Generator, Whole, int], Whole]

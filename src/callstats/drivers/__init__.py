@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from callstats.drivers.contract import (
+from callstats.drivers._watch import watch
+from callstats.drivers.base import (
     Config,
     ContainerTask,
     Cookie,
@@ -14,10 +15,9 @@ from callstats.drivers.contract import (
     TaskError,
     WaitResult,
 )
-from callstats.drivers.docker import DockerDriver
-from callstats.drivers.frames import FN_METRICS, pick_stats
-from callstats.drivers.process import ProcessDriver
-from callstats.drivers.watching import watch
+from callstats.drivers.docker.driver import DockerDriver
+from callstats.drivers.docker.stats import FN_METRICS, pick_stats
+from callstats.drivers.process.driver import ProcessDriver
 
 __all__ = [
     "FN_METRICS",

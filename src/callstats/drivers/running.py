@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from time import monotonic
 
-from callstats.drivers.contract import RunResult, Status, TaskError
+from callstats.drivers.base import RunResult, Status, TaskError
 
 _CANCEL_SECONDS = 0.02
 """How often a wait looks whether it was cancelled."""

@@ -1,6 +1,6 @@
 """The loops that callstats exists for, each as a pair of twins that give the same bytes.
 
-``bins_py`` is the specification, in numpy; ``bins_cy`` says the same in Cython. Callers reach a kernel only as
+``decimate_py`` is the specification, in numpy; ``decimate_cy`` says the same in Cython. Callers reach a kernel only as
 ``kernels.active.NAME``. ``CALLSTATS_BACKEND=auto|cython|python`` chooses the twin when the package is imported.
 """
 

@@ -1,10 +1,10 @@
 """Every kernel, compiled."""
 
-from callstats.kernels.batch_cy import read_buffer
-from callstats.kernels.bins_cy import decimate
+from callstats.kernels.decimate_cy import decimate
+from callstats.kernels.json_batch_cy import read_buffer
+from callstats.kernels.json_cy import fit, read_text, reduce_text, reduce_texts, write_text
 from callstats.kernels.recorder_cy import Rows
-from callstats.kernels.stats_cy import moments, text_totals, totals
-from callstats.kernels.text_cy import fit, read_text, reduce_text, reduce_texts, write_text
+from callstats.kernels.totals_cy import moments, text_totals, totals
 
 BACKEND = "cython"
 

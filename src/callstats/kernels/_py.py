@@ -1,10 +1,10 @@
 """Every kernel, in numpy."""
 
-from callstats.kernels.batch_py import read_buffer
-from callstats.kernels.bins_py import decimate
+from callstats.kernels.decimate_py import decimate
+from callstats.kernels.json_batch_py import read_buffer
+from callstats.kernels.json_py import fit, read_text, reduce_text, reduce_texts, write_text
 from callstats.kernels.recorder_py import Rows
-from callstats.kernels.stats_py import moments, text_totals, totals
-from callstats.kernels.text_py import fit, read_text, reduce_text, reduce_texts, write_text
+from callstats.kernels.totals_py import moments, text_totals, totals
 
 BACKEND = "python"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from threading import Lock
 
-from callstats import exact, kernels, wire
+from callstats import _coerce, _json, kernels
 from callstats._types import FIRST_TIME
 from callstats.errors import CallstatsError, SeriesError, short
 from callstats.recorder.merged import MergedRows, sorted_columns
@@ -104,7 +104,7 @@ class Recorder:
             if self._ended or _is_early(timestamp):
                 self._dropped += 1
                 return
-            time = exact.cell(nanoseconds(timestamp, "a sample"), "timestamp", exact.TIME)
+            time = _coerce.cell(nanoseconds(timestamp, "a sample"), "timestamp", _coerce.TIME)
             plain = _plain(metrics)
             for name in plain:
                 if name not in self._names:
@@ -141,9 +141,9 @@ def _plain(metrics: object) -> dict[str, int]:
         raise SeriesError(f"a sample must map names to values: got {short(metrics)}")
     plain: dict[str, int] = {}
     for name, value in metrics.items():
-        if not isinstance(name, str) or not wire.is_text(name):
+        if not isinstance(name, str) or not _json.is_text(name):
             raise SeriesError(f"metrics must be named by text that UTF-8 can hold: got {short(name)}")
-        whole = exact.cell(value, f"metrics[{name!r}]", exact.METRIC)
+        whole = _coerce.cell(value, f"metrics[{name!r}]", _coerce.METRIC)
         if whole is not None:
             plain[str(name)] = whole
     return plain

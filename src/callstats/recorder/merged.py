@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from callstats import wire
+from callstats import _json
+from callstats._columns import Columns, take
 from callstats._types import FIRST_TIME, U64_MAX, AnyArray, Block, Bytes, Counts, Times
-from callstats.columns import Columns, take
 from callstats.errors import BudgetError, SeriesError
 from callstats.reduce import fit, plan_of
 from callstats.rule import REDUCERS, Reducer, Rule
@@ -75,7 +75,7 @@ class MergedRows:
             size = _LEAST_BYTES * len(self._bins(rows).starts)
             if size <= rule.max_bytes or rows == 1:
                 reduced = self._reduced(rule, rows)
-                size = len(wire.encode(reduced))
+                size = len(_json.encode(reduced))
                 if size <= rule.max_bytes:
                     return reduced
         raise BudgetError(f"max_bytes must hold one row at least: got {rule.max_bytes} for a row of {size} bytes")

@@ -1,0 +1,1 @@
+"""Work over whole tables: reduce, summarize, export, restore."""

@@ -1,0 +1,292 @@
+# cython: language_level=3
+"""A stored histogram's text straight into columns, for the one shape in which it is written.
+
+A row is read by name; the literal text between its numbers is then compared, not read, in the rows after it. Whatever does not
+fit is left to the general reader, so the scan has no messages and no leniency of its own.
+"""
+
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memset
+
+from callstats.kernels._ascii cimport Minute, load8, read_near, read_number, read_time, same
+
+cdef enum Scanned:
+    READ
+    OTHER  # not the written shape
+    NO_ROOM
+
+cdef struct Name:
+    const uint8_t* at
+    Py_ssize_t size
+
+cdef struct Piece:
+    # The text before a number, from the end of the number (or time) before it, and the number's column.
+    const uint8_t* at
+    Py_ssize_t size
+    Py_ssize_t column
+
+cdef struct Scan:
+    # Columns of one blob, each `row_room` long; kept and used again for the next.
+    Py_ssize_t row_room, column_room
+    int64_t* times
+    int64_t* counts
+    uint64_t* values
+    uint8_t* present  # holds something only once `holes` is set
+    Name* names
+    Piece* pieces
+    Py_ssize_t rows, columns
+    Py_ssize_t n_pieces, piece_bytes
+    bint learned, holes, counted
+    int64_t total
+    Minute minute
+
+cdef enum:
+    HEAD = 14  # {"timestamp":"
+    OPEN = 13  # ","metrics":{
+    COUNT = 10  # },"count":
+    FEW_COLUMNS = 256
+
+
+cdef inline void scan_init(Scan* scan) noexcept nogil:
+    memset(scan, 0, sizeof(Scan))
+    # A minute that exists, since any bytes at all may be compared with it; its seconds are 0.
+    scan.minute.text[0] = load8(<const uint8_t*>b"1970-01-01T00:00")
+    scan.minute.text[1] = load8(<const uint8_t*>b"1970-01-01T00:00" + 8)
+
+
+cdef inline void scan_free(Scan* scan) noexcept nogil:
+    free(scan.times)
+    free(scan.counts)
+    free(scan.values)
+    free(scan.present)
+    free(scan.names)
+    free(scan.pieces)
+
+
+cdef inline bint make_room(Scan* scan, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    """Room for as many rows and columns; what was scanned is lost. False when there is no memory."""
+    scan_free(scan)
+    scan.row_room = rows
+    scan.column_room = columns
+    scan.times = <int64_t*>malloc(rows * sizeof(int64_t))
+    scan.counts = <int64_t*>malloc(rows * sizeof(int64_t))
+    scan.values = <uint64_t*>malloc(rows * columns * sizeof(uint64_t))
+    scan.present = <uint8_t*>malloc(rows * columns)
+    scan.names = <Name*>malloc(columns * sizeof(Name))
+    scan.pieces = <Piece*>malloc(columns * sizeof(Piece))
+    return (
+        scan.times != NULL and scan.counts != NULL and scan.values != NULL
+        and scan.present != NULL and scan.names != NULL and scan.pieces != NULL
+    )
+
+
+cdef inline void begin_holes(Scan* scan) noexcept nogil:
+    """From now on presence is kept: so far every row has every column."""
+    cdef Py_ssize_t column
+    if not scan.holes:
+        scan.holes = True
+        for column in range(scan.columns):
+            memset(scan.present + column * scan.row_room, 1, scan.rows)
+
+
+cdef inline Py_ssize_t column_of(Scan* scan, const uint8_t* name, Py_ssize_t size, Py_ssize_t hint) noexcept nogil:
+    """The column of a name, which may be new; -1 where there is no room for it."""
+    cdef Py_ssize_t i, column
+    for i in range(scan.columns):
+        column = hint + i if hint + i < scan.columns else hint + i - scan.columns
+        if scan.names[column].size == size and memcmp(scan.names[column].at, name, size) == 0:
+            return column
+    column = scan.columns
+    if column == scan.column_room:
+        return -1
+    if scan.rows:
+        begin_holes(scan)
+        memset(scan.present + column * scan.row_room, 0, scan.rows)
+        memset(scan.values + column * scan.row_room, 0, scan.rows * sizeof(uint64_t))
+    scan.names[column].at = name
+    scan.names[column].size = size
+    scan.columns += 1
+    return column
+
+
+cdef inline const uint8_t* read_tail(Scan* scan, const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """The end of a row from the bracket that closes its metrics on: `}}`, or `},"count":n}`."""
+    cdef uint64_t count = 1
+    if end - p < 2:
+        return NULL
+    if p[1] == b"}":
+        p += 2
+    else:
+        if end - p < COUNT or memcmp(p, <const uint8_t*>b'},"count":', COUNT) != 0:
+            return NULL
+        p = read_near(p + COUNT, end, &count)
+        if p == NULL or p == end or p[0] != b"}" or count < 1 or count > <uint64_t>INT64_MAX:
+            return NULL
+        p += 1
+        scan.counted = scan.counted or count > 1
+    if <int64_t>count > INT64_MAX - scan.total:
+        return NULL
+    scan.total += <int64_t>count
+    scan.counts[scan.rows] = <int64_t>count
+    return p
+
+
+cdef inline void end_row(Scan* scan) noexcept nogil:
+    """Count the row just read, and mark what it lacks."""
+    cdef Py_ssize_t i
+    if scan.n_pieces < scan.columns:
+        begin_holes(scan)
+    if scan.holes:
+        for i in range(scan.columns):
+            scan.present[i * scan.row_room + scan.rows] = 0
+        for i in range(scan.n_pieces):
+            scan.present[scan.pieces[i].column * scan.row_room + scan.rows] = 1
+        for i in range(scan.columns):
+            if not scan.present[i * scan.row_room + scan.rows]:
+                scan.values[i * scan.row_room + scan.rows] = 0
+    scan.rows += 1
+
+
+cdef inline const uint8_t* read_like_last(Scan* scan, const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """Read a row whose text between the numbers is that of the row before; NULL where it isn't."""
+    cdef Py_ssize_t i
+    cdef Piece* piece
+    if not scan.learned or end - p < HEAD + 36 + scan.piece_bytes + 24 * (scan.n_pieces + 1):
+        return NULL
+    if not same(p, <const uint8_t*>b'{"timestamp":"', HEAD):
+        return NULL
+    p = read_time(p + HEAD, end, &scan.minute, &scan.times[scan.rows])
+    if p == NULL:
+        return NULL
+    for i in range(scan.n_pieces):
+        piece = &scan.pieces[i]
+        if not same(p, piece.at, piece.size):
+            return NULL
+        p = read_number(p + piece.size, &scan.values[piece.column * scan.row_room + scan.rows])
+        if p == NULL:
+            return NULL
+    if p[0] != b"}":
+        return NULL
+    return read_tail(scan, p, end)
+
+
+cdef inline const uint8_t* read_by_name(Scan* scan, const uint8_t* p, const uint8_t* end, bint* full) noexcept nogil:
+    """Read a row, and learn its text; NULL where it has not the written shape, or `full` when there is no room."""
+    cdef const uint8_t* start
+    cdef const uint8_t* name
+    cdef const uint8_t* last = NULL
+    cdef Py_ssize_t size, last_size = 0, column = -1, order
+    cdef uint64_t value
+    scan.learned = False
+    scan.n_pieces = scan.piece_bytes = 0
+    if end - p < HEAD or memcmp(p, <const uint8_t*>b'{"timestamp":"', HEAD) != 0:
+        return NULL
+    p = read_time(p + HEAD, end, &scan.minute, &scan.times[scan.rows])
+    if p == NULL or end - p < OPEN + 1 or memcmp(p, <const uint8_t*>b'","metrics":{', OPEN) != 0:
+        return NULL
+    start = p
+    p += OPEN
+    while p[0] != b"}":
+        if p[0] != b'"':
+            return NULL
+        p += 1
+        name = p
+        while p < end and p[0] != b'"':
+            if p[0] < 32 or p[0] > 127 or p[0] == b"\\" or p[0] == b"<" or p[0] == b">" or p[0] == b"&":
+                return NULL
+            p += 1
+        size = p - name
+        if end - p < 3 or p[1] != b":":
+            return NULL
+        if last != NULL:
+            order = memcmp(last, name, size if size < last_size else last_size)
+            if order > 0 or (order == 0 and last_size >= size):
+                return NULL
+        last = name
+        last_size = size
+        column = column_of(scan, name, size, column + 1)
+        if column < 0 or column >= FEW_COLUMNS:
+            full[0] = column < 0
+            return NULL
+        p += 2
+        if scan.n_pieces == scan.column_room:
+            return NULL
+        scan.pieces[scan.n_pieces].at = start
+        scan.pieces[scan.n_pieces].size = p - start
+        scan.pieces[scan.n_pieces].column = column
+        scan.piece_bytes += p - start
+        scan.n_pieces += 1
+        p = read_near(p, end, &value)
+        if p == NULL or p == end:
+            return NULL
+        scan.values[column * scan.row_room + scan.rows] = value
+        start = p
+        if p[0] == b",":
+            p += 1
+            if p == end or p[0] != b'"':
+                return NULL
+        elif p[0] != b"}":
+            return NULL
+    if p == start + OPEN and scan.n_pieces == 0:
+        scan.learned = False
+        return read_tail(scan, p, end)
+    scan.learned = True
+    return read_tail(scan, p, end)
+
+
+cdef inline Scanned scan_rows(Scan* scan, const uint8_t* text, Py_ssize_t size) noexcept nogil:
+    """Scan a blob into the room that there is."""
+    cdef const uint8_t* p = text
+    cdef const uint8_t* end = text + size
+    cdef const uint8_t* after
+    cdef bint full = False
+    scan.rows = scan.columns = scan.n_pieces = scan.piece_bytes = 0
+    scan.learned = scan.holes = scan.counted = False
+    scan.total = 0
+    if size == 0:
+        return READ
+    if (end - 1)[0] == b"\n":
+        end -= 1
+    if end - p < 2 or p[0] != b"[" or (end - 1)[0] != b"]":
+        return OTHER
+    end -= 1  # the last bracket; each row ends before it
+    while True:
+        p += 1  # past the bracket or comma
+        if scan.rows == scan.row_room:
+            return NO_ROOM
+        after = read_like_last(scan, p, end)
+        if after == NULL:
+            after = read_by_name(scan, p, end, &full)
+            if after == NULL:
+                return NO_ROOM if full else OTHER
+        p = after
+        if scan.rows and scan.times[scan.rows] < scan.times[scan.rows - 1]:
+            return OTHER
+        end_row(scan)
+        if p == end:
+            return READ
+        if p[0] != b",":
+            return OTHER
+
+
+cdef inline Scanned scan_text(Scan* scan, const uint8_t* text, Py_ssize_t size) noexcept nogil:
+    """Scan a blob, making room as it needs it: a few bytes for each of its own."""
+    cdef Py_ssize_t rows, columns
+    cdef Scanned scanned
+    if scan.row_room == 0 and not make_room(scan, 256, 16):
+        return OTHER
+    while True:
+        scanned = scan_rows(scan, text, size)
+        if scanned != NO_ROOM:
+            return scanned
+        rows, columns = scan.row_room, scan.column_room
+        if scan.rows == rows:
+            rows *= 2
+        else:
+            columns *= 2
+        # A number takes five bytes at least, so only a blob of holes needs more cells than bytes.
+        if (rows * columns > size and rows * columns > 65_536) or not make_room(scan, rows, columns):
+            scan_free(scan)
+            scan_init(scan)
+            return OTHER
