@@ -22,7 +22,7 @@ PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check --quiet
 
 ifneq ($(filter-out auto require skip,$(CALLSTATS_BUILD_EXT)),)
-$(error CALLSTATS_BUILD_EXT must be one of auto, require, skip: got $(CALLSTATS_BUILD_EXT))
+$(error CALLSTATS_BUILD_EXT must be one of auto, require, skip, got $(CALLSTATS_BUILD_EXT))
 endif
 export CALLSTATS_BUILD_EXT
 test bench bench-compare fuzz lint docs test-debug test-minimal test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)

@@ -24,7 +24,7 @@ def switch(name: str, *words: str) -> str:
     """The word that an environment variable holds; the first one when it isn't set."""
     word = os.environ.get(name, words[0])
     if word not in words:
-        raise SetupError(f"{name} must be one of {', '.join(words)}: got {word!r}")
+        raise SetupError(f"{name} must be one of {', '.join(words)}, got {word!r}")
     return word
 
 

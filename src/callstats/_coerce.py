@@ -68,14 +68,14 @@ def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray |
     if isinstance(values, (str, bytes, bytearray, AbstractSet, Mapping)) or not (
         hasattr(values, "__array__") or isinstance(values, Iterable)
     ):
-        raise SeriesError(f"{where} must be a sequence of whole numbers: got {short(values)}")
+        raise SeriesError(f"{where} must be a sequence of whole numbers, got {short(values)}")
     if kind.dates and getattr(getattr(values, "dtype", None), "tz", None) is not None:
         # pandas' times with a zone: by themselves they would be objects, and not all of their bits.
         values = np.asarray(values, dtype=f"M8[{cast(Any, values).dtype.unit}]")
     if isinstance(values, np.ndarray) or hasattr(values, "__array__") or isinstance(values, (memoryview, array)):
         data = np.asarray(values)
         if data.ndim != 1:
-            raise SeriesError(f"{where} must have one dimension: got {data.ndim}")
+            raise SeriesError(f"{where} must have one dimension, got {data.ndim}")
         if data.dtype.kind == "f" and not isinstance(values, np.ndarray) and hasattr(values, "tolist"):
             data = np.array([*values.tolist(), None], dtype=object)[:-1]  # its own values: absent ones made floats of them all
         if data.dtype.kind != "O":
@@ -207,4 +207,4 @@ def _is_absent(value: object) -> bool:
 
 
 def _refuse(where: str, i: int | None, came: str, kind: Kind) -> NoReturn:
-    raise SeriesError(f"{where if i is None else f'{where}[{i}]'} must be {kind.what}: got {came}")
+    raise SeriesError(f"{where if i is None else f'{where}[{i}]'} must be {kind.what}, got {came}")

@@ -143,19 +143,19 @@ def refuse_totals(counts: Counts, offsets: Iterable[int]) -> None:
         for begin, end in pairwise(offsets):
             total = sum(counts[begin:end].tolist())
             if total > I64_MAX:
-                raise SeriesError(f"counts must add up to {I64_MAX} at most: got {total}")
+                raise SeriesError(f"counts must add up to {I64_MAX} at most, got {total}")
 
 
 def refuse_offsets(offsets: Counts, size: int, what: str) -> None:
     """Refuse offsets, one at least, that don't go from one to the next within so many bytes, rows or the like."""
     if offsets.dtype != np.int64 or offsets.ndim != 1 or not len(offsets) or not offsets.flags.c_contiguous:
-        raise SeriesError(f"offsets must be a contiguous array of int64, one at least: got {kind_of(offsets)}")
+        raise SeriesError(f"offsets must be a contiguous array of int64, one at least, got {kind_of(offsets)}")
     back = offsets[1:] < offsets[:-1]
     if back.any():
         i = int(back.argmax()) + 1
         raise SeriesError(f"offsets must not decrease: offsets[{i}]={offsets[i]} is below offsets[{i - 1}]={offsets[i - 1]}")
     if offsets[0] < 0 or offsets[-1] > size:
-        raise SeriesError(f"offsets must lie within the {size} {what}: got {offsets[0]} to {offsets[-1]}")
+        raise SeriesError(f"offsets must lie within the {size} {what}, got {offsets[0]} to {offsets[-1]}")
 
 
 def kind_of(array: object) -> str:

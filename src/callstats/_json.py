@@ -68,7 +68,7 @@ def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     """The stored text of a series: empty, or compact JSON and a newline."""
     names, times, values, present, weights = columns
     if type(digits) is not int or digits not in (3, 9):
-        raise CallstatsError(f"digits must be 3 or 9: got {short(digits)}")
+        raise CallstatsError(f"digits must be 3 or 9, got {short(digits)}")
     weights = weights if counts else None
     text: bytes = kernels.active.write_text(times, values, as_bytes(present), weights, *keys_of(names), digits)
     return text
@@ -338,7 +338,7 @@ def _put(cells: dict[str, list[int | None]], name: object, value: object, i: int
         _refuse(_member(path, name), f"a whole number from 0 to {U64_MAX}", value)
     if name not in cells and (len(cells) + 1) * n > MAX_CELLS:
         raise DecodeError(
-            f"expected at most {MAX_CELLS} cells, rows times metrics: got one metric more", path=_member(path, name)
+            f"expected at most {MAX_CELLS} cells, rows times metrics, got one metric more", path=_member(path, name)
         )
     cells.setdefault(name, [None] * n)[i] = int(value)
 

@@ -25,7 +25,7 @@ def share(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -
         When `threads` is no whole number from 1 on.
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise CallstatsError(f"threads must be a whole number from 1 on: got {short(threads)}")
+        raise CallstatsError(f"threads must be a whole number from 1 on, got {short(threads)}")
     numbered = enumerate(items)
     taking = Lock()
     helpers: list[Thread] = []

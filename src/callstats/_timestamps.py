@@ -54,7 +54,7 @@ def _days(day: str) -> int | None:
 def format_times(times: Times, digits: int = 3) -> list[str]:
     """RFC 3339 text in UTC, floored to `digits` (3 or 9) digits of a second."""
     if digits not in (3, 9):
-        raise CallstatsError(f"digits must be 3 or 9: got {short(digits)}")
+        raise CallstatsError(f"digits must be 3 or 9, got {short(digits)}")
     floored = times // 10**6 if digits == 3 else times
     unit = "ms" if digits == 3 else "ns"
     return [text + "Z" for text in np.datetime_as_string(floored.view(f"M8[{unit}]")).tolist()]

@@ -40,7 +40,7 @@ class StatBatch(Held):
         members = list(series)
         for i, member in enumerate(members):
             if not isinstance(member, StatSeries):
-                raise SeriesError(f"series[{i}] must be a StatSeries: got {short(member)}")
+                raise SeriesError(f"series[{i}] must be a StatSeries, got {short(member)}")
         offsets = np.zeros(len(members) + 1, dtype=np.int64)
         np.cumsum([len(member) for member in members], out=offsets[1:])
         self._columns = settled(joined([member._columns for member in members], offsets))
@@ -74,7 +74,7 @@ class StatBatch(Held):
         [1, 0]
         """
         if isinstance(blobs, (bytes, bytearray, memoryview, str)):
-            raise TypeError(f"StatBatch.from_json takes an iterable of blobs: got {type(blobs).__name__}")
+            raise TypeError(f"StatBatch.from_json takes an iterable of blobs, got {type(blobs).__name__}")
         return cls(_read(i, blob, sort) for i, blob in enumerate(blobs))
 
     def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
@@ -174,14 +174,14 @@ def _batch(names: object, times: object, values: object, present: object, counts
     n = len(columns.times)
     refuse_offsets(places, n, "rows")
     if places[0] != 0 or places[-1] != n:
-        raise SeriesError(f"offsets must part all {n} rows: got {places[0]} to {places[-1]}")
+        raise SeriesError(f"offsets must part all {n} rows, got {places[0]} to {places[-1]}")
     return StatBatch._of(columns, places)
 
 
 def refuse_texts(data: Bytes, offsets: Counts) -> None:
     """Refuse texts in one buffer, and offsets between them, through which a kernel would read what lies elsewhere."""
     if data.dtype != np.uint8 or data.ndim != 1 or not data.flags.c_contiguous:
-        raise SeriesError(f"data must be a contiguous array of uint8: got {kind_of(data)}")
+        raise SeriesError(f"data must be a contiguous array of uint8, got {kind_of(data)}")
     refuse_offsets(offsets, len(data), "bytes")
 
 

@@ -78,11 +78,11 @@ def parse_image(name: str) -> ImageRef:
     ImageRef(registry='quay.io:443', repository='team/app', tag='v2', digest=None)
     """
     if not isinstance(name, str):
-        raise ImageError(f"an image name must be a str: got {type(name).__name__}")
+        raise ImageError(f"an image name must be a str, got {type(name).__name__}")
     if not name:
         raise ImageError("an image name must not be empty")
     if len(name) == _HEX_DIGITS["sha256"] and _HEX.fullmatch(name):
-        raise ImageError(f"an image name must not be 64 hex digits alone, which is an image's id: got {_shown(name)}")
+        raise ImageError(f"an image name must not be 64 hex digits alone, which is an image's id, got {_shown(name)}")
     rest, at, digest = name.partition("@")
     registry, rest = _split_registry(rest)
     path, colon, tag = rest.partition(":")
@@ -92,7 +92,7 @@ def parse_image(name: str) -> ImageRef:
     if not registry and "/" not in path:
         path = _OFFICIAL + path
     if len(path) > _LONGEST_PATH:
-        raise ImageError(f"the repository must have at most {_LONGEST_PATH} characters: got {len(path)} in {_shown(name)}")
+        raise ImageError(f"the repository must have at most {_LONGEST_PATH} characters, got {len(path)} in {_shown(name)}")
     return ImageRef(registry, path, tag or (None if at else "latest"), digest or None)
 
 
@@ -107,25 +107,25 @@ def _check(name: str, registry: str, path: str, tag: str | None, digest: str | N
     where = f"in {_shown(name)}"
     if registry and not _REGISTRY.fullmatch(registry):
         raise ImageError(
-            f"expected a registry such as example.com, example.com:5000 or [2001:db8::2]:5000: got {_shown(registry)} {where}"
+            f"expected a registry such as example.com, example.com:5000 or [2001:db8::2]:5000, got {_shown(registry)} {where}"
         )
     if path != path.lower():
-        raise ImageError(f"the repository must be in lower case: got {_shown(path)} {where}")
+        raise ImageError(f"the repository must be in lower case, got {_shown(path)} {where}")
     if not _REPOSITORY.fullmatch(path):
         raise ImageError(
-            "expected a repository of a-z and 0-9 in parts divided by '/', with single '.', '_', '__' or dashes inside a part: "
+            "expected a repository of a-z and 0-9 in parts divided by '/', with single '.', '_', '__' or dashes inside a part, "
             f"got {_shown(path)} {where}"
         )
     if tag is not None and not _TAG.fullmatch(tag):
         raise ImageError(
-            "expected a tag of 1 to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-': "
+            "expected a tag of 1 to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-', "
             f"got {_shown(tag)} {where}"
         )
     if digest is not None:
         algorithm, _, digits = digest.partition(":")
         if len(digits) != _HEX_DIGITS.get(algorithm) or not _HEX.fullmatch(digits):
             allowed = ", ".join(f"{known} and {count}" for known, count in _HEX_DIGITS.items())
-            raise ImageError(f"expected a digest of {allowed} lower-case hex digits: got {_shown(digest)} {where}")
+            raise ImageError(f"expected a digest of {allowed} lower-case hex digits, got {_shown(digest)} {where}")
 
 
 def _shown(text: str) -> str:

@@ -65,7 +65,7 @@ def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
         reduced = fit(columns, rule)
         return x if reduced is columns else StatSeries._of(reduced)
     if not isinstance(x, StatBatch):
-        raise TypeError(f"decimate takes a StatSeries or a StatBatch: got {type(x).__name__}")
+        raise TypeError(f"decimate takes a StatSeries or a StatBatch, got {type(x).__name__}")
     if rule.max_bytes is not None:
         return StatBatch(_named(f"series[{i}]", decimate, member, rule) for i, member in enumerate(x))
     if rule.max_samples is None or not (np.diff(x.offsets) > rule.max_samples).any():
@@ -144,9 +144,9 @@ def reduce_json(
     """
     rule = as_rule(rule, fields)
     if isinstance(blobs, (bytes, bytearray, memoryview, str)) or not isinstance(blobs, Iterable):
-        raise TypeError(f"reduce_json takes an iterable of blobs: got {type(blobs).__name__}")
+        raise TypeError(f"reduce_json takes an iterable of blobs, got {type(blobs).__name__}")
     if errors not in ("raise", "return"):
-        raise CallstatsError(f"errors must be 'raise' or 'return': got {short(errors)}")
+        raise CallstatsError(f"errors must be 'raise' or 'return', got {short(errors)}")
 
     def reduce_chunk(chunk: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
         return _reduce_chunk(*chunk, rule, counts, sort, errors == "raise")
@@ -185,7 +185,7 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
         most = kernels.active.fit(times, values, _json.as_bytes(present), weights, most, limit, zero, counts, plan, *keys)
         if most == 0:
             size = len(_json.encode(_reduced(columns, None, rule, 1)[0], counts=counts))
-            raise BudgetError(f"max_bytes must hold one row at least: got {rule.max_bytes} for a row of {size} bytes")
+            raise BudgetError(f"max_bytes must hold one row at least, got {rule.max_bytes} for a row of {size} bytes")
         most = abs(most)  # where a sum is too large, the reduction will tell
     return columns if most == n else _reduced(columns, None, rule, most)[0]
 

@@ -95,13 +95,13 @@ class Rule:
         put(self, "max_samples", _whole("max_samples", self.max_samples))
         put(self, "max_bytes", _whole("max_bytes", self.max_bytes))
         if self.max_bytes is not None and self.max_bytes < 1:
-            raise CallstatsError(f"max_bytes must be 1 or more, or None: got {short(self.max_bytes)}")
+            raise CallstatsError(f"max_bytes must be 1 or more, or None, got {short(self.max_bytes)}")
         if self.missing not in get_args(Missing):
-            raise CallstatsError(f"missing must be 'skip' or 'zero': got {short(self.missing)}")
+            raise CallstatsError(f"missing must be 'skip' or 'zero', got {short(self.missing)}")
         if isinstance(self.how, Mapping):
             for name in self.how:
                 if not isinstance(name, str):
-                    raise CallstatsError(f"how must map metric names to reducers: got the name {short(name)}")
+                    raise CallstatsError(f"how must map metric names to reducers, got the name {short(name)}")
             by_name = {name: _reducers(f"how[{name!r}]", self.how[name]) for name in sorted(self.how)}
             put(self, "how", ByMetric(by_name))
         else:
@@ -153,7 +153,7 @@ def whole(value: object) -> int | None:
 def _whole(field: str, value: object) -> int | None:
     number = whole(value)
     if number is None and value is not None:
-        raise CallstatsError(f"{field} must be a whole number or None: got {short(value)}")
+        raise CallstatsError(f"{field} must be a whole number or None, got {short(value)}")
     return number
 
 
@@ -164,8 +164,8 @@ def _reducers(field: str, how: object) -> How:
         for place, reducer in enumerate(how):
             allowed = PEAKS if place else REDUCERS
             if not isinstance(reducer, str) or reducer not in allowed:
-                raise CallstatsError(f"{field}[{place}] must be one of {', '.join(allowed)}: got {short(reducer)}")
+                raise CallstatsError(f"{field}[{place}] must be one of {', '.join(allowed)}, got {short(reducer)}")
             if reducer in how[:place]:
-                raise CallstatsError(f"{field} must not name a reducer twice: got {short(reducer)} again")
+                raise CallstatsError(f"{field} must not name a reducer twice, got {short(reducer)} again")
         return tuple(how)
-    raise CallstatsError(f"{field} must be one of {', '.join(REDUCERS)}, or a tuple of them: got {short(how)}")
+    raise CallstatsError(f"{field} must be one of {', '.join(REDUCERS)}, or a tuple of them, got {short(how)}")

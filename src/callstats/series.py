@@ -78,10 +78,10 @@ class StatSeries(Held):
     ) -> None:
         times, _ = _coerce.column(timestamps, "timestamps", _coerce.TIME)
         if not isinstance(metrics, Mapping):
-            raise SeriesError(f"metrics must map names to values: got {short(metrics)}")
+            raise SeriesError(f"metrics must map names to values, got {short(metrics)}")
         for name in metrics:
             if not isinstance(name, str) or not _json.is_text(name):
-                raise SeriesError(f"metrics must be named by text that UTF-8 can hold: got {short(name)}")
+                raise SeriesError(f"metrics must be named by text that UTF-8 can hold, got {short(name)}")
         # Of a member of an enumeration, say, the name is the text itself.
         columns_by_name = {str.__str__(name): values for name, values in metrics.items()}
         names = tuple(sorted(columns_by_name))
@@ -137,10 +137,10 @@ class StatSeries(Held):
             try:
                 timestamp, metrics = sample
             except (TypeError, ValueError):
-                raise SeriesError(f"samples[{i}] must be a (timestamp, metrics) pair: got {short(sample)}") from None
+                raise SeriesError(f"samples[{i}] must be a (timestamp, metrics) pair, got {short(sample)}") from None
             times.append(nanoseconds(timestamp, f"samples[{i}]"))
             if not isinstance(metrics, Mapping):
-                raise SeriesError(f"samples[{i}] must map names to values: got {short(metrics)}")
+                raise SeriesError(f"samples[{i}] must map names to values, got {short(metrics)}")
             for name, value in metrics.items():
                 column = cells.setdefault(name, [])
                 column.extend([None] * (i - len(column)))
@@ -232,7 +232,7 @@ class StatSeries(Held):
             return masked
         if isinstance(key, slice):
             if key.step is not None and operator.index(key.step) < 0:
-                raise SeriesError(f"a slice must not turn time around: got the step {key.step}")
+                raise SeriesError(f"a slice must not turn time around, got the step {key.step}")
             return self._of(take(self._columns, np.arange(len(self))[key]))
         i = range(len(self))[key]
         there = range(len(names)) if present is None else np.flatnonzero(present[:, i])
@@ -283,9 +283,9 @@ def checked(
     With offsets they are those of many series, which the offsets part.
     """
     if not isinstance(names, tuple) or not all(type(name) is str and _json.is_text(name) for name in names):
-        raise SeriesError(f"names must be a tuple of text that UTF-8 can hold: got {short(names)}")
+        raise SeriesError(f"names must be a tuple of text that UTF-8 can hold, got {short(names)}")
     if any(a >= b for a, b in pairwise(names)):
-        raise SeriesError(f"names must be sorted, and none there twice: got {short(names)}")
+        raise SeriesError(f"names must be sorted, and none there twice, got {short(names)}")
     stamps, _ = _coerce.column(times, "timestamps", _coerce.TIME)
     n = len(stamps)
     block = _block(values, "values", np.dtype(np.uint64), (len(names), n))
@@ -306,13 +306,13 @@ def checked(
 def _block(values: object, where: str, dtype: np.dtype[Any], shape: tuple[int, int]) -> AnyArray:
     """A copy of a block; of numbers in the other order of bytes too."""
     if not isinstance(values, np.ndarray) or values.dtype.newbyteorder("=") != dtype or values.shape != shape:
-        raise SeriesError(f"{where} must be {dtype} of shape {shape}: got {kind_of(values)}")
+        raise SeriesError(f"{where} must be {dtype} of shape {shape}, got {kind_of(values)}")
     return np.array(values, dtype=dtype, order="C", subok=False)
 
 
 def _same_length(where: str, values: AnyArray, times: Times) -> None:
     if len(values) != len(times):
-        raise SeriesError(f"{where} must have a value for each of the {len(times)} timestamps: got {len(values)}")
+        raise SeriesError(f"{where} must have a value for each of the {len(times)} timestamps, got {len(values)}")
 
 
 def _counts(counts: object, times: Times) -> Counts:
@@ -331,7 +331,7 @@ def nanoseconds(timestamp: object, where: str) -> object:
             raise SeriesError(f"{where} must have a time: {error}") from None
     if isinstance(timestamp, datetime):
         if timestamp.utcoffset() is None:
-            raise SeriesError(f"{where} must have a time with its offset from UTC: got {short(timestamp)}")
+            raise SeriesError(f"{where} must have a time with its offset from UTC, got {short(timestamp)}")
         return _coerce.since_epoch(timestamp)
     return timestamp
 

@@ -108,7 +108,7 @@ def test_columns_by_any_name(tmp_path: Path) -> None:
             summarize_table(path, **{**names, name: "gone"})
     with pytest.raises(CallstatsError, match="since needs a column with times: table 'runs' has no column 'created_at'"):
         summarize_table(path, **names, since=1)
-    with pytest.raises(CallstatsError, match="since needs a time_column: got None"):
+    with pytest.raises(CallstatsError, match="since needs a time_column, got None"):
         summarize_table(path, **names, since=1, time_column=None)
 
 
@@ -133,7 +133,7 @@ def test_bad_cells_are_named(tmp_path: Path) -> None:
     assert [reject.key for reject in found.rejects] == [None, "c", "d", "e", "g"]
     assert list(found.rejects) == seen
     reasons = {reject.key: reject.reason for reject in found.rejects}
-    assert reasons["d"] == "expected text or bytes: got a cell of type integer"
+    assert reasons["d"] == "expected text or bytes, got a cell of type integer"
     assert reasons["e"].startswith("byte 1: expected UTF-8, got the byte 0xff")
     assert reasons[None] == "rows whose key is NULL, which no page can go on from: 1"
 

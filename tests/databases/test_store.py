@@ -106,7 +106,7 @@ def test_budget_that_nothing_fits_refuses_the_row(tmp_path: Path) -> None:
     db = made(tmp_path / "calls.db", [("a", blob(30))])
     report = reduce_table(db, Rule(None, max_bytes=10))
     assert report.refused == 1
-    assert "max_bytes must hold one row at least: got 10" in report.rejects[0].reason
+    assert "max_bytes must hold one row at least, got 10" in report.rejects[0].reason
     assert cell(db, "a") == blob(30)
 
 
@@ -185,8 +185,8 @@ def test_25_cells_of_every_kind(tmp_path: Path, batch_size: int) -> None:
     bad: dict[str, tuple[str, str]] = {
         "blob-ff": ("CAST(? AS BLOB)", "byte "),
         "text-ff": ("CAST(? AS TEXT)", "byte "),
-        "integer": ("1", "expected text or bytes: got a cell of type integer"),
-        "real": ("1.5", "expected text or bytes: got a cell of type real"),
+        "integer": ("1", "expected text or bytes, got a cell of type integer"),
+        "real": ("1.5", "expected text or bytes, got a cell of type real"),
         "nul": ("CAST(? AS TEXT)", "byte "),
     }
     raw = {"blob-ff": b"[\xff]", "text-ff": b"[\xff]", "nul": blob(12).encode() + b"\0"}

@@ -22,7 +22,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "table": ({"table": "cals"}, "there is no table 'cals': the database has 'calls', 'other'"),
     "key": ({"key": "ids"}, "table 'calls' has no column 'ids': it has 'id', 'status', 'stats'"),
     "column": ({"column": "histogram"}, "table 'calls' has no column 'histogram': it has 'id', 'status', 'stats'"),
-    "one for both": ({"column": "ID"}, "key and column must be two columns: got 'id' for both"),
+    "one for both": ({"column": "ID"}, "key and column must be two columns, got 'id' for both"),
     "not unique": ({"key": "status"}, "expected a key that is unique: column 'status' of 'calls' has no unique index of its own"),
     "composite": ({"table": "other", "key": "a"}, "expected a key of one column: the primary key of 'other' is (a, b)"),
     "partly unique": (
@@ -33,11 +33,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "where": ({"where": "colour = 1"}, "where 'colour = 1': no such column: colour"),
     "where no sql": ({"where": "1; DROP TABLE calls"}, "where '1; DROP TABLE calls': near \";\": syntax error"),
     "where with a parameter": ({"where": "id = ?"}, "where 'id = ?': "),
-    "no utf-8": ({"where": "id = '\udcff'"}, "where must be text that encodes to UTF-8: got \"id = '\\udcff'\""),
-    "batch_size": ({"batch_size": 0}, "batch_size must be 1 or more: got 0"),
-    "batch_bytes": ({"batch_bytes": 0}, "batch_bytes must be 1 or more: got 0"),
-    "threads": ({"threads": 0}, "threads must be 1 or more: got 0"),
-    "save in a dry run": ({"dry_run": True, "save": "x"}, "save must be None in a dry run, which changes nothing: got 'x'"),
+    "no utf-8": ({"where": "id = '\udcff'"}, "where must be text that encodes to UTF-8, got \"id = '\\udcff'\""),
+    "batch_size": ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
+    "batch_bytes": ({"batch_bytes": 0}, "batch_bytes must be 1 or more, got 0"),
+    "threads": ({"threads": 0}, "threads must be 1 or more, got 0"),
+    "save in a dry run": ({"dry_run": True, "save": "x"}, "save must be None in a dry run, which changes nothing, got 'x'"),
     "save to nowhere": ({"save": "no/such/folder"}, "save: No such file or directory: 'no/such/folder'"),
 }
 
@@ -89,7 +89,7 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
         reduce_table(other, 10)
     with pytest.raises(CallstatsError, match="there is no SQLite database"):
         reduce_table(tmp_path, 10)
-    with pytest.raises(CallstatsError, match="expected a database URL or the path of an SQLite file: got ''"):
+    with pytest.raises(CallstatsError, match="expected a database URL or the path of an SQLite file, got ''"):
         reduce_table("", 10)
     with pytest.raises(CallstatsError, match="unable to open database file"):
         init_table(tmp_path / "no" / "such.db")

@@ -149,7 +149,7 @@ def test_wrong_use_of_tiers_is_named(database: Database) -> None:
     database.make([("a", blob(12))], more=", n INTEGER")
     for options, message in [
         ({"tiers": []}, "tiers must be None, or have at least one"),
-        ({"tiers": [(timedelta(1), 5), (timedelta(1), 6)]}, "expected one tier for each age: got two for 1 day"),
+        ({"tiers": [(timedelta(1), 5), (timedelta(1), 6)]}, "expected one tier for each age, got two for 1 day"),
         ({"tiers": [(timedelta(-1), 5)]}, "a tier's age must not be negative"),
         ({"tiers": TIERS, "time_column": "at"}, "table 'calls' has no column 'at'"),
         ({"tiers": TIERS, "time_column": "n", "as_of": "now"}, "expected an RFC 3339 time, got 'now'"),
@@ -157,7 +157,7 @@ def test_wrong_use_of_tiers_is_named(database: Database) -> None:
     ]:
         with pytest.raises(CallstatsError, match=message):
             reduce_table(database.url, RULE, **options)  # type: ignore[arg-type]
-    with pytest.raises(CallstatsError, match="with tiers the rule's max_samples must be None, since they say how many: got 240"):
+    with pytest.raises(CallstatsError, match="with tiers the rule's max_samples must be None, since they say how many, got 240"):
         reduce_table(database.url, Rule(), tiers=TIERS)
     if database.kind != "sqlite":
         with pytest.raises(CallstatsError, match="expected a column of times or text: column 'n' of 'calls' is of type int"):

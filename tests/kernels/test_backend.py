@@ -223,7 +223,7 @@ def test_the_backend_is_named() -> None:
 def test_a_wrong_word_is_one_line_of_the_command(command: list[str]) -> None:
     """It ends as wrong use does; a program that only takes the package in gets the error, whatever it is called with."""
     env = os.environ | {"CALLSTATS_BACKEND": "foo"}
-    told = "CALLSTATS_BACKEND must be one of auto, cython, python: got 'foo'"
+    told = "CALLSTATS_BACKEND must be one of auto, cython, python, got 'foo'"
     done = subprocess.run([*command, "--version"], env=env, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"callstats: {told}\n")
     other = [sys.executable, "-c", "import callstats", "callstats", "-m", "callstats"]

@@ -554,7 +554,7 @@ def test_threads_share_a_series() -> None:
     series = uneven(5000)
     want = decimate(series, 60, how=("mean", "max"))
     got: list[StatSeries] = []
-    threads = [threading.Thread(target=lambda: got.append(decimate(series, 60, how=("mean", "max")))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda, got.append(decimate(series, 60, how=("mean", "max")))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

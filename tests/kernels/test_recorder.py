@@ -76,7 +76,7 @@ def test_a_refused_value_leaves_nothing(backend: str, value: Any) -> None:
     """What `StatSeries` refuses raises at once, and nothing of that sample is kept, neither its metrics nor their names."""
     recorder = Recorder()
     recorder.write_stat(1, {"x": 1})
-    with pytest.raises(SeriesError, match=r"metrics\['x'\] must be a whole number from 0 to 18446744073709551615: got "):
+    with pytest.raises(SeriesError, match=r"metrics\['x'\] must be a whole number from 0 to 18446744073709551615, got "):
         recorder.write_stat(2, {"a": 5, "x": value, "b": 6})
     with pytest.raises(SeriesError):
         StatSeries([2], {"x": [value]})
@@ -103,7 +103,7 @@ def test_a_refused_mapping(backend: str, metrics: Any) -> None:
 @pytest.mark.parametrize("capacity", [1, 0, -5, 2.5, "8", None, True])
 def test_a_refused_capacity(capacity: Any) -> None:
     """A capacity is a whole number of rows, two at least."""
-    with pytest.raises(CallstatsError, match="capacity must be a whole number of rows, 2 or more: got "):
+    with pytest.raises(CallstatsError, match="capacity must be a whole number of rows, 2 or more, got "):
         Recorder(capacity=capacity)
 
 

@@ -186,7 +186,7 @@ def test_max_bytes(backend: str, capacity: int) -> None:
     samples = [(i * SECOND, {"mem_usage": 10**6 + i}) for i in range(100)]
     series = record(samples, Rule(240, max_bytes=400), capacity=capacity)
     assert len(series.to_json()) <= 400 and len(series) in (4, 5)
-    with pytest.raises(BudgetError, match="max_bytes must hold one row at least: got 20 for a row of "):
+    with pytest.raises(BudgetError, match="max_bytes must hold one row at least, got 20 for a row of "):
         record(samples, Rule(240, max_bytes=20), capacity=capacity)
 
 

@@ -154,12 +154,12 @@ class TestSwitch:
     def test_any_other_word_is_an_error(self, tree: Path, word: str) -> None:
         done = run("setup.py", "--version", cwd=tree, CALLSTATS_BUILD_EXT=word)
         assert done.returncode != 0
-        assert f"CALLSTATS_BUILD_EXT must be one of auto, require, skip: got {word!r}" in done.stderr
+        assert f"CALLSTATS_BUILD_EXT must be one of auto, require, skip, got {word!r}" in done.stderr
 
     def test_any_other_word_of_the_debug_switch_is_an_error(self, tree: Path) -> None:
         done = run("setup.py", "--version", cwd=tree, CALLSTATS_BUILD_DEBUG="1")
         assert done.returncode != 0
-        assert "CALLSTATS_BUILD_DEBUG must be one of off, on, fuzz: got '1'" in done.stderr
+        assert "CALLSTATS_BUILD_DEBUG must be one of off, on, fuzz, got '1'" in done.stderr
 
     @compiles
     def test_one_kernel_that_fails_leaves_none(self, small_kernels: Path, tmp_path: Path) -> None:
@@ -288,5 +288,5 @@ class TestImport:
         assert f"_cy{SUFFIX}" in backend_of(pure, CALLSTATS_BACKEND="cython")
 
     def test_any_other_word_is_an_error(self, pure: Path) -> None:
-        expected = "ImportError: CALLSTATS_BACKEND must be one of auto, cython, python: got 'c'"
+        expected = "ImportError: CALLSTATS_BACKEND must be one of auto, cython, python, got 'c'"
         assert backend_of(pure, CALLSTATS_BACKEND="c") == expected

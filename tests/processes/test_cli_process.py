@@ -245,7 +245,7 @@ def test_the_example_needs_a_file(tmp_path: Path, url: str) -> None:
     for command in (["init", url, "--example"], ["demo", "--db", url]):
         code, _, err = run(*command, first=f"import os; os.chdir({str(tmp_path)!r}); {FEW}")
         assert (code, list(tmp_path.iterdir())) == (2, [])
-        assert "the example goes into a file of SQLite's: got " in err
+        assert "the example goes into a file of SQLite's, got " in err
         assert "s3cret" not in err
 
 

@@ -97,7 +97,7 @@ def test_signals(db: Path, number: signal.Signals) -> None:
     [
         ([], "Missing argument 'COMMAND...'"),
         (["--interval", "1ms", "--", "true"], "interval must be 0.01 seconds or more"),
-        (["--interval", "soon", "--", "true"], "expected a length of time such as 500ms, 60s or 2h: got 'soon'"),
+        (["--interval", "soon", "--", "true"], "expected a length of time such as 500ms, 60s or 2h, got 'soon'"),
         (["--memory", "lots", "--", "true"], "expected bytes such as"),
         (["--driver", "docker", "--", "true"], "--driver docker needs an --image"),
         (["--image", "a", "--", "true"], "--driver docker needs an --image"),

@@ -148,7 +148,7 @@ def test_killed_by_somebody_else() -> None:
 @pytest.mark.parametrize("interval", [0.009, 0, -1, float("nan"), float("inf"), True, "1"])
 def test_a_refused_interval(interval: Any) -> None:
     """An interval is 10 ms or more."""
-    with pytest.raises(CallstatsError, match=r"interval must be 0\.01 seconds or more: got "):
+    with pytest.raises(CallstatsError, match=r"interval must be 0\.01 seconds or more, got "):
         ProcessDriver(interval)
 
 

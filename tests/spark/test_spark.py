@@ -166,7 +166,7 @@ def test_wrong_use(spark: Any) -> None:
     frame = spark.range(3)
     with pytest.raises(CallstatsError, match="expected a column 'stats': the frame has 'id'"):
         reduce_stats(frame)
-    with pytest.raises(CallstatsError, match="expected text or binary in column 'id': got bigint"):
+    with pytest.raises(CallstatsError, match="expected text or binary in column 'id', got bigint"):
         reduce_stats(frame, column="id")
     with pytest.raises(CallstatsError, match="refused must name another column"):
         reduce_stats(frame.selectExpr("'' AS stats"), refused="stats")

@@ -188,7 +188,7 @@ def test_wrong_use(db: Path) -> None:
         ((db, "--by", "gone"), "table 'calls' has no column 'gone': it has 'id', 'fn_id'"),
         ((db, "--rightsize", "0"), "expected a share above 0 and below 100 %"),
         ((db, "--rightsize", "100%"), "expected a share above 0 and below 100 %"),
-        ((db, "--step", "0"), "expected a size of memory such as 64m or 1g: got '0'"),
+        ((db, "--step", "0"), "expected a size of memory such as 64m or 1g, got '0'"),
         ((db, "--since", "soon"), "expected an age such as 7d or 12h, or a time"),
         ((), "which database? Give its URL, or set CALLSTATS_URL"),
         ((db, "--where", "nonsense ("), "where 'nonsense ('"),

@@ -111,7 +111,7 @@ def test_what_would_lose_a_bit_is_refused(number: int) -> None:
     adapter, frame = bad_frames()[number]
     with pytest.raises(SeriesError):
         adapter.read(frame)
-    with pytest.raises(TypeError, match="takes a DataFrame: got dict"):
+    with pytest.raises(TypeError, match="takes a DataFrame, got dict"):
         adapter.read({})
 
 
@@ -188,13 +188,13 @@ def test_times_with_a_zone(zone: str, unit: str) -> None:
 @pytest.mark.parametrize(
     ("times", "told"),
     [
-        (pd.DatetimeIndex(["2026-01-01", None], tz="UTC"), r"timestamps\[1\] must be nanoseconds .*: got NaT"),
-        ([pd.Timestamp("2026-01-01", tz="UTC"), pd.NaT], r"timestamps\[1\] must be nanoseconds .*: got NaT"),
-        ([datetime(2026, 1, 1)], r"timestamps\[0\] must be nanoseconds .*: got datetime\.datetime\(2026, 1, 1, 0, 0\)"),
-        ([datetime(9999, 1, 1, tzinfo=UTC)], r"timestamps\[0\] must be nanoseconds .*: got 253370764800000000000"),
+        (pd.DatetimeIndex(["2026-01-01", None], tz="UTC"), r"timestamps\[1\] must be nanoseconds .*, got NaT"),
+        ([pd.Timestamp("2026-01-01", tz="UTC"), pd.NaT], r"timestamps\[1\] must be nanoseconds .*, got NaT"),
+        ([datetime(2026, 1, 1)], r"timestamps\[0\] must be nanoseconds .*, got datetime\.datetime\(2026, 1, 1, 0, 0\)"),
+        ([datetime(9999, 1, 1, tzinfo=UTC)], r"timestamps\[0\] must be nanoseconds .*, got 253370764800000000000"),
         (
             pd.DatetimeIndex(np.array(["3000-01-01"], dtype="M8[s]"), tz="UTC"),
-            r"timestamps\[0\] must be nanoseconds .*: got 3000-01-",
+            r"timestamps\[0\] must be nanoseconds .*, got 3000-01-",
         ),
     ],
 )

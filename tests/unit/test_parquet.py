@@ -138,7 +138,7 @@ def test_keys_of_other_types(tmp_path: Path, kind: str, keys: list[Value], arrow
 def test_keys_of_several_types(tmp_path: Path) -> None:
     """A file's keys are of one type: a key of another is named, and no file is left."""
     database = made(tmp_path / "calls.db", [(1, ""), ("x", "")], table="CREATE TABLE calls (id UNIQUE, stats)")
-    with pytest.raises(CallstatsError, match="expected keys that fit a column of int64, as the first does: got 'x'"):
+    with pytest.raises(CallstatsError, match="expected keys that fit a column of int64, as the first does, got 'x'"):
         export_table(database, tmp_path / "out.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["calls.db"]
 

@@ -100,9 +100,9 @@ def test_arrow_columns(kind: pa.DataType) -> None:
     with pytest.raises(DecodeError, match=r"blobs\[2\]: \$\[0\]: expected an object, got 1"):
         arrow.read_stored(bad)
     assert list(arrow.read_stored(bad, errors="empty")) == [StatSeries([], {})] * 3
-    with pytest.raises(CallstatsError, match="errors must be 'raise' or 'empty': got 'null'"):
+    with pytest.raises(CallstatsError, match="errors must be 'raise' or 'empty', got 'null'"):
         arrow.read_stored(bad, errors="null")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="read_stored takes an array: got Table"):
+    with pytest.raises(TypeError, match="read_stored takes an array, got Table"):
         arrow.read_stored(pa.table({"stats": bad}))
 
 

@@ -191,7 +191,7 @@ def test_hostile_text_stays_text() -> None:
 
 def test_groups_of_one_name_are_refused() -> None:
     """A call could not tell which one it belongs to."""
-    with pytest.raises(CallstatsError, match="names that differ: got 'a' twice"):
+    with pytest.raises(CallstatsError, match="names that differ, got 'a' twice"):
         render([group("a"), group("a")])
 
 

@@ -68,41 +68,41 @@ def test_buffers_that_the_caller_keeps(x: StatSeries | StatBatch) -> None:
 BLOCK, THERE = SERIES.values, SERIES.present
 
 PARTS: dict[str, tuple[dict[str, Any], str]] = {
-    "fewer values": ({"values": BLOCK[:, :1]}, "values must be uint64 of shape (2, 3): got uint64 of shape (2, 1)"),
-    "fewer metrics": ({"values": BLOCK[:1]}, "values must be uint64 of shape (2, 3): got uint64 of shape (1, 3)"),
-    "flat values": ({"values": BLOCK.ravel()}, "values must be uint64 of shape (2, 3): got uint64 of shape (6,)"),
-    "floats": ({"values": BLOCK.astype(float)}, "values must be uint64 of shape (2, 3): got float64 of shape (2, 3)"),
-    "objects": ({"values": BLOCK.astype(object)}, "values must be uint64 of shape (2, 3): got object of shape (2, 3)"),
-    "half as wide": ({"values": BLOCK.astype("u4")}, "values must be uint64 of shape (2, 3): got uint32 of shape (2, 3)"),
-    "a list": ({"values": BLOCK.tolist()}, "values must be uint64 of shape (2, 3): got list"),
-    "fewer present": ({"present": np.ones((2, 2), bool)}, "present must be bool of shape (2, 3): got bool of shape (2, 2)"),
+    "fewer values": ({"values": BLOCK[:, :1]}, "values must be uint64 of shape (2, 3), got uint64 of shape (2, 1)"),
+    "fewer metrics": ({"values": BLOCK[:1]}, "values must be uint64 of shape (2, 3), got uint64 of shape (1, 3)"),
+    "flat values": ({"values": BLOCK.ravel()}, "values must be uint64 of shape (2, 3), got uint64 of shape (6,)"),
+    "floats": ({"values": BLOCK.astype(float)}, "values must be uint64 of shape (2, 3), got float64 of shape (2, 3)"),
+    "objects": ({"values": BLOCK.astype(object)}, "values must be uint64 of shape (2, 3), got object of shape (2, 3)"),
+    "half as wide": ({"values": BLOCK.astype("u4")}, "values must be uint64 of shape (2, 3), got uint32 of shape (2, 3)"),
+    "a list": ({"values": BLOCK.tolist()}, "values must be uint64 of shape (2, 3), got list"),
+    "fewer present": ({"present": np.ones((2, 2), bool)}, "present must be bool of shape (2, 3), got bool of shape (2, 2)"),
     "present as numbers": (
         {"present": np.ones((2, 3), np.uint8)},
-        "present must be bool of shape (2, 3): got uint8 of shape (2, 3)",
+        "present must be bool of shape (2, 3), got uint8 of shape (2, 3)",
     ),
-    "fewer counts": ({"counts": np.ones(2, int)}, "counts must have a value for each of the 3 timestamps: got 2"),
+    "fewer counts": ({"counts": np.ones(2, int)}, "counts must have a value for each of the 3 timestamps, got 2"),
     "counts of none": (
         {"counts": np.array([1, 0, 1])},
-        f"counts[1] must be a whole number from 1 to {I64_MAX}: got 0",
+        f"counts[1] must be a whole number from 1 to {I64_MAX}, got 0",
     ),
     "counts too large": (
         {"counts": np.array([1, I64_MAX, 1])},
-        f"counts must add up to {I64_MAX} at most: got {I64_MAX + 2}",
+        f"counts must add up to {I64_MAX} at most, got {I64_MAX + 2}",
     ),
     "times of halves": ({"times": np.array([0, 0.5, 1])}, f"timestamps[1] must be nanoseconds from {-(2**63) + 775808} to"),
-    "times in two dimensions": ({"times": np.zeros((3, 1), int)}, "timestamps must have one dimension: got 2"),
-    "no times": ({"times": None}, "timestamps must be a sequence of whole numbers: got None"),
+    "times in two dimensions": ({"times": np.zeros((3, 1), int)}, "timestamps must have one dimension, got 2"),
+    "no times": ({"times": None}, "timestamps must be a sequence of whole numbers, got None"),
     "times too early": ({"times": np.array([-(2**63), 0, 1])}, f"timestamps[0] must be nanoseconds from {-(2**63) + 775808} to"),
     "times back": (
         {"times": np.array([0, 2, 1])},
         "timestamps must not decrease: timestamps[2]=1 is before timestamps[1]=2",
     ),
-    "no names": ({"names": None}, "names must be a tuple of text that UTF-8 can hold: got None"),
-    "a name of bytes": ({"names": (b"x", b"y")}, "names must be a tuple of text that UTF-8 can hold: got (b'x', b'y')"),
-    "half a character": ({"names": ("x", "\ud800")}, r"names must be a tuple of text that UTF-8 can hold: got ('x', '\ud800')"),
-    "names unsorted": ({"names": ("y", "x")}, "names must be sorted, and none there twice: got ('y', 'x')"),
-    "a name twice": ({"names": ("x", "x")}, "names must be sorted, and none there twice: got ('x', 'x')"),
-    "more names": ({"names": ("x", "y", "z")}, "values must be uint64 of shape (3, 3): got uint64 of shape (2, 3)"),
+    "no names": ({"names": None}, "names must be a tuple of text that UTF-8 can hold, got None"),
+    "a name of bytes": ({"names": (b"x", b"y")}, "names must be a tuple of text that UTF-8 can hold, got (b'x', b'y')"),
+    "half a character": ({"names": ("x", "\ud800")}, r"names must be a tuple of text that UTF-8 can hold, got ('x', '\ud800')"),
+    "names unsorted": ({"names": ("y", "x")}, "names must be sorted, and none there twice, got ('y', 'x')"),
+    "a name twice": ({"names": ("x", "x")}, "names must be sorted, and none there twice, got ('x', 'x')"),
+    "more names": ({"names": ("x", "y", "z")}, "values must be uint64 of shape (3, 3), got uint64 of shape (2, 3)"),
 }
 
 
@@ -123,15 +123,15 @@ def test_batches_of_parts_that_do_not_fit(name: str) -> None:
 
 
 OFFSETS: dict[str, tuple[Any, str]] = {
-    "beyond": ([0, 3, 3, 2**40], "offsets must lie within the 6 rows: got 0 to 1099511627776"),
-    "one beyond": ([0, 3, 3, 7], "offsets must lie within the 6 rows: got 0 to 7"),
-    "not to the end": ([0, 3, 3, 5], "offsets must part all 6 rows: got 0 to 5"),
-    "not from the beginning": ([1, 3, 3, 6], "offsets must part all 6 rows: got 1 to 6"),
-    "before": ([-1, 3, 3, 6], f"offsets[0] must be a whole number from 0 to {I64_MAX}: got -1"),
+    "beyond": ([0, 3, 3, 2**40], "offsets must lie within the 6 rows, got 0 to 1099511627776"),
+    "one beyond": ([0, 3, 3, 7], "offsets must lie within the 6 rows, got 0 to 7"),
+    "not to the end": ([0, 3, 3, 5], "offsets must part all 6 rows, got 0 to 5"),
+    "not from the beginning": ([1, 3, 3, 6], "offsets must part all 6 rows, got 1 to 6"),
+    "before": ([-1, 3, 3, 6], f"offsets[0] must be a whole number from 0 to {I64_MAX}, got -1"),
     "back": ([0, 3, 2, 6], "offsets must not decrease: offsets[2]=2 is below offsets[1]=3"),
     "far and back": ([0, 2**40, 0, 6], "offsets must not decrease: offsets[2]=0 is below offsets[1]=1099511627776"),
-    "none": ([], "offsets must be a contiguous array of int64, one at least: got int64 of shape (0,)"),
-    "one": ([0], "offsets must part all 6 rows: got 0 to 0"),
+    "none": ([], "offsets must be a contiguous array of int64, one at least, got int64 of shape (0,)"),
+    "one": ([0], "offsets must part all 6 rows, got 0 to 0"),
 }
 
 
@@ -209,30 +209,30 @@ DATA = np.frombuffer(SERIES.to_json() * 2, np.uint8)
 HALF, SIZE = len(DATA) // 2, len(DATA)
 
 TEXTS: dict[str, tuple[Any, Any, str]] = {
-    "beyond": (DATA, np.array([0, HALF, SIZE + 1]), f"offsets must lie within the {SIZE} bytes: got 0 to {SIZE + 1}"),
-    "far": (DATA, np.array([2**40, 2**40 + 9]), f"offsets must lie within the {SIZE} bytes: got {2**40} to {2**40 + 9}"),
-    "before": (DATA, np.array([-9, SIZE]), f"offsets must lie within the {SIZE} bytes: got -9 to {SIZE}"),
+    "beyond": (DATA, np.array([0, HALF, SIZE + 1]), f"offsets must lie within the {SIZE} bytes, got 0 to {SIZE + 1}"),
+    "far": (DATA, np.array([2**40, 2**40 + 9]), f"offsets must lie within the {SIZE} bytes, got {2**40} to {2**40 + 9}"),
+    "before": (DATA, np.array([-9, SIZE]), f"offsets must lie within the {SIZE} bytes, got -9 to {SIZE}"),
     "back": (DATA, np.array([0, SIZE, HALF]), f"offsets must not decrease: offsets[2]={HALF} is below offsets[1]={SIZE}"),
     "around": (DATA, np.array([0, 2**63 - 1, -(2**63)]), "offsets must not decrease: offsets[2]="),
-    "of no bytes": (DATA[:0], np.array([0, 1]), "offsets must lie within the 0 bytes: got 0 to 1"),
-    "none": (DATA, np.array([], int), "offsets must be a contiguous array of int64, one at least: got int64 of shape (0,)"),
-    "narrow": (DATA, np.array([0, SIZE], np.int32), "offsets must be a contiguous array of int64, one at least: got int32 of"),
+    "of no bytes": (DATA[:0], np.array([0, 1]), "offsets must lie within the 0 bytes, got 0 to 1"),
+    "none": (DATA, np.array([], int), "offsets must be a contiguous array of int64, one at least, got int64 of shape (0,)"),
+    "narrow": (DATA, np.array([0, SIZE], np.int32), "offsets must be a contiguous array of int64, one at least, got int32 of"),
     "two of them": (
         DATA,
         np.zeros((2, 2), int),
-        "offsets must be a contiguous array of int64, one at least: got int64 of shape (2",
+        "offsets must be a contiguous array of int64, one at least, got int64 of shape (2",
     ),
     "gaps": (
         DATA,
         np.arange(4)[::2],
-        "offsets must be a contiguous array of int64, one at least: got int64 of shape (2,), with gaps",
+        "offsets must be a contiguous array of int64, one at least, got int64 of shape (2,), with gaps",
     ),
     "data of gaps": (
         DATA[::2],
         np.array([0, 1]),
-        f"data must be a contiguous array of uint8: got uint8 of shape ({HALF},), with gaps",
+        f"data must be a contiguous array of uint8, got uint8 of shape ({HALF},), with gaps",
     ),
-    "data of words": (DATA.view("S1"), np.array([0, 1]), "data must be a contiguous array of uint8: got |S1 of shape"),
+    "data of words": (DATA.view("S1"), np.array([0, 1]), "data must be a contiguous array of uint8, got |S1 of shape"),
 }
 
 

@@ -46,9 +46,9 @@ def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
     with needs("adapters.pandas.read", "pandas", "pandas"):
         import pandas as pd
     if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"pandas.read takes a DataFrame: got {type(frame).__name__}")
+        raise TypeError(f"pandas.read takes a DataFrame, got {type(frame).__name__}")
     if not frame.columns.is_unique:
-        raise SeriesError(f"expected columns with names of their own: got {', '.join(map(repr, frame.columns))}")
+        raise SeriesError(f"expected columns with names of their own, got {', '.join(map(repr, frame.columns))}")
     metrics = {name: _cells(frame[name]) for name in frame.columns}
     weights = None if counts is None else metrics.pop(counts, None)
     return StatSeries(frame.index, metrics, counts=weights)

@@ -191,7 +191,7 @@ class Writer:
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError, OverflowError):
             odd = next(call for call in calls if not self._holds(call))
             raise CallstatsError(
-                f"expected keys that fit a column of {self._kind}, as the first does: got {short(odd)}"
+                f"expected keys that fit a column of {self._kind}, as the first does, got {short(odd)}"
             ) from None
 
     def _holds(self, call: Any) -> bool:

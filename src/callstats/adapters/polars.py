@@ -52,7 +52,7 @@ def read(frame: pl.DataFrame, *, timestamp: str = "timestamp", counts: str | Non
     with needs("adapters.polars.read", "polars", "polars"):
         import polars as pl
     if not isinstance(frame, pl.DataFrame):
-        raise TypeError(f"polars.read takes a DataFrame: got {type(frame).__name__}")
+        raise TypeError(f"polars.read takes a DataFrame, got {type(frame).__name__}")
     if timestamp not in frame.columns:
         raise SeriesError(
             f"expected a column {timestamp!r} of times: the frame has {', '.join(map(repr, frame.columns)) or 'none'}"

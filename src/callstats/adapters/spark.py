@@ -70,7 +70,7 @@ def reduce_stats(
     checked = as_rule(rule, fields)
     _text_column(df, column)
     if refused == column:
-        raise CallstatsError(f"refused must name another column than the histograms': got {refused!r}")
+        raise CallstatsError(f"refused must name another column than the histograms', got {refused!r}")
     kept = df.drop(refused)
     schema = StructType([*kept.schema.fields, StructField(refused, StringType())])
     work = partial(_reduced, rule=checked, column=column, refused=refused, counts=counts, sort=sort)
@@ -85,7 +85,7 @@ def _text_column(df: DataFrame, column: str) -> None:
         raise CallstatsError(f"expected a column {column!r}: the frame has {', '.join(map(repr, df.columns)) or 'none'}")
     kind = df.schema[column].dataType
     if not isinstance(kind, (StringType, BinaryType)):
-        raise CallstatsError(f"expected text or binary in column {column!r}: got {kind.simpleString()}")
+        raise CallstatsError(f"expected text or binary in column {column!r}, got {kind.simpleString()}")
 
 
 def _reduced(
@@ -156,9 +156,9 @@ def summarize_stats(
     groups = [by] if isinstance(by, str) else list(by)
     for name in groups:
         if name not in df.columns or name in (column, *_TAKEN):
-            raise CallstatsError(f"by must name columns other than {column!r} and those of the result: got {name!r}")
+            raise CallstatsError(f"by must name columns other than {column!r} and those of the result, got {name!r}")
     if isinstance(counters, str):
-        raise CallstatsError(f"counters must be the names of metrics: got the text {counters!r}")
+        raise CallstatsError(f"counters must be the names of metrics, got the text {counters!r}")
     kept = df.select(*groups, column)
     schema = StructType([kept.schema[name] for name in groups])
     for part in _PARTIAL.split(", "):

@@ -57,7 +57,7 @@ class StatsType(TypeDecorator[StatSeries]):
         if value is None:
             return None
         if not isinstance(value, StatSeries):
-            raise TypeError(f"expected a StatSeries or None: got {short(value)}")
+            raise TypeError(f"expected a StatSeries or None, got {short(value)}")
         text = value.to_db()
         return json.loads(text or "[]") if self._is_jsonb(dialect) else text
 

@@ -72,7 +72,7 @@ def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
 
 def _decimate(stats: object, n: object) -> str | bytes:
     if not isinstance(n, int):
-        raise CallstatsError(f"stats_decimate takes a whole number of samples: got {short(n)}")
+        raise CallstatsError(f"stats_decimate takes a whole number of samples, got {short(n)}")
     try:
         [result] = reduce_json([stats], n)
     except CallstatsError as error:
@@ -84,5 +84,5 @@ def _decimate(stats: object, n: object) -> str | bytes:
 def _largest(stats: object, metric: str) -> int | None:
     found = _sql.peak(stats, metric)
     if found is not None and found > I64_MAX:
-        raise CallstatsError(f"stats_max gives whole numbers up to {I64_MAX}, as SQLite has them: got {found}")
+        raise CallstatsError(f"stats_max gives whole numbers up to {I64_MAX}, as SQLite has them, got {found}")
     return found

@@ -30,7 +30,7 @@ def demo_command(ctx: click.Context, db: str) -> None:
     A database that an earlier demo made is replaced, any other one is left alone; the report beside it is written anew.
     """
     if not Path(db).name:
-        raise click.UsageError(f"--db must name a file: got {db!r}")
+        raise click.UsageError(f"--db must name a file, got {db!r}")
     group = ctx.find_root().command
     db = f"./{db}" if db.startswith("-") else db  # which is no option
     named = {"demo.db": db, "demo-report.html": f"{Path(db).with_suffix('')}-report.html"}

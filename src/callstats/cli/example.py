@@ -35,7 +35,7 @@ def _file_of(url: str) -> Path:
     parsed = parse_url(url)
     path = parsed.database or ":memory:"
     if parsed.get_backend_name() != "sqlite" or parsed.query or ":memory:" in path:
-        raise click.UsageError(f"the example goes into a file of SQLite's: got {shown_url(url)!r}")
+        raise click.UsageError(f"the example goes into a file of SQLite's, got {shown_url(url)!r}")
     try:
         return Path(path).resolve()
     except RuntimeError:  # before Python 3.13

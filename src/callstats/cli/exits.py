@@ -73,7 +73,7 @@ class Group(click.Group):
             click.echo("stopped at once: the batch at hand was not written", err=True)
             ctx.exit(ExitCode.STOPPED)
         except UnicodeEncodeError as error:  # what the system's arguments may hold, and no database or file can
-            raise WrongUse(f"expected text that UTF-8 can hold: got {error.object!r}") from None
+            raise WrongUse(f"expected text that UTF-8 can hold, got {error.object!r}") from None
         except StoreError as error:
             raise Stopped(in_options(str(error), self)) from None
         except CallstatsError as error:

@@ -46,14 +46,14 @@ def size(value: str) -> int:
     """A number of bytes, with or without a unit."""
     found = _SIZE.fullmatch(value)
     if found is None or found[2].lower() not in _UNITS:
-        raise click.BadParameter(f"expected bytes such as 65535, 64kB or 32MiB: got {value!r}")
+        raise click.BadParameter(f"expected bytes such as 65535, 64kB or 32MiB, got {value!r}")
     return int(found[1]) * _UNITS[found[2].lower()]
 
 
 def room(value: str) -> int:
     """A number of bytes for something to fit in."""
     if not (found := size(value)):
-        raise click.BadParameter(f"expected 1 byte or more: got {value!r}")
+        raise click.BadParameter(f"expected 1 byte or more, got {value!r}")
     return found
 
 
@@ -65,7 +65,7 @@ def duration(value: str) -> float:
     """A length of time in seconds, with or without a unit."""
     found = _DURATION.fullmatch(value.strip())
     if found is None:
-        raise click.BadParameter(f"expected a length of time such as 500ms, 60s or 2h: got {value!r}")
+        raise click.BadParameter(f"expected a length of time such as 500ms, 60s or 2h, got {value!r}")
     return float(found[1]) * _SECONDS[found[2]]
 
 
@@ -81,7 +81,7 @@ def tier(value: str) -> tuple[timedelta, int]:
     """``AGE=SAMPLES``."""
     age, mark, rows = value.partition("=")
     if not mark or not _WHOLE.fullmatch(rows):
-        raise click.BadParameter(f"expected an age and a number of samples, such as 7d=60: got {value!r}")
+        raise click.BadParameter(f"expected an age and a number of samples, such as 7d=60, got {value!r}")
     return span(age), int(rows)
 
 
@@ -93,9 +93,9 @@ def how_part(value: str) -> tuple[str, How]:
         allowed = PEAKS if place else REDUCERS
         if part not in allowed:
             what = "a further reducer to be" if place else "a reducer to be"
-            raise click.BadParameter(f"expected {what} one of {', '.join(allowed)}: got {part!r}")
+            raise click.BadParameter(f"expected {what} one of {', '.join(allowed)}, got {part!r}")
         if part in parts[:place]:
-            raise click.BadParameter(f"expected each reducer once: got {part!r} again")
+            raise click.BadParameter(f"expected each reducer once, got {part!r} again")
     return metric if mark else OTHERS, cast(How, parts if len(parts) > 1 else parts[0])
 
 

@@ -27,7 +27,7 @@ def memory_size(value: str) -> int:
     found = _MEMORY.fullmatch(value.strip())
     size = 0 if found is None else int(found[1]) * 1024 ** _POWERS[found[2].lower()]
     if not 1 <= size < 2**63:
-        raise click.BadParameter(f"expected a size of memory such as 64m or 1g: got {value!r}")
+        raise click.BadParameter(f"expected a size of memory such as 64m or 1g, got {value!r}")
     return size
 
 
@@ -39,7 +39,7 @@ def risk_part(value: str) -> float:
     except (ValueError, ZeroDivisionError, OverflowError):
         risk = 0.0
     if not 1e-9 <= risk < 1:
-        raise click.BadParameter(f"expected a share above 0 and below 100 %, such as 0.1% or 0.001: got {value!r}")
+        raise click.BadParameter(f"expected a share above 0 and below 100 %, such as 0.1% or 0.001, got {value!r}")
     return risk
 
 
@@ -50,7 +50,7 @@ def since_time(value: str) -> int:
         return time.time_ns() - int(found[1]) * _AGES[found[2]] * 10**9
     moment = time_of(value.strip())
     if moment is None:
-        raise click.BadParameter(f"expected an age such as 7d or 12h, or a time such as 2026-10-26T12:00:00Z: got {value!r}")
+        raise click.BadParameter(f"expected an age such as 7d or 12h, or a time such as 2026-10-26T12:00:00Z, got {value!r}")
     return moment
 
 

@@ -132,7 +132,7 @@ def detailed_call(calls: CallTable, names: dict[str, str | None], key: Key | Non
     found, cell, kind, *told = row
     details = dict(zip(("group", "status", "created", "started", "completed", "error"), told, strict=True))
     if cell is not None and kind not in calls.dialect.cell_kinds:
-        return StoredCall(key=found, **details, fault=f"expected text or bytes: got a cell of type {kind}")
+        return StoredCall(key=found, **details, fault=f"expected text or bytes, got a cell of type {kind}")
     try:
         return StoredCall(key=found, **details, series=StatSeries.from_json(cell))
     except CallstatsError as fault:

@@ -84,7 +84,7 @@ def _engine(url: URL, *, create: bool) -> Engine:
             return create_engine(url, **dialect.engine_options(url))
     except SAWarning:
         options = ", ".join(sorted(url.query))
-        raise CallstatsError(f"expected a URL for {dialect.name} whose options its driver knows: got {options}") from None
+        raise CallstatsError(f"expected a URL for {dialect.name} whose options its driver knows, got {options}") from None
     except ModuleNotFoundError as error:
         raise ImportError(
             f'callstats.db needs {error.name} for {dialect.name}: pip install "callstats[{dialect.extra}]"'
@@ -98,9 +98,9 @@ def dialect_of(url: URL) -> Dialect:
     name = url.get_backend_name()
     if name not in DIALECTS:
         known = ", ".join(dict.fromkeys(dialect.name for dialect in DIALECTS.values()))
-        raise CallstatsError(f"callstats.db works over {known}: got a URL for {name!r}")
+        raise CallstatsError(f"callstats.db works over {known}, got a URL for {name!r}")
     dialect = DIALECTS[name]()
     driver = url.drivername.partition("+")[2]
     if driver and driver not in dialect.drivers:
-        raise CallstatsError(f"callstats.db reaches {dialect.name} through {dialect.drivers[0]}: got a URL for {driver!r}")
+        raise CallstatsError(f"callstats.db reaches {dialect.name} through {dialect.drivers[0]}, got a URL for {driver!r}")
     return dialect

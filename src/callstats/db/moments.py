@@ -23,22 +23,22 @@ def parse_span(text: str) -> timedelta:
     """A length of time such as ``90s``, ``30min``, ``2h``, ``7d`` or ``4w``."""
     found = _SPAN.fullmatch(text)
     if found is None or found[2].lower() not in _SECONDS:
-        raise CallstatsError(f"expected a length of time such as 90s, 30min, 2h, 7d or 4w: got {text!r}")
+        raise CallstatsError(f"expected a length of time such as 90s, 30min, 2h, 7d or 4w, got {text!r}")
     try:
         return timedelta(seconds=int(found[1]) * _SECONDS[found[2].lower()])
     except OverflowError:
-        raise CallstatsError(f"expected a length of time below a billion days: got {text!r}") from None
+        raise CallstatsError(f"expected a length of time below a billion days, got {text!r}") from None
 
 
 def nanoseconds(time: str | int | datetime) -> int:
     """A time as nanoseconds since the epoch."""
     if isinstance(time, datetime):
         if time.tzinfo is None:
-            raise CallstatsError(f"as_of must have a time zone: got {time!r}")
+            raise CallstatsError(f"as_of must have a time zone, got {time!r}")
         return (time - _EPOCH) // timedelta(microseconds=1) * 1000
     if isinstance(time, int):
         if not FIRST_TIME <= time <= I64_MAX:
-            raise CallstatsError(f"as_of must be nanoseconds from {FIRST_TIME} to {I64_MAX}: got {short(time)}")
+            raise CallstatsError(f"as_of must be nanoseconds from {FIRST_TIME} to {I64_MAX}, got {short(time)}")
         return time
     return parse_time(time)
 

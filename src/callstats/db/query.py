@@ -44,9 +44,9 @@ class CallTable:
         names = {"table": name, "key": key, "column": column_name, "where": where, "time_column": time_column}
         for what, given in names.items():
             if given is not None and not is_text(given):
-                raise CallstatsError(f"{what} must be text that encodes to UTF-8: got {given!r}")
+                raise CallstatsError(f"{what} must be text that encodes to UTF-8, got {given!r}")
         if dialect.same_name(key, column_name):
-            raise CallstatsError(f"key and column must be two columns: got {key!r} for both")
+            raise CallstatsError(f"key and column must be two columns, got {key!r} for both")
         self.stats: ColumnElement[Any] = column(column_name)
         self._bare_key: ColumnElement[Any] = column(key)
         self.table = table(name, self._bare_key, self.stats)

@@ -174,7 +174,7 @@ def add_calls(
             for row in some:
                 for name, value in row.items():
                     if isinstance(value, str) and not is_text(value):
-                        raise CallstatsError(f"{name} must be text that UTF-8 can hold: got {short(value)}")
+                        raise CallstatsError(f"{name} must be text that UTF-8 can hold, got {short(value)}")
                 dialect.check_room(row.get("id"), "stats", len(str(row.get("stats") or "").encode()))
             connection.execute(into, some)
             count += len(some)
@@ -235,11 +235,11 @@ def _check_names(dialect: Dialect, table: str, key: str, column: str) -> None:
     """Refuse names that no table can have, before an SQLite file is made for it."""
     for what, name in (("table", table), ("key", key), ("column", column)):
         if not name or "\0" in name or not is_text(name):
-            raise CallstatsError(f"{what} must be a name that UTF-8 can hold: got {name!r}")
+            raise CallstatsError(f"{what} must be a name that UTF-8 can hold, got {name!r}")
     if dialect.same_name(key, column):
         raise CallstatsError(f"expected columns of different names: the key and the histograms are both {column!r}")
     if dialect.reserves(table):
-        raise CallstatsError(f"table must not have a name that is reserved for {dialect.name} itself: got {table!r}")
+        raise CallstatsError(f"table must not have a name that is reserved for {dialect.name} itself, got {table!r}")
 
 
 def _clash(key: str, column: str) -> CallstatsError | None:

@@ -47,7 +47,7 @@ def parse_url(source: str | os.PathLike[str] | URL) -> URL:
     scheme, mark, rest = text.partition("://")
     if not mark or not isinstance(source, str):
         if not text:
-            raise CallstatsError("expected a database URL or the path of an SQLite file: got ''")
+            raise CallstatsError("expected a database URL or the path of an SQLite file, got ''")
         return URL.create("sqlite", database=text)
     try:
         if scheme == "sqlite3":

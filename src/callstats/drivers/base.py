@@ -272,12 +272,12 @@ class Config:
         except ValueError as error:
             raise CallstatsError(f"expected a configuration as JSON: {error}") from None
         if not isinstance(given, dict):
-            raise CallstatsError(f"expected a configuration as a JSON object: got {type(given).__name__}")
+            raise CallstatsError(f"expected a configuration as a JSON object, got {type(given).__name__}")
         known = {name: given[name] for name in ("docker", "cpu_shares") if given.get(name) is not None}
         if not isinstance(known.get("docker", ""), str):
-            raise CallstatsError(f"docker must be text: got {known['docker']!r}")
+            raise CallstatsError(f"docker must be text, got {known['docker']!r}")
         if type(known.get("cpu_shares", 0)) is not int:
-            raise CallstatsError(f"cpu_shares must be a whole number: got {known['cpu_shares']!r}")
+            raise CallstatsError(f"cpu_shares must be a whole number, got {known['cpu_shares']!r}")
         return cls(**known)
 
     def to_json(self) -> str:

@@ -17,7 +17,7 @@ _WORDS = ("auto", "cython", "python")
 
 def _choose(word: str) -> ModuleType:
     if word not in _WORDS:
-        raise ImportError(f"CALLSTATS_BACKEND must be one of {', '.join(_WORDS)}: got {word!r}")
+        raise ImportError(f"CALLSTATS_BACKEND must be one of {', '.join(_WORDS)}, got {word!r}")
     if word != "python":
         try:
             from callstats.kernels import _cy

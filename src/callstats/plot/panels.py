@@ -104,7 +104,7 @@ def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Tra
         for name in chosen:
             if name not in summaries:
                 there = ", ".join(map(repr, summaries)) or "none"
-                raise CallstatsError(f"expected a metric of the call: got {name!r}, and there are {there}")
+                raise CallstatsError(f"expected a metric of the call, got {name!r}, and there are {there}")
     return [_track(series, name, summaries) for name in chosen]
 
 

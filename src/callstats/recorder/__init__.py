@@ -45,7 +45,7 @@ class Recorder:
     def __init__(self, rule: Rule | int | None = 240, *, capacity: int = 4096) -> None:
         rows = whole(capacity)
         if rows is None or rows < 2:
-            raise CallstatsError(f"capacity must be a whole number of rows, 2 or more: got {short(capacity)}")
+            raise CallstatsError(f"capacity must be a whole number of rows, 2 or more, got {short(capacity)}")
         self._rule = as_rule(rule, {})
         self._rows = kernels.active.Rows(rows)
         self._columns: dict[tuple[str, str | None], int] = {}
@@ -138,11 +138,11 @@ class Recorder:
 def _plain(metrics: object) -> dict[str, int]:
     """A sample's values as plain ints, absent ones left out."""
     if not isinstance(metrics, Mapping):
-        raise SeriesError(f"a sample must map names to values: got {short(metrics)}")
+        raise SeriesError(f"a sample must map names to values, got {short(metrics)}")
     plain: dict[str, int] = {}
     for name, value in metrics.items():
         if not isinstance(name, str) or not _json.is_text(name):
-            raise SeriesError(f"metrics must be named by text that UTF-8 can hold: got {short(name)}")
+            raise SeriesError(f"metrics must be named by text that UTF-8 can hold, got {short(name)}")
         whole = _coerce.cell(value, f"metrics[{name!r}]", _coerce.METRIC)
         if whole is not None:
             plain[str(name)] = whole

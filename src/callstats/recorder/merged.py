@@ -78,7 +78,7 @@ class MergedRows:
                 size = len(_json.encode(reduced))
                 if size <= rule.max_bytes:
                     return reduced
-        raise BudgetError(f"max_bytes must hold one row at least: got {rule.max_bytes} for a row of {size} bytes")
+        raise BudgetError(f"max_bytes must hold one row at least, got {rule.max_bytes} for a row of {size} bytes")
 
     def _reduced(self, rule: Rule, max_samples: int) -> Columns:
         bins = self._bins(max_samples)

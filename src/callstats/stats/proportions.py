@@ -83,7 +83,7 @@ def bernoulli(
     (2, 4, 0.5)
     """
     if not isinstance(series, StatSeries):
-        raise TypeError(f"bernoulli takes a StatSeries: got {type(series).__name__}")
+        raise TypeError(f"bernoulli takes a StatSeries, got {type(series).__name__}")
     if (at_least is None) == (at_most is None):
         raise CallstatsError("exactly one of at_least and at_most must be given")
     values, there = _peaks(series, metric, "max" if at_most is None else "min")
@@ -203,7 +203,7 @@ def _number(value: object) -> Fraction:
         return Fraction(value if isinstance(value, Fraction) else int(value))
     if isinstance(value, (float, np.floating)) and math.isfinite(value):
         return Fraction(float(value))
-    raise CallstatsError(f"a threshold must be a finite number, or (share, metric): got {value!r}")
+    raise CallstatsError(f"a threshold must be a finite number, or (share, metric), got {value!r}")
 
 
 def _share(value: float | Fraction) -> Fraction:
@@ -213,7 +213,7 @@ def _share(value: float | Fraction) -> Fraction:
     except (ValueError, ZeroDivisionError):
         share = Fraction(-1)
     if not 0 <= share <= 1 or share.denominator > _LARGEST_PART:
-        raise CallstatsError(f"a share must be from 0 to 1, of at most 9 digits: got {value!r}")
+        raise CallstatsError(f"a share must be from 0 to 1, of at most 9 digits, got {value!r}")
     return share
 
 

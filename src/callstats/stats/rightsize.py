@@ -110,13 +110,13 @@ def rightsize(
     'not enough calls: 2 of the 299 that a risk of 1 % needs'
     """
     if not 0 < risk < 1:
-        raise CallstatsError(f"a risk must be above 0 and below 1: got {risk!r}")
+        raise CallstatsError(f"a risk must be above 0 and below 1, got {risk!r}")
     if step < 1:
-        raise CallstatsError(f"a step must be 1 or more bytes: got {step!r}")
+        raise CallstatsError(f"a step must be 1 or more bytes, got {step!r}")
     n = len(peaks)
     for name, given in (("limits", limits), ("killed", killed), ("durations", durations)):
         if given is not None and len(given) != n:
-            raise CallstatsError(f"{name} must have a value for each of the {n} peaks: got {len(given)}")
+            raise CallstatsError(f"{name} must have a value for each of the {n} peaks, got {len(given)}")
     needs = np.array(peaks, dtype=np.uint64)
     caps = np.zeros(n, dtype=np.uint64) if limits is None else np.asarray(limits, dtype=np.uint64)
     limited = (caps != NO_LIMIT) & (caps < UNLIMITED)

@@ -103,13 +103,13 @@ def summarize(
     15
     """
     if isinstance(counters, str):
-        raise CallstatsError(f"counters must be the names of metrics: got the text {counters!r}")
+        raise CallstatsError(f"counters must be the names of metrics, got the text {counters!r}")
     rising = frozenset(counters)
     if isinstance(x, StatSeries):
         offsets = np.array([0, len(x)], dtype=np.int64)
         return next(_summaries(x._columns, offsets, rising))
     if not isinstance(x, StatBatch):
-        raise TypeError(f"summarize takes a StatSeries or a StatBatch: got {type(x).__name__}")
+        raise TypeError(f"summarize takes a StatSeries or a StatBatch, got {type(x).__name__}")
     return list(_summaries(x._columns, x.offsets, rising))
 
 

@@ -80,7 +80,7 @@ def reduce(
         import pyarrow as pa
     rule = as_rule(rule, fields)
     if errors not in ("raise", "null"):
-        raise CallstatsError(f"errors must be 'raise' or 'null': got {errors!r}")
+        raise CallstatsError(f"errors must be 'raise' or 'null', got {errors!r}")
     raising, how = errors == "raise", {"counts": counts, "sort": sort, "threads": threads}
     x = arrow_of(x)
     if isinstance(x, pa.RecordBatchReader):
@@ -119,7 +119,7 @@ def reduce_checked(
         import pyarrow.compute as pc
     array = arrow_of(array)
     if not isinstance(array, (pa.Array, pa.ChunkedArray)):
-        raise TypeError(f"reduce_checked takes an array: got {type(array).__name__}")
+        raise TypeError(f"reduce_checked takes an array, got {type(array).__name__}")
     array = one_array(array)
     result, refused = reduce_array(array, as_rule(rule, fields), counts=counts, sort=sort)
     reasons = pa.nulls(len(array), pa.string())
@@ -165,10 +165,10 @@ def read_stored(array: Any, *, sort: bool = False, errors: Literal["raise", "emp
     with needs("adapters.arrow.read_stored", "pyarrow", "arrow"):
         import pyarrow as pa
     if errors not in ("raise", "empty"):
-        raise CallstatsError(f"errors must be 'raise' or 'empty': got {errors!r}")
+        raise CallstatsError(f"errors must be 'raise' or 'empty', got {errors!r}")
     array = arrow_of(array)
     if not isinstance(array, (pa.Array, pa.ChunkedArray)):
-        raise TypeError(f"read_stored takes an array: got {type(array).__name__}")
+        raise TypeError(f"read_stored takes an array, got {type(array).__name__}")
     batch, refused = read_array(array, sort=sort)
     if refused and errors == "raise":
         _refusing(array, refused, "blobs", True, 0)
@@ -210,7 +210,7 @@ def read(table: Any, *, timestamp: str = "timestamp", counts: str | None = "coun
     if isinstance(table, pa.RecordBatch):
         table = pa.table(table)
     if not isinstance(table, pa.Table):
-        raise TypeError(f"arrow.read takes a table: got {type(table).__name__}")
+        raise TypeError(f"arrow.read takes a table, got {type(table).__name__}")
     columns = dict(zip(table.column_names, table.columns, strict=True))
     return series_of_columns(columns, timestamp, counts)
 

@@ -86,7 +86,7 @@ def read_lists(array: Any) -> StatBatch:
     array = one_array(arrow_of(array))
     kind = array.type if isinstance(array, pa.Array) else None
     if kind is None or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
-        raise SeriesError(f"expected an Arrow array of lists of structs: got {type(array).__name__ if kind is None else kind}")
+        raise SeriesError(f"expected an Arrow array of lists of structs, got {type(array).__name__ if kind is None else kind}")
     rows = array.flatten()
     offsets = np.zeros(len(array) + 1, dtype=np.int64)
     np.cumsum(array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False), out=offsets[1:])
@@ -139,7 +139,7 @@ def write_long(x: StatSeries | StatBatch, calls: Any = None) -> pa.Table:
     m, n, k = len(batch), len(batch.timestamps), len(batch.names)
     keys = pa.array(np.arange(m)) if calls is None else calls if isinstance(calls, pa.Array) else pa.array(calls)
     if len(keys) != m:
-        raise SeriesError(f"calls must have a key for each of the {m} series: got {len(keys)}")
+        raise SeriesError(f"calls must have a key for each of the {m} series, got {len(keys)}")
     held = np.ones((n, k + 1), dtype=np.bool_)
     if batch.present is not None:
         held[:, :k] = batch.present.T
@@ -205,7 +205,7 @@ def read_long(table: Any) -> tuple[pa.Array, StatBatch]:
     if isinstance(table, pa.RecordBatchReader):
         table = table.read_all()
     if not isinstance(table, (pa.Table, pa.RecordBatch)):
-        raise SeriesError(f"expected a table: got {type(table).__name__}")
+        raise SeriesError(f"expected a table, got {type(table).__name__}")
     for name in ("timestamp", "metric", "value"):
         if name not in table.schema.names:
             raise SeriesError(f"expected a column {name!r}: the table has {', '.join(map(repr, table.schema.names)) or 'none'}")
@@ -248,7 +248,7 @@ def _batch(x: StatSeries | StatBatch) -> StatBatch:
         return StatBatch([x])
     if isinstance(x, StatBatch):
         return x
-    raise TypeError(f"expected a StatSeries or a StatBatch: got {type(x).__name__}")
+    raise TypeError(f"expected a StatSeries or a StatBatch, got {type(x).__name__}")
 
 
 def _coded(column: Any, null: str = "mask") -> tuple[Counts, Any]:

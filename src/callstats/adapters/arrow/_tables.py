@@ -32,9 +32,9 @@ def cells(column: Any, where: str) -> AnyArray:
         try:
             column = column.cast(pa.uint64())
         except pa.ArrowInvalid:
-            raise SeriesError(f"{where} must be whole numbers from 0 to {2**64 - 1}: got an Arrow array of {kind}") from None
+            raise SeriesError(f"{where} must be whole numbers from 0 to {2**64 - 1}, got an Arrow array of {kind}") from None
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise SeriesError(f"{where} must be whole numbers: got an Arrow array of {kind}")
+        raise SeriesError(f"{where} must be whole numbers, got an Arrow array of {kind}")
     if not column.null_count:
         return np.asarray(column.to_numpy(zero_copy_only=False))
     there = np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False))

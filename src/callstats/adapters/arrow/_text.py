@@ -32,7 +32,7 @@ def arrow_of(x: Any) -> Any:
     if hasattr(x, "__arrow_c_array__"):
         array = pa.array(x)
         return pa.RecordBatch.from_struct_array(array) if pa.types.is_struct(array.type) else array
-    raise TypeError(f"expected an Arrow array or table, or what speaks Arrow's PyCapsule protocol: got {type(x).__name__}")
+    raise TypeError(f"expected an Arrow array or table, or what speaks Arrow's PyCapsule protocol, got {type(x).__name__}")
 
 
 def one_array(x: Any) -> Any:
@@ -56,7 +56,7 @@ def text_type(kind: Any) -> Any:
         return pa.large_string()
     if kind == pa.binary_view():
         return pa.large_binary()
-    raise TypeError(f"expected stored histograms as text or binary: got an Arrow array of {kind}")
+    raise TypeError(f"expected stored histograms as text or binary, got an Arrow array of {kind}")
 
 
 def reduce_array(array: Any, rule: Rule, *, counts: bool, sort: bool, threads: int = 1) -> tuple[Any, Reduced]:

@@ -62,7 +62,7 @@ class SQLite(Dialect):
         """
         driver: Any = connection.connection.dbapi_connection
         if "isolation_level" not in dir(driver):
-            raise CallstatsError(f"expected a connection of the sqlite3 module: got {type(driver).__name__}")
+            raise CallstatsError(f"expected a connection of the sqlite3 module, got {type(driver).__name__}")
         names = [name for name in ("autocommit", "isolation_level", "text_factory") if hasattr(driver, name)]
         kept = [(name, getattr(driver, name)) for name in names]
         if "autocommit" in names:

@@ -150,7 +150,7 @@ def export_table(
                     raise _StopError
                 for call, cell, kind, *rest in page:
                     known = cell is None or kind in dialect.cell_kinds
-                    job.take(call, cell, rest, None if known else f"expected text or bytes: got a cell of type {kind}", long)
+                    job.take(call, cell, rest, None if known else f"expected text or bytes, got a cell of type {kind}", long)
                 job.flush(file, whole=True)
             job.flush(file)
     except (StoreError, _StopError) as error:

@@ -28,13 +28,13 @@ class Pace:
 
     def __post_init__(self) -> None:
         if not self.sleep >= 0:
-            raise CallstatsError(f"sleep must be 0 or more seconds: got {self.sleep}")
+            raise CallstatsError(f"sleep must be 0 or more seconds, got {self.sleep}")
         if self.run_time is not None and self.run_time < timedelta(0):
-            raise CallstatsError(f"run_time must not be negative: got {self.run_time}")
+            raise CallstatsError(f"run_time must not be negative, got {self.run_time}")
         if self.limit is not None and self.limit < 1:
-            raise CallstatsError(f"limit must be 1 or more, or None: got {self.limit}")
+            raise CallstatsError(f"limit must be 1 or more, or None, got {self.limit}")
         if self.retries < 0:
-            raise CallstatsError(f"retries must be 0 or more: got {self.retries}")
+            raise CallstatsError(f"retries must be 0 or more, got {self.retries}")
 
     def left(self, tally: Tally) -> int | None:
         """How many more rows may change."""

@@ -163,9 +163,9 @@ def reduce_table(
     ordered = checked_tiers(tiers, rule)
     for name, value in (("batch_size", batch_size), ("batch_bytes", batch_bytes), ("threads", threads)):
         if value < 1:
-            raise CallstatsError(f"{name} must be 1 or more: got {value}")
+            raise CallstatsError(f"{name} must be 1 or more, got {value}")
     if dry_run and save is not None:
-        raise CallstatsError(f"save must be None in a dry run, which changes nothing: got {os.fspath(save)!r}")
+        raise CallstatsError(f"save must be None in a dry run, which changes nothing, got {os.fspath(save)!r}")
     batch_size = min(batch_size, I64_MAX)  # a database takes no larger number
     pace = Pace(sleep, run_time, limit, retries, stop)
     now = nanoseconds(time.time_ns() if as_of is None else as_of)
@@ -342,7 +342,7 @@ class _Job:
             return Verdict(row, reason=str(result))
         if result is None:
             known = row.cell is None
-            return Verdict(row, reason=None if known else f"expected text or bytes: got a cell of type {row.kind}")
+            return Verdict(row, reason=None if known else f"expected text or bytes, got a cell of type {row.kind}")
         if result == row.cell or (row.kind in self.calls.dialect.normal_kinds and same_value(row.cell, result)):
             return Verdict(row)
         return Verdict(row, result)

@@ -195,7 +195,7 @@ def take_in(
     from callstats.db.query import CallTable
 
     if since is not None and asked["time_column"] is None:
-        raise CallstatsError("since needs a time_column: got None")
+        raise CallstatsError("since needs a time_column, got None")
     table, key, column = columns
     try:
         with connected(url_or_engine) as (connection, dialect):
@@ -284,7 +284,7 @@ def _read(
         if cell is not None:
             tally.bytes_read += len(cell)
             if kind not in kinds:
-                tally.reject(Reject(key, f"expected text or bytes: got a cell of type {kind}"))
+                tally.reject(Reject(key, f"expected text or bytes, got a cell of type {kind}"))
                 continue
         scalars = tally.groups.get(group) or CallScalars()
         try:

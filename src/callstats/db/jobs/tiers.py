@@ -30,13 +30,13 @@ def checked_tiers(tiers: Iterable[tuple[timedelta, int]] | None, rule: Rule) -> 
     if not ordered:
         raise CallstatsError("tiers must be None, or have at least one")
     if rule.max_samples is not None:
-        raise CallstatsError(f"with tiers the rule's max_samples must be None, since they say how many: got {rule.max_samples}")
+        raise CallstatsError(f"with tiers the rule's max_samples must be None, since they say how many, got {rule.max_samples}")
     for age, _ in ordered:
         if age < timedelta(0):
-            raise CallstatsError(f"a tier's age must not be negative: got {age}")
+            raise CallstatsError(f"a tier's age must not be negative, got {age}")
     for (one, _), (other, _) in pairwise(ordered):
         if one == other:
-            raise CallstatsError(f"expected one tier for each age: got two for {one}")
+            raise CallstatsError(f"expected one tier for each age, got two for {one}")
     return ordered
 
 

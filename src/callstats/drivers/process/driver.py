@@ -86,7 +86,7 @@ class ProcessDriver:
         if not task.command:
             raise DriverError("expected a command: a process has no image to give one")
         if task.volumes:
-            raise DriverError(f"expected no volumes, which a process can't mount: got {len(task.volumes)}")
+            raise DriverError(f"expected no volumes, which a process can't mount, got {len(task.volumes)}")
         return ProcessCookie(task, self._interval)
 
 
@@ -258,7 +258,7 @@ def _signal_name(number: int) -> str:
 def checked_interval(interval: float) -> float:
     """Seconds between two samples."""
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0.01 <= interval < float("inf"):
-        raise CallstatsError(f"interval must be 0.01 seconds or more: got {interval!r}")
+        raise CallstatsError(f"interval must be 0.01 seconds or more, got {interval!r}")
     return min(float(interval), threading.TIMEOUT_MAX)  # no wait can be longer
 
 

@@ -92,7 +92,7 @@ def content(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by: s
     places: dict[str, int] = {}
     for place, group in enumerate(shown):
         if places.setdefault(group.name, place) != place:
-            raise CallstatsError(f"groups must have names that differ: got {group.name!r} twice")
+            raise CallstatsError(f"groups must have names that differ, got {group.name!r} twice")
     texts = _Texts()
     return {
         "by": printable(by),
