@@ -20,7 +20,8 @@ import pytest
 from callstats import StatSeries
 from support.database import ask, connect, made
 from support.engine import IMAGE, Engine
-from support.programs import gone, marked
+from support.programs import PATIENCE, gone, marked, started
+from support.signals import ENDING
 
 CALLSTATS = Path(sys.executable).with_name("callstats")
 
@@ -77,19 +78,44 @@ def test_exit_codes(db: Path, args: list[str], code: int, status: str) -> None:
     assert last(db, "id")[0].encode() in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("number", ENDING)
 def test_signals(db: Path, number: signal.Signals) -> None:
     """A signal ends the command and its tree first; the call is stored as cancelled, and the code is 128 + n."""
     mark = uuid4().hex
-    script = f"(sleep 60; : {mark}) & (setsid sh -c 'sleep 60; : {mark}' &) ; sleep 60; : {mark}"
-    program = subprocess.Popen([CALLSTATS, "record", "--db", db, "--", "sh", "-c", script], stderr=subprocess.PIPE)
-    deadline = monotonic() + 20
-    while len(marked(mark)) < 4 and monotonic() < deadline:  # callstats' own is one
-        sleep(0.02)
-    program.send_signal(number)
-    _, err = program.communicate(timeout=20)
+    script = f"(sleep 99; : {mark}) & (setsid sh -c 'sleep 99; : {mark}' &) ; sleep 99; : {mark}"
+    with started([CALLSTATS, "record", "--db", db, "--", "sh", "-c", script], stderr=subprocess.PIPE) as program:
+        deadline = monotonic() + PATIENCE
+        while len(marked(mark)) < 4 and monotonic() < deadline:  # callstats' own is one
+            sleep(0.02)
+        program.send_signal(number)
+        _, err = program.communicate(timeout=PATIENCE)
     assert (program.returncode, b"Traceback" in err) == (128 + number, False)
     assert gone(mark) and last(db, "status") == ("cancelled",)
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_ignored_signals(db: Path, number: signal.Signals) -> None:
+    """A signal that callstats was started to ignore, as by nohup, ends neither it nor its command. Other signals still do."""
+    other = next(one for one in ENDING if one != number)
+    command = [CALLSTATS, "record", "--db", db, "--", "sh", "-c", f"echo runs; read line; kill -{int(number)} $$; exit 7"]
+    for sent, code, status in ((number, 7, "error"), (other, 128 + other, "cancelled")):
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        with started(command, ignores=[number], **pipes) as program:
+            assert program.stdin is not None and program.stdout is not None
+            assert program.stdout.readline() == b"runs\n"
+            program.send_signal(sent)
+            if sent == number:
+                program.stdin.write(b"go on\n")
+                program.stdin.flush()
+            program.wait(PATIENCE)
+        assert (program.returncode, last(db, "status")) == (code, (status,))
+
+
+def test_children_that_are_waited_for(db: Path) -> None:
+    """The code of the command is known where SIGCHLD was ignored, which makes the system throw codes away."""
+    with started([CALLSTATS, "record", "--db", db, "--", "sh", "-c", "exit 7"], ignores=[signal.SIGCHLD]) as program:
+        assert program.wait(PATIENCE) == 7
+    assert last(db, "status") == ("error",)
 
 
 @pytest.mark.parametrize(
