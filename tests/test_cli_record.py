@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -163,18 +164,20 @@ def test_its_own_input_and_output(db: Path) -> None:
 
 def test_a_terminal(db: Path) -> None:
     """A command may read from the terminal that callstats was started in, which is callstats' again afterwards."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execv("/bin/sh", ["sh", "-c", f"{CALLSTATS} record --db {db} -- sh -c 'read x; echo got $x'; read y; echo then $y"])
-    os.write(terminal, b"one\n")
-    seen = b""
-    while b"got one" not in seen:
-        seen += os.read(terminal, 1024)
-    os.write(terminal, b"two\n")
-    while b"then two" not in seen:
-        seen += os.read(terminal, 1024)
-    assert os.waitpid(child, 0)[1] == 0
-    os.close(terminal)
+    script = f"{CALLSTATS} record --db {db} -- sh -c 'read x; echo got $x'; read y; echo then $y"
+    terminal, end = pty.openpty()
+    with (
+        os.fdopen(terminal, "r+b", buffering=0) as screen,
+        started(["setsid", "--ctty", "sh", "-c", script], stdin=end, stdout=end, stderr=end) as program,
+    ):
+        os.close(end)
+        seen = b""
+        for given, answer in ((b"one\n", b"got one"), (b"two\n", b"then two")):
+            screen.write(given)
+            while answer not in seen:
+                assert select.select([screen], [], [], PATIENCE)[0], seen
+                seen += screen.read(1024)
+        assert program.wait(PATIENCE) == 0
 
 
 # --- what is stored -----------------------------------------------------------------------------------------------------------
