@@ -230,7 +230,7 @@ class TestContents:
             held = {name.partition("/")[2] for name in archive.getnames()}
         sources = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("src/callstats/kernels/*.p[yx]?")]
         assert sources
-        wanted = [*sources, "pyproject.toml", "setup.py", "LICENSE", "README.md", "tests/test_build.py", "tests/data/wire.jsonl"]
+        wanted = [*sources, "pyproject.toml", "setup.py", "LICENSE", "README.md", "tests/processes/test_build.py", "tests/data/wire.jsonl"]
         assert [name for name in wanted if name not in held] == []
         assert [name for name in held if name.endswith((".c", ".so", ".pyd", ".pyc"))] == []
 
@@ -242,7 +242,7 @@ class TestContents:
         shutil.rmtree(away / "src")
         installed = unpack(compiled, tmp_path / "installed")
         assert backend_of(installed, CALLSTATS_BACKEND="cython") == "cython"
-        options = ["-q", "-p", "no:cacheprovider", "tests/test_vectors.py"]
+        options = ["-q", "-p", "no:cacheprovider", "tests/kernels/test_vectors.py"]
         done = run("-m", "pytest", *options, cwd=away, PYTHONPATH=str(installed), CALLSTATS_BUILD_EXT="require")
         assert done.returncode == 0, done.stdout + done.stderr
 
