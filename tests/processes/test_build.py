@@ -230,7 +230,15 @@ class TestContents:
             held = {name.partition("/")[2] for name in archive.getnames()}
         sources = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("src/callstats/kernels/*.p[yx]?")]
         assert sources
-        wanted = [*sources, "pyproject.toml", "setup.py", "LICENSE", "README.md", "tests/processes/test_build.py", "tests/data/wire.jsonl"]
+        wanted = [
+            *sources,
+            "pyproject.toml",
+            "setup.py",
+            "LICENSE",
+            "README.md",
+            "tests/processes/test_build.py",
+            "tests/data/wire.jsonl",
+        ]
         assert [name for name in wanted if name not in held] == []
         assert [name for name in held if name.endswith((".c", ".so", ".pyd", ".pyc"))] == []
 
