@@ -13,6 +13,7 @@ from support.browser import chromium
 from support.databases import SERVERS, database, mysql, on_server, postgres
 from support.engine import engine, registry
 from support.servers import mysql_server, postgres_server
+from support.signals import heeded_by_children
 from support.sparking import spark
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "spark",
 ]
 
+heeded_by_children()  # else tests that send signals fail under nohup and in the background
+
 # The backend fixture is the same for every example of a test, so a function's scope does no harm.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
@@ -39,19 +42,19 @@ TESTS = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder, and group the tests that share a server for pytest-xdist."""
+    """Mark each test by its folder, and group the tests that share a server or a build for pytest-xdist."""
     for item in items:
         if item.path.is_relative_to(TESTS):
             item.add_marker(item.path.relative_to(TESTS).parts[0])
-        group = server_of(item)
+        group = shared_by(item)
         if group is not None:
             item.add_marker(pytest.mark.xdist_group(group))
 
 
-def server_of(item: pytest.Item) -> str | None:
-    """Return the name of the server that a test needs, if any: one worker runs all its tests, so it starts once."""
+def shared_by(item: pytest.Item) -> str | None:
+    """Return the name of what a test shares with others, if anything: one worker runs all its tests, so it is made once."""
     fixtures = getattr(item, "fixturenames", ())
-    for name in ("spark", "engine", "chromium"):
+    for name in ("spark", "engine", "chromium", "sdist"):
         if name in fixtures:
             return name
     params = item.callspec.params if hasattr(item, "callspec") else {}

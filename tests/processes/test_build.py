@@ -121,7 +121,7 @@ def compiled(sdist: Path) -> Path:
 
 class TestSwitch:
     def test_auto_without_a_compiler_is_loudly_pure(self, tree: Path, tmp_path: Path) -> None:
-        """Case 26: the wheel says that it is pure, works, and names its backend."""
+        """The wheel says that it is pure, works, and names its backend."""
         done = build(tree, tmp_path, CALLSTATS_BUILD_EXT="auto", CC="/bin/false")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "This is a PURE PYTHON build" in done.stdout + done.stderr
@@ -208,7 +208,7 @@ class TestContents:
 
     @compiles
     def test_the_wheel_tells_nothing_of_where_it_was_built(self, compiled: Path) -> None:
-        """Case 27. The build ran below this folder, temporary files and all."""
+        """The build ran below this folder, temporary files and all."""
         place = str(compiled.parent.parent).encode()
         wheel = zipfile.ZipFile(compiled)
         assert [name for name in wheel.namelist() if place in wheel.read(name)] == []
@@ -230,19 +230,27 @@ class TestContents:
             held = {name.partition("/")[2] for name in archive.getnames()}
         sources = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("src/callstats/kernels/*.p[yx]?")]
         assert sources
-        wanted = [*sources, "pyproject.toml", "setup.py", "LICENSE", "README.md", "tests/test_build.py", "tests/data/wire.jsonl"]
+        wanted = [
+            *sources,
+            "pyproject.toml",
+            "setup.py",
+            "LICENSE",
+            "README.md",
+            "tests/processes/test_build.py",
+            "tests/data/wire.jsonl",
+        ]
         assert [name for name in wanted if name not in held] == []
         assert [name for name in held if name.endswith((".c", ".so", ".pyd", ".pyc"))] == []
 
     @compiles
     def test_the_wheel_of_the_sdist_passes_the_vectors(self, sdist: Path, compiled: Path, tmp_path: Path) -> None:
-        """Case 27: in another directory, with no tree to fall back on; `make test-wheel` runs all the tests so."""
+        """In another directory, with no tree to fall back on; `make test-wheel` runs all the tests so."""
         run("-m", "tarfile", "--extract", sdist, tmp_path, cwd=tmp_path)
         (away,) = tmp_path.iterdir()
         shutil.rmtree(away / "src")
         installed = unpack(compiled, tmp_path / "installed")
         assert backend_of(installed, CALLSTATS_BACKEND="cython") == "cython"
-        options = ["-q", "-p", "no:cacheprovider", "tests/test_vectors.py"]
+        options = ["-q", "-p", "no:cacheprovider", "tests/kernels/test_vectors.py"]
         done = run("-m", "pytest", *options, cwd=away, PYTHONPATH=str(installed), CALLSTATS_BUILD_EXT="require")
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -271,7 +279,7 @@ SOURCES = (".pyx", ".pxd", ".pyi")
 
 
 class TestImport:
-    """Case 26: never silently slow."""
+    """A missing extension is never silently slow."""
 
     def test_a_missing_binary(self, pure: Path) -> None:
         assert backend_of(pure) == "python"
