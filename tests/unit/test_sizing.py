@@ -86,9 +86,12 @@ def test_what_it_saves() -> None:
     assert more.saved == -1.0
 
 
-def test_zero_and_huge() -> None:
-    """Calls without any memory need one step, and values near 2**64 don't wrap."""
-    assert rightsize([0] * 100, risk=0.05, step=64).size == 64
+def test_unknown_and_huge() -> None:
+    """Peaks of 0 are unknown: left out, and counted; values near 2**64 don't wrap."""
+    found = rightsize([0] * 100, risk=0.05, step=64)
+    assert (found.size, found.calls, found.unsampled) == (None, 0, 100)
+    found = rightsize([0] * 100 + [1] * 60, risk=0.05, step=64, limits=[5] * 100 + [256] * 60)
+    assert (found.size, found.calls, found.unsampled, found.limit, found.saved) == (64, 60, 100, 256, 0.75)
     assert rightsize([2**64 - 2] * 100, risk=0.05, step=64).size == 2**64
 
 
