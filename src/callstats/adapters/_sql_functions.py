@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from callstats._columns import Columns
 from callstats.errors import CallstatsError
-from callstats.rule import peak_of
+from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
 from callstats.stats import Summary, summarize
 
@@ -48,7 +48,7 @@ def is_valid(stats: object) -> bool:
 
 def _summary(stats: object, metric: str) -> Summary | None:
     names, times, values, present, counts = StatSeries.from_json(stats)._columns
-    kept = [index for index, name in enumerate(names) if name == metric or (peak_of(name) or ("",))[0] == metric]
+    kept = [index for index, name in enumerate(names) if name == metric or (parse_peak_name(name) or ("",))[0] == metric]
     mask = None if present is None else present[kept]
     columns = Columns(tuple(names[index] for index in kept), times, values[kept], mask, counts)
     return summarize(StatSeries._of(columns)).get(metric)

@@ -16,7 +16,7 @@ from callstats._json import as_bytes
 from callstats._types import FN_COUNTERS, Block, Counts
 from callstats.batch import StatBatch
 from callstats.errors import CallstatsError
-from callstats.rule import peak_of
+from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
 
 _NS_PER_SECOND = 10**9
@@ -160,7 +160,7 @@ def slope_of(moment: list[int]) -> float | None:
 def totals_plan(names: tuple[str, ...]) -> tuple[tuple[str, ...], Counts]:
     """Return the metrics that get a summary, and the (5, k) indexes of each and of its peaks for the totals kernel."""
     indexes = {name: index for index, name in enumerate(names)}
-    metrics = tuple(name for name in names if peak_of(name) is None)
+    metrics = tuple(name for name in names if parse_peak_name(name) is None)
     plan = [plan_column(name, indexes) for name in metrics]
     return metrics, np.ascontiguousarray(np.array(plan, dtype=np.int64).reshape(len(metrics), 5).T)
 
