@@ -104,9 +104,9 @@ def test_wrong_risks(risk: float) -> None:
 
 def test_wrong_lengths_and_steps() -> None:
     """Each call has one of each."""
-    with pytest.raises(CallstatsError, match="limits must have a value for each of the 2 peaks, got 1"):
+    with pytest.raises(CallstatsError, match="limits must be as many as the 2 peaks, got 1"):
         rightsize([1, 2], limits=[1])
-    with pytest.raises(CallstatsError, match="step must be 1 or more bytes, got 0"):
+    with pytest.raises(CallstatsError, match="step must be 1 byte or more, got 0"):
         rightsize([1], step=0)
 
 
