@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from callstats import CallstatsError
 from callstats.cli.app import cli
 from callstats.db import read_call, summarize_table, survey_table
 from support.databases import Database
@@ -76,7 +77,7 @@ def test_read_call(tmp_path: Path) -> None:
     small = made(tmp_path / "small.db", [("a", blob(3))])
     found = read_call(small, "a")
     assert (found.group, found.created, len(found.series or ())) == (None, None, 3)
-    with pytest.raises(ValueError, match="no column 'fn'"):
+    with pytest.raises(CallstatsError, match="no column 'fn'"):
         read_call(small, "a", by="fn")
 
 
@@ -170,7 +171,7 @@ def test_over_all_databases(database: Database) -> None:
     survey = survey_table(database.url)
     assert (survey.summary.calls, survey.summary.stopped, len(survey.groups)) == (3, None, 1)
     assert sorted(call.key for call in survey.heaviest) == ["a", "b"]
-    with pytest.raises(ValueError, match="has no call 'x'"):
+    with pytest.raises(CallstatsError, match="has no call 'x'"):
         read_call(database.url, "x")
     database.make([(7, blob(5))], key="BIGINT", table="numbered")
     assert read_call(database.url, "7", table="numbered").key == 7
