@@ -12,8 +12,8 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from callstats.drivers.base import ContainerTask, DriverError, RunResult, Status, TaskError
-from callstats.errors import CallstatsError
+from callstats.drivers.base import ContainerTask, RunResult, Status, TaskError
+from callstats.errors import ArgumentError, DriverError
 
 CANNOT_RUN, NOT_FOUND = 126, 127
 """A shell's exit codes for a command that it can't run, and for a missing one."""
@@ -31,7 +31,7 @@ _REASONS = {
 def validate_interval(interval: float) -> float:
     """Return the seconds between two samples."""
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0.01 <= interval < math.inf:
-        raise CallstatsError(f"interval must be 0.01 seconds or more, got {interval!r}")
+        raise ArgumentError("interval", "0.01 seconds or more", interval)
     return min(float(interval), threading.TIMEOUT_MAX)  # no wait can be longer
 
 

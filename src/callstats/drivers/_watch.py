@@ -31,7 +31,7 @@ def watch(interval: float = 1, rule: Rule | int | None = 240) -> Iterator[Record
 
     Raises
     ------
-    CallstatsError
+    ArgumentError
         For another interval.
     ImportError
         When psutil is missing.

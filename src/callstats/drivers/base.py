@@ -11,11 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 from uuid import uuid4
 
-from callstats.errors import CallstatsError, short
-
-
-class DriverError(CallstatsError):
-    """The driver failed, and not the task: no engine, an image that can't be pulled, a task of a kind that it can't run."""
+from callstats.errors import ArgumentError, CallstatsError
 
 
 class TaskError(CallstatsError):
@@ -261,20 +257,18 @@ class Config:
 
         Raises
         ------
-        CallstatsError
+        ArgumentError
             For other text, and for a setting of another type.
         """
         try:
-            given = json.loads(text)
-        except ValueError as error:
-            raise CallstatsError(f"text must be JSON: {error}") from None
-        if not isinstance(given, dict):
-            raise CallstatsError(f"text must be a JSON object, got {short(given)}")
-        config = cls(**{name: given[name] for name in ("docker", "cpu_shares") if given.get(name) is not None})
+            fields = json.loads(text)
+            config = cls(**{name: fields[name] for name in ("docker", "cpu_shares") if fields.get(name) is not None})
+        except (ValueError, AttributeError):
+            raise ArgumentError("text", "a JSON object", text) from None
         if not isinstance(config.docker, str):
-            raise CallstatsError(f"docker must be text, got {short(config.docker)}")
+            raise ArgumentError("docker", "text", config.docker)
         if type(config.cpu_shares) is not int:
-            raise CallstatsError(f"cpu_shares must be a whole number, got {short(config.cpu_shares)}")
+            raise ArgumentError("cpu_shares", "a whole number", config.cpu_shares)
         return config
 
     def to_json(self) -> str:

@@ -6,7 +6,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from callstats.adapters._optional import needs
-from callstats.drivers.base import Config, ContainerTask, Cookie, DriverError
+from callstats.drivers.base import Config, ContainerTask, Cookie
+from callstats.errors import DriverError
 from callstats.image import ImageRef, parse_image
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from docker.errors import APIError, DockerException, NotFound
 from urllib3.exceptions import HTTPError
 
 from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun
-from callstats.drivers.base import ContainerTask, DriverError
+from callstats.drivers.base import ContainerTask
 from callstats.drivers.docker.stats import pick_stats
+from callstats.errors import DriverError
 
 if TYPE_CHECKING:
     from docker import APIClient

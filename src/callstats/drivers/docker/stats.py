@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from callstats._timestamps import parse_time
 from callstats._types import U64_MAX
+from callstats.errors import CallstatsError
 from callstats.series import Stat
 
 _CPU = {"cpu_total": "total_usage", "cpu_user": "usage_in_usermode", "cpu_kernel": "usage_in_kernelmode"}
@@ -54,7 +55,7 @@ def _read_time(frame: Mapping[str, object]) -> int | None:
         return None
     try:
         return parse_time(read)
-    except ValueError:  # Go's zero time is in year 1, before the range of a series
+    except CallstatsError:  # Go's zero time is in year 1, before the range of a series
         return None
 
 

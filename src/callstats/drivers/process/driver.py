@@ -7,7 +7,8 @@ import signal
 
 from callstats.adapters._optional import needs
 from callstats.drivers._run import validate_interval
-from callstats.drivers.base import ContainerTask, Cookie, DriverError
+from callstats.drivers.base import ContainerTask, Cookie
+from callstats.errors import DriverError
 
 
 class ProcessDriver:

@@ -13,10 +13,11 @@ from time import monotonic, sleep, time_ns
 import psutil
 
 from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun, next_due
-from callstats.drivers.base import ContainerTask, DriverError, Status
+from callstats.drivers.base import ContainerTask, Status
 from callstats.drivers.process._watchdog import Watchdog
 from callstats.drivers.process.streams import Streams
 from callstats.drivers.process.tree import MARK, Tree, Usage, subreaper
+from callstats.errors import DriverError
 
 _MAX_WAIT = 86_400.0
 """Seconds; a system call can't wait for a month."""
