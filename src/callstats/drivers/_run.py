@@ -9,10 +9,9 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from callstats.drivers.base import ContainerTask, RunResult, Status, TaskError
+from callstats.drivers.base import ContainerTask, Cookie, RunResult, Status, TaskError, WaitResult
 from callstats.errors import ArgumentError, DriverError
 
 CANNOT_RUN, NOT_FOUND = 126, 127
@@ -49,8 +48,8 @@ class Exit(NamedTuple):
     dropped: int = 0
 
 
-class TaskRun:
-    """One task from `prepare` to its end: a `Cookie`, and the `WaitResult` of its own `run`.
+class TaskRun(Cookie, WaitResult):
+    """One task from `prepare` to its end: a cookie, and the result of its own `run`.
 
     A driver's subclass implements `start`, `kill`, `await_exit` and `clean_up`, and `release` where there is more to remove.
     """
@@ -68,7 +67,6 @@ class TaskRun:
         _open.add(self)
 
     def run(self) -> Self:
-        """Start the task, once."""
         if self._started or self._closed:
             raise DriverError("the cookie was run or closed before: prepare the task again")
         self._started = True
@@ -76,21 +74,18 @@ class TaskRun:
         return self
 
     def wait(self, timeout: float | None = None, cancel: threading.Event | None = None) -> RunResult:
-        """Wait for the end. The timeout and the cancel end the task."""
         if not self._started:
             raise DriverError("the cookie was not run: call run() first")
-        deadline = None if timeout is None else monotonic() + timeout
-        while not self._done.is_set():
-            left = None if deadline is None else deadline - monotonic()
+        deadline = math.inf if timeout is None else monotonic() + timeout
+        pause = threading.TIMEOUT_MAX if cancel is None else _CANCEL_SECONDS
+        while not self._done.wait(min(max(deadline - monotonic(), 0), pause)):
             if cancel is not None and cancel.is_set():
                 self.stop(Status.CANCELLED)
-            elif left is not None and left <= 0:
+            elif monotonic() >= deadline:
                 self.stop(Status.TIMEOUT)
             else:
-                pause = _CANCEL_SECONDS if cancel is not None else threading.TIMEOUT_MAX
-                self._done.wait(pause if left is None else min(left, pause))
                 continue
-            self._done.wait()
+            deadline = math.inf
         self._join()
         if self._fault is not None:
             raise self._fault
@@ -98,7 +93,6 @@ class TaskRun:
         return self._result
 
     def close(self) -> None:
-        """End the task if it still runs, and release what it used."""
         if not self._closed:
             if self._started:
                 self.stop(Status.CANCELLED)
@@ -107,12 +101,6 @@ class TaskRun:
             self._closed = True
             _open.discard(self)
         self.task.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def stop(self, status: Status, reason: str = "") -> None:
         """End the task with this status, unless it has ended or was stopped before."""

@@ -193,9 +193,11 @@ class Cookie(Protocol):
     def close(self) -> None:
         """End the task if it still runs, and release what it used. A second call does nothing."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
 
 class Driver(Protocol):
@@ -217,6 +219,8 @@ class Driver(Protocol):
         ------
         DriverError
             When the driver can't take the task. You may try again.
+        ImportError
+            When a package that the driver needs is missing.
         """
 
 

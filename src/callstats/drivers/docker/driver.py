@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from callstats.adapters._optional import needs
-from callstats.drivers.base import Config, ContainerTask, Cookie
+from callstats.drivers.base import Config, ContainerTask, Cookie, Driver
 from callstats.errors import DriverError
 from callstats.image import ImageRef, parse_image
 
@@ -17,7 +17,7 @@ _ENGINE_SECONDS = 60
 """Max time for an answer of the engine."""
 
 
-class DockerDriver:
+class DockerDriver(Driver):
     """Run a task as a container, and take the engine's samples, one a second.
 
     Parameters
@@ -39,14 +39,7 @@ class DockerDriver:
     def prepare(self, task: ContainerTask) -> Cookie:
         """Pull the image if the engine lacks it, and create the container.
 
-        Parameters
-        ----------
-        task : ContainerTask
-
-        Returns
-        -------
-        Cookie
-            Close it whether or not it ran: that removes the container.
+        Closing the cookie removes the container.
 
         Raises
         ------
@@ -54,8 +47,6 @@ class DockerDriver:
             When the engine can't be reached, or rejects the image or the container.
         ImageError
             When ``task.image`` is no image's name.
-        ImportError
-            When the Docker SDK is missing.
         """
         image = parse_image(task.image)
         with needs("drivers.DockerDriver", "docker", "docker"):

@@ -29,13 +29,14 @@ def pick_stats(frame: Mapping[str, object]) -> Stat | None:
     Returns
     -------
     Stat or None
-        The frame's own time, and its values of Fn's nine metrics and of ``mem_working``. That is the memory without the page
-        cache that the kernel can take back at once. None for a frame without a time, such as the last one of a stopped container.
+        The frame's own time, and its values of Fn's nine metrics and of ``mem_working``. None for a frame without a time, such
+        as the last one of a stopped container.
 
     Notes
     -----
-    A value that the frame lacks is absent, never 0. The first frame of a stream has no processor use, for example:
-    there is no earlier value. Values other than whole numbers from 0 to 2**64 - 1 count as missing, and so do larger results.
+    ``mem_working`` is the memory without the page cache that the kernel can take back at once. A value that the frame lacks is
+    absent, never 0. The first frame of a stream has no processor use, for example: there is no earlier value. Values other than
+    whole numbers from 0 to 2**64 - 1 count as missing, and so do larger results.
 
     Examples
     --------

@@ -7,11 +7,11 @@ import signal
 
 from callstats.adapters._optional import needs
 from callstats.drivers._run import validate_interval
-from callstats.drivers.base import ContainerTask, Cookie
+from callstats.drivers.base import ContainerTask, Cookie, Driver
 from callstats.errors import DriverError
 
 
-class ProcessDriver:
+class ProcessDriver(Driver):
     """Run a task as a process group of this machine, and sample all processes that come from it.
 
     Parameters
@@ -39,24 +39,12 @@ class ProcessDriver:
         self._interval = validate_interval(interval)
 
     def prepare(self, task: ContainerTask) -> Cookie:
-        """Validate the task. Nothing runs yet.
-
-        Parameters
-        ----------
-        task : ContainerTask
-            It has a command, and no volumes.
-
-        Returns
-        -------
-        Cookie
-            Close it whether or not it ran.
+        """Validate the task, which has a command and no volumes. Nothing runs yet.
 
         Raises
         ------
         DriverError
-            For any other task, on a system without process groups, and when this process ignores SIGCHLD.
-        ImportError
-            When psutil is missing.
+            For another task, on a system without process groups, and when this process ignores SIGCHLD.
         """
         with needs("drivers.ProcessDriver", "psutil", "process"):
             import psutil  # noqa: F401 - `run` imports it

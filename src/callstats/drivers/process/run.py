@@ -89,7 +89,7 @@ class ProcessRun(TaskRun):
             exceeded = bool(memory) and used.rss > memory
             if (now >= due or exceeded) and used.living:
                 self.task.write_stat(time_ns(), used.metrics(before, now - before_at, memory))
-                before, before_at = used.at_least(before), now
+                before, before_at = used.max_with(before), now
             if exceeded:
                 self.stop(Status.KILLED, f"the task held {used.rss} bytes of memory, of {memory} allowed")
                 return
@@ -105,7 +105,8 @@ class ProcessRun(TaskRun):
         if code is None:
             raise DriverError("the exit code of the command is lost: another part of this program waited for the process")
         if code < 0:
-            return Exit(128 - code, f"the task was ended by signal {_signal_name(-code)}", killed=-code == signal.SIGKILL)
+            name = {each.value: each.name for each in signal.Signals}.get(-code, str(-code))  # a real-time signal has no name
+            return Exit(128 - code, f"the task was ended by signal {name}", killed=-code == signal.SIGKILL)
         return Exit(code)
 
     def _reap(self, tree: Tree) -> int | None:
@@ -114,20 +115,10 @@ class ProcessRun(TaskRun):
         return code
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return str(number)
-
-
 def _wait_for_exit(pid: int, seconds: float) -> bool:
     """Wait for a child to exit, without reaping it. Return whether it has exited."""
-    number = -1
-    if hasattr(os, "pidfd_open"):
-        with suppress(OSError):  # an old kernel has none
-            number = os.pidfd_open(pid)
-    if number >= 0:
+    with suppress(AttributeError, OSError):  # other systems and old kernels have no such descriptors
+        number = os.pidfd_open(pid)
         try:
             ready = select.poll()
             ready.register(number, select.POLLIN)

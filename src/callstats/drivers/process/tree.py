@@ -75,7 +75,7 @@ class Usage(NamedTuple):
             }
         return metrics
 
-    def at_least(self, before: Usage) -> Usage:
+    def max_with(self, before: Usage) -> Usage:
         """Never let totals decrease: a zombie's usage reappears only when it is reaped."""
         return self._replace(
             user=max(self.user, before.user),
