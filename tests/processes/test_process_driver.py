@@ -116,18 +116,27 @@ def test_a_short_call() -> None:
 
 def test_two_at_once() -> None:
     """Tasks that run at the same time have their own samples, also of their orphans."""
-    seen: dict[int, StatSeries] = {}
+    sizes = {40_000_000, 160_000_000}
+    seen: dict[int, list[Any]] = {}
+    reached: set[int] = set()
 
-    def one(size: int) -> None:
-        seen[size] = shell(f"({sys.executable} -S -c 'x = bytearray({size}); import time; time.sleep(1)' &); sleep 1")[1]
+    def sample(size: int) -> None:
+        def enough(samples: list[tuple[int, dict[str, int]]]) -> bool:
+            if samples[-1][1]["mem_usage"] > size:
+                reached.add(size)
+            return reached == sizes
 
-    threads = [threading.Thread(target=one, args=(size * 10**6,)) for size in (40, 160)]
+        program = f"{sys.executable} -S -c 'x = bytearray({size}); import time; time.sleep(99)'"
+        seen[size] = shown(f"({program} &); sleep 99", 0.05, enough)
+
+    threads = [threading.Thread(target=sample, args=(size,)) for size in sizes]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for size, series in seen.items():
-        assert size < int(series["mem_usage"].max()) < size + 40_000_000
+    assert seen.keys() == sizes
+    for size, samples in seen.items():
+        assert size < max(metrics["mem_usage"] for _, metrics in samples) < size + 40_000_000
 
 
 def test_watch() -> None:
@@ -228,6 +237,20 @@ def test_both_streams_into_one() -> None:
     both = io.BytesIO()
     shell("echo a; echo b >&2", stdout=both, stderr=both)
     assert sorted(both.getvalue().split()) == [b"a", b"b"]
+
+
+def test_an_output_that_can_not_be_written() -> None:
+    """An error of the task's own output stream comes out of wait(), and ends the command."""
+
+    class Full(io.BytesIO):
+        def write(self, _data: object) -> int:
+            raise RuntimeError("no more room")
+
+    mark = uuid4().hex
+    task = Task(command=["sh", "-c", f"echo out; sleep 60; : {mark}"], stdout=Full())
+    with ProcessDriver().prepare(task) as cookie, pytest.raises(RuntimeError, match="no more room"):
+        cookie.run().wait()
+    assert gone(mark)
 
 
 # --- nothing is left ----------------------------------------------------------------------------------------------------------
