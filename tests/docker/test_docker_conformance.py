@@ -1,4 +1,4 @@
-"""DockerDriver passes what every driver must, over a real engine."""
+"""DockerDriver passes the tests of all drivers, over a real engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.engine import IMAGE, Engine
 
 
 class TestDockerDriver(DriverConformance):
-    """A busybox on network ``none``."""
+    """Run busybox on network ``none``."""
 
     patience = 20.0  # on a machine that is busy with other tests too
 
@@ -23,9 +23,9 @@ class TestDockerDriver(DriverConformance):
 
     @pytest.fixture
     def driver(self) -> DockerDriver:
-        """The driver to check."""
+        """Return the driver to test."""
         return DockerDriver(Config(self.engine.url), network="none")
 
     def leftovers(self) -> list[str]:
-        """Containers."""
+        """Return the names of containers."""
         return self.engine.containers()

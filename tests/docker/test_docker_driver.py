@@ -25,12 +25,12 @@ HOLD = "dd if=/dev/zero bs=300000000 count=1 2>/dev/null | (sleep 4; cat >/dev/n
 
 @pytest.fixture
 def driver(engine: Engine) -> DockerDriver:
-    """A driver whose containers have no network."""
+    """Return a driver whose containers have no network."""
     return DockerDriver(Config(engine.url), network="none")
 
 
 def run(driver: DockerDriver, script: str, image: str = IMAGE, **fields: Any) -> tuple[RunResult, bytes]:
-    """A script from end to end."""
+    """Run a script from end to end."""
     out = io.BytesIO()
     with driver.prepare(Task(image=image, command=["sh", "-c", script], stdout=out, **fields)) as cookie:
         return cookie.run().wait(), out.getvalue()
@@ -40,7 +40,7 @@ def run(driver: DockerDriver, script: str, image: str = IMAGE, **fields: Any) ->
 
 
 def test_pull(engine: Engine, registry: str, driver: DockerDriver) -> None:
-    """An image that is missing is pulled: by tag, by no tag, which is latest, and by digest."""
+    """A missing image is pulled: by tag, by digest, and without either, which means latest."""
     base = f"{registry}/team/busybox"
     engine.docker("import", "--change", "LABEL of=team", "-", f"{base}:1", data=image_tar())
     engine.docker("tag", f"{base}:1", f"{base}:latest")
@@ -55,7 +55,7 @@ def test_pull(engine: Engine, registry: str, driver: DockerDriver) -> None:
 
 
 def test_a_failed_pull_raises(engine: Engine, registry: str, driver: DockerDriver) -> None:
-    """A pull that fails raises from prepare, and leaves no container: no such image, no such registry."""
+    """A missing image or registry raises from prepare, and leaves no container."""
     for image in (f"{registry}/team/none:1", "127.0.0.1:1/team/none"):
         with pytest.raises(DriverError, match=r"can't (pull|prepare)"):
             driver.prepare(Task(image=image, command=["true"]))
@@ -65,7 +65,7 @@ def test_a_failed_pull_raises(engine: Engine, registry: str, driver: DockerDrive
 
 
 def test_the_image_s_own_command(engine: Engine, driver: DockerDriver) -> None:
-    """A task without a command runs the image's."""
+    """A task without a command runs that of its image."""
     out = io.BytesIO()
     made = engine.docker("create", "--network", "none", IMAGE, "true").strip()
     engine.docker("commit", "--change", 'CMD ["echo", "from the image"]', made, "callstats-test:command")
@@ -75,10 +75,10 @@ def test_the_image_s_own_command(engine: Engine, driver: DockerDriver) -> None:
     assert out.getvalue() == b"from the image\n"
 
 
-# --- what containers are given ------------------------------------------------------------------------------------------------
+# --- settings -----------------------------------------------------------------------------------------------------------------
 
 
-def test_the_container_is_made_as_asked(engine: Engine, tmp_path: Path) -> None:
+def test_the_container_has_the_task_s_settings(engine: Engine, tmp_path: Path) -> None:
     """Name, memory without swap, weight, network, volumes and work dir reach the engine."""
     (tmp_path / "given").write_text("on the host\n")
     out = io.BytesIO()
@@ -104,7 +104,7 @@ def test_the_container_is_made_as_asked(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_300_megabytes_for_three_seconds(driver: DockerDriver) -> None:
-    """A command that allocates 300 MB for three seconds is shown to, within 5 %; its first sample has no processor use."""
+    """The samples show 300 MB that a command holds for three seconds, within 5 %. The first has no processor use."""
     recorder = Recorder(None)
     result, _ = run(driver, HOLD, write_stat=recorder.write_stat, memory=512 * MIB)
     series = recorder.end()
@@ -146,13 +146,13 @@ def test_a_slow_reader(driver: DockerDriver) -> None:
 
 
 def test_a_writer_that_raises(engine: Engine, driver: DockerDriver) -> None:
-    """What the task's own writer raises comes out of wait(), and the container is gone."""
+    """An error of the task's own writer comes out of wait(), and the container is removed."""
 
-    def refuse(_time: int, _metrics: dict[str, int]) -> None:
+    def fail(_time: int, _metrics: dict[str, int]) -> None:
         raise OSError("no more room")
 
     with (
-        driver.prepare(Task(image=IMAGE, command=["sleep", "60"], write_stat=refuse)) as cookie,
+        driver.prepare(Task(image=IMAGE, command=["sleep", "60"], write_stat=fail)) as cookie,
         pytest.raises(OSError, match="no more room"),
     ):
         cookie.run().wait()
@@ -163,13 +163,13 @@ def test_a_writer_that_raises(engine: Engine, driver: DockerDriver) -> None:
 
 
 def test_out_of_memory_of_a_child(driver: DockerDriver) -> None:
-    """A container whose first process the kernel kills for memory was killed, and says so."""
+    """A container whose first process the kernel kills for memory has status killed, with the reason."""
     result, _ = run(driver, "exec dd if=/dev/zero of=/dev/null bs=200M count=1000", memory=32 * MIB)
     assert result.status is Status.KILLED and str(result.error) == "the container ran out of memory"
 
 
 def test_an_input_that_never_ends(driver: DockerDriver) -> None:
-    """A container that ends does not wait for its input to."""
+    """A container's end does not wait for that of its input."""
 
     class Never(io.RawIOBase):
         released = threading.Event()
@@ -185,20 +185,20 @@ def test_an_input_that_never_ends(driver: DockerDriver) -> None:
 
 
 def test_no_engine() -> None:
-    """An engine that isn't there is the driver's fault."""
+    """A missing engine is a DriverError."""
     with pytest.raises(DriverError, match="can't reach the engine at unix:///no/such/socket"):
         DockerDriver(Config("unix:///no/such/socket")).prepare(Task(image="a", command=["true"]))
 
 
 def test_without_docker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The missing package is named in one line, with the extra that brings it."""
+    """The error names the missing package and its extra, in one line."""
     monkeypatch.setitem(sys.modules, "docker", None)
     with pytest.raises(ImportError, match=r'^callstats\.drivers\.DockerDriver needs docker: pip install "callstats\[docker\]"$'):
         DockerDriver().prepare(Task(image="a", command=["true"]))
 
 
 def test_a_program_that_ends_removes_its_containers(engine: Engine) -> None:
-    """A program that forgets its cookie leaves no container that runs."""
+    """A program that never closes its cookie leaves no container."""
     program = f"""
 import sys
 from callstats.drivers import Config, DockerDriver, Task

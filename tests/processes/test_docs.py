@@ -20,7 +20,7 @@ import sqlalchemy
 
 import callstats
 from callstats.cli.demo import LINES
-from callstats.drivers import Task
+from callstats.drivers import ContainerTask
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -158,7 +158,7 @@ def faults_of_class(value: Any) -> Iterator[str]:
     told = sections(value)
     if fields:
         differing = set(fields) ^ (told.get("Attributes", set()) | told.get("Parameters", set()))
-        if differing and value is not Task:  # whose fields are those of ContainerTask
+        if differing:
             yield f"fields {sorted(differing)}"
     elif "__init__" in vars(value) and not getattr(value, "_is_protocol", False) and not issubclass(value, Exception):
         yield from faults_of_function(value)
@@ -167,7 +167,7 @@ def faults_of_class(value: Any) -> Iterator[str]:
         if name[0] == "_" or name in fields or inherited:
             continue
         function = getattr(member, "__func__", member)
-        if isinstance(member, property) and not inspect.getdoc(member):
+        if isinstance(member, property) and not inspect.getdoc(member) and value is not ContainerTask:  # Task describes them
             yield f"{name}: no docstring"
         if inspect.isfunction(function):
             yield from (f"{name}: {fault}" for fault in faults_of_function(function))

@@ -1,4 +1,4 @@
-"""ProcessDriver passes what every driver must."""
+"""ProcessDriver passes the tests of all drivers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from callstats.drivers.testing import DriverConformance
 
 
 class TestProcessDriver(DriverConformance):
-    """A sample every 50 ms."""
+    """Sample every 50 ms."""
 
     patience = 20.0  # on a machine that is busy with other tests too
 
     @pytest.fixture
     def driver(self) -> ProcessDriver:
-        """The driver to check."""
+        """Return the driver to test."""
         return ProcessDriver(0.05)

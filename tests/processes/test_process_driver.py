@@ -29,7 +29,7 @@ SECOND = 10**9
 
 
 def run(command: list[str], interval: float = 0.05, **fields: Any) -> tuple[RunResult, StatSeries]:
-    """A command from end to end."""
+    """Run a command from end to end."""
     recorder = Recorder(None)
     with ProcessDriver(interval).prepare(Task(command=command, write_stat=recorder.write_stat, **fields)) as cookie:
         result = cookie.run().wait()
@@ -37,12 +37,12 @@ def run(command: list[str], interval: float = 0.05, **fields: Any) -> tuple[RunR
 
 
 def shell(script: str, interval: float = 0.05, **fields: Any) -> tuple[RunResult, StatSeries]:
-    """A script from end to end."""
+    """Run a script from end to end."""
     return run(["sh", "-c", script], interval, **fields)
 
 
 def shown(script: str, interval: float, enough: Callable[[list[tuple[int, dict[str, int]]]], bool]) -> list[Any]:
-    """The samples of a script that runs until they show enough, however long that takes on a busy machine."""
+    """Return the samples of a script that runs until they show enough, also on a busy machine."""
     samples: list[tuple[int, dict[str, int]]] = []
     over = threading.Event()
 
@@ -58,7 +58,7 @@ def shown(script: str, interval: float, enough: Callable[[list[tuple[int, dict[s
 
 
 def busy(series: StatSeries, began: int) -> float:
-    """Seconds of a core that the samples tell of, for a command that began at this time."""
+    """Return seconds of a core by the samples of a command that started at this time."""
     edges = [began, *series.timestamps.tolist()]
     seconds = [(b - a) / SECOND for a, b in pairwise(edges)]
     return sum(percent * time for percent, time in zip(series["cpu_total"].tolist(), seconds, strict=True)) / 100
@@ -68,9 +68,9 @@ def busy(series: StatSeries, began: int) -> float:
 
 
 def test_300_megabytes_for_three_seconds() -> None:
-    """A command that allocates 300 MB for three seconds is shown to, within 5 %."""
-    hold = "x = bytearray(300_000_000)\nimport time; time.sleep(3)"
-    _, series = run(["env", "-u", "LD_PRELOAD", sys.executable, "-S", "-c", hold], 0.1)  # a sanitizer takes memory too
+    """The samples show 300 MB that a command holds for three seconds, within 5 %."""
+    program = "x = bytearray(300_000_000)\nimport time; time.sleep(3)"
+    _, series = run(["env", "-u", "LD_PRELOAD", sys.executable, "-S", "-c", program], 0.1)  # a sanitizer needs memory too
     assert abs(int(series["mem_usage"].max()) - 300_000_000) < 15_000_000
     assert (series["mem_usage"] > 285_000_000).sum() >= 15
 
@@ -85,7 +85,7 @@ def test_300_megabytes_for_three_seconds() -> None:
     ids=["child", "orphan", "session"],
 )
 def test_children_that_have_exited_still_count(script: str, tmp_path: Path) -> None:
-    """Processor use of processes that have exited is in the samples, whoever waited for them."""
+    """The samples have the processor use of exited processes, whichever process reaped them."""
     program = burn(0.5)
     began = time_ns()
     _, series = shell(script.format(burn=program, burn2=program.replace("'", '"')), work_dir=str(tmp_path))
@@ -93,7 +93,7 @@ def test_children_that_have_exited_still_count(script: str, tmp_path: Path) -> N
 
 
 def test_memory_of_the_whole_tree() -> None:
-    """Memory is that of all processes, those that left the group and their parents too."""
+    """Memory is that of all processes, also of those that left the group and their parents."""
     hold = f'{sys.executable} -S -c "x = bytearray(60_000_000)\nimport time; time.sleep(99)"'
     assert shown(f"{hold} & (setsid {hold} &); wait", 0.05, lambda samples: samples[-1][1]["mem_usage"] > 120_000_000)
 
@@ -115,28 +115,37 @@ def test_a_short_call() -> None:
 
 
 def test_two_at_once() -> None:
-    """Tasks that run at the same time are told apart, in their orphans too."""
-    seen: dict[int, StatSeries] = {}
+    """Tasks that run at the same time have their own samples, also of their orphans."""
+    sizes = {40_000_000, 160_000_000}
+    seen: dict[int, list[Any]] = {}
+    reached: set[int] = set()
 
-    def one(size: int) -> None:
-        seen[size] = shell(f"({sys.executable} -S -c 'x = bytearray({size}); import time; time.sleep(1)' &); sleep 1")[1]
+    def sample(size: int) -> None:
+        def enough(samples: list[tuple[int, dict[str, int]]]) -> bool:
+            if samples[-1][1]["mem_usage"] > size:
+                reached.add(size)
+            return reached == sizes
 
-    threads = [threading.Thread(target=one, args=(size * 10**6,)) for size in (40, 160)]
+        program = f"{sys.executable} -S -c 'x = bytearray({size}); import time; time.sleep(99)'"
+        seen[size] = shown(f"({program} &); sleep 99", 0.05, enough)
+
+    threads = [threading.Thread(target=sample, args=(size,)) for size in sizes]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for size, series in seen.items():
-        assert size < int(series["mem_usage"].max()) < size + 40_000_000
+    assert seen.keys() == sizes
+    for size, samples in seen.items():
+        assert size < max(metrics["mem_usage"] for _, metrics in samples) < size + 40_000_000
 
 
 def test_watch() -> None:
-    """watch() samples the running process itself, once more at the block's end."""
+    """`watch` samples the running process, once more at the block's end."""
     with watch(0.05) as recorder:
-        held = bytearray(50 * MIB)
+        data = bytearray(50 * MIB)
         sleep(0.3)
     series = recorder.end()
-    assert len(series) >= 2 and int(series["mem_usage"].max()) > len(held)
+    assert len(series) >= 2 and int(series["mem_usage"].max()) > len(data)
     with watch(100) as recorder:
         pass
     assert len(recorder.end()) == 1
@@ -145,8 +154,8 @@ def test_watch() -> None:
 # --- limits -------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_memory_limit_is_looked_at_every_50_ms() -> None:
-    """Above its memory the tree is killed at once, however long the interval; the sample that shows it is kept."""
+def test_the_memory_limit_is_checked_every_50_ms() -> None:
+    """A tree that exceeds its memory is killed at once, whatever the interval. The sample that shows it is kept."""
     started = monotonic()
     result, series = shell(
         f"{sys.executable} -S -c 'x = bytearray(200 * 2**20); import time; time.sleep(60)'", 30, memory=64 * MIB
@@ -157,38 +166,38 @@ def test_the_memory_limit_is_looked_at_every_50_ms() -> None:
 
 
 def test_killed_by_somebody_else() -> None:
-    """A command that SIGKILL ended, as the kernel does when memory runs out, was killed."""
+    """A command that SIGKILL ended has status killed: the kernel sends it when memory runs out."""
     result, _ = shell("kill -KILL $$")
     assert result.status is Status.KILLED
     assert result.error is not None and result.error.exit_code == 137
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------------------
+# --- what is rejected ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("interval", [0.009, 0, -1, float("nan"), float("inf"), True, "1"])
-def test_a_refused_interval(interval: Any) -> None:
+def test_a_rejected_interval(interval: Any) -> None:
     """An interval is 10 ms or more."""
     with pytest.raises(CallstatsError, match=r"interval must be 0\.01 seconds or more, got "):
         ProcessDriver(interval)
 
 
 @pytest.mark.parametrize("fields", [{}, {"command": ["true"], "volumes": [("/tmp", "/data")]}])
-def test_a_refused_task(fields: Any) -> None:
-    """What no process can have is refused before anything runs."""
-    with pytest.raises(DriverError, match="expected "):
+def test_a_rejected_task(fields: Any) -> None:
+    """A task that no process can run is rejected before anything runs."""
+    with pytest.raises(DriverError, match=r"^(command|volumes) must "):
         ProcessDriver().prepare(Task(**fields))
 
 
 def test_commands_that_can_not_run() -> None:
-    """A missing work dir, and a NUL in an argument, are the task's faults and no driver's."""
+    """A missing work dir, and a NUL in an argument, are errors of the task and not of the driver."""
     for fields in ({"command": ["true"], "work_dir": "/no/such"}, {"command": ["echo", "a\0b"]}):
         result, _ = run(**fields)
         assert result.status is Status.ERROR and result.error is not None and result.error.exit_code == 126
 
 
 def test_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The missing package is named in one line, with the extra that brings it."""
+    """The error names the missing package and its extra, in one line."""
     monkeypatch.setitem(sys.modules, "psutil", None)
     with pytest.raises(
         ImportError, match=r'^callstats\.drivers\.ProcessDriver needs psutil: pip install "callstats\[process\]"$'
@@ -199,13 +208,13 @@ def test_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_writer_that_raises() -> None:
-    """What the task's own writer raises comes out of wait(), and the command is ended."""
+    """An error of the task's own writer comes out of wait(), and ends the command."""
 
-    def refuse(_time: int, _metrics: dict[str, int]) -> None:
+    def fail(_time: int, _metrics: dict[str, int]) -> None:
         raise RuntimeError("no more room")
 
     mark = uuid4().hex
-    task = Task(command=["sh", "-c", f"sleep 60; : {mark}"], write_stat=refuse)
+    task = Task(command=["sh", "-c", f"sleep 60; : {mark}"], write_stat=fail)
     with ProcessDriver(0.05).prepare(task) as cookie, pytest.raises(RuntimeError, match="no more room"):
         cookie.run().wait()
     assert gone(mark)
@@ -215,7 +224,7 @@ def test_a_writer_that_raises() -> None:
 
 
 def test_files_are_handed_over(tmp_path: Path) -> None:
-    """A stream that is a file of the system is the command's own, and what was written to it before comes first."""
+    """The command gets a real file itself, after earlier writes to it."""
     (tmp_path / "in").write_bytes(b"given\n")
     with (tmp_path / "in").open("rb") as given, (tmp_path / "out").open("wb") as out:
         out.write(b"before\n")
@@ -230,11 +239,25 @@ def test_both_streams_into_one() -> None:
     assert sorted(both.getvalue().split()) == [b"a", b"b"]
 
 
+def test_an_output_that_can_not_be_written() -> None:
+    """An error of the task's own output stream comes out of wait(), and ends the command."""
+
+    class Full(io.BytesIO):
+        def write(self, _data: object) -> int:
+            raise RuntimeError("no more room")
+
+    mark = uuid4().hex
+    task = Task(command=["sh", "-c", f"echo out; sleep 60; : {mark}"], stdout=Full())
+    with ProcessDriver().prepare(task) as cookie, pytest.raises(RuntimeError, match="no more room"):
+        cookie.run().wait()
+    assert gone(mark)
+
+
 # --- nothing is left ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_caller_s_own_children_are_left_alone() -> None:
-    """A child that callstats did not start is neither killed nor reaped, and the subreaper is as it was."""
+def test_the_caller_s_own_children_stay() -> None:
+    """A child that callstats did not start is neither killed nor reaped. The subreaper is restored."""
     with started(["sh", "-c", "read line; exit 5"], stdin=subprocess.PIPE) as own:
         shell("(sleep 60 &); sleep 0.1")
         assert own.poll() is None
@@ -259,7 +282,7 @@ print("runs", flush=True)
 @pytest.mark.parametrize("then", ["sys.exit(3)", "raise SystemError", "import os; os._exit(0)", "run.wait()"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_the_program(then: str, number: signal.Signals) -> None:
-    """However a program that runs a task ends, by SIGKILL too, the whole tree ends with it: the group, and who has left it."""
+    """The whole tree ends with the program that runs it, however that ends: the group, and processes that left it."""
     mark = uuid4().hex
     script = f"(sleep 60; : {mark}) & (setsid sh -c 'sleep 60; : {mark}' &) ; sleep 60; : {mark}"
     command = [sys.executable, "-c", PROGRAM.format(then=then), script]
@@ -277,14 +300,14 @@ def test_nothing_outlives_the_program(then: str, number: signal.Signals) -> None
 
 
 def test_a_fork_of_a_fork_of_a_fork() -> None:
-    """A tree that goes on forking while it is killed is killed all the same."""
+    """A tree that continues to fork while it is killed ends too."""
     mark = uuid4().hex
     result, _ = shell(f"f() {{ sleep 0.01; : {mark}; (f &) }}; (f &); (f &); sleep 0.3; exit 0")
     assert result.status is Status.SUCCESS and gone(mark)
 
 
 def test_no_zombies_of_a_command_that_leaves_many(tmp_path: Path) -> None:
-    """Processes that callstats inherits are reaped while the command runs, each at the latest by the sample after its end."""
+    """Processes that callstats inherits are reaped while the command runs, each by the next sample."""
     mine = {child.pid for child in psutil.Process().children()}
     seen: list[set[tuple[int, float]]] = []
 
@@ -309,7 +332,7 @@ def test_no_zombies_of_a_command_that_leaves_many(tmp_path: Path) -> None:
 
 
 def test_exit_codes_are_not_lost() -> None:
-    """A program that ignores SIGCHLD, or waits for any child, takes the command's exit code: an error, and not a success."""
+    """A program that ignores SIGCHLD, or waits for any child, loses the exit code: an error, and not a success."""
     with ignored(signal.SIGCHLD), pytest.raises(DriverError, match=r"^SIGCHLD must not be ignored, "):
         ProcessDriver().prepare(Task(command=["true"]))
     program = """

@@ -1,4 +1,4 @@
-"""A real Docker engine and a real registry, started for the tests in private folders, and stopped again."""
+"""Start a real Docker engine and a real registry for the tests, in private folders, and stop them again."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ IMAGE = "callstats-test:busybox"
 
 @dataclass(frozen=True)
 class Engine:
-    """Where it listens, and the image that it has."""
+    """The address of an engine, and its image."""
 
     url: str
     image: str = IMAGE
 
     def docker(self, *args: str, data: bytes | None = None) -> str:
-        """Run the engine's own command, apart from what is tested."""
+        """Run the engine's own command, apart from the tested code."""
         done = subprocess.run(["docker", "-H", self.url, *args], input=data, capture_output=True, check=True)
         return done.stdout.decode()
 
     def containers(self) -> list[str]:
-        """The names of all containers that there are."""
+        """Return the names of all containers."""
         return self.docker("ps", "--all", "--format", "{{.Names}}").split()
 
 
 def unavailable(reason: str) -> NoReturn:
-    """Skip what needs a server, or fail where servers are a must."""
+    """Skip a test that needs a server, or fail where servers are required."""
     if os.environ.get("CALLSTATS_REQUIRE_SERVERS") == "1":
         pytest.fail(f"{reason}, and CALLSTATS_REQUIRE_SERVERS=1 asks for it")
     pytest.skip(reason)
 
 
 def need(*programs: str, packages: str) -> None:
-    """Skip without these programs, and say how to get them."""
+    """Skip without these programs, with the way to install them."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         unavailable(f"needs {', '.join(missing)}: apt-get install {packages}")
@@ -58,7 +58,7 @@ def need(*programs: str, packages: str) -> None:
 
 @contextmanager
 def running_engine() -> Iterator[Engine]:
-    """An engine without a bridge or rules of a firewall."""
+    """Run an engine without a bridge or firewall rules."""
     need("dockerd", "docker", "busybox", packages="docker.io busybox-static")
     folder = Path(tempfile.mkdtemp(prefix="callstats-engine-"))  # short: a socket's path holds 107 characters
     engine = Engine(f"unix://{folder / 'sock'}")
@@ -83,7 +83,7 @@ def running_engine() -> Iterator[Engine]:
 
 @contextmanager
 def running_registry() -> Iterator[str]:
-    """A registry on a loopback port; its host and port."""
+    """Run a registry on a loopback port, and yield its host and port."""
     need("docker-registry", packages="docker-registry")
     folder = Path(tempfile.mkdtemp(prefix="callstats-registry-"))
     with socket.socket() as free:
@@ -103,7 +103,7 @@ def running_registry() -> Iterator[str]:
 
 
 def until(works: object, server: subprocess.Popen[bytes], seconds: float = 60) -> bool:
-    """Wait until a server answers; False when it has ended, or takes too long."""
+    """Wait until a server answers. Return False when it has ended, or takes too long."""
     deadline = monotonic() + seconds
     while server.poll() is None and monotonic() < deadline:
         try:
@@ -116,7 +116,7 @@ def until(works: object, server: subprocess.Popen[bytes], seconds: float = 60) -
 
 
 def end(server: subprocess.Popen[bytes]) -> None:
-    """End a server, by force if need be."""
+    """End a server, by force if necessary."""
     server.terminate()
     try:
         server.wait(30)
@@ -126,12 +126,12 @@ def end(server: subprocess.Popen[bytes]) -> None:
 
 
 def answers(engine: Engine) -> bool:
-    """Whether the engine listens."""
+    """Return whether the engine listens."""
     return subprocess.run(["docker", "-H", engine.url, "version"], capture_output=True, check=False).returncode == 0
 
 
 def image_tar() -> bytes:
-    """The root folder of an image: busybox under the names of its programs."""
+    """Return the root folder of an image: busybox under the names of its programs."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
         for name in ("bin", "etc", "tmp", "usr"):
@@ -147,20 +147,20 @@ def image_tar() -> bytes:
 
 
 def mounts_below(folder: Path) -> list[str]:
-    """What is mounted in a folder."""
+    """Return the mount points in a folder."""
     lines = Path("/proc/self/mounts").read_text().splitlines()
-    return [place for line in lines if (place := line.split()[1]).startswith(f"{folder}/")]
+    return [point for line in lines if (point := line.split()[1]).startswith(f"{folder}/")]
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """An engine for all tests."""
+    """Run an engine for all tests."""
     with running_engine() as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def registry() -> Iterator[str]:
-    """A registry for all tests."""
+    """Run a registry for all tests."""
     with running_registry() as address:
         yield address

@@ -1,4 +1,4 @@
-"""Commands for drivers to run, and what is left of them."""
+"""Commands for drivers to run, and the processes that they leave."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import psutil
 from support.signals import ignored
 
 PATIENCE = 30.0
-"""Seconds within which a thing that should happen at once has happened, on a machine that is busy with much else."""
+"""Max seconds for an event that should happen at once, on a busy machine."""
 
 BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
 """Python that keeps a core busy."""
 
 
 def burn(seconds: float) -> str:
-    """A shell's word that keeps a core busy for so long."""
+    """Return a shell command that keeps a core busy for these seconds."""
     return f"{sys.executable} -S -c '{BURN.format(seconds=seconds)}'"
 
 
@@ -46,9 +46,9 @@ def slowly(*args, **options):
     return real(*args, **options)
 job.reduce_json = slowly
 """
-"""Python that makes a job tell on standard error of each batch that it begins and of each signal that it has handled.
+"""Python that makes a job report on standard error each batch that it begins and each signal that it has handled.
 
-Signals that come before the job handles the first of them count as one: who sends two must wait between them.
+Signals that come before the job handles the first of them count as one: wait between two of them.
 """
 
 IN_THE_THIRD = TELLING.format(then="while len(batches) > 2 and not asked: time.sleep(0.01)")
@@ -62,7 +62,7 @@ FOR_EVER = TELLING.format(then="while True: time.sleep(1)")
 def started(command: Sequence[str | Path], *, ignores: Iterable[int] = (), **options: Any) -> Iterator[subprocess.Popen[Any]]:
     """Start a program that ignores these signals and no other.
 
-    A test that fails while the program runs kills it, so that nothing of it is left to be found in later tests.
+    A test that fails while the program runs kills it, so that later tests find nothing of it.
     """
     with ignored(*ignores):
         program = subprocess.Popen(command, **options)
@@ -75,7 +75,7 @@ def started(command: Sequence[str | Path], *, ignores: Iterable[int] = (), **opt
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The processes that have a word in their command."""
+    """Return the processes that have a word in their command."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -87,7 +87,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def gone(mark: str, seconds: float = PATIENCE) -> bool:
-    """Whether they have all ended, or do within this time."""
+    """Return whether they have all ended, or do within this time."""
     deadline = monotonic() + seconds
     while marked(mark):
         if monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What runs calls and samples them. Heavy parts are loaded where they are used."""
+"""Run calls and sample them. Heavy packages are imported where they are used."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from callstats.drivers.base import (
     TaskError,
     WaitResult,
 )
-from callstats.drivers.docker.driver import DockerDriver
+from callstats.drivers.docker import DockerDriver
 from callstats.drivers.docker.stats import FN_METRICS, pick_stats
-from callstats.drivers.process.driver import ProcessDriver
+from callstats.drivers.process import ProcessDriver
 from callstats.errors import DriverError
 
 __all__ = [

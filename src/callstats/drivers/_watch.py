@@ -1,4 +1,4 @@
-"""watch: the running process itself, sampled while a block of code runs."""
+"""watch: sample the running process itself while a block of code runs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, time_ns
 
-from callstats.drivers.process.driver import checked_interval, metrics_of, next_due
-from callstats.drivers.process.tree import own_usage
+from callstats.adapters._optional import needs
+from callstats.drivers._run import next_due, validate_interval
 from callstats.recorder import Recorder
 from callstats.rule import Rule
 
@@ -20,26 +20,26 @@ def watch(interval: float = 1, rule: Rule | int | None = 240) -> Iterator[Record
     Parameters
     ----------
     interval : float
-        Seconds between two samples, 0.01 or more. The last sample is that of the block's end.
+        Seconds between two samples, 0.01 or more. The block's end adds a last sample.
     rule : Rule or int
         How the recorder reduces.
 
     Yields
     ------
     Recorder
-        Its series is there once the block is over.
+        Its ``end()`` gives the series once the block is over.
 
     Raises
     ------
-    CallstatsError
-        When the interval is none.
+    ArgumentError
+        For another interval.
     ImportError
         When psutil is missing.
 
     Notes
     -----
-    It needs the extra ``callstats[process]``. Processor use is that of all threads, the watching one included; processes that
-    this one started count once it has waited for them.
+    It needs the extra ``callstats[process]``. Processor use is that of all threads, with the sampling one, and of child processes
+    once they were waited for.
 
     Examples
     --------
@@ -48,20 +48,20 @@ def watch(interval: float = 1, rule: Rule | int | None = 240) -> Iterator[Record
     >>> recorder.end().names
     ('cpu_kernel', 'cpu_total', 'cpu_user', 'disk_read', 'disk_write', 'mem_usage')
     """
-    seconds = checked_interval(interval)
-    try:
-        import psutil  # noqa: F401 - only whether it is there
-    except ModuleNotFoundError:
-        raise ImportError('callstats.drivers.watch needs psutil: pip install "callstats[process]"') from None
-    recorder, over = Recorder(rule), threading.Event()
+    seconds = validate_interval(interval)
+    with needs("drivers.watch", "psutil", "process"):
+        import psutil
+
+        from callstats.drivers.process.tree import Usage
+    recorder, process, over = Recorder(rule), psutil.Process(), threading.Event()
 
     def sample() -> None:
-        before, before_at = own_usage(), monotonic()
+        before, before_at = Usage.of(process), monotonic()
         due = before_at + seconds
         while True:
             last = over.wait(max(due - monotonic(), 0))
-            used, now = own_usage(), monotonic()
-            recorder.write_stat(time_ns(), metrics_of(used, before, now - before_at, 0))
+            used, now = Usage.of(process), monotonic()
+            recorder.write_stat(time_ns(), used.metrics(before, now - before_at, 0))
             if last:
                 return
             before, before_at = used, now

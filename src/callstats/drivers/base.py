@@ -1,4 +1,4 @@
-"""What a driver is: it prepares a task, runs and samples it, and tells how it ended. After the Fn project's Go interfaces."""
+"""The drivers' interfaces, after those of the Fn project's Go server: tasks, their results, and what runs them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from types import TracebackType
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 from uuid import uuid4
 
-from callstats.errors import CallstatsError
+from callstats.errors import ArgumentError, CallstatsError
 
 
 class TaskError(CallstatsError):
-    """Why a task did not succeed. It is part of a result, and not raised.
+    """Why a task did not succeed. It is part of a result, and never raised.
 
     Attributes
     ----------
     exit_code : int
-        What a shell would report: the task's own code, 128 + n for signal n, 126 for a command that can't be run, 127 for one
-        that isn't there.
+        The code that a shell would report: the task's own, 128 + n for signal n, 126 for a command that can't be run, and 127
+        for a missing command.
     """
 
     def __init__(self, reason: str, exit_code: int) -> None:
@@ -30,14 +30,14 @@ class TaskError(CallstatsError):
 
 
 class Status(StrEnum):
-    """How a task stands."""
+    """The state of a task."""
 
     RUNNING = "running"
     SUCCESS = "success"
     ERROR = "error"
     TIMEOUT = "timeout"
     KILLED = "killed"
-    """It was killed for want of memory, or by somebody else."""
+    """It ran out of memory, or another program sent SIGKILL."""
     CANCELLED = "cancelled"
 
 
@@ -51,7 +51,7 @@ class RunResult:
     error : TaskError or None
         Why it did not succeed; None after a success.
     dropped : int
-        How many frames of an engine's samples had no time, and so are in no sample.
+        Number of the engine's frames that had no time, and so gave no sample.
     """
 
     status: Status
@@ -61,51 +61,30 @@ class RunResult:
 
 @runtime_checkable
 class ContainerTask(Protocol):
-    """What a driver asks of a task."""
+    """The fields that a driver reads from a task. `Task` describes them, and implements them."""
 
     @property
-    def id(self) -> str:
-        """The name to give to the container."""
-
+    def id(self) -> str: ...
     @property
-    def image(self) -> str:
-        """The image to run; without meaning to a driver that knows none."""
-
+    def image(self) -> str: ...
     @property
-    def command(self) -> Sequence[str]:
-        """The program and its arguments; empty leaves it to the image."""
-
+    def command(self) -> Sequence[str]: ...
     @property
-    def env(self) -> Mapping[str, str]:
-        """Environment variables, on top of those that the command has anyway."""
-
+    def env(self) -> Mapping[str, str]: ...
     @property
-    def stdin(self) -> BinaryIO | None:
-        """What the command reads; None is nothing."""
-
+    def stdin(self) -> BinaryIO | None: ...
     @property
-    def stdout(self) -> BinaryIO | None:
-        """Where its output goes; None is nowhere."""
-
+    def stdout(self) -> BinaryIO | None: ...
     @property
-    def stderr(self) -> BinaryIO | None:
-        """Where its errors go; None is nowhere."""
-
+    def stderr(self) -> BinaryIO | None: ...
     @property
-    def timeout(self) -> float | None:
-        """The most seconds that it may run; None or 0 is for ever."""
-
+    def timeout(self) -> float | None: ...
     @property
-    def volumes(self) -> Sequence[tuple[str, str]]:
-        """Storage as pairs of a path on the host and one in the container."""
-
+    def volumes(self) -> Sequence[tuple[str, str]]: ...
     @property
-    def memory(self) -> int:
-        """The most bytes of memory; 0 is no limit."""
-
+    def memory(self) -> int: ...
     @property
-    def work_dir(self) -> str:
-        """The working directory; empty leaves it unset."""
+    def work_dir(self) -> str: ...
 
     def write_stat(self, timestamp: int, metrics: dict[str, int], /) -> object:
         """Take one sample. One thread calls it at a time.
@@ -115,24 +94,41 @@ class ContainerTask(Protocol):
         timestamp : int
             Nanoseconds since the epoch, UTC.
         metrics : dict of str to int
-            Unsigned 64-bit values by name; those that can't be told are left out.
+            Unsigned 64-bit values by name, without the unknown ones.
         """
 
     def close(self) -> None:
-        """Clean up after the task. Safe to call again."""
-
-
-def _ignore_stat(_timestamp: int, _metrics: dict[str, int], /) -> None:
-    pass
-
-
-def _do_nothing() -> None:
-    pass
+        """Clean up after the task. A second call does nothing."""
 
 
 @dataclass
 class Task:
-    """A ready task; each field is described in `ContainerTask`.
+    """A command to run, and what it may use.
+
+    Parameters
+    ----------
+    id : str
+        The name of the container. The default is random.
+    image : str
+        The image to run. `ProcessDriver` ignores it.
+    command : sequence of str
+        The program and its arguments. An empty one stands for the image's own.
+    env : mapping of str to str
+        Environment variables, added to those that the command has anyway.
+    stdin, stdout, stderr : binary file, optional
+        The command's input, output and errors. With None, the input is empty and outputs are discarded.
+    timeout : float, optional
+        Max seconds to run. None and 0 are no limit.
+    volumes : sequence of (str, str)
+        Paths on the host to mount, each with its path in the container.
+    memory : int
+        Max bytes of memory; 0 is no limit.
+    work_dir : str
+        The working directory; an empty one leaves the default.
+    write_stat : callable
+        Takes each sample, as `ContainerTask.write_stat` does.
+    close : callable
+        Cleans up after the task.
 
     Examples
     --------
@@ -152,12 +148,12 @@ class Task:
     volumes: Sequence[tuple[str, str]] = ()
     memory: int = 0
     work_dir: str = ""
-    write_stat: Callable[[int, dict[str, int]], object] = _ignore_stat
-    close: Callable[[], None] = _do_nothing
+    write_stat: Callable[[int, dict[str, int]], object] = field(default=lambda _timestamp, _metrics: None)
+    close: Callable[[], None] = field(default=lambda: None)
 
 
 class WaitResult(Protocol):
-    """A task that runs."""
+    """A task that was started."""
 
     def wait(self, timeout: float | None = None, cancel: threading.Event | None = None) -> RunResult:
         """Wait for the end.
@@ -165,14 +161,15 @@ class WaitResult(Protocol):
         Parameters
         ----------
         timeout : float, optional
-            Seconds from now after which the task is ended with status ``timeout``. The task's own timeout holds too.
+            Seconds from now after which the task ends with status ``timeout``. The earlier of this and the task's own timeout
+            counts.
         cancel : threading.Event, optional
-            Once set, by any thread, the task is ended with status ``cancelled``.
+            Any thread may set it, and the task ends with status ``cancelled``.
 
         Returns
         -------
         RunResult
-            A second call gives the same.
+            The same for each call.
         """
 
 
@@ -185,27 +182,29 @@ class Cookie(Protocol):
         Returns
         -------
         WaitResult
-            What is wrong with the task comes out of it as a result.
+            It reports a task that fails, also one that can't be started, as a result.
 
         Raises
         ------
         DriverError
-            For the driver's own fault, and when the cookie was run or closed before.
+            When the driver fails, and for a cookie that was run or closed before.
         """
 
     def close(self) -> None:
-        """Release all that the task used, and end it if it still runs. Safe to call again."""
+        """End the task if it still runs, and release what it used. A second call does nothing."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
 
 class Driver(Protocol):
-    """Runs tasks in some way of its own."""
+    """A way to run and sample tasks."""
 
     def prepare(self, task: ContainerTask) -> Cookie:
-        """Do what can be done before the task runs, such as pulling its image.
+        """Do the work that can precede a run, such as pulling an image.
 
         Parameters
         ----------
@@ -214,18 +213,20 @@ class Driver(Protocol):
         Returns
         -------
         Cookie
-            To be closed whether or not it is run.
+            Close it whether or not it ran.
 
         Raises
         ------
         DriverError
-            When the driver can't take the task. It may be tried again.
+            When the driver can't take the task. You may try again.
+        ImportError
+            When a package that the driver needs is missing.
         """
 
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of an engine; as JSON under the names that Fn's Go server gives them.
+    """Settings of an engine. As JSON, they have the names of Fn's Go server.
 
     Parameters
     ----------
@@ -247,12 +248,12 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Config:
-        """Read settings.
+        """Decode settings.
 
         Parameters
         ----------
         text : str or bytes
-            A JSON object. What is missing has its default, and what is unknown is passed over.
+            A JSON object. Missing and null settings have their defaults, and unknown ones are ignored.
 
         Returns
         -------
@@ -260,22 +261,20 @@ class Config:
 
         Raises
         ------
-        CallstatsError
-            For anything but a JSON object, and a value of another type.
+        ArgumentError
+            For other text, and for a setting of another type.
         """
         try:
-            given = json.loads(text)
-        except ValueError as error:
-            raise CallstatsError(f"expected a configuration as JSON: {error}") from None
-        if not isinstance(given, dict):
-            raise CallstatsError(f"expected a configuration as a JSON object, got {type(given).__name__}")
-        known = {name: given[name] for name in ("docker", "cpu_shares") if given.get(name) is not None}
-        if not isinstance(known.get("docker", ""), str):
-            raise CallstatsError(f"docker must be text, got {known['docker']!r}")
-        if type(known.get("cpu_shares", 0)) is not int:
-            raise CallstatsError(f"cpu_shares must be a whole number, got {known['cpu_shares']!r}")
-        return cls(**known)
+            fields = json.loads(text)
+            config = cls(**{name: fields[name] for name in ("docker", "cpu_shares") if fields.get(name) is not None})
+        except (ValueError, AttributeError):
+            raise ArgumentError("text", "a JSON object", text) from None
+        if not isinstance(config.docker, str):
+            raise ArgumentError("docker", "text", config.docker)
+        if type(config.cpu_shares) is not int:
+            raise ArgumentError("cpu_shares", "a whole number", config.cpu_shares)
+        return config
 
     def to_json(self) -> str:
-        """The settings as compact JSON."""
+        """Encode the settings as compact JSON."""
         return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False)

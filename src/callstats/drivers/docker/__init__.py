@@ -1,1 +1,5 @@
 """Run and sample containers."""
+
+from callstats.drivers.docker.driver import DockerDriver
+
+__all__ = ["DockerDriver"]

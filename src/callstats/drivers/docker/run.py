@@ -1,4 +1,4 @@
-"""A container from its start to its end: its streams, its samples, its exit."""
+"""DockerRun: a container from its creation to its removal, with its streams and samples. Needs the Docker SDK."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from callstats.drivers.base import ContainerTask, RunResult, Status
+from docker.errors import APIError, DockerException, NotFound
+from urllib3.exceptions import HTTPError
+
+from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun
+from callstats.drivers.base import ContainerTask
 from callstats.drivers.docker.stats import pick_stats
-from callstats.drivers.running import Running
+from callstats.errors import DriverError
 
 if TYPE_CHECKING:
     from docker import APIClient
     from requests import Response
 
-_CANNOT_RUN, _NOT_FOUND = 126, 127
 _CHUNK = 65_536
 _HEADER = struct.Struct(">BxxxL")
-"""Which stream a piece of output is of, and its size."""
+"""The number of a piece of output's stream, and its size."""
 
 _OUTPUT_SECONDS = 5.0
-"""How long output and samples may still be worked on after the container's end."""
+"""Max wait for the last output and samples after the container's end."""
 
 _INPUT_SECONDS = 0.2
-"""How long to wait for a reader of input: it may itself wait for somebody to type."""
+"""Max wait for the reader of the input. It may itself wait for somebody to type."""
 
 _CONNECT_SECONDS = 10
 
@@ -35,116 +38,117 @@ _MISSING = ("executable file not found", "no such file or directory")
 _UNUSABLE = ("permission denied", "is a directory", "exec format error")
 
 
-class DockerRun(Running):
-    """A container that runs, watched by threads: for its output, its input, its samples and its exit."""
+@contextmanager
+def engine_errors(action: str) -> Iterator[None]:
+    """Raise the engine's errors as a DriverError: "can't <action>: <the engine's message, on one line>"."""
+    try:
+        yield
+    except (DockerException, OSError) as error:  # those of requests are OSErrors
+        message = " ".join(str(getattr(error, "explanation", None) or error).split())
+        raise DriverError(f"can't {action}: {message}") from error
+
+
+class DockerRun(TaskRun):
+    """A container, with threads for its output, its input, its samples and its exit."""
 
     def __init__(self, task: ContainerTask, api: APIClient, container: str) -> None:
-        super().__init__()
-        self._task = task
+        super().__init__(task)
         self._api = api
         self._container = container
-        self._threads: list[threading.Thread] = []
-        self._watcher: threading.Thread | None = None
-        self._output: threading.Thread | None = None
+        self._sockets: list[Any] = []
         self._input: threading.Thread | None = None
-        self._timer: threading.Timer | None = None
-        self._attached: list[Any] = []
         self._stats: Response | None = None
         self._stats_lock = threading.Lock()
         self._over = False
         self._dropped = 0
+        self._code = 0
 
     def start(self) -> None:
-        """Attach, start the container, and begin to watch it; a command that can't be run is a result."""
-        from docker.errors import APIError
-
-        # Each on a connection of its own: on a shared one some engines end the output only once all input was read.
-        output = self._attach(stdout=1, stderr=1)
-        given = None if self._task.stdin is None else self._attach(stdin=1)
-        try:
-            self._api.start(self._container)
-        except APIError as error:
-            self._close()
-            code = _exit_code_of(str(error.explanation))
-            if code is None:
-                raise
-            self.finish(code, reason=f"can't run {list(self._task.command)[:1]}: {error.explanation}")
-            return
-        self._output = self._go("callstats-docker-output", self._read_output, output)
-        if given is not None:
-            self._input = self._go("callstats-docker-input", self._write_input, given)
-        self._go("callstats-docker-stats", self._read_stats)
-        if self._task.timeout:
-            self._timer = threading.Timer(min(self._task.timeout, threading.TIMEOUT_MAX), self.stop, (Status.TIMEOUT,))
-            self._timer.daemon = True
-            self._timer.start()
-            self._threads.append(self._timer)
-        self._watcher = threading.Thread(target=self.watch, name="callstats-docker", daemon=True)
-        self._watcher.start()
-
-    def wait(self, timeout: float | None = None, cancel: threading.Event | None = None) -> RunResult:
-        """Wait for the end."""
-        result = super().wait(timeout, cancel)
-        self._join()
-        return result
-
-    def end(self) -> None:
-        """Kill the container if it still runs, and wait for its end."""
-        self.stop(Status.CANCELLED)
-        self._join()
-        self._close()
+        with engine_errors(f"run {self.task.image!r}"):
+            # Each stream has its own connection. On a shared one, some engines end the output only once all input was read.
+            output = self._attach(stdout=1, stderr=1)
+            stdin = None if self.task.stdin is None else self._attach(stdin=1)
+            try:
+                self._api.start(self._container)
+            except APIError as error:
+                code = _start_code(str(error.explanation))
+                if code is None:
+                    raise
+                self.finish(Exit(code, f"can't run {list(self.task.command)[:1]}: {error.explanation}"))
+                return
+        self._output = self.start_thread("callstats-docker-output", self._read_output, output)
+        if stdin is not None:
+            self._input = self.start_thread("callstats-docker-input", self._write_input, stdin)
+        self._sampler = self.start_thread("callstats-docker-stats", self._read_stats)
+        self.watch("callstats-docker")
 
     def kill(self) -> None:
-        """Kill the container."""
-        from docker.errors import APIError
-
         with suppress(APIError):  # it has ended by itself
             self._api.kill(self._container)
 
-    def _join(self) -> None:
-        if self._watcher is not None:
-            self._watcher.join()
+    def await_exit(self) -> None:
+        self._code = int(self._api.wait(self._container, timeout=None)["StatusCode"])
 
-    def _go(self, name: str, work: Any, *args: object) -> threading.Thread:
-        thread = threading.Thread(target=self._guarded, args=(work, *args), name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-        return thread
+    def clean_up(self) -> Exit:
+        """End the container's streams, once their last data is through."""
+        self._end_stats()
+        self._output.join(_OUTPUT_SECONDS)
+        for holder in self._sockets:  # a thread that still reads or writes gets the end of its stream
+            with suppress(OSError):
+                getattr(holder, "_sock", holder).shutdown(socket.SHUT_RDWR)
+        if self._input is not None:
+            self._input.join(_INPUT_SECONDS)
+        for thread in (self._output, self._sampler):
+            thread.join(_OUTPUT_SECONDS)
+        self._close_sockets()
+        state: dict[str, Any] = self._api.inspect_container(self._container)["State"]
+        killed = bool(state.get("OOMKilled"))
+        reason = "the container ran out of memory" if killed else str(state.get("Error") or "")
+        return Exit(self._code, reason, killed, self._dropped)
 
-    def _guarded(self, work: Any, *args: object) -> None:
-        try:
-            work(*args)
-        except BaseException as fault:  # noqa: BLE001 - a task's own writer may raise anything; it comes out of wait()
-            if not self._over:
-                self._fault = self._fault or fault
-                self.kill()
+    def release(self) -> None:
+        self._close_sockets()
+        with engine_errors(f"remove container {self._container[:12]}"), suppress(NotFound):
+            self._api.remove_container(self._container, v=True, force=True)
+        self._api.close()
 
     # --- streams ------------------------------------------------------------------------------------------------------------
 
     def _attach(self, **streams: int) -> socket.socket:
-        """A connection that carries streams of the container; it must be there before the start."""
+        """Connect to streams of the container; this must precede its start."""
         holder = self._api.attach_socket(self._container, params={"stream": 1, "logs": 0, **streams})
-        self._attached.append(holder)
+        self._sockets.append(holder)
         attached: socket.socket = getattr(holder, "_sock", holder)
         attached.settimeout(None)
         return attached
 
+    def _close_sockets(self) -> None:
+        """Close the connections. The Docker SDK gives each as a file on a socket on a response."""
+        for holder in self._sockets:
+            for part in (getattr(holder, "_response", None), holder, getattr(holder, "_sock", None)):
+                if part is not None:
+                    with suppress(OSError):
+                        part.close()
+        self._sockets = []
+
     def _write_input(self, attached: socket.socket) -> None:
-        source = self._task.stdin
+        source = self.task.stdin
         assert source is not None  # noqa: S101 - else there is no such thread
-        with suppress(BrokenPipeError, ConnectionResetError):  # a command that doesn't read it all is no fault
-            while chunk := source.read(_CHUNK):
+        while chunk := source.read(_CHUNK):
+            try:
                 attached.sendall(chunk)
+            except OSError:  # the command may end before it has read all
+                return
         with suppress(OSError):
             attached.shutdown(socket.SHUT_WR)
 
     def _read_output(self, attached: socket.socket) -> None:
-        """Take output apart until its end."""
-        targets = {1: self._task.stdout, 2: self._task.stderr}
-        while header := _read_exactly(attached, _HEADER.size):
+        """Write each piece of output to its stream, until the end."""
+        targets = {1: self.task.stdout, 2: self.task.stderr}
+        while header := self._read_header(attached):
             stream, left = _HEADER.unpack(header)
             while left:
-                chunk = attached.recv(min(left, _CHUNK))
+                chunk = self._receive(attached, min(left, _CHUNK))
                 if not chunk:
                     return
                 left -= len(chunk)
@@ -153,37 +157,43 @@ class DockerRun(Running):
                     target.write(chunk)
                     target.flush()
 
-    def _close(self) -> None:
-        """Close the connections; what the Docker SDK hands out is a file on a socket on a response."""
-        for holder in self._attached:
-            for part in (getattr(holder, "_response", None), holder, getattr(holder, "_sock", None)):
-                if part is not None:
-                    with suppress(OSError):
-                        part.close()
-        self._attached = []
+    def _read_header(self, attached: socket.socket) -> bytes:
+        """Read the header of a piece of output, or nothing at the end."""
+        header = b""
+        while len(header) < _HEADER.size:
+            chunk = self._receive(attached, _HEADER.size - len(header))
+            if not chunk:
+                return b""
+            header += chunk
+        return header
+
+    def _receive(self, attached: socket.socket, size: int) -> bytes:
+        try:
+            return attached.recv(size)
+        except OSError:
+            if self._over:  # `clean_up` has shut the connection down
+                return b""
+            raise
 
     # --- samples ------------------------------------------------------------------------------------------------------------
 
     def _read_stats(self) -> None:
-        """Take samples until the container's end. Engines differ in whether the stream ends with it; `_end_stats` sees to it."""
+        """Pass samples on until the container's end. Some engines do not end the stream then, so `_end_stats` does."""
         for frame in self._frames():
             sample = pick_stats(frame)
             with self._stats_lock:
                 if self._over:
                     return
-                if sample is None:  # as the engine sends once the container has ended
+                if sample is None:  # the engine sends such a frame once the container has ended
                     self._dropped += 1
                 else:
-                    self._task.write_stat(*sample)
+                    self.task.write_stat(*sample)
 
     def _frames(self) -> Iterator[dict[str, object]]:
-        from requests import RequestException
-        from urllib3.exceptions import HTTPError
-
         url = f"{self._api.base_url}/v{self._api.api_version}/containers/{self._container}/stats"
-        # A stream that was ended by another thread breaks in any of these ways.
+        # A stream that another thread ends breaks in any of these ways.
         with (
-            suppress(RequestException, HTTPError, OSError, AttributeError, ValueError),
+            suppress(HTTPError, OSError, AttributeError, ValueError),
             self._api.get(url, params={"stream": 1}, stream=True, timeout=(_CONNECT_SECONDS, None)) as response,
         ):
             self._stats = response
@@ -195,67 +205,18 @@ class DockerRun(Running):
                     yield json.loads(line)
 
     def _end_stats(self) -> None:
-        """End the stream of samples, from whichever place its reader waits in; nothing is taken from now on."""
+        """End the stream of samples, wherever its reader waits. No sample is passed on after this."""
         self._over = True
         if self._stats is not None:
             with suppress(Exception):
                 self._stats.raw.shutdown()
-        if self._stats_lock.acquire(timeout=_OUTPUT_SECONDS):  # a sample that is being written is
+        if self._stats_lock.acquire(timeout=_OUTPUT_SECONDS):  # wait for a write_stat call in progress
             self._stats_lock.release()
 
-    def _shut(self) -> None:
-        """Let go whoever still reads or writes."""
-        for holder in self._attached:
-            with suppress(OSError):
-                getattr(holder, "_sock", holder).shutdown(socket.SHUT_RDWR)
 
-    # --- exit ---------------------------------------------------------------------------------------------------------------
-
-    def watch_to_end(self) -> None:
-        """Wait for the container's exit, and tell it."""
-        fault: BaseException | None = None
-        code, state = 0, {}
-        try:
-            code = int(self._api.wait(self._container, timeout=None)["StatusCode"])
-            state = self._api.inspect_container(self._container)["State"]
-        except Exception as error:  # noqa: BLE001 - the engine is gone; it comes out of wait()
-            fault = error
-        self._end_stats()
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._output is not None:
-            self._output.join(_OUTPUT_SECONDS)
-        self._shut()
-        for thread in self._threads:
-            thread.join(_OUTPUT_SECONDS if thread is not self._input else _INPUT_SECONDS)
-        self._close()
-        fault = self._fault or fault
-        if fault is not None:
-            self.fail(fault)
-        else:
-            self.finish(code, killed=bool(state.get("OOMKilled")), dropped=self._dropped, reason=_reason(code, state))
-
-
-def _read_exactly(source: socket.socket, size: int) -> bytes:
-    """As many bytes, or none at the end."""
-    data = b""
-    while len(data) < size:
-        chunk = source.recv(size - len(data))
-        if not chunk:
-            return b""
-        data += chunk
-    return data
-
-
-def _exit_code_of(explanation: str) -> int | None:
-    """The code of a command that the engine could not start; None when something else was wrong."""
+def _start_code(explanation: str) -> int | None:
+    """Return a shell's exit code for a command that the engine can't start, or None for an error of another kind."""
     text = explanation.lower()
     if any(words in text for words in _UNUSABLE):
-        return _CANNOT_RUN
-    return _NOT_FOUND if any(words in text for words in _MISSING) else None
-
-
-def _reason(code: int, state: dict[str, Any]) -> str:
-    if state.get("OOMKilled"):
-        return "the container ran out of memory"
-    return str(state.get("Error") or f"the task ended with exit code {code}")
+        return CANNOT_RUN
+    return NOT_FOUND if any(words in text for words in _MISSING) else None

@@ -1,14 +1,14 @@
-"""Docker's stats frames, one JSON object a second, read into the metrics that Fn stores."""
+"""Decode the frames of Docker's stats stream, one JSON object a second, into Fn's metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 from callstats._timestamps import parse_time
+from callstats._types import U64_MAX
 from callstats.errors import CallstatsError
 from callstats.series import Stat
 
-_LARGEST = 2**64 - 1
 _CPU = {"cpu_total": "total_usage", "cpu_user": "usage_in_usermode", "cpu_kernel": "usage_in_kernelmode"}
 _MEMORY = ("mem_usage", "mem_limit")
 _NET = {"net_rx": "rx_bytes", "net_tx": "tx_bytes"}
@@ -19,24 +19,24 @@ FN_METRICS = (*_CPU, *_MEMORY, *_NET, *_DISK)
 
 
 def pick_stats(frame: Mapping[str, object]) -> Stat | None:
-    """Read one frame of Docker's stats stream.
+    """Decode one frame of Docker's stats stream.
 
     Parameters
     ----------
     frame : mapping
-        The decoded frame, of cgroup v1 or v2. It is not modified.
+        The parsed JSON object, of cgroup v1 or v2. It is left unchanged.
 
     Returns
     -------
     Stat or None
-        The frame's own time and those of Fn's nine metrics that the frame has figures for, and ``mem_working``: the memory in
-        use less the page cache that the kernel would give back at once, where the frame says how much that is. None for a frame
-        without a time, such as the one that Docker sends once the container has stopped.
+        The frame's own time, and its values of Fn's nine metrics and of ``mem_working``. None for a frame without a time, such
+        as the last one of a stopped container.
 
     Notes
     -----
-    What a frame lacks is absent, never 0: processor use in the first frame of a stream, for one, which has nothing to be
-    measured against. A figure that is no whole number from 0 to 2**64 - 1 counts as missing, and so does a result beyond.
+    ``mem_working`` is the memory without the page cache that the kernel can take back at once. A value that the frame lacks is
+    absent, never 0. The first frame of a stream has no processor use, for example: there is no earlier value. Values other than
+    whole numbers from 0 to 2**64 - 1 count as missing, and so do larger results.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def pick_stats(frame: Mapping[str, object]) -> Stat | None:
     if timestamp is None:
         return None
     metrics = _cpu(frame) | _memory(_object(frame, "memory_stats")) | _net(frame) | _disk(_object(frame, "blkio_stats"))
-    return Stat(timestamp, {name: value for name, value in metrics.items() if value is not None and value <= _LARGEST})
+    return Stat(timestamp, {name: value for name, value in metrics.items() if value is not None and value <= U64_MAX})
 
 
 def _read_time(frame: Mapping[str, object]) -> int | None:
@@ -56,12 +56,12 @@ def _read_time(frame: Mapping[str, object]) -> int | None:
         return None
     try:
         return parse_time(read)
-    except CallstatsError:  # Go's zero time lies in year 1, before all times that a series can hold
+    except CallstatsError:  # Go's zero time is in year 1, before the range of a series
         return None
 
 
 def _cpu(frame: Mapping[str, object]) -> dict[str, int | None]:
-    """Whole percent of one core since the frame before, by ``cpu_stats`` and ``precpu_stats``."""
+    """Return whole percent of one core since the previous frame."""
     now, before = _object(frame, "cpu_stats"), _object(frame, "precpu_stats")
     now_usage, before_usage = _object(now, "cpu_usage"), _object(before, "cpu_usage")
     per_core = now_usage.get("percpu_usage")
@@ -89,38 +89,28 @@ def _memory(memory: Mapping[str, object]) -> dict[str, int | None]:
 
 
 def _net(frame: Mapping[str, object]) -> dict[str, int | None]:
-    """Bytes over all interfaces; 0 where there are none."""
+    """Return bytes over all interfaces; 0 without any."""
     networks = frame.get("networks")
     if networks == []:
         networks = {}
     if not isinstance(networks, Mapping):
         return {}
-    interfaces = _objects(networks.values())
-    return {name: _sum(_uint(each, field) for each in interfaces) for name, field in _NET.items()}
+    return {name: _sum(networks.values(), field) for name, field in _NET.items()}
 
 
 def _disk(blkio: Mapping[str, object]) -> dict[str, int | None]:
-    """Bytes over all devices; 0 where none did such an operation. Engines differ in the case of an operation's name."""
+    """Return bytes over all devices; 0 without such operations. Engines differ in the case of an operation's name."""
     listed = blkio.get("io_service_bytes_recursive")
     if listed == {}:
         listed = []
     if not isinstance(listed, list):
         return {}
-    entries = _objects(listed)
-    return {name: _sum(_uint(each, "value") for each in entries if _is_op(each, op)) for name, op in _DISK.items()}
+    entries = [(str(each.get("op")).lower(), each) for each in listed if isinstance(each, Mapping)]
+    return {name: _sum((each for its_op, each in entries if its_op == op), "value") for name, op in _DISK.items()}
 
 
-def _objects(values: Iterable[object]) -> list[Mapping[str, object]]:
-    return [value for value in values if isinstance(value, Mapping)]
-
-
-def _is_op(entry: Mapping[str, object], op: str) -> bool:
-    named = entry.get("op")
-    return isinstance(named, str) and named.lower() == op
-
-
-def _sum(values: Iterable[int | None]) -> int:
-    return sum(value for value in values if value is not None)
+def _sum(parents: Iterable[object], field: str) -> int:
+    return sum(_uint(each, field) or 0 for each in parents if isinstance(each, Mapping))
 
 
 def _object(parent: Mapping[str, object], field: str) -> Mapping[str, object]:
@@ -130,4 +120,4 @@ def _object(parent: Mapping[str, object], field: str) -> Mapping[str, object]:
 
 def _uint(parent: Mapping[str, object], field: str) -> int | None:
     value = parent.get(field)
-    return value if type(value) is int and 0 <= value <= _LARGEST else None  # a bool is an int, but no figure
+    return value if type(value) is int and 0 <= value <= U64_MAX else None  # a bool is an int too

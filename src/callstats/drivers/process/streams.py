@@ -1,4 +1,4 @@
-"""A task's input and output: files go to the command as they are, and everything else through pipes and threads."""
+"""The input and output of a command: real files go to it directly, and other streams through pipes and threads."""
 
 from __future__ import annotations
 
@@ -6,101 +6,82 @@ import os
 import select
 import subprocess
 import threading
-from collections.abc import Callable
-from typing import IO, BinaryIO, TypeAlias
+from typing import IO, BinaryIO
 
-_Work: TypeAlias = Callable[[IO[bytes], IO[bytes]], None]
+from callstats.drivers._run import TaskRun
 
 _CHUNK = 65_536
 _GRACE_SECONDS = 1.0
-"""How long output is still read after the whole tree has ended: what then holds the pipe is none of the task's."""
+"""Max time to read on after the whole tree has ended. Processes that hold a pipe then are not the task's."""
 
 
 class Streams:
     """The three streams of one command."""
 
-    def __init__(self, stdin: BinaryIO | None, stdout: BinaryIO | None, stderr: BinaryIO | None) -> None:
-        self._stdin, self._outputs = stdin, (stdout, stderr)
-        self.stdin = _handed_over(stdin)
-        self.stdout, self.stderr = (_handed_over(output) for output in self._outputs)
-        self._threads: list[threading.Thread] = []
+    def __init__(self, run: TaskRun) -> None:
+        self._run = run
+        task = run.task
+        self.stdin, self.stdout, self.stderr = (_popen_argument(each) for each in (task.stdin, task.stdout, task.stderr))
+        self._input: threading.Thread | None = None
+        self._outputs: list[threading.Thread] = []
         self._stop: tuple[int, int] | None = None
-        self.faults: list[BaseException] = []
 
     def start(self, process: subprocess.Popen[bytes]) -> None:
-        """Begin to move bytes."""
+        """Start to pass bytes on."""
+        task = self._run.task
         self._stop = os.pipe()
-        if process.stdin is not None and self._stdin is not None:
-            self._go(self._feed, self._stdin, process.stdin)
-        for pipe, output in zip((process.stdout, process.stderr), self._outputs, strict=True):
+        if process.stdin is not None and task.stdin is not None:
+            self._input = self._run.start_thread("callstats-input", _write_input, task.stdin, process.stdin)
+        for pipe, output in ((process.stdout, task.stdout), (process.stderr, task.stderr)):
             if pipe is not None and output is not None:
-                self._go(self._drain, pipe, output)
+                self._outputs.append(self._run.start_thread("callstats-output", _read_output, pipe, output, self._stop[0]))
 
     def finish(self) -> None:
         """Wait until all output is through."""
-        for thread in self._threads:
-            thread.join(_GRACE_SECONDS)
+        for thread in (self._input, *self._outputs):
+            if thread is not None:
+                thread.join(_GRACE_SECONDS)
         if self._stop is not None:
             read, write = self._stop
-            os.close(write)  # wakes whoever still waits
-            for thread in self._threads:
-                if thread.name != _FEED:
-                    thread.join()
+            os.close(write)  # wakes the threads that still wait for output
+            for output in self._outputs:
+                output.join()
             os.close(read)
             self._stop = None
 
-    def _go(self, work: _Work, source: IO[bytes], target: IO[bytes]) -> None:
-        name = _FEED if work == self._feed else "callstats-output"
-        thread = threading.Thread(target=self._guarded, args=(work, source, target), name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
 
-    def _guarded(self, work: _Work, source: IO[bytes], target: IO[bytes]) -> None:
-        try:
-            work(source, target)
-        except BaseException as fault:  # noqa: BLE001 - a task's own writer may raise anything; it comes out of wait()
-            self.faults.append(fault)
-
-    def _feed(self, source: IO[bytes], pipe: IO[bytes]) -> None:
-        """Give the command its input; one that doesn't read it all is no fault."""
-        try:
-            with pipe:
-                while chunk := source.read(_CHUNK):
-                    pipe.write(chunk)
-                    pipe.flush()
-        except BrokenPipeError:
-            pass
-
-    def _drain(self, pipe: IO[bytes], target: IO[bytes]) -> None:
-        """Pass output on until its end, or until nobody can add to it."""
-        assert self._stop is not None  # noqa: S101 - start() made it before this thread
-        stop = self._stop[0]
-        waiting = select.poll()
-        waiting.register(pipe.fileno(), select.POLLIN)
-        waiting.register(stop, select.POLLIN)
+def _write_input(source: IO[bytes], pipe: IO[bytes]) -> None:
+    try:
         with pipe:
-            while True:
-                ready = dict(waiting.poll())
-                if pipe.fileno() not in ready:
-                    return
-                chunk = os.read(pipe.fileno(), _CHUNK)
-                if not chunk:
-                    return
-                target.write(chunk)
-                target.flush()
+            while chunk := source.read(_CHUNK):
+                pipe.write(chunk)
+                pipe.flush()
+    except BrokenPipeError:  # the command need not read all
+        pass
 
 
-_FEED = "callstats-input"
+def _read_output(pipe: IO[bytes], target: IO[bytes], stop: int) -> None:
+    """Pass output on until its end, or until `stop` ends because no process of the task is left to write more."""
+    waiting = select.poll()
+    waiting.register(pipe.fileno(), select.POLLIN)
+    waiting.register(stop, select.POLLIN)
+    with pipe:
+        while pipe.fileno() in dict(waiting.poll()):
+            chunk = os.read(pipe.fileno(), _CHUNK)
+            if not chunk:
+                return
+            target.write(chunk)
+            target.flush()
 
 
-def _handed_over(stream: BinaryIO | None) -> int:
-    """A stream as `Popen` takes it: what is a file of the system is handed over as it is."""
+def _popen_argument(stream: BinaryIO | None) -> int:
+    """Return the argument for `Popen`: a real file's own descriptor, else a pipe."""
     if stream is None:
         return subprocess.DEVNULL
     try:
         number = stream.fileno()
         if stream.writable():
-            stream.flush()  # what was written before comes first
+            stream.flush()  # earlier writes come first
     except (OSError, AttributeError, ValueError):
         return subprocess.PIPE
     return number

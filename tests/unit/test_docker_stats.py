@@ -1,4 +1,4 @@
-"""Docker's stats frames, read into Fn's metrics."""
+"""Docker's stats frames, decoded into Fn's metrics."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ABSENT: Any = object()
 
 
 def frame(**parts: Any) -> dict[str, Any]:
-    """A frame with a time and these parts."""
+    """Return a frame with a time and these parts."""
     return {"read": READ, **parts}
 
 
 def picked(**parts: Any) -> dict[str, int]:
-    """The metrics of such a frame."""
+    """Return the metrics of such a frame."""
     stat = pick_stats(frame(**parts))
     assert stat is not None
     assert stat.timestamp == READ_NS
@@ -34,14 +34,14 @@ def picked(**parts: Any) -> dict[str, int]:
 
 
 def cpu(usage: Any, system: Any, **fields: Any) -> dict[str, Any]:
-    """One side of a frame's processor figures, without those that are ABSENT."""
+    """Return one side of a frame's processor times, without the ABSENT ones."""
     side = {"cpu_usage": usage if isinstance(usage, dict) else {"total_usage": usage}, "system_cpu_usage": system, **fields}
     side["cpu_usage"] = {name: value for name, value in side["cpu_usage"].items() if value is not ABSENT}
     return {name: value for name, value in side.items() if value is not ABSENT}
 
 
 def usages(total: Any, user: Any, kernel: Any, **fields: Any) -> dict[str, Any]:
-    """The three figures of processor time that Docker gives."""
+    """Return Docker's three processor times."""
     return {"total_usage": total, "usage_in_usermode": user, "usage_in_kernelmode": kernel, **fields}
 
 
@@ -98,12 +98,12 @@ def test_a_frame_without_a_time_is_none(read: object) -> None:
     ],
 )
 def test_the_time_is_the_frames_own(read: str, timestamp: int) -> None:
-    """Whatever the engine wrote as `read` is the sample's time, to the nanosecond."""
+    """The engine's `read` is the sample's time, to the nanosecond."""
     assert pick_stats({"read": read}) == Stat(timestamp, {})
 
 
 def test_a_time_alone_gives_no_metrics() -> None:
-    """What a frame lacks is absent, never 0."""
+    """A value that the frame lacks is absent, never 0."""
     assert pick_stats(frame()) == Stat(READ_NS, {})
 
 
@@ -111,7 +111,7 @@ def test_a_time_alone_gives_no_metrics() -> None:
 
 
 def test_cpu_is_percent_of_one_core() -> None:
-    """Each figure is floor(100 * cores * its own delta / the system's)."""
+    """Each value is floor(100 * cores * its own delta / the system's)."""
     metrics = picked(
         cpu_stats=cpu(usages(1_500_000_000, 900_000_000, 599_999_999), 20_000_000_000, online_cpus=4),
         precpu_stats=cpu(usages(500_000_000, 400_000_000, 100_000_000), 16_000_000_000, online_cpus=2),
@@ -172,7 +172,7 @@ def test_the_first_frame_has_no_cpu(before: object) -> None:
     ],
 )
 def test_cores(online: object, per_core: object, total: int | None) -> None:
-    """The cores are `online_cpus`, where 0 counts as missing, else as many as `percpu_usage` lists, else cpu is absent."""
+    """The number of cores is `online_cpus`, where 0 counts as missing, else the length of `percpu_usage`, else cpu is absent."""
     metrics = picked(
         cpu_stats=cpu({"total_usage": 200, "percpu_usage": per_core}, 3_000, online_cpus=online),
         precpu_stats=cpu(100, 2_000, online_cpus=64),
@@ -208,8 +208,8 @@ def test_cores(online: object, per_core: object, total: int | None) -> None:
         ((2**64, 2_000), (100, 1_000)),
     ],
 )
-def test_cpu_is_absent_without_two_good_figures_of_each(now: tuple[Any, Any], before: tuple[Any, Any]) -> None:
-    """A figure that is missing, of another type or lower than before gives no percentage, never a wrapped or a zero one."""
+def test_cpu_is_absent_without_two_good_values_of_each(now: tuple[Any, Any], before: tuple[Any, Any]) -> None:
+    """A value that is missing, of another type or lower than before gives no percentage, never a wrapped or a zero one."""
     assert picked(cpu_stats=cpu(*now, online_cpus=1), precpu_stats=cpu(*before)) == {}
 
 
@@ -220,8 +220,8 @@ def test_after_a_counter_went_back_the_next_frame_counts_on() -> None:
     assert picked(precpu_stats=sides[1], cpu_stats=sides[2]) == {"cpu_total": 5}
 
 
-def test_each_cpu_figure_stands_alone() -> None:
-    """One that lacks a side or goes back is absent; the others are not."""
+def test_each_cpu_value_stands_alone() -> None:
+    """A value that lacks a side or decreases is absent. The others are present."""
     metrics = picked(cpu_stats=cpu(usages(500, 100, 7), 2_000, online_cpus=2), precpu_stats=cpu(usages(400, 200, ABSENT), 1_000))
     assert metrics == {"cpu_total": 20}
     metrics = picked(cpu_stats=cpu(usages(ABSENT, 7, 9), 2_000, online_cpus=2), precpu_stats=cpu(usages(0, 7, 4), 1_000))
@@ -229,7 +229,7 @@ def test_each_cpu_figure_stands_alone() -> None:
 
 
 def test_cpu_is_exact_and_fits() -> None:
-    """Nothing passes through a float, and a percentage that no series could hold is absent."""
+    """No value passes through a float. A percentage that exceeds a series' range is absent."""
     # 100 * 3 * (2**53 + 1) / (2**53 + 3), just below 300; floats would make it 299.9999... or 300
     assert picked(cpu_stats=cpu(2**53 + 1, 2**53 + 4, online_cpus=3), precpu_stats=cpu(0, 1)) == {"cpu_total": 299}
     # 100 * (2**64 - 1) / 100
@@ -283,7 +283,7 @@ def test_cpu_of_another_shape_is_absent(broken: object) -> None:
     ],
 )
 def test_memory(memory: object, expected: dict[str, int]) -> None:
-    """Usage and limit are raw; `mem_working` is usage less the inactive page cache, where that is known and smaller."""
+    """Usage and limit are raw; `mem_working` is usage minus the inactive page cache, where that is known and smaller."""
     assert picked(memory_stats=memory) == expected
 
 
@@ -311,13 +311,13 @@ def test_memory(memory: object, expected: dict[str, int]) -> None:
     ],
 )
 def test_network(networks: object, rx: int | None, tx: int | None) -> None:
-    """Bytes are summed over the interfaces; none listed is 0, no list is absent, and so is a sum that no series could hold."""
+    """Bytes are summed over the interfaces. An empty list is 0. No list is absent, as is a sum beyond a series' range."""
     metrics = picked(**({} if networks is ABSENT else {"networks": networks}))
     assert metrics == {name: value for name, value in (("net_rx", rx), ("net_tx", tx)) if value is not None}
 
 
 def io(*entries: tuple[object, object]) -> list[dict[str, object]]:
-    """A list of operations as an engine gives it."""
+    """Return an engine's list of operations."""
     return [{"major": 8, "minor": number, "op": op, "value": value} for number, (op, value) in enumerate(entries)]
 
 
@@ -342,7 +342,7 @@ def io(*entries: tuple[object, object]) -> list[dict[str, object]]:
     ],
 )
 def test_disk(listed: object, read: int | None, write: int | None) -> None:
-    """Bytes are summed over the devices by operation in any case of letters; an empty list is 0, none is absent."""
+    """Bytes are summed over the devices by operation in any case of letters. An empty list is 0, and no list is absent."""
     metrics = picked(blkio_stats={} if listed is ABSENT else {"io_service_bytes_recursive": listed})
     assert metrics == {name: value for name, value in (("disk_read", read), ("disk_write", write)) if value is not None}
 
@@ -403,13 +403,13 @@ def test_the_captured_frames() -> None:
     assert all(stat is not None for stat in stats)
     given_times = [stat.timestamp for stat in stats if stat]
     assert given_times == sorted(set(given_times))
-    assert {place: stats[place] for place in CAPTURED} == CAPTURED
+    assert {index: stats[index] for index in CAPTURED} == CAPTURED
     names = {*FIRST, "cpu_total", "cpu_user", "cpu_kernel"}
     assert [set(stat.metrics) for stat in stats if stat] == [set(FIRST)] + [names] * 44
 
 
-def test_the_frame_is_left_alone() -> None:
-    """Reading a frame changes nothing in it."""
+def test_the_frame_is_left_unchanged() -> None:
+    """`pick_stats` changes nothing in a frame."""
     for each in docker_frames():
         before = copy.deepcopy(each)
         pick_stats(each)
@@ -417,7 +417,7 @@ def test_the_frame_is_left_alone() -> None:
 
 
 def test_metrics_are_plain_ints() -> None:
-    """What comes out are Python ints that a series can hold."""
+    """Times and values are Python ints in the range of a series."""
     for each in docker_frames():
         stat = pick_stats(each)
         assert stat is not None
@@ -434,7 +434,7 @@ json_values = st.recursive(
 
 @given(st.data())
 def test_no_frame_of_a_wrong_shape_raises(data: st.DataObject) -> None:
-    """Whatever stands in the place of any part of a real frame, the answer is None or a sample that a series could hold."""
+    """Whatever replaces any part of a real frame, the answer is None or a sample in the range of a series."""
     spoilt = json.loads(json.dumps(_ANY_FRAME))
     parent: Any = spoilt
     while True:

@@ -14,38 +14,47 @@ from callstats.drivers import (
     Config,
     ContainerTask,
     DriverError,
+    ProcessDriver,
     RunResult,
     Status,
     Task,
     TaskError,
     pick_stats,
 )
+from callstats.errors import ArgumentError
 
 GO = '{"docker":"unix:///var/run/docker.sock","cpu_shares":0}'
 
 
 def test_the_statuses() -> None:
-    """The words are Go's."""
+    """The statuses have Go's names."""
     assert [*map(str, Status)] == ["running", "success", "error", "timeout", "killed", "cancelled"]
 
 
 def test_a_task_is_what_drivers_ask_for() -> None:
-    """A Task is a ContainerTask; by default it has no limits, names no image, and has an id of its own."""
+    """A Task is a ContainerTask. By default it has no limits, no image, and its own id."""
     task, other = Task(command=["true"]), Task()
     assert isinstance(task, ContainerTask) and task.id != other.id
     assert (task.timeout, task.memory, task.volumes, task.work_dir, task.image) == (None, 0, (), "", "")
     assert task.write_stat(0, {}) is None and task.close() is None
 
 
+def test_a_cookie_is_run_before_it_is_waited_for() -> None:
+    """A cookie that was not run has no end to wait for."""
+    with ProcessDriver().prepare(Task(command=["true"])) as cookie, pytest.raises(DriverError, match=r"call run\(\) first"):
+        cookie.wait()  # type: ignore[attr-defined]
+
+
 def test_results() -> None:
-    """A result has its status, its error and what was dropped; errors of both kinds are CallstatsErrors."""
+    """A result has a status, an error and a number of dropped frames. Both kinds of error are CallstatsErrors."""
     assert RunResult(Status.SUCCESS) == RunResult(Status.SUCCESS, None, 0)
     error = TaskError("ended with exit code 3", 3)
     assert error.exit_code == 3 and isinstance(error, CallstatsError) and issubclass(DriverError, CallstatsError)
+    assert not isinstance(error, ValueError) and not issubclass(DriverError, ValueError)
 
 
 def test_config_has_go_s_names() -> None:
-    """Settings are read and written as Go's JSON; what is missing or null is the default, what is unknown is passed over."""
+    """Settings are Go's JSON. Missing and null ones have their defaults, and unknown ones are ignored."""
     assert Config().to_json() == GO and Config.from_json(GO) == Config()
     assert Config.from_json(b'{"cpu_shares": 512, "other": [1]}') == Config(cpu_shares=512)
     assert Config.from_json('{"docker": null, "cpu_shares": null}') == Config()
@@ -56,9 +65,9 @@ def test_config_has_go_s_names() -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"docker": 5}', '{"cpu_shares": "7"}', '{"cpu_shares": true}', '{"cpu_shares": 1.5}']
 )
-def test_a_refused_config(text: str) -> None:
-    """What is no such JSON is refused in one line."""
-    with pytest.raises(CallstatsError):
+def test_a_rejected_config(text: str) -> None:
+    """Other text is rejected in one line."""
+    with pytest.raises(ArgumentError, match=r" must be .*, got "):
         Config.from_json(text)
 
 
@@ -82,7 +91,7 @@ def test_the_captured_stream(backend: str) -> None:
 
 
 def frame(read: str, total: int, system: int, before: tuple[int, int] | None, **more: Any) -> dict[str, Any]:
-    """A frame of a host with cgroup v2, in the shape of Docker's API pages: no percpu_usage, operations in lower case."""
+    """Return a frame of cgroup v2, as in Docker's API pages: no percpu_usage, operations in lower case."""
     cpu = {"cpu_usage": {"total_usage": total, "usage_in_usermode": total // 2, "usage_in_kernelmode": total // 2}}
     past: dict[str, Any] = {"cpu_usage": {"total_usage": 0, "usage_in_usermode": 0, "usage_in_kernelmode": 0}}
     if before is not None:

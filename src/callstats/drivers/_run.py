@@ -1,0 +1,201 @@
+"""The part of a run that all drivers share: its one end, waited for with a timeout and a cancel, and its threads."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Any, NamedTuple, Self
+
+from callstats.drivers.base import ContainerTask, Cookie, RunResult, Status, TaskError, WaitResult
+from callstats.errors import ArgumentError, DriverError
+
+CANNOT_RUN, NOT_FOUND = 126, 127
+"""A shell's exit codes for a command that it can't run, and for a missing one."""
+
+_CANCEL_SECONDS = 0.02
+"""How often a wait looks whether it was cancelled."""
+
+_REASONS = {
+    Status.TIMEOUT: "the task ran out of time",
+    Status.CANCELLED: "the task was cancelled",
+    Status.KILLED: "the task was killed",
+}
+
+
+def validate_interval(interval: float) -> float:
+    """Return the seconds between two samples."""
+    if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0.01 <= interval < math.inf:
+        raise ArgumentError("interval", "0.01 seconds or more", interval)
+    return min(float(interval), threading.TIMEOUT_MAX)  # no wait can be longer
+
+
+def next_due(due: float, interval: float, now: float) -> float:
+    """Return the first due time after now. Missed ones are skipped."""
+    return due if now < due else due + interval * (int((now - due) / interval) + 1)
+
+
+class Exit(NamedTuple):
+    """How a task ended."""
+
+    code: int
+    reason: str = ""
+    killed: bool = False
+    dropped: int = 0
+
+
+class TaskRun(Cookie, WaitResult):
+    """One task from `prepare` to its end: a cookie, and the result of its own `run`.
+
+    A driver's subclass implements `start`, `kill`, `await_exit` and `clean_up`, and `release` where there is more to remove.
+    """
+
+    def __init__(self, task: ContainerTask) -> None:
+        self.task = task
+        self._lock = threading.Lock()
+        self._started = self._closed = False
+        self._done = threading.Event()
+        self._stopped: Status | None = None
+        self._stop_reason = ""
+        self._result: RunResult | None = None
+        self._fault: BaseException | None = None
+        self._watcher: threading.Thread | None = None
+        _open.add(self)
+
+    def run(self) -> Self:
+        if self._started or self._closed:
+            raise DriverError("the cookie was run or closed before: prepare the task again")
+        self._started = True
+        self.start()
+        return self
+
+    def wait(self, timeout: float | None = None, cancel: threading.Event | None = None) -> RunResult:
+        if not self._started:
+            raise DriverError("the cookie was not run: call run() first")
+        deadline = math.inf if timeout is None else monotonic() + timeout
+        pause = threading.TIMEOUT_MAX if cancel is None else _CANCEL_SECONDS
+        while not self._done.wait(min(max(deadline - monotonic(), 0), pause)):
+            if cancel is not None and cancel.is_set():
+                self.stop(Status.CANCELLED)
+            elif monotonic() >= deadline:
+                self.stop(Status.TIMEOUT)
+            else:
+                continue
+            deadline = math.inf
+        self._join()
+        if self._fault is not None:
+            raise self._fault
+        assert self._result is not None  # noqa: S101 - set before _done
+        return self._result
+
+    def close(self) -> None:
+        if not self._closed:
+            if self._started:
+                self.stop(Status.CANCELLED)
+                self._join()
+            self.release()
+            self._closed = True
+            _open.discard(self)
+        self.task.close()
+
+    def stop(self, status: Status, reason: str = "") -> None:
+        """End the task with this status, unless it has ended or was stopped before."""
+        with self._lock:
+            if self._done.is_set() or self._stopped is not None:
+                return
+            self._stopped = status
+            self._stop_reason = reason
+        self.kill()
+
+    # --- a driver's own part ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the command, then call `watch`; call `finish` instead for a command that can't be started."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """Kill all processes of the task."""
+        raise NotImplementedError
+
+    def await_exit(self) -> None:
+        """Wait until the command has exited."""
+        raise NotImplementedError
+
+    def clean_up(self) -> Exit:
+        """End whatever the command left behind."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Release what outlasts the command."""
+
+    # --- tools for it -------------------------------------------------------------------------------------------------------
+
+    def watch(self, name: str) -> None:
+        """Wait in a thread for the end, and stop the task at its timeout."""
+        watcher = threading.Thread(target=self._watch, name=name, daemon=True)
+        watcher.start()
+        self._watcher = watcher
+
+    def start_thread(self, name: str, work: Callable[..., None], *args: Any) -> threading.Thread:
+        """Start a thread. An error in it ends the task, and comes out of `wait`."""
+        thread = threading.Thread(target=self._guard, args=(work, *args), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def finish(self, end: Exit) -> None:
+        """Set the result. The status that the task was stopped with takes precedence over the exit code."""
+        with self._lock:
+            status = self._stopped
+            if status is not None:
+                reason = self._stop_reason or _REASONS[status]
+            else:
+                status = Status.KILLED if end.killed else Status.ERROR if end.code else Status.SUCCESS
+                reason = end.reason or f"the task ended with exit code {end.code}"
+            self._result = RunResult(status, None if status is Status.SUCCESS else TaskError(reason, end.code), end.dropped)
+            self._done.set()
+
+    def _watch(self) -> None:
+        try:
+            timer = threading.Timer(min(self.task.timeout or math.inf, threading.TIMEOUT_MAX), self.stop, (Status.TIMEOUT,))
+            timer.daemon = True
+            if self.task.timeout:
+                self._guard(timer.start)
+            self._guard(self.await_exit)
+            timer.cancel()
+            if timer.is_alive():
+                timer.join()
+            self.finish(self.clean_up())
+        except BaseException as fault:  # noqa: BLE001 - wait() raises it
+            with self._lock:
+                self._fault = self._fault or fault
+                self._done.set()
+
+    def _guard(self, work: Callable[..., None], *args: Any) -> None:
+        try:
+            work(*args)
+        except BaseException as fault:  # noqa: BLE001 - a task's own writer may raise anything; wait() raises it again
+            with self._lock:
+                if self._done.is_set():
+                    return
+                self._fault = self._fault or fault
+            with suppress(Exception):  # the engine may be gone
+                self.kill()
+
+    def _join(self) -> None:
+        if self._watcher is not None:
+            self._watcher.join()
+
+
+_open: weakref.WeakSet[TaskRun] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Let nothing outlive the interpreter."""
+    for run in list(_open):
+        with suppress(DriverError):
+            run.close()
