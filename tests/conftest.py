@@ -40,15 +40,13 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 TESTS = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder, and group the tests that share a server or a build for pytest-xdist."""
-    for item in items:
-        if item.path.is_relative_to(TESTS):
-            item.add_marker(item.path.relative_to(TESTS).parts[0])
-        group = shared_by(item)
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by its folder, and group the tests that share a server or a build for pytest-xdist."""
+    if item.path.is_relative_to(TESTS):
+        item.add_marker(item.path.relative_to(TESTS).parts[0])
+    group = shared_by(item)
+    if group is not None:
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def shared_by(item: pytest.Item) -> str | None:
