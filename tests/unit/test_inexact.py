@@ -18,7 +18,7 @@ from callstats.cli.app import cli
 from callstats.cli.lines import recorded_line
 from callstats.drivers import RunResult, Status
 from callstats.plot.html.data import COLUMNS
-from callstats.stats import Call, summarize_calls
+from callstats.stats import CallData, summarize_calls
 from callstats.stats.calls import CallScalars
 from support.database import connect
 from support.zoo import EPOCH, SECOND
@@ -178,9 +178,9 @@ def test_summarize_calls(form: str, timed: bool) -> None:
     """`approximate` has those figures, of series and of stored text, and the duration where samples tell it."""
     series, duration = FORMS[form], 60 * SECOND if timed else None
     wanted = APPROXIMATE[form] | (set() if timed else {"duration_ns"})
-    assert summarize_calls([Call(series, "success", 0, duration)]).approximate == wanted
+    assert summarize_calls([CallData(series, "success", 0, duration)]).approximate == wanted
     scalars = CallScalars()
-    scalars.add_text(series.to_json(), "success", 0, duration)
+    scalars.add(series.to_json(), "success", 0, duration)
     assert scalars.summary(risk=0.5).approximate == wanted
 
 
@@ -188,7 +188,7 @@ def test_one_call_of_many() -> None:
     """A figure of many calls is inexact if one of them makes it so."""
     for one in FORMS:
         for other in FORMS:
-            calls = [Call(FORMS[form], "success", 0, SECOND) for form in ("raw", one, other)]
+            calls = [CallData(FORMS[form], "success", 0, SECOND) for form in ("raw", one, other)]
             assert summarize_calls(calls).approximate == APPROXIMATE[one] | APPROXIMATE[other]
 
 
@@ -196,10 +196,10 @@ def test_metrics_that_are_not_there() -> None:
     """Of what no call has, nothing is inexact."""
     for name, wanted in (("cpu_total", {"cpu", "cpu_mean", "cpu_peak"}), ("net_rx", {"net_rx"}), ("other", set())):
         series = decimate(StatSeries(range(60), {name: range(60)}), 6)
-        assert summarize_calls([Call(series, None, 0, SECOND)]).approximate == wanted
+        assert summarize_calls([CallData(series, None, 0, SECOND)]).approximate == wanted
     memory = decimate(StatSeries(range(60), {"mem_usage": range(60)}), 6)
-    assert summarize_calls([Call(memory, None, 0, SECOND)]).approximate == {*OF_PEAKS, "trend", "growth"}
-    assert summarize_calls([Call(StatSeries([], {}))]).approximate == set()
+    assert summarize_calls([CallData(memory, None, 0, SECOND)]).approximate == {*OF_PEAKS, "trend", "growth"}
+    assert summarize_calls([CallData(StatSeries([], {}))]).approximate == set()
 
 
 def test_a_row_alone_is_exact() -> None:
