@@ -1,4 +1,4 @@
-"""Cells on servers: cases 23 and 25, columns that hold only so much, character sets, and what the server refuses."""
+"""Cells on servers: columns that hold only so much, character sets, and what the server refuses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sql_mode(database: Database, mode: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("collation", COLLATIONS)
 @pytest.mark.parametrize("mode", MODES)
-def test_23_mysqls_text_is_never_cut(mysql: Database, mode: str, collation: str) -> None:
+def test_mysqls_text_is_never_cut(mysql: Database, mode: str, collation: str) -> None:
     """The 65,535 bytes of TEXT are found by itself: a reduction that would be larger is made to fit."""
     mysql.make([("a", large(185)), ("b", blob(12))], stats=f"TEXT COLLATE {collation}")
     rule = Rule(180, how=("mean", "min", "max", "last"))
@@ -50,7 +50,7 @@ def test_23_mysqls_text_is_never_cut(mysql: Database, mode: str, collation: str)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_23_what_does_not_fit_is_refused_before_any_sql(mysql: Database, mode: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused_before_any_sql(mysql: Database, mode: str, tmp_path: Path) -> None:
     """240 rows of nine metrics at 2**64 - 1 take 82,802 bytes: into TEXT they are neither cut nor put back."""
     assert len(large(240)) == 82_802
     mysql.make([("a", "x"), ("b", "y")], stats="TEXT", more=", app_id TEXT, fn_id TEXT, created_at TEXT, started_at TEXT, "
@@ -71,7 +71,7 @@ def test_23_what_does_not_fit_is_refused_before_any_sql(mysql: Database, mode: s
 
 @pytest.mark.parametrize("collation", COLLATIONS)
 @pytest.mark.parametrize("mode", MODES)
-def test_23_a_cut_blob_is_left_as_it_is(mysql: Database, mode: str, collation: str) -> None:
+def test_a_cut_blob_is_left_as_it_is(mysql: Database, mode: str, collation: str) -> None:
     """A histogram that a server that isn't strict has cut at 65,535 bytes is refused, and its row keeps what is left of it."""
     with sql_mode(mysql, ""):
         mysql.make([("a", large(240)), ("b", blob(700))], stats=f"TEXT COLLATE {collation}")
@@ -83,7 +83,7 @@ def test_23_a_cut_blob_is_left_as_it_is(mysql: Database, mode: str, collation: s
     assert mysql.cell("a") == cut
 
 
-def test_23_varchar_has_room_for_so_much(on_server: Database) -> None:
+def test_varchar_has_room_for_so_much(on_server: Database) -> None:
     """A reduction that a VARCHAR can't hold is made to fit; one that can't fit is refused."""
     on_server.make([("a", blob(12))], stats=f"VARCHAR({len(blob(12))})")
     assert reduce_table(on_server.url, Rule(11, how=("mean", "min", "max", "first", "last"))).changed == 1
@@ -91,7 +91,7 @@ def test_23_varchar_has_room_for_so_much(on_server: Database) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 1000])
-def test_25_bytes_that_are_no_text(on_server: Database, batch_size: int) -> None:
+def test_bytes_that_are_no_text(on_server: Database, batch_size: int) -> None:
     """A valid BLOB is reduced and stays one; what is no UTF-8, or has a NUL after its array, is refused by its key."""
     bad = {"ff": b"[\xff]", "nul": blob(12).encode() + b"\0", "long": b"[" + b" " * 999 + b"\xff]"}
     on_server.make([("a", blob(12).encode()), *bad.items(), ("z", blob(12).encode())], stats="blob")
@@ -105,7 +105,7 @@ def test_25_bytes_that_are_no_text(on_server: Database, batch_size: int) -> None
 
 @pytest.mark.parametrize("collation", [*COLLATIONS, "latin1_swedish_ci", "utf8mb3_general_ci"])
 @pytest.mark.parametrize("mode", MODES)
-def test_25_text_that_is_none_in_mysql(mysql: Database, mode: str, collation: str) -> None:
+def test_text_that_is_none_in_mysql(mysql: Database, mode: str, collation: str) -> None:
     """A NUL after the array is refused by its key, and all other rows are done, names with letters beyond ASCII too."""
     charset = collation.partition("_")[0]
     rows = {"a": blob(12, metric="méthode"), "nul": blob(12) + "\0", "z": blob(12)}

@@ -58,7 +58,7 @@ def test_keys_of_every_kind(name: str, batch_size: int, request: pytest.FixtureR
         assert database.cells() == before
 
 
-def test_24_text_keys_in_batches(on_server: Database) -> None:
+def test_text_keys_in_batches(on_server: Database) -> None:
     """2,500 rows in batches of 1,000, whose keys sort as text ('10' < '9'): none skipped, none done twice."""
     on_server.make([(str(i), blob(12)) for i in range(2500)])
     seen: list[int] = []

@@ -176,11 +176,11 @@ def test_long_stretches_of_short_rows_are_walked_through(tmp_path: Path) -> None
     assert [part.rows for part in seen][:3] == [10, 20, 30]
 
 
-# --- case 25: cells ---------------------------------------------------------------------------------------------------
+# --- cells ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_size", [1, 1000])
-def test_25_cells_of_every_kind(tmp_path: Path, batch_size: int) -> None:
+def test_cells_of_every_kind(tmp_path: Path, batch_size: int) -> None:
     """A BLOB stays a BLOB; what is no histogram is refused by its key, and all other rows are done."""
     bad: dict[str, tuple[str, str]] = {
         "blob-ff": ("CAST(? AS BLOB)", "byte "),
@@ -210,7 +210,7 @@ def test_25_cells_of_every_kind(tmp_path: Path, batch_size: int) -> None:
         assert reasons[key].startswith(start)
 
 
-def test_23_a_cut_blob_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_cut_blob_is_left_as_it_is(tmp_path: Path) -> None:
     """A histogram that MySQL cut at 65,535 bytes is refused, and its row keeps what is left of it."""
     cut = blob(1200)[:65_535]
     db = made(tmp_path / "calls.db", [("a", cut), ("b", blob(1200))])
@@ -219,7 +219,7 @@ def test_23_a_cut_blob_is_left_as_it_is(tmp_path: Path) -> None:
     assert cell(db, "a") == cut
 
 
-def test_23_a_budget_makes_it_fit(tmp_path: Path) -> None:
+def test_a_budget_makes_it_fit(tmp_path: Path) -> None:
     """240 rows of nine metrics at 2**64 - 1 take 82,802 bytes; max_bytes makes them fit."""
     names = ["cpu_total", "cpu_user", "cpu_kernel", "mem_usage", "mem_limit", "net_rx", "net_tx", "disk_read", "disk_write"]
     top = {name: [2**64 - 1] * 240 for name in names}

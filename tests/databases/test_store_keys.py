@@ -29,7 +29,7 @@ def counted(path: Path, rows: list[tuple[Value, Value]], table: str = TABLE) -> 
     return path
 
 
-def test_24_text_keys_in_batches(tmp_path: Path) -> None:
+def test_text_keys_in_batches(tmp_path: Path) -> None:
     """2,500 rows in batches of 1,000, whose keys sort as text ('10' < '9'): none skipped, none done twice."""
     long = blob(12)
     db = counted(tmp_path / "calls.db", [(str(i), long) for i in range(2500)])

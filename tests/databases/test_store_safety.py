@@ -1,4 +1,4 @@
-"""The job works on the only copy, while other programs write and machines go down: case 24."""
+"""The job works on the only copy, while other programs write and machines go down."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class SlowJob:
         return self.process.returncode
 
 
-def test_24_killed_runs_lose_nothing(tmp_path: Path) -> None:
+def test_killed_runs_lose_nothing(tmp_path: Path) -> None:
     """Killed at random moments, then run to the end, it gives what a calm run gives; importing what was saved undoes that."""
     rows: list[tuple[Value, Value]] = [(f"{i:03}", blob(11 + i % 5, seed=i)) for i in range(600)]
     calm, db = made(tmp_path / "calm.db", rows), made(tmp_path / "killed.db", rows)
@@ -205,7 +205,7 @@ def test_24_killed_runs_lose_nothing(tmp_path: Path) -> None:
     assert cells(db) == before
 
 
-def test_24_a_second_writer_loses_nothing(tmp_path: Path) -> None:
+def test_a_second_writer_loses_nothing(tmp_path: Path) -> None:
     """Rows that another program changes all the while, in a name's case or a trailing space only, keep its last change."""
     rows: list[tuple[Value, Value]] = [(str(i), CASE[0]) for i in range(200)]
     db = made(tmp_path / "calls.db", rows)

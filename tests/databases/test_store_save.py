@@ -12,7 +12,8 @@ from sqlalchemy import create_engine, event
 
 from callstats import CallstatsError, Rule
 from callstats.db import ImportReport, ReduceReport, import_saved, reduce_table
-from callstats.db.jobs.restore import Saver
+from callstats.db.jobs.restore import SavedCell, Saver
+from callstats.db.results import LostError, PassingError
 from support.database import Value, ask, blob, cell, cells, connect, made
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -67,6 +68,46 @@ def test_what_is_saved(tmp_path: Path) -> None:
         {"key": "c", "stats": blob(12), "blob": True},
         {"key": {"hex": "ff"}, "stats": blob(12)},
     ]
+
+
+def write_and_raise(saver: Saver, saved: SavedCell, error: type[BaseException]) -> None:
+    """Save a cell; then something goes wrong."""
+    saver.write([saved])
+    raise error("gone")
+
+
+@pytest.mark.parametrize("error", [LostError, PassingError, KeyboardInterrupt])
+def test_lines_of_a_batch_that_fails(error: type[BaseException], tmp_path: Path) -> None:
+    """They go, unless the connection was lost: then the database may have committed, and they are the only copy."""
+    path = tmp_path / "old.jsonl"
+    first, second, third = (SavedCell(key, blob(9).encode(), False) for key in "abc")
+    with Saver(path) as saver:
+        with saver.batch():
+            saver.write([first])
+        with pytest.raises(error), saver.batch():
+            write_and_raise(saver, second, error)
+        with saver.batch():
+            saver.write([third])
+    assert [line["key"] for line in lines(path)] == (["a", "b", "c"] if error is LostError else ["a", "c"])
+
+
+def test_a_batch_that_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its old cells are saved once, and come back."""
+    db, saved = made(tmp_path / "calls.db", [("a", blob(12)), ("b", blob(13))]), tmp_path / "old.jsonl"
+    write, before, turns = Saver.write, cells(db), []
+
+    def failing(self: Saver, cells_: Any) -> None:
+        write(self, cells_)
+        turns.append(len(lines(saved)))
+        if len(turns) == 1:
+            raise PassingError("locked")
+
+    monkeypatch.setattr(Saver, "write", failing)
+    report = reduce_table(db, 5, save=saved)
+    assert (report.changed, report.retries, turns) == (2, 1, [2, 2])
+    assert [line["key"] for line in lines(saved)] == ["a", "b"]
+    assert import_saved(db, saved).unknown == 0
+    assert cells(db) == before
 
 
 def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:

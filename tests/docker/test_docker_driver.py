@@ -1,4 +1,4 @@
-"""DockerDriver over a real engine: images, limits, samples, and their end (DESIGN 6.2)."""
+"""DockerDriver over a real engine: images, limits, samples, and their end."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_300_megabytes_for_three_seconds(driver: DockerDriver) -> None:
 
 
 def test_an_exited_container_yields_no_sample(engine: Engine, driver: DockerDriver) -> None:
-    """What the engine sends of an ended container is dropped (case 1), and the driver ends the stream (case 10)."""
+    """What the engine sends of an ended container is dropped, and the driver ends the stream."""
     samples: list[tuple[int, dict[str, int]]] = []
     task = Task(image=IMAGE, command=["sleep", "2.2"], write_stat=lambda time, metrics: samples.append((time, metrics)))
     with driver.prepare(task) as cookie:
@@ -129,7 +129,7 @@ def test_an_exited_container_yields_no_sample(engine: Engine, driver: DockerDriv
 
 
 def test_a_slow_reader(driver: DockerDriver) -> None:
-    """A writer that is slow gets each sample with its frame's own time; the end comes in time, and adds none (case 10)."""
+    """A writer that is slow gets each sample with its frame's own time; the end comes in time, and adds none."""
     samples: list[int] = []
 
     def slowly(time: int, _metrics: dict[str, int]) -> None:

@@ -1,7 +1,6 @@
-"""Inputs from people who do this job, and the right result of each: one test for a case, or a few.
+"""Inputs from people who do this job, and the right result of each.
 
-The numbers are those of the list of cases that the project was designed from. Statistics, drivers, databases and builds have
-theirs in files of their own.
+The tests of statistics, drivers, databases and builds have theirs in their own files.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ def stored(metrics: str) -> str:
     return f'[{{"timestamp":"2017-11-27T14:52:53.000Z","metrics":{metrics}}}]\n'
 
 
-# --- 5: what means "no limit" -----------------------------------------------------------------------------------------
+# --- what means "no limit" --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", NO_LIMIT)
-def test_5_no_limit_survives(limit: int) -> None:
+def test_no_limit_survives(limit: int) -> None:
     """The two numbers that mean no limit survive decode, mean and encode."""
     blob = stored(f'{{"mem_limit":{limit}}}')
     assert StatSeries.from_json(blob).to_db() == blob
@@ -49,7 +48,7 @@ def test_5_no_limit_survives(limit: int) -> None:
     assert out.decode() == blob.replace("53.000", "57.000")
 
 
-# --- 9: times that go back --------------------------------------------------------------------------------------------
+# --- times that go back -----------------------------------------------------------------------------------------------
 
 BACK = {
     "last-before-first": ([T, T + SECOND, T + 2 * SECOND, T - 5 * SECOND], 3),
@@ -59,7 +58,7 @@ BACK = {
 
 
 @pytest.mark.parametrize("case", BACK)
-def test_9_times_that_go_back(case: str) -> None:
+def test_times_that_go_back(case: str) -> None:
     """A clear error at every door, or with `sort=True` the sorted result; never a hang."""
     times, first = BACK[case]
     values = list(range(len(times)))
@@ -83,10 +82,10 @@ def test_9_times_that_go_back(case: str) -> None:
     assert reduce_json([blob], 2, sort=True) == [decimate(doors["constructor"](sort=True), 2).to_json()]
 
 
-# --- 11: a call of under one second -----------------------------------------------------------------------------------
+# --- a call of under one second ---------------------------------------------------------------------------------------
 
 
-def test_11_no_sample_or_one() -> None:
+def test_no_sample_or_one() -> None:
     """Stored as no text, or as one row; a reduction leaves both alone."""
     assert decimate(StatSeries([], {}), 240).to_db() == ""
     one = seconds(7, start=T)
@@ -95,11 +94,11 @@ def test_11_no_sample_or_one() -> None:
     assert reduce_json([b"", one.to_json()], 1) == [b"", one.to_json()]
 
 
-# --- 12: holes in time ------------------------------------------------------------------------------------------------
+# --- holes in time ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("late", "sizes"), [(0, [10, 10]), (1, [10, 9, 1])])
-def test_12_a_hole_of_ten_minutes(late: int, sizes: list[int]) -> None:
+def test_a_hole_of_ten_minutes(late: int, sizes: list[int]) -> None:
     """Two groups give two rows; a last sample 1 ns later gives a third, for the floored window's remainder."""
     times = [i * SECOND for i in range(10)] + [(599 + i) * SECOND for i in range(10)]
     times[-1] += late
@@ -111,7 +110,7 @@ def test_12_a_hole_of_ten_minutes(late: int, sizes: list[int]) -> None:
     assert got == want
 
 
-def test_12_two_samples_a_year_apart() -> None:
+def test_two_samples_a_year_apart() -> None:
     """The memory is that of the samples, not that of the time between them."""
     series = StatSeries([0, 1, 365 * 86400 * SECOND], {"x": [1, 3, 9]})
     decimate(series, 2)
@@ -123,11 +122,11 @@ def test_12_two_samples_a_year_apart() -> None:
     assert peak < 100_000
 
 
-# --- 13, 14: how many rows --------------------------------------------------------------------------------------------
+# --- how many rows ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [241, 480, 481, 700])
-def test_13_every_sample_in_one_row(n: int) -> None:
+def test_every_sample_in_one_row(n: int) -> None:
     """Every sample is in exactly one row, and no more than 240 rows come out."""
     got = decimate(seconds(*range(n), start=T), 240, how={"x": ("first", "last")})
     assert len(got) <= 240
@@ -138,7 +137,7 @@ def test_13_every_sample_in_one_row(n: int) -> None:
     assert [count for _, _, count in rows_of(got)] == [last - first + 1 for first, last in zip(firsts, lasts, strict=True)]
 
 
-def test_14_more_rows_than_nanoseconds() -> None:
+def test_more_rows_than_nanoseconds() -> None:
     """300 samples within 149 ns to 240: returns at once, with a row for each nanosecond."""
     series = StatSeries([T + i // 2 for i in range(300)], {"x": range(300)})
     begun = time.monotonic()
@@ -147,7 +146,7 @@ def test_14_more_rows_than_nanoseconds() -> None:
     assert [count for _, _, count in rows_of(got)] == [4, *[2] * 148]  # the first bin has both its ends
 
 
-# --- 15: means of large numbers ---------------------------------------------------------------------------------------
+# --- means of large numbers -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -159,17 +158,17 @@ def test_14_more_rows_than_nanoseconds() -> None:
         ([18446744073699999744, 4970, 4749, 4719, 4704], 3689348814740003777),
     ],
 )
-def test_15_exact_means(values: list[int], mean: int) -> None:
+def test_exact_means(values: list[int], mean: int) -> None:
     """No wrap and no rounding, through text and back."""
     series = seconds(*values)
     assert decimate(series, 1)["x"].tolist() == [mean]
     assert StatSeries.from_json(reduce_json([series.to_json()], 1)[0])["x"].tolist() == [mean]
 
 
-# --- 17, 31: peaks ----------------------------------------------------------------------------------------------------
+# --- peaks ------------------------------------------------------------------------------------------------------------
 
 
-def test_17_a_spike_in_an_hour() -> None:
+def test_a_spike_in_an_hour() -> None:
     """The mean hides a spike of one second; its peak is kept, and survives two more reductions by means."""
     values = [0] * 3600
     values[1800] = 1500
@@ -184,7 +183,7 @@ def test_17_a_spike_in_an_hour() -> None:
             assert series["cpu_total@max"].max() == 1500
 
 
-def test_31_a_lone_peak() -> None:
+def test_a_lone_peak() -> None:
     """The lone row has no `@max` of its own, and its value is the peak all the same."""
     series = StatSeries([i * SECOND for i in (0, 1, 2, 3, 100)], {"x": [0, 0, 0, 0, 1500]})
     two = decimate(series, 2, how=("mean", "max"))
@@ -192,10 +191,10 @@ def test_31_a_lone_peak() -> None:
     assert rows_of(decimate(two, 1)) == [(21_200_000_000, {"x": 300, "x@max": 1500}, 5)]
 
 
-# --- 18: reductions of reductions -------------------------------------------------------------------------------------
+# --- reductions of reductions -----------------------------------------------------------------------------------------
 
 
-def test_18_two_steps_with_counts() -> None:
+def test_two_steps_with_counts() -> None:
     """With counts the second mean loses less than 1 a floor and the time nothing; without, it is a mean of means."""
     series = seconds(0, 0, 0, 0, 0, 0, 70)
     assert rows_of(decimate(series, 1)) == [(3 * SECOND, {"x": 10}, 7)]
@@ -207,7 +206,7 @@ def test_18_two_steps_with_counts() -> None:
 
 
 @pytest.mark.parametrize(("counts", "mean", "count"), [(True, 9, 7), (False, 11, 2)])
-def test_18_two_steps_through_text(counts: bool, mean: int, count: int) -> None:
+def test_two_steps_through_text(counts: bool, mean: int, count: int) -> None:
     """The same through stored text: 9 with counts, 11 without; a second run over stored rows changes nothing."""
     blob = seconds(0, 0, 0, 0, 0, 0, 70).to_json()
     (two,) = reduce_json([blob], 2, counts=counts)
@@ -218,11 +217,11 @@ def test_18_two_steps_through_text(counts: bool, mean: int, count: int) -> None:
     assert reduce_json([one], 1) == [one]
 
 
-# --- 20: absent values ------------------------------------------------------------------------------------------------
+# --- absent values ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("missing", "y"), [("skip", 9), ("zero", 3)])
-def test_20_a_metric_of_one_sample_in_three(missing: str, y: int) -> None:
+def test_a_metric_of_one_sample_in_three(missing: str, y: int) -> None:
     """Skipped, y is its one value; as Fn's rule has it, the others count as 0."""
     blob = json.dumps(
         [{"timestamp": f"1970-01-01T00:00:0{i}Z", "metrics": m} for i, m in enumerate([{"x": 30}, {"x": 30, "y": 9}, {"x": 30}])]
@@ -231,17 +230,17 @@ def test_20_a_metric_of_one_sample_in_three(missing: str, y: int) -> None:
     assert json.loads(reduce_json([blob], 1, missing=missing)[0])[0]["metrics"] == {"x": 30, "y": y}
 
 
-def test_20_null_metrics() -> None:
+def test_null_metrics() -> None:
     """A sample without metrics adds its time and its count, and takes nothing from the mean."""
     blob = '[{"timestamp":"1970-01-01T00:00:00Z","metrics":null},{"timestamp":"1970-01-01T00:00:02Z","metrics":{"x":30}}]'
     assert rows_of(decimate(StatSeries.from_json(blob), 1)) == [(SECOND, {"x": 30}, 2)]
 
 
-# --- 21, 22: numbers --------------------------------------------------------------------------------------------------
+# --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
-def test_21_numbers_that_are_none(word: str) -> None:
+def test_numbers_that_are_none(word: str) -> None:
     """NaN, infinities and 1e999 are refused, naming place and value."""
     blob = stored(f'{{"a":{word}}}')
     with pytest.raises(DecodeError) as caught:
@@ -256,13 +255,13 @@ def test_21_numbers_that_are_none(word: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1.5])
-def test_21_floats_that_are_no_counts(bad: float) -> None:
+def test_floats_that_are_no_counts(bad: float) -> None:
     """Float arrays with NaN, an infinity or a fraction are refused, naming metric, place and value."""
     with pytest.raises(SeriesError, match=rf"cpu_total.*\[1\].*{bad}"):
         StatSeries([0, 1, 2], {"cpu_total": np.array([1.0, bad, 2.0])})
 
 
-def test_21_only_digits_are_written() -> None:
+def test_only_digits_are_written() -> None:
     """Whatever type the values came in, plain digits come out."""
     metrics: dict[str, Any] = {"a": np.array([1e15, 0.0]), "b": np.array([2**64 - 1, 1], dtype=np.uint64), "c": [10**19, None]}
     written = StatSeries([EPOCH, EPOCH + 1], metrics).to_db()
@@ -270,7 +269,7 @@ def test_21_only_digits_are_written() -> None:
     assert '"a":1000000000000000,' in written
 
 
-def test_22_numbers_beyond_float_and_int64() -> None:
+def test_numbers_beyond_float_and_int64() -> None:
     """0 and 2**63 in one metric, and 2**53 + 1, are exact."""
     series = StatSeries.from_json(
         '[{"timestamp":"1970-01-01T00:00:00Z","metrics":{"x":0,"y":9007199254740993}},'
@@ -281,7 +280,7 @@ def test_22_numbers_beyond_float_and_int64() -> None:
 
 
 @pytest.mark.parametrize("digits", ["18446744073709551616", "9" * 5000, "-" + "9" * 5000])
-def test_22_numbers_that_are_too_large(digits: str) -> None:
+def test_numbers_that_are_too_large(digits: str) -> None:
     """2**64 and an integer of 5000 digits are DecodeErrors at their path; Python's own limit does not leak."""
     with pytest.raises(DecodeError, match=r"^\$\[0\]\.metrics\.x: ") as caught:
         StatSeries.from_json(stored(f'{{"x":{digits}}}'))
@@ -289,10 +288,10 @@ def test_22_numbers_that_are_too_large(digits: str) -> None:
     assert reduce_json([stored(f'{{"x":{digits}}}')], errors="return")[0].path == "$[0].metrics.x"  # type: ignore[union-attr]
 
 
-# --- 33: names --------------------------------------------------------------------------------------------------------
+# --- names ------------------------------------------------------------------------------------------------------------
 
 
-def test_33_only_the_mark_makes_a_peak() -> None:
+def test_only_the_mark_makes_a_peak() -> None:
     """`memory` and `memory.max` are two metrics, unrelated."""
     series = StatSeries([0, 1], {"memory": [1, 3], "memory.max": [100, 300]})
     assert next(iter(decimate(series, 1))).metrics == {"memory": 2, "memory.max": 200}

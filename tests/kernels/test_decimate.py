@@ -1,4 +1,4 @@
-"""decimate: rules 3.1 to 3.9, against the reference and by hand."""
+"""decimate: limits, bins, reducers, peaks and budgets, against the reference and by hand."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_random_series(rows: list[Row], fields: dict[str, Any]) -> None:
 
 @given(st.lists(strategies.rows(most=12), max_size=6), strategies.rules())
 def test_a_batch_equals_its_members(members: list[list[Row]], fields: dict[str, Any]) -> None:
-    """A batch is reduced as its members are, one by one (3.9)."""
+    """A batch is reduced as its members are, one by one."""
     singles = [series_of(rows) for rows in members]
     try:
         want = [decimate(series, Rule(**fields)) for series in singles]
@@ -96,7 +96,7 @@ def test_a_batch_equals_its_members(members: list[list[Row]], fields: dict[str, 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "sum"])
 def test_the_whole_zoo_as_one_batch(rule: str) -> None:
-    """Members of every length and with every metric don't touch one another (3.7, 3.9)."""
+    """Members of every length and with every metric don't touch one another."""
     got = decimate(StatBatch([item.series() for item in ZOO]), Rule(**RULES[rule]))
     assert [rows_of(series) for series in got] == [reduced(item.rows, **RULES[rule]) for item in ZOO]
 
@@ -121,7 +121,7 @@ def test_no_raw_sample_is_lost(rows: list[Row], first: int, second: int) -> None
 
 @given(strategies.rows(), st.integers(1, 12), st.integers(1, 12))
 def test_peaks_survive_every_reduction(rows: list[Row], first: int, second: int) -> None:
-    """The largest `x@max`, or else x, of all rows is the same before and after (3.7)."""
+    """The largest `x@max`, or else x, of all rows is the same before and after."""
     rows = [(time, {name: metrics[name] for name in ("x",) if name in metrics}, count) for time, metrics, count in rows]
 
     def peak(rows: list[Row]) -> int | None:
@@ -136,7 +136,7 @@ def test_peaks_survive_every_reduction(rows: list[Row], first: int, second: int)
 @given(strategies.rows(most=10), strategies.rules(), st.integers(0, 1200))
 @example([(i, {"x": 10 ** (i % 19)}, 1 + i % 2) for i in range(10)], {"max_samples": 8, "how": "last", "missing": "skip"}, 300)
 def test_the_budget_against_every_k(rows: list[Row], fields: dict[str, Any], max_bytes: int) -> None:
-    """The largest k whose text fits is found, however uneven the sizes are (3.8)."""
+    """The largest k whose text fits is found, however uneven the sizes are."""
     check(rows, {**fields, "max_bytes": max_bytes + 1})
 
 
@@ -145,20 +145,20 @@ def test_the_budget_against_every_k(rows: list[Row], fields: dict[str, Any], max
 
 @pytest.mark.parametrize("max_samples", [None, 5, 6, 240, 2**40, 2**63, 2**64, 10**30])
 def test_few_enough_rows_are_left_alone(max_samples: int | None) -> None:
-    """At most max_samples rows: unchanged, whatever `how` says, and counts and holes with them (3.1)."""
+    """At most max_samples rows: unchanged, whatever `how` says, and counts and holes with them."""
     series = StatSeries([0, 1, 1, 5, 9], {"x": [1, None, 3, 4, 5]}, counts=[1, 2, 3, 4, 5])
     assert decimate(series, Rule(max_samples, how=("sum", "max"))) == series
 
 
 @pytest.mark.parametrize("max_samples", [0, -1, -(2**63), -(10**30)])
 def test_no_rows_wanted(max_samples: int) -> None:
-    """0 or less gives the empty series (3.1)."""
+    """0 or less gives the empty series."""
     assert decimate(StatSeries([0], {"x": [1]}), max_samples) == StatSeries([], {})
     assert decimate(StatSeries([], {}), max_samples) == StatSeries([], {})
 
 
 def test_right_ends_belong_to_their_bins() -> None:
-    """Bin 0 is closed at both ends, every other one open at its left (3.2)."""
+    """Bin 0 is closed at both ends, every other one open at its left."""
     times = [0, 10, 11, 20, 21, 30, 31, 40]  # to 4: the window is 10
     series = StatSeries(times, {"x": times})
     assert [stat.timestamp for stat in decimate(series, 4, how="first")] == [5, 15, 25, 35]
@@ -167,7 +167,7 @@ def test_right_ends_belong_to_their_bins() -> None:
 
 
 def test_the_last_row_takes_all_that_is_left() -> None:
-    """Once max_samples - 1 rows are out, the rest is one row, across any number of bins (3.3)."""
+    """Once max_samples - 1 rows are out, the rest is one row, across any number of bins."""
     series = StatSeries([0, 1, 2, 3, 4, 5, 6, 100], {"x": range(8)})
     assert rows_of(decimate(series, 8)) == rows_of(series)
     assert [count for _, _, count in rows_of(decimate(series, 2))] == [7, 1]
@@ -176,21 +176,21 @@ def test_the_last_row_takes_all_that_is_left() -> None:
 
 
 def test_the_remainder_of_the_floored_window_may_be_a_row() -> None:
-    """While fewer rows are out, bins go on past the max_samples-th (3.3)."""
+    """While fewer rows are out, bins go on past the max_samples-th."""
     times = [0, 0, 0, 0, 29, 30, 31]  # to 3: the window is 10, and 31 lies in the fourth bin
     assert [(time, count) for time, _, count in rows_of(decimate(StatSeries(times, {}), 3))] == [(0, 4), (29, 2), (31, 1)]
 
 
 @pytest.mark.parametrize(("span", "max_samples"), [(0, 1), (0, 240), (2, 3), (149, 240), (2, 239)])
 def test_spans_below_the_number_of_rows(span: int, max_samples: int) -> None:
-    """The window is never below 1 ns, and the call returns (3.2)."""
+    """The window is never below 1 ns, and the call returns."""
     rows = [(EPOCH + i * (span + 1) // 300, {"x": i}, 1) for i in range(300)]
     check(rows, {"max_samples": max_samples})
     assert len(decimate(series_of(rows), max_samples)) <= min(span + 1, max_samples)
 
 
 def test_the_widest_span() -> None:
-    """From the first time to the last, the difference is taken unsigned (3.2)."""
+    """From the first time to the last, the difference is taken unsigned."""
     rows = [(TIME_MIN, {"x": 1}, 1), (TIME_MIN + 1, {"x": 2}, 1), (-1, {"x": 3}, 1), (0, {"x": 5}, 1), (TIME_MAX, {"x": 7}, 1)]
     for max_samples in (1, 2, 3, 4):
         check(rows, {"max_samples": max_samples})
@@ -201,7 +201,7 @@ def test_the_widest_span() -> None:
 
 
 def test_a_lone_sample_is_passed_on_untouched() -> None:
-    """A bin of one sample keeps its values, its holes and its count, and gains no peak (3.4)."""
+    """A bin of one sample keeps its values, its holes and its count, and gains no peak."""
     series = StatSeries([0, 1, 100], {"x": [1, 3, 7], "y": [1, 1, None]}, counts=[1, 1, 5])
     got = rows_of(decimate(series, 2, how=("sum", "max"), missing="zero"))
     assert got == [(0, {"x": 4, "x@max": 3, "y": 2, "y@max": 1}, 2), (100, {"x": 7}, 5)]
@@ -211,7 +211,7 @@ def test_a_lone_sample_is_passed_on_untouched() -> None:
     ("times", "mean"), [([1, 2], 1), ([-1, -2], -2), ([-1, 0], -1), ([TIME_MAX - 1, TIME_MAX], TIME_MAX - 1)]
 )
 def test_the_time_of_a_row_is_floored(times: list[int], mean: int) -> None:
-    """The mean of the times goes down, before 1970 too (3.4)."""
+    """The mean of the times goes down, before 1970 too."""
     assert decimate(StatSeries(sorted(times), {}), 1).timestamps.tolist() == [mean]
 
 
@@ -222,7 +222,7 @@ def test_whole_seconds_average_to_whole_seconds() -> None:
 
 
 def test_means_are_weighed_by_counts() -> None:
-    """Values and times are weighed by counts, and no other reducer is (3.6)."""
+    """Values and times are weighed by counts, and no other reducer is."""
     series = StatSeries([0, 10], {"x": [0, 10], "y": [None, 9], "z": [6, None]}, counts=[3, 1])
     assert rows_of(decimate(series, 1)) == [(2, {"x": 2, "y": 9, "z": 6}, 4)]
     assert rows_of(decimate(series, 1, missing="zero")) == [(2, {"x": 2, "y": 2, "z": 4}, 4)]
@@ -234,7 +234,7 @@ def test_means_are_weighed_by_counts() -> None:
     [("mean", 6, 3), ("min", 5, 0), ("max", 7, 7), ("first", 5, 0), ("last", 7, 0), ("sum", 12, 12)],
 )
 def test_absent_values(how: str, skip: int, zero: int) -> None:
-    """`skip` passes over samples without the metric; `zero` takes them as 0 where another sample has it (3.5)."""
+    """`skip` passes over samples without the metric; `zero` takes them as 0 where another sample has it."""
     series = StatSeries([0, 1, 2, 3, 50, 51], {"x": [None, 5, 7, None, None, None], "y": [1] * 6})
     assert [metrics.get("x") for _, metrics, _ in rows_of(decimate(series, 2, how=how))] == [skip, None]
     assert [metrics.get("x") for _, metrics, _ in rows_of(decimate(series, 2, how=how, missing="zero"))] == [zero, None]
@@ -270,7 +270,7 @@ def test_a_metric_that_is_called_star() -> None:
 
 @pytest.mark.parametrize("values", [[2**64 - 1, 1], [2**63, 2**63], [2**64 - 1] * 40, [1] * 10 + [2**64 - 10]])
 def test_a_sum_that_is_too_large(values: list[int]) -> None:
-    """A sum past 2**64 - 1 is a SeriesError that names the metric (3.6)."""
+    """A sum past 2**64 - 1 is a SeriesError that names the metric."""
     series = StatSeries(range(len(values)), {"a": [0] * len(values), "big": values, "z": [0] * len(values)})
     with pytest.raises(SeriesError, match="big"):
         decimate(series, 1, how="sum")
@@ -376,7 +376,7 @@ def uneven(n: int) -> StatSeries:
 
 
 def test_a_text_that_fits_is_left_alone() -> None:
-    """The exact size fits, and one byte less does not (3.8)."""
+    """The exact size fits, and one byte less does not."""
     series = uneven(9)
     size = len(series.to_json())
     assert decimate(series, Rule(None, max_bytes=size)) == series
@@ -537,7 +537,7 @@ def test_the_series_is_left_alone(rule: str) -> None:
 
 
 def test_extra_memory_is_that_of_the_output() -> None:
-    """A span of a year to many rows makes no bins for the empty time between (3.9)."""
+    """A span of a year to many rows makes no bins for the empty time between."""
     n = 200_000
     series = StatSeries(np.concatenate([np.arange(n - 1), [365 * 86400 * SECOND]]), {"x": np.arange(n)})
     decimate(series, 10)
@@ -554,7 +554,7 @@ def test_threads_share_a_series() -> None:
     series = uneven(5000)
     want = decimate(series, 60, how=("mean", "max"))
     got: list[StatSeries] = []
-    threads = [threading.Thread(target=lambda, got.append(decimate(series, 60, how=("mean", "max")))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: got.append(decimate(series, 60, how=("mean", "max")))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 import tracemalloc
 from datetime import datetime, timedelta, tzinfo
 from enum import Enum
@@ -13,7 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from callstats import BudgetError, CallstatsError, DecodeError, Rule, SeriesError, StatSeries, decimate, reduce_json
+from callstats import BudgetError, CallstatsError, DecodeError, Rule, SeriesError, StatBatch, StatSeries, decimate, reduce_json
+from callstats.batch import read_buffer
+from callstats.reduce import reduce_buffer
+from callstats.stats.calls import CallScalars
+from callstats._timestamps import parse_time
 from support.routes import disagreements, read_differently
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -33,6 +38,106 @@ def test_runs_of_one_byte_are_no_time(byte: int, n: int, before: bytes) -> None:
     assert isinstance(result, DecodeError)
     assert disagreements([blob, b"[" + GOOD + b"]"], rule=1) == []
     assert read_differently([blob]) == []
+
+
+FIRST_MINUTE = b"1970-01-01T00:00"
+OTHER_MINUTE = b"2017-11-27T14:52"
+
+
+def spoiled(minute: bytes) -> dict[str, bytes]:
+    """Sixteen bytes that are nearly a minute: a half of it, or a byte, is another."""
+    halves = {f"{half}-half-{byte:02x}": bytes([byte]) * 8 for half in ("first", "second") for byte in (0, 255, 48, 32)}
+    made = {name: minute[:8] + run if "second" in name else run + minute[8:] for name, run in halves.items()}
+    made["second-half-of-the-first"] = minute[:8] * 2
+    made["first-half-of-the-second"] = minute[8:] * 2
+    for at in range(16):
+        for byte in (0, 47, 58):
+            made[f"byte-{at}-{byte:02x}"] = minute[:at] + bytes([byte]) + minute[at + 1 :]
+    return {name: text for name, text in made.items() if text != minute}
+
+
+def row(minute: bytes, second: int, metrics: bytes = b'{"x":1}') -> bytes:
+    """A row of the written shape."""
+    return b'{"timestamp":"%s:%02d.000Z","metrics":%s}' % (minute, second, metrics)
+
+
+def wide() -> bytes:
+    """A blob for which the scanner makes room, finds that it would need too much, and begins anew."""
+    rows = (row(OTHER_MINUTE, 1, b'{"%d":1}' % i) for i in range(300))
+    return b"[" + b",".join(rows) + b"]\n"
+
+
+def in_one_buffer(blobs: list[bytes]) -> tuple[Any, Any]:
+    """Blobs one after another, and where each begins."""
+    offsets = np.cumsum([0, *map(len, blobs)], dtype=np.int64)
+    return np.frombuffer(b"".join(blobs), dtype=np.uint8), offsets
+
+
+def refused_by_every_reader(blob: bytes, before: list[bytes]) -> None:
+    """Hold every reader to refusing a blob in the same words, alone or after others."""
+    with pytest.raises(DecodeError) as caught:
+        StatSeries.from_json(blob)
+    words, last = str(caught.value), len(before)
+    with pytest.raises(DecodeError) as caught:
+        StatBatch.from_json([*before, blob])
+    assert str(caught.value) == f"blobs[{last}]: {words}"
+    *_, result = reduce_json([*before, blob], 1, errors="return")
+    assert isinstance(result, DecodeError)
+    assert str(result) == words
+    _, refused = read_buffer(*in_one_buffer([*before, blob]))
+    assert {i: str(error) for i, error in refused.items()} == {last: words}
+    *_, refused = reduce_buffer(*in_one_buffer([*before, blob]), Rule(1))
+    assert {i: str(error) for i, error in refused.items()} == {last: words}
+    scalars = CallScalars()
+    with pytest.raises(DecodeError, match=f"^{re.escape(words)}$"):
+        scalars.add_text(blob, None, None, None)
+    assert scalars.summary().calls == 0
+    assert read_differently([blob]) == []
+    assert disagreements([*before, blob], rule=1) == []
+
+
+@pytest.mark.parametrize("what", spoiled(FIRST_MINUTE))
+def test_the_first_row_is_compared_with_no_minute_by_halves(what: str) -> None:
+    """Before any row was read, a time that shares a half or all but a byte with the epoch's minute is still refused."""
+    minute = spoiled(FIRST_MINUTE)[what]
+    for rows in ([row(minute, 7)], [row(minute, 7), row(FIRST_MINUTE, 8)], [row(minute, 7), row(minute, 8)]):
+        refused_by_every_reader(b"[" + b",".join(rows) + b"]\n", [])
+
+
+@pytest.mark.parametrize("what", spoiled(OTHER_MINUTE))
+def test_a_row_is_compared_with_the_minute_before_in_full(what: str) -> None:
+    """A time that shares a half or all but a byte with the minute read last, in this blob or one before, is no such time."""
+    minute = spoiled(OTHER_MINUTE)[what]
+    try:
+        parse_time(f"{minute.decode()}:07.000Z")
+    except ValueError:
+        good = b"[" + row(OTHER_MINUTE, 6) + b"]\n"
+        refused_by_every_reader(b"[" + row(minute, 7) + b"]\n", [good])
+        refused_by_every_reader(b"[" + row(OTHER_MINUTE, 6) + b"," + row(minute, 7) + b"]\n", [])
+    else:
+        raise AssertionError(f"{minute!r} is a minute")
+
+
+@pytest.mark.parametrize("what", spoiled(FIRST_MINUTE))
+def test_the_scanner_begins_anew_after_a_blob_without_room(what: str) -> None:
+    """After a blob whose table would be too large the scanner knows no minute, and takes no half of one."""
+    blob = b"[" + row(spoiled(FIRST_MINUTE)[what], 7) + b"]\n"
+    *_, result = reduce_json([wide(), blob], 1, errors="return")
+    assert isinstance(result, DecodeError)
+    assert read_buffer(*in_one_buffer([wide(), blob]))[1].keys() == {1}
+
+
+def test_the_minute_of_the_epoch_is_read_exactly() -> None:
+    """The minute with which the scanner begins is one like any other, first or after others, and so are its neighbours."""
+    minutes = [FIRST_MINUTE, OTHER_MINUTE, FIRST_MINUTE, b"1970-01-01T00:01", FIRST_MINUTE, b"1969-12-31T23:59", FIRST_MINUTE]
+    blobs = [b"[" + row(minute, 7) + b"]\n" for minute in minutes]
+    times = [7, 1_511_794_327, 7, 67, 7, -53, 7]
+    wanted = [StatSeries([second * 10**9], {"x": [1]}) for second in times]
+    assert [StatSeries.from_json(blob) for blob in blobs] == wanted
+    assert list(StatBatch.from_json(blobs)) == wanted
+    assert list(read_buffer(*in_one_buffer(blobs))[0]) == wanted
+    two = b"[" + row(FIRST_MINUTE, 7) + b"," + row(FIRST_MINUTE, 9) + b"]\n"
+    assert reduce_json([two], 1) == [StatSeries([8 * 10**9], {"x": [1]}, counts=[2]).to_json()]
 
 
 def test_a_string_that_does_not_end_takes_linear_time() -> None:

@@ -1,4 +1,4 @@
-"""Recorder: bounded memory, and at the end what `decimate` would have made of all samples (DESIGN 6.1)."""
+"""Recorder: bounded memory, and at the end what `decimate` would have made of all samples."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_late_samples_within_the_capacity_are_sorted(backend: str) -> None:
 
 
 def test_short_calls(backend: str) -> None:
-    """A call too short for a sample is the empty series and stored as ""; one sample is one row (case 11)."""
+    """A call too short for a sample is the empty series and stored as ""; one sample is one row."""
     assert record([]).to_json() == b""
     assert record([(SECOND, {"x": 1})]).to_db() == '[{"timestamp":"1970-01-01T00:00:01.000Z","metrics":{"x":1}}]\n'
 
 
 @pytest.mark.parametrize(("last", "counts"), [(600 * SECOND - 1, [10, 10]), (600 * SECOND, [10, 9, 1])])
 def test_a_hole_in_a_recording(backend: str, last: int, counts: list[int]) -> None:
-    """Two groups of samples around a hole are a row each; the floored window's remainder can be a third (case 12)."""
+    """Two groups of samples around a hole are a row each; the floored window's remainder can be a third."""
     times = [i * SECOND for i in range(10)] + [(590 + i) * SECOND for i in range(9)] + [last]
     first = record([(time, {"x": 1}) for time in times], 5)
     assert first == decimate(StatSeries(times, {"x": [1] * 20}), 5)
@@ -135,7 +135,7 @@ def test_the_sample_is_copied(backend: str) -> None:
     "early", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000000Z", datetime(1, 1, 1, tzinfo=UTC), -(2**63), -(10**30)]
 )
 def test_go_s_zero_time_is_dropped(backend: str, early: Any) -> None:
-    """A time before 1677, as a stopped container's frame has, is counted and no more (case 1)."""
+    """A time before 1677, as a stopped container's frame has, is counted and no more."""
     recorder = Recorder()
     recorder.write_stat(early, {"x": 1})
     recorder.write_stat(-9223372036854000000, {"x": 2})
@@ -145,7 +145,7 @@ def test_go_s_zero_time_is_dropped(backend: str, early: Any) -> None:
 
 @pytest.mark.parametrize("n", [3, 9])
 def test_the_end_is_final(backend: str, n: int) -> None:
-    """A second end() gives the same, and what comes after the first is counted (case 10)."""
+    """A second end() gives the same, and what comes after the first is counted."""
     recorder = Recorder(2, capacity=4)
     for i in range(n):
         recorder.write_stat(i, {"x": i})
@@ -181,7 +181,7 @@ def test_ended_from_other_threads(backend: str) -> None:
 
 
 def test_eight_threads_reduce_while_one_records(backend: str) -> None:
-    """Counts are exact while eight threads reduce, and a free-threaded Python stays so after the import (case 28)."""
+    """Counts are exact while eight threads reduce, and a free-threaded Python stays so after the import."""
     blob = StatSeries(range(5_000), {"x": range(5_000)}).to_json()
     recorder, recorded = Recorder(capacity=128), 50_000
     with ThreadPoolExecutor(9) as pool:

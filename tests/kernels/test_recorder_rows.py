@@ -1,4 +1,4 @@
-"""Recorder past its capacity: rows merge, and each is what `decimate` makes of the samples that it stands for (DESIGN 6.1)."""
+"""Recorder past its capacity: rows merge, and each is what `decimate` makes of the samples that it stands for."""
 
 from __future__ import annotations
 
@@ -156,9 +156,8 @@ def test_peaks_of_rows(backend: str) -> None:
     """A metric x@max is x's in samples without it, those before it was first seen too; a sample alone keeps what it has."""
     samples = [(0, {"x": 9}), (1, {"x": 3}), (2, {"x": 1, "x@max": 5}), (3, {"x": 2}), (4, {"x": 7})]
     series = record(samples, None, capacity=3)
-    assert series.counts.tolist() == [2, 2, 1] or series.counts.tolist() == [4, 1]
-    assert series["x@max"].tolist()[0] == 9
-    assert series[len(series) - 1].metrics == {"x": 7}
+    assert series.counts.tolist() == [2, 2, 1]
+    assert [stat.metrics for stat in series] == [{"x": 6, "x@max": 9}, {"x": 1, "x@max": 5}, {"x": 7}]
 
 
 def test_sums_are_exact_past_64_bits(backend: str) -> None:

@@ -1,4 +1,4 @@
-"""reduce_json: blob to blob (rule 4.5)."""
+"""reduce_json: blob to blob."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_own_bytes_that_exceed_the_budget_are_written_anew() -> None:
 
 
 def test_the_text_measured_is_the_text_to_be_written() -> None:
-    """Without counts more rows fit than with them (3.8)."""
+    """Without counts more rows fit than with them."""
     blob = series_of([(i * SECOND, {"x": i}, 1000 + i) for i in range(60)]).to_json()
     rows = rows_of(StatSeries.from_json(blob))
     for max_bytes in range(100, len(blob), 211):

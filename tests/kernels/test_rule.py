@@ -1,4 +1,4 @@
-"""Rule: plain data, checked when made (rules 3.6 and 3.7)."""
+"""Rule: plain data, checked when made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""StatSeries, Stat and StatBatch: what they take, what they refuse, what they give (rules 2.1 to 2.5)."""
+"""StatSeries, Stat and StatBatch: what they take, what they refuse, what they give."""
 
 from __future__ import annotations
 
@@ -50,9 +50,8 @@ def test_arrays_are_plain(item: Item) -> None:
         assert series.present.dtype == np.dtype("bool") and series.present.shape == (k, n)
         assert not series.values[~series.present].any()
         held.append(series.present)
-    if series.counts is not None:
-        assert series.counts.shape == (n,)
-        held.append(series.counts)
+    assert series.counts.dtype == np.dtype("int64") and series.counts.shape == (n,)
+    held.append(series.counts)
     assert all(type(one) is np.ndarray for one in held)
     for one in held:
         assert not one.flags.writeable

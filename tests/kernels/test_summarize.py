@@ -1,4 +1,4 @@
-"""Statistics of one series, against the same by Python's integers and fractions (DESIGN 7.1, 7.2)."""
+"""Statistics of one series, against the same by Python's integers and fractions."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_parity_of_the_kernels() -> None:
 
 
 @pytest.mark.usefixtures("backend")
-def test_case_5_no_limit_stays_exact() -> None:
+def test_no_limit_stays_exact() -> None:
     """Both ways of no limit come out as they are, and their mean too."""
     series = StatSeries([0, 1, 2], {"mem_limit": [UNLIMITED] * 3, "other": [2**64 - 1] * 3})
     found = summarize(series)
@@ -132,14 +132,14 @@ def test_case_5_no_limit_stays_exact() -> None:
 
 
 @pytest.mark.usefixtures("backend")
-def test_case_8_growth_over_equal_times() -> None:
+def test_growth_over_equal_times() -> None:
     """Of rows with one time the last counts, and a span of 0 has no growth."""
     assert summarize(StatSeries([0, 0, SECOND], {"net_rx": [10, 15, 25]}))["net_rx"].growth == 10.0
     assert summarize(StatSeries([5, 5, 5], {"net_rx": [10, 15, 25]}))["net_rx"].growth is None
 
 
 @pytest.mark.usefixtures("backend")
-def test_case_11_no_sample_or_one() -> None:
+def test_no_sample_or_one() -> None:
     """No sample has no statistics, and one is all of them, without growth."""
     assert summarize(StatSeries([], {})) == {}
     assert Summary() == Summary(n=0, exact=True)
@@ -149,7 +149,7 @@ def test_case_11_no_sample_or_one() -> None:
 
 
 @pytest.mark.usefixtures("backend")
-def test_case_16_medians_of_large_values() -> None:
+def test_medians_of_large_values() -> None:
     """The middle of two large values doesn't wrap, and of three it is the second."""
     two = StatSeries([0, 1], {"x": [2**63, 2**63 + 2]})
     three = StatSeries([0, 1, 2], {"x": [2**64 - 3, 2**64 - 2, 2**64 - 1]})
@@ -158,7 +158,7 @@ def test_case_16_medians_of_large_values() -> None:
 
 
 @pytest.mark.usefixtures("backend")
-def test_case_19_a_counter_that_restarts() -> None:
+def test_a_counter_that_restarts() -> None:
     """A value below the one before began anew at 0."""
     assert summarize(StatSeries(range(4), {"net_rx": [100, 110, 5, 15]}))["net_rx"].increase == 25
 
@@ -171,14 +171,14 @@ def test_an_increase_may_pass_64_bits() -> None:
 
 
 @pytest.mark.usefixtures("backend")
-def test_case_30_nothing_but_zeros() -> None:
+def test_nothing_but_zeros() -> None:
     """Processor use of 0 throughout gives zeros, and no warning."""
     found = summarize(StatSeries([SECOND * i for i in range(9)], {"cpu_total": [0] * 9}))["cpu_total"]
     assert (found.mean, found.max, found.growth, found.p95) == (0.0, 0, 0.0, 0)
 
 
 @pytest.mark.usefixtures("backend")
-def test_case_31_a_peak_survives_two_reductions() -> None:
+def test_a_peak_survives_two_reductions() -> None:
     """A lone row without a peak of its own has its value for one."""
     series = StatSeries([t * SECOND for t in (0, 1, 2, 3, 100)], {"cpu_total": [0, 0, 0, 0, 1500]})
     for steps in ((), (2,), (2, 1)):
@@ -191,7 +191,7 @@ def test_case_31_a_peak_survives_two_reductions() -> None:
 
 
 @pytest.mark.usefixtures("backend")
-def test_case_32_a_counter_reduced_to_means() -> None:
+def test_a_counter_reduced_to_means() -> None:
     """Its increase is short by about a row and says so; with the ends of rows kept it is exact, save across a reset in a row."""
     steady = StatSeries([SECOND * i for i in range(3600)], {"net_rx": [1000 * i for i in range(3600)]})
     whole = summarize(steady)["net_rx"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import callstats._parallel
 from callstats import CallstatsError, reduce_json
 from callstats._parallel import share
 
@@ -32,6 +33,22 @@ def test_no_more_threads_than_items() -> None:
     before = threading.active_count()
     seen = share(lambda _: threading.active_count(), range(2), 1000)
     assert max(seen) <= before + 2
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 100])
+def test_no_more_threads_than_asked_for(threads: int, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's thread is one of those asked for: a helper is started for each item that is taken, up to one less."""
+    started = []
+
+    class Counted(threading.Thread):
+        def start(self) -> None:
+            started.append(self)
+            super().start()
+
+    monkeypatch.setattr(callstats._parallel, "Thread", Counted)
+    assert share(abs, range(n), threads) == list(range(n))
+    assert len(started) == min(n, threads - 1)
 
 
 def test_items_are_taken_as_they_are_needed() -> None:

@@ -1,4 +1,4 @@
-"""The stored form: what is written, what is read, what is refused and where the fault lies (rules 4.1 to 4.4)."""
+"""The stored form: what is written, what is read, what is refused and where the fault lies."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def compiled(sdist: Path) -> Path:
 
 class TestSwitch:
     def test_auto_without_a_compiler_is_loudly_pure(self, tree: Path, tmp_path: Path) -> None:
-        """Case 26: the wheel says that it is pure, works, and names its backend."""
+        """The wheel says that it is pure, works, and names its backend."""
         done = build(tree, tmp_path, CALLSTATS_BUILD_EXT="auto", CC="/bin/false")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "This is a PURE PYTHON build" in done.stdout + done.stderr
@@ -208,7 +208,7 @@ class TestContents:
 
     @compiles
     def test_the_wheel_tells_nothing_of_where_it_was_built(self, compiled: Path) -> None:
-        """Case 27. The build ran below this folder, temporary files and all."""
+        """The build ran below this folder, temporary files and all."""
         place = str(compiled.parent.parent).encode()
         wheel = zipfile.ZipFile(compiled)
         assert [name for name in wheel.namelist() if place in wheel.read(name)] == []
@@ -236,7 +236,7 @@ class TestContents:
 
     @compiles
     def test_the_wheel_of_the_sdist_passes_the_vectors(self, sdist: Path, compiled: Path, tmp_path: Path) -> None:
-        """Case 27: in another directory, with no tree to fall back on; `make test-wheel` runs all the tests so."""
+        """In another directory, with no tree to fall back on; `make test-wheel` runs all the tests so."""
         run("-m", "tarfile", "--extract", sdist, tmp_path, cwd=tmp_path)
         (away,) = tmp_path.iterdir()
         shutil.rmtree(away / "src")
@@ -271,7 +271,7 @@ SOURCES = (".pyx", ".pxd", ".pyi")
 
 
 class TestImport:
-    """Case 26: never silently slow."""
+    """A missing extension is never silently slow."""
 
     def test_a_missing_binary(self, pure: Path) -> None:
         assert backend_of(pure) == "python"

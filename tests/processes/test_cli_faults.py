@@ -86,11 +86,13 @@ def test_closed_streams(tmp_path: Path) -> None:
 def test_wrong_use(line: str, told: bytes, tmp_path: Path) -> None:
     """Said in a line, with code 2, and nothing has happened."""
     database(tmp_path / "calls.db")
+    before = (tmp_path / "calls.db").read_bytes()
     done = shell(f'"$callstats" {line}', tmp_path)
     assert told in done.stderr
     assert b"Traceback" not in done.stderr
     assert done.returncode == 2
-    assert not (tmp_path / "new.db").exists() or not (tmp_path / "new.db").stat().st_size
+    assert [path.name for path in tmp_path.iterdir()] == ["calls.db"]
+    assert (tmp_path / "calls.db").read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["init --example", "demo --db"])

@@ -69,7 +69,7 @@ def db(tmp_path: Path) -> Path:
     ],
 )
 def test_exit_codes(db: Path, args: list[str], code: int, status: str) -> None:
-    """It ends as the command does, or says why it could not (DESIGN 8.3); the call is stored either way."""
+    """It ends as the command does, or says why it could not; the call is stored either way."""
     done = record(db, *args)
     assert done.returncode == code, done.stderr
     assert last(db, "status", "app_id", "error is null") == (status, "record", code == 0)
@@ -182,7 +182,7 @@ def test_plain(db: Path) -> None:
 
 
 def test_a_short_command(db: Path) -> None:
-    """A command shorter than the interval is stored with "" (case 11)."""
+    """A command shorter than the interval is stored with ""."""
     done = record(db, "--", "true")
     assert last(db, "stats") == ("",) and b"no sample" in done.stderr
 

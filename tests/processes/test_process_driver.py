@@ -1,4 +1,4 @@
-"""ProcessDriver: the whole tree of a command, measured, limited, and ended whatever happens (DESIGN 6.2)."""
+"""ProcessDriver: the whole tree of a command, measured, limited, and ended whatever happens."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_sample_every_ten_milliseconds() -> None:
 
 
 def test_a_short_call() -> None:
-    """A call shorter than the interval has no sample, and is stored as "" (case 11)."""
+    """A call shorter than the interval has no sample, and is stored as ""."""
     result, series = shell("true", 1)
     assert (result.status, series.to_json()) == (Status.SUCCESS, b"")
 

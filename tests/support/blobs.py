@@ -11,9 +11,16 @@ from callstats.demo import docker_frames
 from callstats.drivers import pick_stats
 from support.vectors import load
 
+EPOCH_MINUTE = [
+    b'[{"timestamp":"1970-01-01T00:00:07.000Z","metrics":{"x":1}}]\n',
+    b'[{"timestamp":"1970-01-' + b"\0" * 8 + b':07.000Z","metrics":{"x":1}}]\n',
+    b'[{"timestamp":"' + b"\0" * 8 + b'01T00:00:07.000Z","metrics":{"x":1}}]\n',
+]
+"""Rows of the minute that the scanner knows before it has read any, whole and with one half of it overwritten by zero bytes."""
+
 
 def seeds() -> list[bytes]:
-    """Real blobs of at most 12 rows: of an engine, of Fn, with holes, peaks, counts, offsets and nine digits."""
+    """Real blobs of at most 12 rows: of an engine, of Fn, with holes, peaks, counts, offsets, nine digits; and bad ones."""
     captured = StatSeries.from_samples(stat for frame in docker_frames() if (stat := pick_stats(frame)))
     plain = StatSeries(captured.timestamps[1:], {name: captured[name][1:] for name in captured.names})
     blobs = [
@@ -26,7 +33,7 @@ def seeds() -> list[bytes]:
         StatSeries([-(10**18), 5, 5], {"": [7, None, 8], "y": [None, 1, 2], "y@max": [None, None, 3]}).to_json(),
         b'[{"timestamp":"2017-11-27T08:52:53.5-06:00","metrics":{"x":1}},{"timestamp":"2017-11-27T20:22:54.123456789+05:30","metrics":{}}]',
     ]
-    return blobs + [blob for row in load("wire") if len(blob := row["blob"].encode()) < 600]
+    return blobs + [blob for row in load("wire") if len(blob := row["blob"].encode()) < 600] + EPOCH_MINUTE
 
 
 _digit = st.integers(0, 9).map(str)

@@ -28,8 +28,7 @@ def exact(value: object) -> object:
         case np.ndarray() | np.generic():
             return type(value).__name__, value.dtype.str, value.shape, value.tobytes()
         case StatSeries():
-            counts = value.counts if value.counts is None else exact(value.counts)
-            return "series", value.names, exact(value.timestamps), exact(value.values), exact(value.present), counts
+            return "series", value.names, *map(exact, (value.timestamps, value.values, value.present, value.counts))
         case StatBatch():
             return "batch", [exact(series) for series in value]
         case BaseException():

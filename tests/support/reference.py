@@ -18,15 +18,15 @@ PEAKS = ("min", "max", "first", "last")
 
 
 class SumTooLargeError(Exception):
-    """A sum past 2**64 - 1 (3.6)."""
+    """A sum past 2**64 - 1."""
 
 
 class NothingFitsError(Exception):
-    """No reduction fits the bytes (3.8)."""
+    """No reduction fits the bytes."""
 
 
 def bins(times: list[int], max_samples: int) -> list[list[int]]:
-    """The positions that each row of the result stands for (3.2, 3.3)."""
+    """The positions that each row of the result stands for."""
     first = times[0]
     window = max((times[-1] - first) // max_samples, 1)
     members: dict[int, list[int]] = {}
@@ -39,7 +39,7 @@ def bins(times: list[int], max_samples: int) -> list[list[int]]:
 
 
 def reduced(rows: Iterable[Row], max_samples: int | None = 240, how: How = "mean", missing: str = "skip") -> list[Row]:
-    """The rows by rules 3.1 to 3.7."""
+    """The rows that a rule without a budget leaves."""
     rows = list(rows)
     if max_samples is None or len(rows) <= max_samples:
         return rows
@@ -58,7 +58,7 @@ def fitted(
     *,
     counts: bool = True,
 ) -> list[Row]:
-    """The rows by rules 3.1 to 3.8, every k tried from above."""
+    """The rows that a rule with a budget leaves, every k tried from above."""
     rows = list(rows)
     if max_bytes is None or (max_samples is not None and max_samples <= 0):
         return reduced(rows, max_samples, how, missing)
@@ -73,7 +73,7 @@ def fitted(
 
 
 def text(rows: Iterable[Row], *, counts: bool = True, digits: int = 3) -> bytes:
-    """The stored text (4.1)."""
+    """The stored text."""
     written = ",".join(_written(row, counts, digits) for row in rows)
     return f"[{written}]\n".encode() if written else b""
 
@@ -86,7 +86,7 @@ def instant(time: int, digits: int = 3) -> str:
 
 
 def _plan(names: set[str], how: How) -> dict[str, tuple[tuple[str, ...], str]]:
-    """What each metric of the result is made of: the names that a sample is asked for, in turn, and the reducer (3.6, 3.7)."""
+    """What each metric of the result is made of: the names that a sample is asked for, in turn, and the reducer."""
     plan: dict[str, tuple[tuple[str, ...], str]] = {}
     for name in names:
         base, mark, reducer = name.rpartition("@")
@@ -103,7 +103,7 @@ def _plan(names: set[str], how: How) -> dict[str, tuple[tuple[str, ...], str]]:
 
 def _row(samples: list[Row], plan: dict[str, tuple[tuple[str, ...], str]], missing: str) -> Row:
     if len(samples) == 1:
-        return samples[0]  # untouched (3.4)
+        return samples[0]  # untouched
     count = sum(samples_count for _, _, samples_count in samples)
     metrics = {}
     for name, (sources, reducer) in plan.items():

@@ -52,8 +52,7 @@ def series_of(rows: Iterable[Row], *, sort: bool = False) -> StatSeries:
 
 def rows_of(series: StatSeries) -> list[Row]:
     """A series as rows."""
-    counts = [1] * len(series) if series.counts is None else series.counts.tolist()
-    return [(stat.timestamp, stat.metrics, count) for stat, count in zip(series, counts, strict=True)]
+    return [(stat.timestamp, stat.metrics, count) for stat, count in zip(series, series.counts.tolist(), strict=True)]
 
 
 def _item(name: str, times: list[int], metrics: dict[str, list[int | None]], counts: list[int] | None = None) -> Item:

@@ -1,4 +1,4 @@
-"""Case 28: threads that work at once, on inputs that they share, get what one thread gets."""
+"""Threads that work at once, on inputs that they share, get what one thread gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shares and their intervals (DESIGN 7.3)."""
+"""Shares and their intervals."""
 
 from __future__ import annotations
 

@@ -156,21 +156,21 @@ def test_nothing_at_all() -> None:
     assert found.rightsize.size is None
 
 
-def test_case_5_unlimited() -> None:
+def test_unlimited() -> None:
     """Both ways of no limit are unlimited, without headroom and never near."""
     for limit in (UNLIMITED, 2**64 - 1):
         found = summarize_calls([Call(StatSeries([0], {"mem_usage": [2**62], "mem_limit": [limit]}))])
         assert (found.is_unlimited, found.headroom, found.near.k, found.near.n) == (True, None, 0, 1)
 
 
-def test_case_11_calls_too_short_for_a_sample() -> None:
+def test_calls_too_short_for_a_sample() -> None:
     """They are counted, and their time if it is known."""
     found = summarize_calls([Call(StatSeries([], {}), "success", 5, 10), Call(StatSeries([], {}))])
     assert (found.calls, found.unsampled, found.duration_ns.max, found.memory.n) == (2, 2, 10, 0)
     assert not found.approximate
 
 
-def test_case_30_no_processor_use() -> None:
+def test_no_processor_use() -> None:
     """Zeros throughout have the mean 0."""
     found = summarize_calls([Call(StatSeries([0, 1], {"cpu_total": [0, 0]}))] * 3)
     assert (found.cpu_mean, found.cpu.p95, found.cpu_peak.max) == (0.0, 0.0, 0)

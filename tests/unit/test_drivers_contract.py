@@ -1,4 +1,4 @@
-"""The drivers' contract as data: tasks, results, settings, and a stream of frames from end to end (DESIGN 6.2, 6.3)."""
+"""The drivers' contract as data: tasks, results, settings, and a stream of frames from end to end."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_refused_config(text: str) -> None:
 
 
 def test_the_captured_stream(backend: str) -> None:
-    """The 45 captured frames give 45 samples, CPU absent on the first; a stopped container's gives none (cases 1 and 2)."""
+    """The 45 captured frames give 45 samples, CPU absent on the first; a stopped container's gives none."""
     recorder = Recorder(None)
     frames = [*docker_frames(), {**next(docker_frames()), "read": "0001-01-01T00:00:00Z", "networks": None}]
     dropped = 0
@@ -104,7 +104,7 @@ def frame(read: str, total: int, system: int, before: tuple[int, int] | None, **
 
 
 def test_a_stream_of_cgroup_2() -> None:
-    """Three frames of cgroup v2, made by hand: 100 percent of a core on a host of eight (case 3), no limit (case 5)."""
+    """Three frames of cgroup v2, made by hand: 100 percent of a core on a host of eight, no limit."""
     entries = [{"major": 8, "minor": 0, "op": "read", "value": 4096}, {"major": 8, "minor": 0, "op": "write", "value": 5}]
     frames = [
         frame("2026-01-01T00:00:00Z", 10**9, 8 * 10**9, None),
@@ -130,7 +130,7 @@ def test_a_stream_of_cgroup_2() -> None:
 
 
 def test_a_counter_that_went_back() -> None:
-    """CPU is absent where a counter or the system's figure went back; the next frame has a new baseline (case 4)."""
+    """CPU is absent where a counter or the system's figure went back; the next frame has a new baseline."""
     frames = [
         frame("2026-01-01T00:00:00Z", 100, 2 * 10**9, (300, 10**9)),
         frame("2026-01-01T00:00:01Z", 100 + 10**9, 10 * 10**9, (100, 2 * 10**9)),

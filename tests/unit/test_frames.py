@@ -49,7 +49,7 @@ def usages(total: Any, user: Any, kernel: Any, **fields: Any) -> dict[str, Any]:
 
 
 def test_a_stopped_containers_frame_is_none() -> None:
-    """Case 1: the frame that an engine sends after the container's end, with Go's zero time, is no sample."""
+    """The frame that an engine sends after the container's end, with Go's zero time, is no sample."""
     stopped = {
         "read": "0001-01-01T00:00:00Z",
         "preread": "2026-11-25T00:49:50.270619039Z",
@@ -121,7 +121,7 @@ def test_cpu_is_percent_of_one_core() -> None:
 
 
 def test_a_cgroup_2_frame() -> None:
-    """Case 3: without `percpu_usage` the cores are those online."""
+    """Without `percpu_usage` the cores are those online."""
     metrics = picked(cpu_stats=cpu(1_000_000_000, 8_000_000_000, online_cpus=8), precpu_stats=cpu(0, 1))
     # 800 * 1000000000 / 7999999999 = 100.00000001
     assert metrics == {"cpu_total": 100}
@@ -131,7 +131,7 @@ def test_a_cgroup_2_frame() -> None:
 
 @pytest.mark.parametrize("before", [ABSENT, None, {}, cpu(usages(0, 0, 0), ABSENT), cpu(usages(0, 0, 0), 0), cpu(0, None), [], 7])
 def test_the_first_frame_has_no_cpu(before: object) -> None:
-    """Case 2: with nothing to measure against, cpu is absent and all else is kept."""
+    """With nothing to measure against, cpu is absent and all else is kept."""
     parts = {
         "cpu_stats": cpu(usages(25_281_712, 10_000_000, 10_000_000), 1_852_010_000_000, online_cpus=2),
         "memory_stats": {"usage": 1_253_376, "limit": 100_663_296, "stats": {"total_inactive_file": 589_824}},
@@ -183,7 +183,7 @@ def test_cores(online: object, per_core: object, total: int | None) -> None:
 @pytest.mark.parametrize(
     ("now", "before"),
     [
-        ((300, 10), (100, 5_000)),  # case 4: the system's figure goes back
+        ((300, 10), (100, 5_000)),  # the system's figure goes back
         ((300, 1_000), (100, 1_000)),
         ((300, 0), (100, 1_000)),
         ((300, 1_000), (100, 0)),
@@ -196,7 +196,7 @@ def test_cores(online: object, per_core: object, total: int | None) -> None:
         ((300, 2**64), (100, 1_000)),
         ((300, 2_000), (100, -1)),
         # the usage's own sides
-        ((100, 1_000_001_000), (300, 1_000)),  # case 4: the counter goes back
+        ((100, 1_000_001_000), (300, 1_000)),  # the counter goes back
         ((ABSENT, 2_000), (100, 1_000)),
         ((300, 2_000), (ABSENT, 1_000)),
         ((None, 2_000), (100, 1_000)),
@@ -214,7 +214,7 @@ def test_cpu_is_absent_without_two_good_figures_of_each(now: tuple[Any, Any], be
 
 
 def test_after_a_counter_went_back_the_next_frame_counts_on() -> None:
-    """Case 4: each frame is measured from its own `precpu_stats`, so one bad frame spoils one sample."""
+    """Each frame is measured from its own `precpu_stats`, so one bad frame spoils one sample."""
     sides = [cpu(300, 1_000), cpu(100, 2_000, online_cpus=1), cpu(150, 3_000, online_cpus=1)]
     assert picked(precpu_stats=sides[0], cpu_stats=sides[1]) == {}
     assert picked(precpu_stats=sides[1], cpu_stats=sides[2]) == {"cpu_total": 5}
@@ -261,7 +261,7 @@ def test_cpu_of_another_shape_is_absent(broken: object) -> None:
         ({"usage": None, "limit": "5"}, {}),
         ({"usage": 5.0, "limit": True}, {}),
         ({"usage": -1, "limit": 2**64}, {}),
-        # Case 5: both mean that there is no limit
+        # Both mean that there is no limit
         ({"limit": U64_MAX}, {"mem_limit": U64_MAX}),
         ({"limit": 9_223_372_036_854_771_712}, {"mem_limit": 9_223_372_036_854_771_712}),
         # mem_working
@@ -293,7 +293,7 @@ def test_memory(memory: object, expected: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     ("networks", "rx", "tx"),
     [
-        # Case 7
+        # What engines send
         (ABSENT, None, None),
         (None, None, None),
         ({}, 0, 0),
@@ -324,7 +324,7 @@ def io(*entries: tuple[object, object]) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("listed", "read", "write"),
     [
-        # Case 6
+        # What engines send
         (None, None, None),
         ([], 0, 0),
         (io(("read", 4096), ("Write", 5), ("Sync", 9), ("Total", 14), ("READ", 1)), 4097, 5),

@@ -20,7 +20,7 @@ SHA512 = f"sha512:{HEX}{HEX}"
 VECTORS = vectors.load("image")
 
 ACCEPTED = [
-    # Case 29
+    # The common forms: a port, a tag beside a digest, a host alone
     (f"reg:5000/a@{SHA256}", "reg:5000", "a", None, SHA256),
     (f"golang:1.4.2@{SHA256}", "", "library/golang", "1.4.2", SHA256),
     ("localhost/foo", "localhost", "foo", "latest", None),

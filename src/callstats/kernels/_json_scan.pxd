@@ -65,7 +65,7 @@ cdef inline void scan_free(Scan* scan) noexcept nogil:
 
 
 cdef inline bint make_room(Scan* scan, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    """Room for as many rows and columns; what was scanned is lost. False when there is no memory."""
+    """Room for as many rows and columns; what was scanned is lost. False, and no room at all, when there is no memory."""
     scan_free(scan)
     scan.row_room = rows
     scan.column_room = columns
@@ -75,10 +75,14 @@ cdef inline bint make_room(Scan* scan, Py_ssize_t rows, Py_ssize_t columns) noex
     scan.present = <uint8_t*>malloc(rows * columns)
     scan.names = <Name*>malloc(columns * sizeof(Name))
     scan.pieces = <Piece*>malloc(columns * sizeof(Piece))
-    return (
+    if (
         scan.times != NULL and scan.counts != NULL and scan.values != NULL
         and scan.present != NULL and scan.names != NULL and scan.pieces != NULL
-    )
+    ):
+        return True
+    scan_free(scan)
+    scan_init(scan)
+    return False
 
 
 cdef inline void begin_holes(Scan* scan) noexcept nogil:
@@ -274,7 +278,8 @@ cdef inline Scanned scan_text(Scan* scan, const uint8_t* text, Py_ssize_t size) 
     """Scan a blob, making room as it needs it: a few bytes for each of its own."""
     cdef Py_ssize_t rows, columns
     cdef Scanned scanned
-    if scan.row_room == 0 and not make_room(scan, 256, 16):
+    cdef bint fresh = scan.row_room == 0  # no room was left by an earlier blob
+    if fresh and not make_room(scan, 256, 16):
         return OTHER
     while True:
         scanned = scan_rows(scan, text, size)
@@ -285,8 +290,11 @@ cdef inline Scanned scan_text(Scan* scan, const uint8_t* text, Py_ssize_t size) 
             rows *= 2
         else:
             columns *= 2
-        # A number takes five bytes at least, so only a blob of holes needs more cells than bytes.
+        # A number takes five bytes at least, so only a blob of holes needs more cells than bytes. Or the room is that of a long
+        # blob, and this one is wide: then it gets room of its own.
         if (rows * columns > size and rows * columns > 65_536) or not make_room(scan, rows, columns):
             scan_free(scan)
             scan_init(scan)
-            return OTHER
+            if fresh or not make_room(scan, 256, 16):
+                return OTHER
+            fresh = True

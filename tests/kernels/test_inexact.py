@@ -1,0 +1,281 @@
+"""What is marked as inexact: of raw rows nothing, of reduced rows each figure that they no longer hold, and no other."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from callstats import StatSeries, decimate, summarize
+from callstats.cli.app import cli
+from callstats.cli.lines import recorded_line
+from callstats.drivers import RunResult, Status
+from callstats.plot.html.data import COLUMNS
+from callstats.stats import Call, summarize_calls
+from callstats.stats.calls import CallScalars
+from support.database import connect
+from support.zoo import EPOCH, SECOND
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+MIB = 2**20
+COUNTERS = {"net_rx", "net_tx", "disk_read", "disk_write"}
+EVERY = ("mean", "min", "max", "first", "last")
+
+
+def raw() -> StatSeries:
+    """A minute of Fn's metrics that a right size needs, and the working set."""
+    seconds = range(60)
+    metrics = {
+        "cpu_total": [i % 50 for i in seconds],
+        "mem_usage": [MIB * (i + 1) for i in seconds],
+        "mem_working": [MIB * (i + 1) // 2 for i in seconds],
+        "mem_limit": [256 * MIB] * 60,
+        "net_rx": [1000 * i for i in seconds],
+        "net_tx": [7 * i for i in seconds],
+        "disk_read": [4096 * i for i in seconds],
+        "disk_write": [i // 2 for i in seconds],
+    }
+    return StatSeries([EPOCH + i * SECOND for i in seconds], metrics)
+
+
+FORMS: dict[str, StatSeries] = {
+    "raw": raw(),
+    "every-peak": decimate(raw(), 6, how=EVERY),
+    "peaks-of-memory": decimate(raw(), 6, how=dict.fromkeys(("mem_usage", "mem_working", "mem_limit"), ("mean", "max"))),
+    "ends-of-counters": decimate(raw(), 6, how=dict.fromkeys(COUNTERS, ("mean", "first", "last"))),
+    "no-peak": decimate(raw(), 6),
+}
+"""One series as it was sampled, and reduced to rows that keep all, some or none of their peaks."""
+
+NOT_EXACT: dict[str, set[str]] = {
+    "raw": set(),
+    "every-peak": set(),
+    "peaks-of-memory": {"cpu_total", *COUNTERS},
+    "ends-of-counters": {"cpu_total", "mem_usage", "mem_working", "mem_limit"},
+    "no-peak": {"cpu_total", "mem_usage", "mem_working", "mem_limit", *COUNTERS},
+}
+"""The metrics whose summary is not exact."""
+
+MEANS = {"cpu", "cpu_mean", "growth"}
+"""What any reduced row no longer holds: its mean is floored, and a slope needs every sample."""
+
+OF_PEAKS = {"memory", "headroom", "near", "rightsize"}
+
+APPROXIMATE: dict[str, set[str]] = {
+    "raw": set(),
+    "every-peak": MEANS,
+    "peaks-of-memory": {*MEANS, "cpu_peak", "trend", *COUNTERS},
+    "ends-of-counters": {*MEANS, "cpu_peak", "trend", *OF_PEAKS},
+    "no-peak": {*MEANS, "cpu_peak", "trend", *OF_PEAKS, *COUNTERS},
+}
+"""The figures of calls that are not exact, where it is known how long each call took."""
+
+SHOWN: dict[str, set[str]] = {
+    "raw": set(),
+    "every-peak": {"CPU mean", "CPU p95"},
+    "peaks-of-memory": {"CPU mean", "CPU p95", "growing", "received", "sent", "read", "written"},
+    "ends-of-counters": {
+        *("CPU mean", "CPU p95", "growing", "memory p50", "memory p95", "memory p99", "memory max"),
+        *("limit headroom", "near limit", "near limit share", "right size"),
+    },
+    "no-peak": {
+        *("CPU mean", "CPU p95", "growing", "memory p50", "memory p95", "memory p99", "memory max"),
+        *("limit headroom", "near limit", "near limit share", "right size", "received", "sent", "read", "written"),
+    },
+}
+"""The same as `summary` and the page show them, by their words."""
+
+CELLS: dict[str, set[str]] = {
+    "raw": set(),
+    "every-peak": {"CPU mean"},
+    "peaks-of-memory": {"CPU mean", "growing"},
+    "ends-of-counters": {"CPU mean", "growing", "memory p50", "memory p95", "memory max", "near limit", "right size", "saves"},
+    "no-peak": {"CPU mean", "growing", "memory p50", "memory p95", "memory max", "near limit", "right size", "saves"},
+}
+"""The same in the columns of the page's table."""
+
+DURATIONS = {"duration p50", "duration p95", "duration p99", "duration max"}
+
+CHARTS: dict[str, set[str]] = {
+    "raw": set(),
+    "every-peak": set(),
+    "peaks-of-memory": {f"{name} in all" for name in COUNTERS} | {"cpu_total max"},
+    "ends-of-counters": {"mem_working max", "mem_usage max", "cpu_total max"},
+    "no-peak": {"mem_working max", "mem_usage max", "cpu_total max"} | {f"{name} in all" for name in COUNTERS},
+}
+"""The same above the charts of one call."""
+
+forms = pytest.mark.parametrize("form", FORMS)
+timed = pytest.mark.parametrize("timed", [True, False], ids=["with-times", "without-times"])
+
+
+def database(path: Path, form: str, *, timed: bool = True, calls: int = 30) -> Path:
+    """A table of calls of one form; without times nothing but the samples tells how long they took."""
+    with closing(connect(path)) as db:
+        times = ", started_at, completed_at" if timed else ""
+        db.execute(f"CREATE TABLE calls (id TEXT PRIMARY KEY, fn_id, status{times}, stats)")
+        ends = ["2017-11-27T14:52:53.000Z", "2017-11-27T14:53:53.000Z"] if timed else []
+        rows = [(f"{i:02}", "resize", "success", *ends, FORMS[form].to_db()) for i in range(calls)]
+        db.executemany(f"INSERT INTO calls VALUES ({', '.join('?' * len(rows[0]))})", rows)
+    return path
+
+
+def output(*args: object) -> str:
+    """What a command prints."""
+    result = CliRunner(env={"CALLSTATS_URL": None, "COLUMNS": "200"}).invoke(cli, [str(arg) for arg in args])
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def marked_figures(figures: list[tuple[str, str]]) -> set[str]:
+    """The figures that carry the mark, by title and the word beside each."""
+    found = set()
+    for title, text in figures:
+        for mark in re.finditer("~", text):
+            before, after = text[: mark.start()], text[mark.start() :]
+            if title in ("memory", "duration", "CPU"):
+                found.add(f"{title} {before.split()[-1]}")
+            elif title in ("network", "disk"):
+                found.add(after.split(",")[0].split()[-1])
+            elif title == "limit":
+                found.add(f"limit {before.split()[-1]}")
+            elif title == "near limit":
+                found.add("near limit share" if before else "near limit")
+            else:
+                assert not before, (title, text)
+                found.add(title)
+    assert sum(text.count("~") for _, text in figures) == len(found)
+    return found
+
+
+def lines_of(text: str) -> list[tuple[str, str]]:
+    """The titles and texts of a printed group."""
+    return [(line[2:12].strip(), line[13:]) for line in text.splitlines() if line.startswith("  ")]
+
+
+# --- the library -------------------------------------------------------------------------------------------------------------
+
+
+@forms
+def test_summarize(form: str) -> None:
+    """`exact` is False for the metrics whose rows lost what it takes."""
+    found = summarize(FORMS[form])
+    assert found.keys() == set(raw().names)
+    assert {name for name, summary in found.items() if not summary.exact} == NOT_EXACT[form]
+
+
+@forms
+@timed
+def test_summarize_calls(form: str, timed: bool) -> None:
+    """`approximate` has those figures, of series and of stored text, and the duration where samples tell it."""
+    series, duration = FORMS[form], 60 * SECOND if timed else None
+    wanted = APPROXIMATE[form] | (set() if timed else {"duration_ns"})
+    assert summarize_calls([Call(series, "success", 0, duration)]).approximate == wanted
+    scalars = CallScalars()
+    scalars.add_text(series.to_json(), "success", 0, duration)
+    assert scalars.summary(risk=0.5).approximate == wanted
+
+
+def test_one_call_of_many() -> None:
+    """A figure of many calls is inexact if one of them makes it so."""
+    for one in FORMS:
+        for other in FORMS:
+            calls = [Call(FORMS[form], "success", 0, SECOND) for form in ("raw", one, other)]
+            assert summarize_calls(calls).approximate == APPROXIMATE[one] | APPROXIMATE[other]
+
+
+def test_metrics_that_are_not_there() -> None:
+    """Of what no call has, nothing is inexact."""
+    for name, wanted in (("cpu_total", {"cpu", "cpu_mean", "cpu_peak"}), ("net_rx", {"net_rx"}), ("other", set())):
+        series = decimate(StatSeries(range(60), {name: range(60)}), 6)
+        assert summarize_calls([Call(series, None, 0, SECOND)]).approximate == wanted
+    memory = decimate(StatSeries(range(60), {"mem_usage": range(60)}), 6)
+    assert summarize_calls([Call(memory, None, 0, SECOND)]).approximate == {*OF_PEAKS, "trend", "growth"}
+    assert summarize_calls([Call(StatSeries([], {}))]).approximate == set()
+
+
+def test_a_row_alone_is_exact() -> None:
+    """Rows of one sample each are raw, though they came out of a reduction; one row of two samples is not."""
+    for rows, wanted in ((60, set()), (59, {"mem_usage"})):
+        series = decimate(StatSeries([i * SECOND for i in range(60)], {"mem_usage": range(60)}), rows)
+        assert {name for name, summary in summarize(series).items() if not summary.exact} == wanted
+
+
+# --- the command -------------------------------------------------------------------------------------------------------------
+
+
+@forms
+@timed
+def test_summary_for_people(form: str, timed: bool, tmp_path: Path) -> None:
+    """Each figure of the set carries the mark, and the line that explains it is there when one does."""
+    text = output("summary", database(tmp_path / "calls.db", form, timed=timed), "--rightsize", "50%")
+    wanted = SHOWN[form] | (set() if timed else DURATIONS)
+    assert marked_figures(lines_of(text)) == wanted
+    assert ("\n~ is not exact: " in text) == bool(wanted)
+    assert text.count("~") == len(wanted) + bool(wanted)
+
+
+@forms
+@timed
+def test_summary_for_programs(form: str, timed: bool, tmp_path: Path) -> None:
+    """JSON and CSV name the set, sorted, and hold no mark."""
+    db = database(tmp_path / "calls.db", form, timed=timed)
+    wanted = sorted(APPROXIMATE[form] | (set() if timed else {"duration_ns"}))
+    text, table = output("summary", db, "--json"), output("summary", db, "--csv")
+    assert [group["approximate"] for group in json.loads(text)["groups"]] == [wanted]
+    assert [row["approximate"] for row in csv.DictReader(io.StringIO(table))] == [" ".join(wanted)]
+    assert "~" not in text + table
+
+
+@forms
+@timed
+def test_report(form: str, timed: bool, tmp_path: Path) -> None:
+    """The page's table and figures carry the mark on the set, and nothing else of its data does."""
+    page = tmp_path / "page.html"
+    output("report", database(tmp_path / "calls.db", form, timed=timed), "-o", page, "--rightsize", "50%")
+    found = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    texts = data["texts"]
+    [group] = data["groups"]
+    cells = {
+        title
+        for title, cell in zip(COLUMNS, group["cells"], strict=True)
+        if isinstance(cell, list) and "~" in (texts[cell[0]] if isinstance(cell[0], int) else cell[0])
+    }
+    figures = [(texts[title], text) for title, text in group["figures"]]
+    assert cells == CELLS[form] | (set() if timed else {"duration p50", "duration p95"})
+    assert marked_figures(figures) == SHOWN[form] | (set() if timed else DURATIONS)
+    assert found[1].count("~") == len(cells) + sum(text.count("~") for _, text in figures)
+
+
+@forms
+def test_show(form: str, tmp_path: Path) -> None:
+    """Above a chart the largest value or a counter's increase is marked, and nothing else of the output is."""
+    text = output("show", database(tmp_path / "calls.db", form, calls=1))
+    found = set()
+    for line in text.splitlines():
+        name, _, figures = line.partition("  ")
+        for part in figures.split(", "):
+            if "~" in part:
+                found.add(f"{name} {re.sub('~[0-9.]+ (B|kB|%|[KM]iB) ?', '', part).strip()}")
+    assert found == CHARTS[form]
+    assert text.count("~") == len(found)
+
+
+@forms
+def test_list_and_record(form: str, tmp_path: Path) -> None:
+    """Their lines have no mark."""
+    db = database(tmp_path / "calls.db", form, calls=1)
+    assert "~" not in output("list", db) + output("list", db, "--json")
+    line = recorded_line({"id": "1"}, FORMS[form], SECOND, RunResult(Status.SUCCESS), "calls.db")
+    assert "peak memory" in line
+    assert "~" not in line
