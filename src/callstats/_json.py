@@ -70,7 +70,7 @@ def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     if type(digits) is not int or digits not in (3, 9):
         raise CallstatsError(f"digits must be 3 or 9, got {short(digits)}")
     weights = weights if counts else None
-    text: bytes = kernels.active.write_text(times, values, as_bytes(present), weights, *keys_of(names), digits)
+    text: bytes = kernels.active.encode_columns(times, values, as_bytes(present), weights, *keys_of(names), digits)
     return text
 
 
@@ -122,7 +122,7 @@ def decode(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
         At the first fault.
     """
     blob = text_of(value)
-    written = None if blob is None else kernels.active.read_text(blob)
+    written = None if blob is None else kernels.active.decode_blob(blob)
     if written is not None:
         return _named(*written), False
     rows = parsed(value if blob is None else blob)
@@ -157,7 +157,7 @@ def text_of(value: object) -> bytes | None:
     return None
 
 
-def _named(names: list[bytes], times: Times, values: Block, present: Bytes | None, counts: Counts | None) -> Columns:
+def _named(names: tuple[bytes, ...], times: Times, values: Block, present: Bytes | None, counts: Counts | None) -> Columns:
     """What the kernel read, in the order of names."""
     order = sorted(range(len(names)), key=names.__getitem__)
     there = None if present is None else present.view(np.bool_)

@@ -145,7 +145,7 @@ class StatBatch(Held):
 def read_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[StatBatch, dict[int, CallstatsError]]:
     """Read the stored histograms ``data[offsets[i]:offsets[i + 1]]``; of each that is refused, which is empty, the error."""
     refuse_texts(data, offsets)
-    names, times, values, there, counts, ends, was_read = kernels.active.read_buffer(data, offsets)
+    names, times, values, there, counts, ends, was_read = kernels.active.decode_packed(data, offsets)
     present = None if there is None else there.view(np.bool_)
     columns = Columns(tuple(name.decode() for name in names), times, values, present, counts)
     others = np.flatnonzero(was_read == 0).tolist()

@@ -182,7 +182,7 @@ def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
         out_names, plan = plan_of(names, rule)
         limit, keys = min(rule.max_bytes, I64_MAX), _json.keys_of(out_names)
         zero = rule.missing == "zero"
-        most = kernels.active.fit(times, values, _json.as_bytes(present), weights, most, limit, zero, counts, plan, *keys)
+        most = kernels.active.fit_rows(times, values, _json.as_bytes(present), weights, most, limit, zero, counts, plan, *keys)
         if most == 0:
             size = len(_json.encode(_reduced(columns, None, rule, 1)[0], counts=counts))
             raise BudgetError(f"max_bytes must hold one row at least, got {rule.max_bytes} for a row of {size} bytes")
@@ -199,7 +199,7 @@ def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: 
             offsets
         )
     out_names, plan = plan_of(names, rule)
-    out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate(
+    out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate_columns(
         times,
         values,
         _json.as_bytes(present),
@@ -268,7 +268,7 @@ def _reduce_chunk(
 ) -> list[bytes | CallstatsError]:
     texts = [_own_text(blob) for blob in blobs]
     # An empty text is the empty series to the kernel, and stands here for a blob that is none.
-    results: list[Any] = kernels.active.reduce_texts([text or b"" for text in texts], *_numbers(rule), counts, _layout_by(rule))
+    results: list[Any] = kernels.active.reduce_blobs([text or b"" for text in texts], *_numbers(rule), counts, _layout_by(rule))
     for i, (blob, text, result) in enumerate(zip(blobs, texts, results, strict=True)):
         if result is None or text is None:
             try:
@@ -293,7 +293,7 @@ def reduce_buffer(
 
     def reduce_stretch(stretch: tuple[int, int]) -> tuple[list[bytes | Bytes], Counts, dict[int, CallstatsError]] | None:
         begin, end = stretch
-        text, ends, status = kernels.active.reduce_text(data, offsets[begin : end + 1], *numbers, counts, layout)
+        text, ends, status = kernels.active.reduce_packed(data, offsets[begin : end + 1], *numbers, counts, layout)
         if not status.any():
             return None
         own: list[bytes | Bytes] = []

@@ -19,7 +19,7 @@ from callstats.batch import read_buffer
 from callstats.reduce import reduce_buffer
 from callstats.stats.calls import CallScalars
 from callstats._timestamps import parse_time
-from support.routes import disagreements, read_differently
+from support.routes import decoded_differently, disagreements
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -37,7 +37,7 @@ def test_runs_of_one_byte_are_no_time(byte: int, n: int, before: bytes) -> None:
     [result] = reduce_json([blob], 1, errors="return")
     assert isinstance(result, DecodeError)
     assert disagreements([blob, b"[" + GOOD + b"]"], rule=1) == []
-    assert read_differently([blob]) == []
+    assert decoded_differently([blob]) == []
 
 
 FIRST_MINUTE = b"1970-01-01T00:00"
@@ -92,7 +92,7 @@ def refused_by_every_reader(blob: bytes, before: list[bytes]) -> None:
     with pytest.raises(DecodeError, match=f"^{re.escape(words)}$"):
         scalars.add_text(blob, None, None, None)
     assert scalars.summary().calls == 0
-    assert read_differently([blob]) == []
+    assert decoded_differently([blob]) == []
     assert disagreements([*before, blob], rule=1) == []
 
 

@@ -210,7 +210,7 @@ class CallScalars:
         DecodeError
             When it is no stored histogram; then nothing of the call is counted.
         """
-        found = None if text is None else kernels.active.text_totals(text, _layout)
+        found = None if text is None else kernels.active.blob_totals(text, _layout)
         if found is None:
             self.add(decode(text)[0], status, time_ns, duration_ns)
             return
