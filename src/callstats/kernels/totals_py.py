@@ -111,7 +111,7 @@ def blob_totals(
 
 
 def _segments(present: Bytes | None, own: int, offsets: Counts) -> tuple[Counts, Counts, Counts, Counts]:
-    """Return the rows that have a metric, the series with such rows, and for each where it begins among these rows and its size."""
+    """Return the rows that have a metric, the series with such rows, and each one's start among these rows and size."""
     first, last = int(offsets[0]), int(offsets[-1])
     mask = np.ones(last - first, dtype=np.bool_) if present is None else present[own, first:last].astype(np.bool_)
     seen = np.r_[0, np.cumsum(mask)]

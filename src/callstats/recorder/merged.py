@@ -11,12 +11,9 @@ from callstats import _json
 from callstats._columns import Columns, take
 from callstats._types import FIRST_TIME, U64_MAX, AnyArray, Block, Bytes, Counts, Times
 from callstats.errors import BudgetError, SeriesError
+from callstats.kernels.recorder_py import COUNT, FIRST, HAS_FIRST, HAS_LAST, LAST, MAX, MIN, SUM_HIGH, SUM_LOW
 from callstats.reduce import fit, plan_of
 from callstats.rule import REDUCERS, Reducer, Rule
-
-HAS_FIRST, HAS_LAST = 1, 2
-SUM_HIGH, SUM_LOW, COUNT, MIN, MAX, FIRST, LAST = range(7)
-"""As the kernels number them."""
 
 
 def sorted_columns(names: Mapping[str, int], times: Times, values: Block, present: Bytes) -> Columns:
