@@ -13,16 +13,16 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
+import callstats._json
 import callstats.batch
 import callstats.kernels
 import callstats.reduce
-import callstats._json
 from callstats import DecodeError, Rule, StatBatch, StatSeries, decimate, reduce_json
 from callstats.adapters import arrow, sqlite
 from callstats.batch import read_buffer
 from callstats.cli.app import cli
-from callstats.reduce import _layout_by, reduce_buffer
 from callstats.db import reduce_table, summarize_table
+from callstats.reduce import _layout_by, reduce_buffer
 from callstats.stats.calls import Call, CallScalars, _layout, summarize_calls
 from support.database import cells, made
 from support.parity import TWINS
@@ -268,7 +268,7 @@ DOORS: dict[str, Callable[[bytes], object]] = {
 @pytest.mark.usefixtures("only_fast")
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 def test_other_forms_are_noticed(door: Callable[[bytes], object]) -> None:
-    """A blob of another form, or a bad one, does reach the fallback decoder by each door, so these tests would see one that did."""
+    """A blob of another form, or a bad one, reaches the fallback decoder by each door, so these tests would see one that did."""
     for blob in (SPACED, b"no"):
         with pytest.raises(SlowError):
             door(blob)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from callstats import BudgetError, CallstatsError, DecodeError, Rule, SeriesError, StatBatch, StatSeries, decimate, reduce_json
+from callstats._timestamps import parse_time
 from callstats.batch import read_buffer
 from callstats.reduce import reduce_buffer
 from callstats.stats.calls import CallScalars
-from callstats._timestamps import parse_time
 from support.routes import decoded_differently, disagreements
 
 pytestmark = pytest.mark.usefixtures("backend")

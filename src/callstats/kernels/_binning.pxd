@@ -51,7 +51,7 @@ cdef struct Output:
 
 
 cdef struct Reduced:
-    # What a reduction found: an absent value; a row of several samples; the first sum that is too large (column -1: none).
+    # Whether any value is absent, whether any row has several samples, and the first sum that is too large (column -1: none).
     bint holes, grouped
     Py_ssize_t fault_row, fault_column
 

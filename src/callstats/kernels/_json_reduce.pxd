@@ -13,7 +13,7 @@ from callstats.kernels._json_write cimport BARE_ROW, Keys, Text, key_size, measu
 from callstats.kernels._memory cimport resize
 
 cdef enum Status:
-    # What became of a blob. UNREAD: the fallback decoder decides.
+    # The result for a blob. UNREAD: the fallback decoder decides.
     UNCHANGED
     REWRITTEN
     UNREAD

@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Scan a blob into columns, in the one form in which callstats and Go write it.
 
-The scanner parses a row metric by metric, and remembers the literal text between its numbers. In the rows after it, it compares
-that text instead of parsing it. At the first byte that does not fit, it leaves the blob to the fallback decoder. So it has no
+The scanner parses a row metric by metric, and remembers the literal text between its numbers. It compares the next rows with
+this text instead of parsing them. On the first byte that does not fit, it leaves the blob to the fallback decoder. So it has no
 errors and no leniency of its own.
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 from callstats._types import Block, Bytes, Counts, Times
 
 
-def decode_blob(blob: bytes) -> tuple[tuple[bytes, ...], Times, Block, Bytes | None, Counts | None] | None:  # noqa: ARG001
+def decode_blob(blob: bytes) -> tuple[tuple[bytes, ...], Times, Block, Bytes | None, Counts | None] | None:
     """Decode a blob of the form that `encode_columns` writes: names, times, values, present (None: all), counts (None: all one).
 
     Return None: the fallback decoder decides.
@@ -22,7 +22,7 @@ def decode_blob(blob: bytes) -> tuple[tuple[bytes, ...], Times, Block, Bytes | N
 
 
 def decode_packed(
-    data: Bytes,  # noqa: ARG001 - the compiled backend decodes it
+    data: Bytes,
     offsets: Counts,
 ) -> tuple[list[bytes], Times, Block, Bytes | None, Counts | None, Counts, Bytes]:
     """Decode the blobs data[offsets[i]:offsets[i + 1]] to one batch.

@@ -15,7 +15,7 @@ from callstats.kernels._json_reduce cimport (
     make_result_room, max_rows_to_try, reduce_scanned, try_to_fit, work_free, work_init,
 )
 from callstats.kernels._json_scan cimport DECODED, keep_names, same_names, scan_text, scanned_names
-from callstats.kernels._json_write cimport Keys, Text, reserve
+from callstats.kernels._json_write cimport Text, reserve
 from callstats.kernels._memory cimport resize
 
 

@@ -22,13 +22,13 @@ BARE_ROW = len('{"timestamp":"2006-01-02T15:04:05.000Z","metrics":{}},')
 
 
 def reduce_packed(
-    data: Bytes,  # noqa: ARG001 - the compiled backend reduces it
+    data: Bytes,
     offsets: Counts,
-    max_samples: int,  # noqa: ARG001
-    max_bytes: int,  # noqa: ARG001
-    zero: bool,  # noqa: ARG001
-    counts: bool,  # noqa: ARG001
-    plan_for: PlanFor,  # noqa: ARG001
+    max_samples: int,
+    max_bytes: int,
+    zero: bool,
+    counts: bool,
+    plan_for: PlanFor,
 ) -> tuple[bytes, Counts, Bytes]:
     """Reduce the blobs data[offsets[i]:offsets[i + 1]].
 
@@ -39,11 +39,11 @@ def reduce_packed(
 
 def reduce_blobs(
     blobs: list[bytes],
-    max_samples: int,  # noqa: ARG001 - the compiled backend needs it
-    max_bytes: int,  # noqa: ARG001
-    zero: bool,  # noqa: ARG001
-    counts: bool,  # noqa: ARG001
-    plan_for: PlanFor,  # noqa: ARG001
+    max_samples: int,
+    max_bytes: int,
+    zero: bool,
+    counts: bool,
+    plan_for: PlanFor,
 ) -> list[bytes | None]:
     """Reduce a list of blobs as `reduce_packed` does. Return a list with None where the fallback decoder decides."""
     return [None] * len(blobs)
@@ -59,7 +59,7 @@ def fit_rows(
     zero: bool,
     with_counts: bool,
     plan: Counts,
-    keys: bytes,  # noqa: ARG001 - the compiled backend shares code that needs it
+    keys: bytes,
     key_ends: Counts,
 ) -> int:
     """Find the largest k from max_samples >= 1 down for which the text of the series, reduced to k rows, fits max_bytes.

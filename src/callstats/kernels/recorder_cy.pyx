@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from callstats._types import FIRST_TIME as TYPES_FIRST_TIME
+from callstats._types import FIRST_TIME as _FIRST_TIME
 
 cimport cython
 from cpython.dict cimport PyDict_CheckExact, PyDict_Next
@@ -23,7 +23,7 @@ cdef extern from "Python.h":
     PyObject* PyDict_GetItemWithError(object, PyObject*)
     Py_ssize_t PyLong_AsSsize_t(PyObject*)
 
-cdef int64_t FIRST_TIME = TYPES_FIRST_TIME
+cdef int64_t FIRST_TIME = _FIRST_TIME
 
 cdef enum:
     # As in `recorder_py`.
@@ -218,7 +218,7 @@ cdef class Rows:
 
     def samples(self):
         """Return (n,) times, (k, n) values and presence of n samples and k metrics, as written; None once they became rows."""
-        cdef Py_ssize_t n = self.n_samples, k = self.n_metrics, i, j
+        cdef Py_ssize_t n = self.n_samples, k = self.n_metrics, j
         if self.n_rows:
             return None
         times = np.empty(n, dtype=np.int64)

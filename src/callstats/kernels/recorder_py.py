@@ -139,7 +139,7 @@ class Rows:
     def rows(self) -> tuple[Counts, Block, Block, Bytes]:
         """Return (n,) counts, (2, n) sums of times, (7, k, n) cells and (k, n) flags of n rows and k columns.
 
-        A sum is that of ``time - FIRST_TIME``, its upper 64 bits first.
+        A sum is that of ``time - FIRST_TIME``, its upper 64 bits first. For the order of cells see `recorder_py`.
         """
         n, k = len(self._rows), len(self._columns)
         counts = np.array([row.count for row in self._rows], dtype=np.int64)

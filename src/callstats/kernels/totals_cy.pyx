@@ -242,9 +242,9 @@ def moments(
 def blob_totals(bytes blob, plan_for):
     """Compute the totals and moments of a blob without its columns.
 
-    Return the names of its metrics in the order in which they appear, the number of rows, the first and the last time, and what
-    `totals` and `moments` return for the plan and the metrics that ``plan_for(names)`` returns: (k, 13) and (g, 11) words. Return
-    None for a blob of another form: the fallback decoder decides.
+    ``plan_for(names)`` returns the plan of `totals` and the metrics of `moments`. Return the names in the order in which they
+    appear, the number of rows, the first and the last time, and (k, 13) totals and (g, 11) moments. Return None for a blob of
+    another form: the fallback decoder decides.
     """
     cdef Scan scan
     cdef Columns columns

@@ -100,8 +100,8 @@ def moments(times: Times, values: Block, present: Bytes | None, offsets: Counts,
 
 
 def blob_totals(
-    blob: bytes,  # noqa: ARG001 - the compiled backend decodes it
-    plan_for: PlanFor,  # noqa: ARG001
+    blob: bytes,
+    plan_for: PlanFor,
 ) -> tuple[tuple[bytes, ...], int, int, int, Block, Block] | None:
     """Compute the totals and moments of a blob without its columns.
 
