@@ -125,7 +125,7 @@ def decode(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
         rows = []
     if not isinstance(rows, list):
         _reject("$", "an array of samples", rows)
-    return _columns(rows, sort)
+    return _decode_rows(rows, sort)
 
 
 def text_of(value: object) -> bytes | None:
@@ -174,7 +174,7 @@ def parsed(value: object) -> object:
             parse_int=_integer,
             parse_float=Number,
             parse_constant=_constant,
-            object_pairs_hook=_object,
+            object_pairs_hook=_members,
         )
     except json.JSONDecodeError as error:
         at, message = error.pos, error.msg
@@ -237,7 +237,7 @@ def _constant(text: str) -> NoReturn:
     raise _ConstantError(text)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         # The last member of a name counts, in its own position.
@@ -264,7 +264,7 @@ def _kind(value: object) -> str:
     return short(value)
 
 
-def _columns(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
+def _decode_rows(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
     """Return the rows of parsed JSON as columns, and whether `sort` had to move one."""
     n = len(rows)
     times = [0] * n

@@ -12,12 +12,12 @@ from types import ModuleType
 
 from callstats._start import one_line_at_the_start
 
-_WORDS = ("auto", "cython", "python")
+_BACKENDS = ("auto", "cython", "python")
 
 
 def _choose(word: str) -> ModuleType:
-    if word not in _WORDS:
-        raise ImportError(f"CALLSTATS_BACKEND must be one of {', '.join(_WORDS)}, got {word!r}")
+    if word not in _BACKENDS:
+        raise ImportError(f"CALLSTATS_BACKEND must be one of {', '.join(_BACKENDS)}, got {word!r}")
     if word != "python":
         try:
             from callstats.kernels import _cy

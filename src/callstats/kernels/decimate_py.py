@@ -196,14 +196,15 @@ def _wide_sums(cells: Block, weights: Block | None, starts: Counts, max_total: i
     """
     if int(cells.max()) * max_total <= U64_MAX:
         return np.add.reduceat(cells if weights is None else cells * weights, starts)
-    halves = [(cells & _LOW, 0), (cells >> _HALF, 32)]
-    if weights is not None:
-        by = [(weights & _LOW, 0), (weights >> _HALF, 32)]
-        halves = [
-            (part, shift + a + b)
-            for x, a in halves
-            for y, b in by
-            for part, shift in (((x * y) & _LOW, 0), ((x * y) >> _HALF, 32))
-        ]
+    return exact_sums(cells, weights, starts)
+
+
+def exact_sums(a: Block, b: Block | None, starts: Counts) -> list[int]:
+    """Return the exact sum(a * b) from each start to the next (b None: all one), by 32-bit halves."""
+    halves = [(a & _LOW, 0), (a >> _HALF, 32)]
+    if b is not None:
+        by = [(b & _LOW, 0), (b >> _HALF, 32)]
+        products = [(x * y, shift + more) for x, shift in halves for y, more in by]
+        halves = [part for xy, shift in products for part in ((xy & _LOW, shift), (xy >> _HALF, shift + 32))]
     sums = [(np.add.reduceat(part, starts).tolist(), shift) for part, shift in halves]
     return [sum(part[row] << shift for part, shift in sums) for row in range(len(starts))]

@@ -13,7 +13,7 @@ import numpy as np
 from callstats._types import Block, Bytes, Counts, Times
 from callstats.kernels.decimate_py import decimate_columns, first_samples
 
-PlanFor: TypeAlias = Callable[[tuple[bytes, ...]], tuple[Counts, bytes, Counts]]
+PlanForColumns: TypeAlias = Callable[[tuple[bytes, ...]], tuple[Counts, bytes, Counts]]
 
 UNCHANGED, REWRITTEN, UNREAD = range(3)
 """The status of a blob. UNREAD: the fallback decoder decides."""
@@ -28,7 +28,7 @@ def reduce_packed(
     max_bytes: int,
     zero: bool,
     counts: bool,
-    plan_for: PlanFor,
+    plan_for: PlanForColumns,
 ) -> tuple[bytes, Counts, Bytes]:
     """Reduce the blobs data[offsets[i]:offsets[i + 1]].
 
@@ -43,7 +43,7 @@ def reduce_blobs(
     max_bytes: int,
     zero: bool,
     counts: bool,
-    plan_for: PlanFor,
+    plan_for: PlanForColumns,
 ) -> list[bytes | None]:
     """Reduce a list of blobs as `reduce_packed` does. Return a list with None where the fallback decoder decides."""
     return [None] * len(blobs)
@@ -113,9 +113,9 @@ def _size(values: Block, present: Bytes | None, counts: Counts | None, key_ends:
     return size
 
 
-_POWERS = np.array([10**power for power in range(1, 20)], dtype=np.uint64)
+_TENS = np.array([10**power for power in range(1, 20)], dtype=np.uint64)
 
 
 def _digits(values: Block) -> Counts:
     """Return how many digits each number has."""
-    return np.searchsorted(_POWERS, values, side="right") + 1
+    return np.searchsorted(_TENS, values, side="right") + 1

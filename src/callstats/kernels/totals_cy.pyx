@@ -170,33 +170,29 @@ cdef void moment(const Metric* metric, const int64_t* times, Py_ssize_t begin, P
         at = row
 
 
-cdef object totals_of(const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[:, ::1] plan):
-    """Return the totals of each column of the plan over each of m series."""
-    cdef Py_ssize_t k = plan.shape[1], i, j, part
+cdef void add_totals(
+    const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[:, ::1] plan, uint64_t* out
+) noexcept nogil:
+    """Compute the totals of each column of the plan over each of m series."""
+    cdef Py_ssize_t i, j, part
     cdef Metric metrics[5]
-    out = zeros((k, m, TOTALS), UINT64)
-    cdef uint64_t[:, :, ::1] words = out
-    with nogil:
-        for j in range(k):
-            for part in range(5):
-                metrics[part] = metric_of(columns, plan[part, j])
-            for i in range(m):
-                total(metrics, columns.counts, offsets[i], offsets[i + 1], &words[j, i, 0])
-    return out
+    for j in range(plan.shape[1]):
+        for part in range(5):
+            metrics[part] = metric_of(columns, plan[part, j])
+        for i in range(m):
+            total(metrics, columns.counts, offsets[i], offsets[i + 1], out + (j * m + i) * TOTALS)
 
 
-cdef object moments_of(const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[::1] metrics):
-    """Return the moments of each metric over each of m series."""
-    cdef Py_ssize_t k = metrics.shape[0], i, j
+cdef void add_moments(
+    const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[::1] metrics, uint64_t* out
+) noexcept nogil:
+    """Compute the moments of each metric over each of m series."""
+    cdef Py_ssize_t i, j
     cdef Metric metric
-    out = zeros((k, m, MOMENTS), UINT64)
-    cdef uint64_t[:, :, ::1] words = out
-    with nogil:
-        for j in range(k):
-            metric = metric_of(columns, metrics[j])
-            for i in range(m):
-                moment(&metric, columns.times, offsets[i], offsets[i + 1], &words[j, i, 0])
-    return out
+    for j in range(metrics.shape[0]):
+        metric = metric_of(columns, metrics[j])
+        for i in range(m):
+            moment(&metric, columns.times, offsets[i], offsets[i + 1], out + (j * m + i) * MOMENTS)
 
 
 def totals(
@@ -217,8 +213,14 @@ def totals(
 
     The caller guarantees counts whose total per series is within int64.
     """
+    cdef Py_ssize_t k = plan.shape[1], m = offsets.shape[0] - 1
     cdef Columns columns = columns_of(None, values, present, counts)
-    return totals_of(&columns, &offsets[0], offsets.shape[0] - 1, plan)
+    out = zeros((k, m, TOTALS), UINT64)
+    cdef uint64_t[:, :, ::1] to_out = out
+    if k and m:
+        with nogil:
+            add_totals(&columns, &offsets[0], m, plan, &to_out[0, 0, 0])
+    return out
 
 
 def moments(
@@ -235,8 +237,14 @@ def moments(
 
     The caller guarantees non-decreasing times.
     """
+    cdef Py_ssize_t k = metrics.shape[0], m = offsets.shape[0] - 1
     cdef Columns columns = columns_of(times, values, present, None)
-    return moments_of(&columns, &offsets[0], offsets.shape[0] - 1, metrics)
+    out = zeros((k, m, MOMENTS), UINT64)
+    cdef uint64_t[:, :, ::1] to_out = out
+    if k and m:
+        with nogil:
+            add_moments(&columns, &offsets[0], m, metrics, &to_out[0, 0, 0])
+    return out
 
 
 def blob_totals(bytes blob, plan_for):
@@ -253,6 +261,10 @@ def blob_totals(bytes blob, plan_for):
     cdef Py_ssize_t size = PyBytes_GET_SIZE(blob)
     cdef int64_t[2] offsets
     cdef int64_t first = 0, last = 0
+    cdef const int64_t[:, ::1] plan
+    cdef const int64_t[::1] metrics
+    cdef uint64_t[:, ::1] to_totals
+    cdef uint64_t[:, ::1] to_moments
     scan_init(&scan)
     try:
         with nogil:
@@ -267,7 +279,11 @@ def blob_totals(bytes blob, plan_for):
         if columns.n:
             first = columns.times[0]
             last = columns.times[columns.n - 1]
-        sums = totals_of(&columns, offsets, 1, plan)[:, 0]
-        return names, scan.rows, first, last, sums, moments_of(&columns, offsets, 1, metrics)[:, 0]
+        out_totals = to_totals = zeros((plan.shape[1], TOTALS), UINT64)
+        out_moments = to_moments = zeros((metrics.shape[0], MOMENTS), UINT64)
+        with nogil:
+            add_totals(&columns, offsets, 1, plan, &to_totals[0, 0] if plan.shape[1] else NULL)
+            add_moments(&columns, offsets, 1, metrics, &to_moments[0, 0] if metrics.shape[0] else NULL)
+        return names, columns.n, first, last, out_totals, out_moments
     finally:
         scan_free(&scan)

@@ -8,8 +8,9 @@ from typing import TypeAlias
 import numpy as np
 
 from callstats._types import AnyArray, Block, Bytes, Counts, Times
+from callstats.kernels.decimate_py import exact_sums
 
-PlanFor: TypeAlias = Callable[[tuple[bytes, ...]], tuple[Counts, Counts]]
+PlanForTotals: TypeAlias = Callable[[tuple[bytes, ...]], tuple[Counts, Counts]]
 
 ROWS, WEIGHT, FIRST, LAST, MIN, MAX, SUM, INCREASE = 0, 1, 2, 3, 4, 5, 6, 8
 MIN_IS_EXACT, MAX_IS_EXACT, ENDS_ARE_EXACT = 10, 11, 12
@@ -19,9 +20,6 @@ TOTALS = 13
 POINTS, SUM_T, SUM_X, SUM_TX, SUM_TT = 0, 1, 3, 5, 8
 MOMENTS = 11
 """The same for `moments`. The last two sums have three words."""
-
-_LOW = np.uint64(2**32 - 1)
-_HALF = np.uint64(32)
 
 
 def totals(values: Block, present: Bytes | None, counts: Counts | None, offsets: Counts, plan: Counts) -> Block:
@@ -57,11 +55,11 @@ def totals(values: Block, present: Bytes | None, counts: Counts | None, offsets:
         result[members, LAST] = last[ends]
         result[members, MIN] = np.minimum.reduceat(low, starts)
         result[members, MAX] = np.maximum.reduceat(high, starts)
-        _put_sums(result, members, SUM, 2, _sums(x, weights, starts))
+        _put_sums(result, members, SUM, 2, exact_sums(x, weights, starts))
         before = np.r_[last[:1], last[:-1]]
         between = _increase(before, first)
         between[starts] = 0
-        rises = zip(_sums(_increase(first, last), None, starts), _sums(between, None, starts), strict=True)
+        rises = zip(exact_sums(_increase(first, last), None, starts), exact_sums(between, None, starts), strict=True)
         _put_sums(result, members, INCREASE, 2, [a + b for a, b in rises])
         result[members, MIN_IS_EXACT] = np.logical_and.reduceat(single | has_min, starts)
         result[members, MAX_IS_EXACT] = np.logical_and.reduceat(single | has_max, starts)
@@ -92,16 +90,16 @@ def moments(times: Times, values: Block, present: Bytes | None, offsets: Counts,
         t, x = since[final], values[own, rows[final]]
         result = out[j]
         result[members, POINTS] = points
-        _put_sums(result, members, SUM_T, 2, _sums(t, None, starts))
-        _put_sums(result, members, SUM_X, 2, _sums(x, None, starts))
-        _put_sums(result, members, SUM_TX, 3, _sums(t, x, starts))
-        _put_sums(result, members, SUM_TT, 3, _sums(t, t, starts))
+        _put_sums(result, members, SUM_T, 2, exact_sums(t, None, starts))
+        _put_sums(result, members, SUM_X, 2, exact_sums(x, None, starts))
+        _put_sums(result, members, SUM_TX, 3, exact_sums(t, x, starts))
+        _put_sums(result, members, SUM_TT, 3, exact_sums(t, t, starts))
     return out
 
 
 def blob_totals(
     blob: bytes,
-    plan_for: PlanFor,
+    plan_for: PlanForTotals,
 ) -> tuple[tuple[bytes, ...], int, int, int, Block, Block] | None:
     """Compute the totals and moments of a blob without its columns.
 
@@ -132,20 +130,6 @@ def _fill_in(values: Block, present: Bytes | None, other: int, rows: Counts, x: 
 def _increase(before: Block, after: Block) -> Block:
     """Return how much a counter rose. A counter that fell started again at 0."""
     return np.where(after >= before, after - before, after)
-
-
-def _sums(a: Block, b: Block | None, starts: Counts) -> list[int]:
-    """Return the exact sum(a * b) of each part (b None: 1), by 32-bit halves."""
-    sums = [0] * len(starts)
-    halves = [(a & _LOW, 0), (a >> _HALF, 32)]
-    if b is not None:
-        by = [(b & _LOW, 0), (b >> _HALF, 32)]
-        products = [(x * y, shift + more) for x, shift in halves for y, more in by]
-        halves = [part for p, shift in products for part in ((p & _LOW, shift), (p >> _HALF, shift + 32))]
-    for part, shift in halves:
-        for index, total in enumerate(np.add.reduceat(part, starts).tolist()):
-            sums[index] += total << shift
-    return sums
 
 
 def _put_sums(result: Block, members: Counts, field: int, words: int, sums: list[int]) -> None:
