@@ -1,7 +1,7 @@
 """The stored form: metric names, and JSON text to and from plain arrays.
 
-The written form is byte for byte that of Go's JSON encoder before 1.22. Reading accepts what Go's decoder accepts of it, and
-refuses what would change the meaning: see `decode`.
+`encode` writes the bytes of Go's JSON encoder before 1.22. `decode` accepts what Go's decoder accepts, but rejects input that
+would change its meaning.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, Block, Bytes, Counts,
 from callstats.errors import ArgumentError, CallstatsError, DecodeError, shorten_repr
 
 MAX_CELLS = 2**24
-"""The most cells of a table of every row and every metric: a small text whose rows share no metric would fill the memory."""
+"""The max number of cells, rows times metrics. Otherwise a small text whose rows share no metric would fill the memory."""
 
 MAX_DEPTH = 64
-"""The most brackets that may be open at once, the outer array's among them."""
+"""The max number of open brackets, with that of the outer array."""
 
 # --- names -------------------------------------------------------------------------------------------------------------------
 
@@ -40,12 +40,12 @@ _ESCAPED = re.compile("[" + "".join(map(re.escape, _ESCAPES)) + "]")
 
 
 def quote(name: str) -> str:
-    """A metric name as JSON text, escaped as Go escapes it."""
+    """Return a metric name as JSON text, escaped as Go does it."""
     return '"' + _ESCAPED.sub(lambda match: _ESCAPES[match[0]], name) + '"'
 
 
 def is_text(name: str) -> bool:
-    """Whether UTF-8 can hold the name."""
+    """Return whether the name can be encoded as UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -54,32 +54,32 @@ def is_text(name: str) -> bool:
 
 
 def _member(path: str, name: str) -> str:
-    """The path of an object's member."""
+    """Return the path of an object's member."""
     if name.isidentifier():
         return f"{path}.{name}"
     quoted = json.dumps(name, ensure_ascii=not is_text(name))
     return f"{path}[{quoted}]"
 
 
-# --- writing -----------------------------------------------------------------------------------------------------------------
+# --- encoding ----------------------------------------------------------------------------------------------------------------
 
 
 def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
-    """The stored text of a series: empty, or compact JSON and a newline."""
+    """Return the stored text of a series: empty, or compact JSON and a newline."""
     names, times, values, present, weights = columns
     if type(digits) is not int or digits not in (3, 9):
         raise ArgumentError("digits", "3 or 9", digits)
     weights = weights if counts else None
-    text: bytes = kernels.active.write_text(times, values, as_bytes(present), weights, *keys_of(names), digits)
+    text: bytes = kernels.active.encode_columns(times, values, as_bytes(present), weights, *keys_of(names), digits)
     return text
 
 
 MANY_NAMES = 256
-"""What is made for more metrics than this is not kept for the next series."""
+"""Plans and keys of more metrics than this are not cached."""
 
 
 def keys_of(names: tuple[str, ...]) -> tuple[bytes, Counts]:
-    """The text before each metric's value, a comma first, and where each ends."""
+    """Return the text before each metric's value, with a comma first, and where each ends."""
     return (_keys if len(names) <= MANY_NAMES else _keys.__wrapped__)(names)
 
 
@@ -90,15 +90,15 @@ def _keys(names: tuple[str, ...]) -> tuple[bytes, Counts]:
 
 
 def as_bytes(present: Present | None) -> Bytes | None:
-    """Presence as the kernels take it."""
+    """Return presence as the kernels take it."""
     return None if present is None else present.view(np.uint8)
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------------
+# --- decoding ----------------------------------------------------------------------------------------------------------------
 
 
 class Number(str):
-    """A JSON number that no metric can hold, as it was written."""
+    """A JSON number outside the range of metrics, as it was written."""
 
     __slots__ = ()
 
@@ -107,40 +107,29 @@ class Number(str):
 
 
 class _ConstantError(Exception):
-    """NaN or an infinity, which Python's json would take."""
+    """NaN or an infinity, which Python's json accepts."""
 
 
 def decode(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
-    """Read a stored histogram; with it whether `sort` had to move a row.
+    """Decode a stored histogram. Return its columns, and whether `sort` had to move a row.
 
-    `value` is None, bytes-like, text, or what a JSON reader made of it. JSON is judged over the whole blob first, then the rows
-    in order, in each the time, its order, the metrics as written and the count.
-
-    Raises
-    ------
-    DecodeError
-        At the first fault.
+    `value` is None, bytes-like, text, or parsed JSON. Raise a `DecodeError` at the first fault: first in the JSON of the whole
+    blob, then row by row, and in each row in its time, the order of times, its metrics, and its count.
     """
     blob = text_of(value)
-    written = None if blob is None else kernels.active.read_text(blob)
-    if written is not None:
-        return _named(*written), False
+    decoded = None if blob is None else kernels.active.decode_blob(blob)
+    if decoded is not None:
+        return _sorted_by_name(*decoded), False
     rows = parsed(value if blob is None else blob)
     if rows is None:
         rows = []
     if not isinstance(rows, list):
-        _refuse("$", "an array of samples", rows)
-    return _columns(rows, sort)
+        _reject("$", "an array of samples", rows)
+    return _decode_rows(rows, sort)
 
 
 def text_of(value: object) -> bytes | None:
-    """The blob's own bytes; None for what is no text.
-
-    Raises
-    ------
-    DecodeError
-        For a str that UTF-8 can't hold.
-    """
+    """Return the bytes of a blob, or None for any other value. Raise a `DecodeError` for a str that is no UTF-8."""
     if type(value) is bytes:
         return value
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -157,17 +146,19 @@ def text_of(value: object) -> bytes | None:
     return None
 
 
-def _named(names: list[bytes], times: Times, values: Block, present: Bytes | None, counts: Counts | None) -> Columns:
-    """What the kernel read, in the order of names."""
+def _sorted_by_name(
+    names: tuple[bytes, ...], times: Times, values: Block, present: Bytes | None, counts: Counts | None
+) -> Columns:
+    """Return what the kernel decoded, with the names in order."""
     order = sorted(range(len(names)), key=names.__getitem__)
-    there = None if present is None else present.view(np.bool_)
+    mask = None if present is None else present.view(np.bool_)
     if order != list(range(len(names))):
-        values, there = values[order], None if there is None else there[order]
-    return Columns(tuple(names[place].decode() for place in order), times, values, there, counts)
+        values, mask = values[order], None if mask is None else mask[order]
+    return Columns(tuple(names[index].decode() for index in order), times, values, mask, counts)
 
 
 def parsed(value: object) -> object:
-    """The parsed JSON of bytes, None of none; whatever is no bytes as it is. A `DecodeError` names the byte that breaks it."""
+    """Parse JSON bytes: None if there are none. Return any other value as it is. A `DecodeError` says at which byte it fails."""
     if not isinstance(value, bytes):
         return value
     if not value:
@@ -183,26 +174,26 @@ def parsed(value: object) -> object:
             parse_int=_integer,
             parse_float=Number,
             parse_constant=_constant,
-            object_pairs_hook=_object,
+            object_pairs_hook=_members,
         )
     except json.JSONDecodeError as error:
-        place, message = error.pos, error.msg
+        at, message = error.pos, error.msg
         if message.startswith("Illegal trailing comma"):
-            # Newer Pythons point at the comma, older ones at what should not follow it; their words differ too.
-            place = _after_space(text, place + 1)
-            message = "Expecting value" if text[place] == "]" else "Expecting property name enclosed in double quotes"
-        if place == deep:
+            # Newer Pythons point at the comma, older ones at what follows it, and their messages differ.
+            at = _after_space(text, at + 1)
+            message = "Expecting value" if text[at] == "]" else "Expecting property name enclosed in double quotes"
+        if at == deep:
             reason = f"expected at most {MAX_DEPTH} open brackets, got one more"
         else:
-            reason = f"{_expected(message)}, got {shorten_repr(text[place]) if place < len(text) else 'the end'}"
+            reason = f"{_expected(message)}, got {shorten_repr(text[at]) if at < len(text) else 'the end'}"
     except _ConstantError as error:
-        place = next(match.start() for match in _CONSTANT.finditer(text) if match[0][0] != '"')
+        at = next(match.start() for match in _CONSTANT.finditer(text) if match[0][0] != '"')
         reason = f"expected a value, got {error}"
-    raise DecodeError(reason, offset=len(text[:place].encode()))
+    raise DecodeError(reason, offset=len(text[:at].encode()))
 
 
 def _expected(message: str) -> str:
-    """The words of Python's json in those of callstats."""
+    """Return a message of Python's json in the form of callstats."""
     if message.startswith("Expecting "):
         return message.replace("Expecting ", "expected ", 1)
     if message == "Extra data":
@@ -210,18 +201,18 @@ def _expected(message: str) -> str:
     return f"expected JSON: {message[0].lower()}{message[1:].removesuffix(' at')}"
 
 
-def _after_space(text: str, place: int) -> int:
-    return place + len(text[place:]) - len(text[place:].lstrip(" \t\n\r"))
+def _after_space(text: str, at: int) -> int:
+    return at + len(text[at:]) - len(text[at:].lstrip(" \t\n\r"))
 
 
-# A string that nothing closes is taken to the end: each character is looked at once.
+# An unclosed string extends to the end, so that each character is matched once.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _CONSTANT = re.compile(_STRING.pattern + r"|-?Infinity|NaN", re.DOTALL)
 _STRING_OR_BRACKET = re.compile(_STRING.pattern + r"|[][{}]", re.DOTALL)
 
 
 def _too_deep(text: str) -> int | None:
-    """Where the bracket past `MAX_DEPTH` opens, if one does."""
+    """Return the index of the first bracket deeper than `MAX_DEPTH`."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return None
     rest = re.sub(r"[^][{}]+", "", _STRING.sub("", text))
@@ -238,7 +229,7 @@ def _too_deep(text: str) -> int | None:
 
 
 def _integer(text: str) -> int | Number:
-    # Python's int() takes -0 for 0, and refuses thousands of digits in its own words.
+    # Python's int() makes -0 a 0, and has an error of its own for thousands of digits.
     return int(text) if len(text) <= 20 and text[0] != "-" else Number(text)
 
 
@@ -246,10 +237,10 @@ def _constant(text: str) -> NoReturn:
     raise _ConstantError(text)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        # The last of a name counts, at its own place.
+        # The last member of a name counts, in its own position.
         members = {}
         for name, value in pairs:
             members.pop(name, None)
@@ -257,8 +248,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _refuse(path: str, expected: str, came: object) -> NoReturn:
-    raise DecodeError(f"expected {expected}, got {_kind(came)}", path=path)
+def _reject(path: str, expected: str, value: object) -> NoReturn:
+    raise DecodeError(f"expected {expected}, got {_kind(value)}", path=path)
 
 
 def _kind(value: object) -> str:
@@ -273,8 +264,8 @@ def _kind(value: object) -> str:
     return shorten_repr(value)
 
 
-def _columns(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
-    """Rows of parsed JSON as arrays."""
+def _decode_rows(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
+    """Return the rows of parsed JSON as columns, and whether `sort` had to move one."""
     n = len(rows)
     times = [0] * n
     weights = [1] * n
@@ -283,8 +274,8 @@ def _columns(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
     for i, row in enumerate(rows):
         path = f"$[{i}]"
         if not isinstance(row, dict):
-            _refuse(path, "an object", row)
-        time = _time(row.get("timestamp"), path, "timestamp" in row)
+            _reject(path, "an object", row)
+        time = _parse_timestamp(row, path)
         if time < before:
             if not sort:
                 raise DecodeError(
@@ -297,46 +288,48 @@ def _columns(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
         metrics = row.get("metrics")
         if metrics is not None:
             if not isinstance(metrics, dict):
-                _refuse(f"{path}.metrics", "an object", metrics)
+                _reject(f"{path}.metrics", "an object", metrics)
             for name, value in metrics.items():
-                # Whole numbers first: nearly every value is one.
+                # The common case first, without a call.
                 if type(value) is int and 0 <= value <= U64_MAX and name in cells:
                     cells[name][i] = value
                 else:
-                    _put(cells, name, value, i, n, path)
+                    _add_cell(cells, name, value, i, n, path)
         weight = row.get("count", 1)
         if type(weight) is not int or not 1 <= weight <= I64_MAX - total:
-            _refuse(f"{path}.count", f"a whole number from 1 to {I64_MAX - total}", weight)
+            _reject(f"{path}.count", f"a whole number from 1 to {I64_MAX - total}", weight)
         weights[i] = weight
         total += weight
     columns = _assemble(times, cells, weights if total > n else None)
     return (take(columns, np.argsort(columns.times, kind="stable")), True) if moved else (columns, False)
 
 
-def _time(value: object, path: str, given: bool) -> int:
+def _parse_timestamp(row: dict[str, Any], path: str) -> int:
+    path += ".timestamp"
+    if "timestamp" not in row:
+        raise DecodeError("expected a time, got none", path=path)
+    value = row["timestamp"]
     if not isinstance(value, str):
-        if not given:
-            raise DecodeError("expected a time, got none", path=f"{path}.timestamp")
-        _refuse(f"{path}.timestamp", "an RFC 3339 time", value)
+        _reject(path, "an RFC 3339 time", value)
     try:
         return parse_time(value)
     except CallstatsError as error:
-        raise DecodeError(str(error), path=f"{path}.timestamp") from None
+        raise DecodeError(str(error), path=path) from None
 
 
-def _put(cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, path: str) -> None:
-    """Check one metric of row i, and keep it."""
+def _add_cell(cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, path: str) -> None:
+    """Validate one metric of row i, and add it to the cells."""
     path += ".metrics"
     if isinstance(name, str):
-        name = str.__str__(name)  # of a member of an enumeration, say, the text itself
+        name = str.__str__(name)  # the value of an Enum member, not its `Color.RED`
     else:
-        _refuse(path, "names that are text", name)
+        _reject(path, "names that are text", name)
     if not is_text(name):
         raise DecodeError("expected a name that UTF-8 can hold, got a lone surrogate", path=_member(path, name))
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= U64_MAX:
-        _refuse(_member(path, name), f"a whole number from 0 to {U64_MAX}", value)
+        _reject(_member(path, name), f"a whole number from 0 to {U64_MAX}", value)
     if name not in cells and (len(cells) + 1) * n > MAX_CELLS:
         raise DecodeError(
             f"expected at most {MAX_CELLS} cells, rows times metrics, got one metric more", path=_member(path, name)

@@ -159,7 +159,7 @@ def decode_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[
     Return the batch and the errors by index. Rejected blobs become empty series.
     """
     validate_buffer(data, offsets)
-    names, times, values, present, counts, ends, decoded = kernels.active.read_buffer(data, offsets)
+    names, times, values, present, counts, ends, decoded = kernels.active.decode_packed(data, offsets)
     mask = None if present is None else present.view(np.bool_)
     columns = Columns(tuple(name.decode() for name in names), times, values, mask, counts)
     others = np.flatnonzero(decoded == 0).tolist()

@@ -176,7 +176,7 @@ def reduce_columns(columns: Columns, rule: Rule, *, counts: bool = True) -> Colu
         out_names, plan = plan_metrics(names, rule)
         limit, keys = min(rule.max_bytes, I64_MAX), _json.keys_of(out_names)
         zero = rule.missing == "zero"
-        rows = kernels.active.fit(times, values, _json.as_bytes(present), weights, rows, limit, zero, counts, plan, *keys)
+        rows = kernels.active.fit_rows(times, values, _json.as_bytes(present), weights, rows, limit, zero, counts, plan, *keys)
         if rows == 0:
             size = len(_json.encode(_decimate_columns(columns, None, rule, 1)[0], counts=counts))
             raise BudgetError(f"max_bytes must be at least the size of one row, {size} bytes, got {rule.max_bytes}")
@@ -195,7 +195,7 @@ def _decimate_columns(columns: Columns, offsets: Counts | None, rule: Rule, max_
     if max_samples <= 0:
         return EMPTY, None if offsets is None else np.zeros_like(offsets)
     out_names, plan = plan_metrics(names, rule)
-    out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate(
+    out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate_columns(
         times,
         values,
         _json.as_bytes(present),
@@ -268,7 +268,7 @@ def _reduce_chunk(
 ) -> list[bytes | CallstatsError]:
     texts = [_text_or_none(blob) for blob in blobs]
     # The kernel gets b"" for an invalid blob, and its result is replaced.
-    results: list[Any] = kernels.active.reduce_texts(
+    results: list[Any] = kernels.active.reduce_blobs(
         [text or b"" for text in texts], *_kernel_limits(rule), counts, _layout_for(rule)
     )
     for i, (blob, text, result) in enumerate(zip(blobs, texts, results, strict=True)):
@@ -295,7 +295,7 @@ def reduce_buffer(
 
     def reduce_span(span: tuple[int, int]) -> tuple[list[bytes | Bytes], Counts, dict[int, CallstatsError]] | None:
         begin, end = span
-        text, ends, status = kernels.active.reduce_text(data, offsets[begin : end + 1], *limits, counts, layout)
+        text, ends, status = kernels.active.reduce_packed(data, offsets[begin : end + 1], *limits, counts, layout)
         if not status.any():
             return None
         own: list[bytes | Bytes] = []

@@ -1,6 +1,6 @@
-"""A long run of mutants through both readers.
+"""Decode many mutants by the fast path and by the fallback decoder.
 
-Prints how many blobs agreed, and of the first that did not both results.
+Print how many results agreed, and both results of the first that did not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from support.routes import disagreements
 
 
 def run(wanted: int, seed: int) -> int:
-    """Fuzz until so many mutants have been seen: 1 when of some the two tell different things."""
+    """Compare so many mutants. Return 1 as soon as the two results differ."""
     start, said, seen = monotonic(), monotonic(), 0
     blobs = seeds()
     for turn in count():
@@ -26,7 +26,7 @@ def run(wanted: int, seed: int) -> int:
         made = list(mutants(blobs, seed * 1_000_003 + turn, min(2_000, wanted - seen)))
         rule = RULES[turn % len(RULES)]
         for blob, ours, theirs in disagreements(made, **rule):
-            print(f"{rule}\n{blob!r}\nscanned: {ours}\ngeneral: {theirs}")
+            print(f"{rule}\n{blob!r}\nfast path: {ours}\nfallback decoder: {theirs}")
             return 1
         seen += len(made)
         if monotonic() - said > 10:

@@ -16,10 +16,10 @@ import pytest
 
 from callstats import BudgetError, CallstatsError, DecodeError, Rule, SeriesError, StatBatch, StatSeries, decimate, reduce_json
 from callstats._timestamps import parse_time
-from callstats.batch import read_buffer
+from callstats.batch import decode_buffer
 from callstats.reduce import reduce_buffer
 from callstats.stats.calls import CallScalars
-from support.routes import disagreements, read_differently
+from support.routes import decoded_differently, disagreements
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -37,7 +37,7 @@ def test_runs_of_one_byte_are_no_time(byte: int, n: int, before: bytes) -> None:
     [result] = reduce_json([blob], 1, errors="return")
     assert isinstance(result, DecodeError)
     assert disagreements([blob, b"[" + GOOD + b"]"], rule=1) == []
-    assert read_differently([blob]) == []
+    assert decoded_differently([blob]) == []
 
 
 FIRST_MINUTE = b"1970-01-01T00:00"
@@ -84,7 +84,7 @@ def refused_by_every_reader(blob: bytes, before: list[bytes]) -> None:
     *_, result = reduce_json([*before, blob], 1, errors="return")
     assert isinstance(result, DecodeError)
     assert str(result) == words
-    _, refused = read_buffer(*in_one_buffer([*before, blob]))
+    _, refused = decode_buffer(*in_one_buffer([*before, blob]))
     assert {i: str(error) for i, error in refused.items()} == {last: words}
     *_, refused = reduce_buffer(*in_one_buffer([*before, blob]), Rule(1))
     assert {i: str(error) for i, error in refused.items()} == {last: words}
@@ -92,7 +92,7 @@ def refused_by_every_reader(blob: bytes, before: list[bytes]) -> None:
     with pytest.raises(DecodeError, match=f"^{re.escape(words)}$"):
         scalars.add_text(blob, None, None, None)
     assert scalars.summary().calls == 0
-    assert read_differently([blob]) == []
+    assert decoded_differently([blob]) == []
     assert disagreements([*before, blob], rule=1) == []
 
 
@@ -124,7 +124,7 @@ def test_the_scanner_begins_anew_after_a_blob_without_room(what: str) -> None:
     blob = b"[" + row(spoiled(FIRST_MINUTE)[what], 7) + b"]\n"
     *_, result = reduce_json([wide(), blob], 1, errors="return")
     assert isinstance(result, DecodeError)
-    assert read_buffer(*in_one_buffer([wide(), blob]))[1].keys() == {1}
+    assert decode_buffer(*in_one_buffer([wide(), blob]))[1].keys() == {1}
 
 
 def test_the_minute_of_the_epoch_is_read_exactly() -> None:
@@ -135,7 +135,7 @@ def test_the_minute_of_the_epoch_is_read_exactly() -> None:
     wanted = [StatSeries([second * 10**9], {"x": [1]}) for second in times]
     assert [StatSeries.from_json(blob) for blob in blobs] == wanted
     assert list(StatBatch.from_json(blobs)) == wanted
-    assert list(read_buffer(*in_one_buffer(blobs))[0]) == wanted
+    assert list(decode_buffer(*in_one_buffer(blobs))[0]) == wanted
     two = b"[" + row(FIRST_MINUTE, 7) + b"," + row(FIRST_MINUTE, 9) + b"]\n"
     assert reduce_json([two], 1) == [StatSeries([8 * 10**9], {"x": [1]}, counts=[2]).to_json()]
 

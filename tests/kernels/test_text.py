@@ -1,4 +1,4 @@
-"""The kernel that scans the written shape and the general reader tell the same of every blob."""
+"""The fast path and the fallback decoder give the same result for every blob."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 import callstats.kernels
 from callstats import Rule, StatSeries, decimate, reduce_json
-from callstats.reduce import _layout_for
+from callstats.reduce import _layout_for, reduce_buffer
 from support import parity
+from support.backends import compiled
 from support.blobs import grammar, seeds
 from support.mutants import mutants
-from support.routes import disagreements, read_differently
+from support.routes import decoded_differently, disagreements
 from support.vectors import load
 
 RULES: list[dict[str, Any]] = [
@@ -31,59 +32,66 @@ RULES: list[dict[str, Any]] = [
 backends = pytest.mark.usefixtures("backend")
 
 
-@backends
+@compiled
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_vectors_by_both_ways(rule: dict[str, Any]) -> None:
     """Every blob of the vectors and of the seeds gives the same by both ways."""
     blobs = [row["blob"].encode() for row in load("wire")] + seeds()
     assert disagreements(blobs, **rule) == []
-    assert read_differently(blobs) == []
+    assert decoded_differently(blobs) == []
 
 
-@backends
+@compiled
 @given(blob=grammar(), rule=st.sampled_from(RULES))
 def test_grammar_by_both_ways(blob: bytes, rule: dict[str, Any]) -> None:
     """Whatever the grammar of the stored form makes gives the same by both ways."""
     assert disagreements([blob], **rule) == []
-    assert read_differently([blob]) == []
+    assert decoded_differently([blob]) == []
 
 
-@backends
+@compiled
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_mutants_by_both_ways(rule: dict[str, Any]) -> None:
     """Mutants of real blobs give the same by both ways."""
     assert disagreements(mutants(seeds(), seed=len(str(rule)), n=600), **rule) == []
 
 
-@backends
+@compiled
 @pytest.mark.parametrize("rule", [{"rule": 2}, {"rule": None, "max_bytes": 300}, {"rule": -1}], ids=str)
-def test_every_cut(backend: str, rule: dict[str, Any]) -> None:
+def test_every_cut(rule: dict[str, Any]) -> None:
     """A blob cut short at any byte, and one whose buffer ends where it ends, give the same by both ways."""
-    step = 1 if backend == "cython" else 7  # the numpy backend is slow
     for blob in seeds()[:7]:
-        assert disagreements([blob[:end] for end in range(0, len(blob), step)], **rule) == []
+        assert disagreements([blob[:end] for end in range(len(blob))], **rule) == []
+
+
+def packed(blobs: list[bytes]) -> tuple[Any, Any]:
+    """One buffer and offsets."""
+    return np.frombuffer(b"".join(blobs), dtype=np.uint8), np.cumsum([0, *map(len, blobs)], dtype=np.int64)
 
 
 def raw(blobs: list[bytes], rule: Rule, counts: bool = True) -> Any:
     """One buffer and offsets through the kernel."""
-    offsets = np.zeros(len(blobs) + 1, dtype=np.int64)
-    np.cumsum([len(blob) for blob in blobs], out=offsets[1:])
-    data = np.frombuffer(b"".join(blobs), dtype=np.uint8)
     budget = -1 if rule.max_bytes is None else rule.max_bytes
-    return callstats.kernels.active.reduce_text(
-        data, offsets, rule.max_samples, budget, rule.missing == "zero", counts, _layout_for(rule)
+    return callstats.kernels.active.reduce_packed(
+        *packed(blobs), rule.max_samples, budget, rule.missing == "zero", counts, _layout_for(rule)
     )
 
 
 @pytest.mark.parametrize(
     "rule", [Rule(3), Rule(2, how=("max", "first"), missing="zero"), Rule(5, max_bytes=400), Rule(0)], ids=str
 )
-def test_one_buffer_over_both_twins(rule: Rule) -> None:
-    """The twins give the same bytes, offsets and statuses for one buffer of many blobs."""
-    parity.same(lambda: raw(seeds() + list(mutants(seeds(), seed=5, n=400)), rule))
+def test_one_buffer_over_both_backends(rule: Rule) -> None:
+    """The backends give the same bytes, offsets and errors for one buffer of many blobs."""
+    blobs = seeds() + list(mutants(seeds(), seed=5, n=400))
+
+    def reduce_all() -> Any:
+        pieces, offsets, rejected = reduce_buffer(*packed(blobs), rule)
+        return b"".join(bytes(piece) for piece in pieces), offsets, rejected
+
+    parity.same(reduce_all)
 
 
-@backends
+@compiled
 def test_one_buffer_gives_what_a_list_gives() -> None:
     """Buffer and offsets in, buffer and offsets out: the texts that `reduce_json` gives, and nothing for a refused one."""
     blobs = seeds()
@@ -96,7 +104,7 @@ def test_one_buffer_gives_what_a_list_gives() -> None:
     assert {0, 1, 2} == set(status.tolist())
 
 
-@backends
+@compiled
 def test_one_buffer_that_stays() -> None:
     """Where every text stays as it is nothing is copied, and the offsets are those of the texts."""
     blobs = [b"", seeds()[0], seeds()[1], b""]
@@ -108,7 +116,7 @@ def test_one_buffer_that_stays() -> None:
     assert np.diff(offsets).tolist() == [len(blob) for blob in [*blobs, b""]]
 
 
-@backends
+@compiled
 def test_nothing_in() -> None:
     """No blobs, and blobs of no bytes, are fine."""
     data, offsets, status = raw([], Rule(3))
@@ -147,7 +155,7 @@ def test_threads_share_the_work() -> None:
     assert seen == [alone] * 8
 
 
-@backends
+@compiled
 def test_a_layout_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error in what the kernel asks for comes through, and leaves the kernel usable."""
     blob = StatSeries([0, 1, 2], {"x": [1, 2, 3]}).to_json()
@@ -156,5 +164,5 @@ def test_a_layout_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("no layout")
 
     with pytest.raises(RuntimeError, match="no layout"):
-        callstats.kernels.active.reduce_texts([blob], 1, -1, False, True, fail)
+        callstats.kernels.active.reduce_blobs([blob], 1, -1, False, True, fail)
     assert reduce_json([blob], 1) == [b'[{"timestamp":"1970-01-01T00:00:00.000Z","metrics":{"x":2},"count":3}]\n']

@@ -25,6 +25,12 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return request.param
 
 
+def compiled(test: Any) -> Any:
+    """Run a test over the compiled backend only, the one with a fast path."""
+    names = [name for name in TWINS if name != "python"]
+    return pytest.mark.usefixtures("backend")(pytest.mark.parametrize("backend", names, indirect=True)(test))
+
+
 def take_fewer_examples(test: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lower the number of examples of one run of a test; Hypothesis binds its settings to the function, not to the run."""
     name = "_hypothesis_internal_use_settings"

@@ -1,4 +1,4 @@
-"""The fast path: no blob of the form that Go writes goes to the general reader, whatever door it comes through."""
+"""The fast path of the compiled backend decodes every blob of the form that Go writes, whatever function it is given to."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ import callstats.kernels
 import callstats.reduce
 from callstats import DecodeError, Rule, StatBatch, StatSeries, decimate, reduce_json
 from callstats.adapters import arrow, sqlite
-from callstats.batch import read_buffer
+from callstats.batch import decode_buffer
 from callstats.cli.app import cli
 from callstats.db import reduce_table, summarize_table
-from callstats.reduce import _layout_by, reduce_buffer
-from callstats.stats.calls import Call, CallScalars, _layout, summarize_calls
+from callstats.reduce import _layout_for, reduce_buffer
+from callstats.stats.call import _kernel_layout
+from callstats.stats.calls import CallData, CallScalars, summarize_calls
 from support.database import cells, made
-from support.routes import general_route
+from support.parity import TWINS
+from support.routes import fallback_decoder
 from support.zoo import EPOCH, SECOND
 
-pytestmark = pytest.mark.usefixtures("backend")
+pytestmark = [
+    pytest.mark.usefixtures("backend"),
+    pytest.mark.parametrize("backend", [name for name in TWINS if name != "python"], indirect=True),
+]
 
 FN = ("cpu_kernel", "cpu_total", "cpu_user", "disk_read", "disk_write", "mem_limit", "mem_usage", "net_rx", "net_tx")
 
@@ -103,20 +108,19 @@ by_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 
 class SlowError(Exception):
-    """The general reader was asked."""
+    """The fallback decoder was asked."""
 
 
 def slow(*_: object, **__: object) -> NoReturn:
-    """Stand in for the general reader."""
+    """Stand in for the fallback decoder."""
     raise SlowError
 
 
 @pytest.fixture
 def only_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no door reach the general reader: the parser of JSON, and what the doors call of texts that the kernels leave."""
+    """Let no door reach the fallback decoder: the parser of JSON, and what the doors call of texts that the kernels leave."""
     monkeypatch.setattr(callstats._json, "parsed", slow)
     monkeypatch.setattr(callstats.reduce, "_reduce_blob", slow)
-    monkeypatch.setattr(CallScalars, "add", slow)
 
 
 def buffer(blobs: list[bytes]) -> tuple[Any, Any]:
@@ -126,8 +130,8 @@ def buffer(blobs: list[bytes]) -> tuple[Any, Any]:
 
 
 def wanted(rule: dict[str, Any]) -> list[bytes]:
-    """What each blob becomes by the general reader."""
-    with general_route():
+    """What each blob becomes by the fallback decoder."""
+    with fallback_decoder():
         return reduce_json(GO.values(), **rule)
 
 
@@ -138,19 +142,19 @@ def wanted(rule: dict[str, Any]) -> list[bytes]:
 def test_kernels_take_what_go_writes(name: str) -> None:
     """No kernel leaves a blob of Go's form, alone or after one that it does leave."""
     blob, kernels = GO[name], callstats.kernels.active
-    assert kernels.read_text(blob) is not None
-    assert kernels.text_totals(blob, _layout) is not None
+    assert kernels.decode_blob(blob) is not None
+    assert kernels.blob_totals(blob, _kernel_layout) is not None
     for blobs in ([blob], [SPACED, blob, b"no", blob, b""]):
         taken = [other not in (SPACED, b"no") for other in blobs]
-        *_, was_read = kernels.read_buffer(*buffer(blobs))
-        assert was_read.astype(bool).tolist() == taken
+        *_, decoded = kernels.decode_packed(*buffer(blobs))
+        assert decoded.astype(bool).tolist() == taken
         for rule in (Rule(240), Rule(1), Rule(0), Rule(None, max_bytes=10**7)):
             given = (-1 if rule.max_samples is None else rule.max_samples, -1 if rule.max_bytes is None else rule.max_bytes)
             if rule.max_samples is None:
                 given = (2**63 - 1, given[1])
-            *_, status = kernels.reduce_text(*buffer(blobs), *given, False, True, _layout_by(rule))
+            *_, status = kernels.reduce_packed(*buffer(blobs), *given, False, True, _layout_for(rule))
             assert [left != callstats.reduce._OTHER for left in status.tolist()] == taken
-            results = kernels.reduce_texts(blobs, *given, False, True, _layout_by(rule))
+            results = kernels.reduce_blobs(blobs, *given, False, True, _layout_for(rule))
             assert [result is not None for result in results] == taken
 
 
@@ -159,9 +163,9 @@ def test_kernels_take_what_go_writes(name: str) -> None:
 def test_no_blob_makes_the_next_one_slow(before: str, name: str) -> None:
     """The room that the scanner keeps from one blob, long or wide, is no reason to leave the next one."""
     blobs, kernels = [GO[before], GO[name], GO[before]], callstats.kernels.active
-    *_, was_read = kernels.read_buffer(*buffer(blobs))
-    assert was_read.tolist() == [1, 1, 1]
-    *_, status = kernels.reduce_text(*buffer(blobs), 1, -1, False, True, _layout_by(Rule(1)))
+    *_, decoded = kernels.decode_packed(*buffer(blobs))
+    assert decoded.tolist() == [1, 1, 1]
+    *_, status = kernels.reduce_packed(*buffer(blobs), 1, -1, False, True, _layout_for(Rule(1)))
     assert callstats.reduce._OTHER not in status.tolist()
 
 
@@ -202,8 +206,8 @@ def test_reading() -> None:
     one_by_one = [StatSeries.from_json(blob) for blob in blobs]
     assert list(StatBatch.from_json(blobs)) == one_by_one
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callstats.batch.wire, "decode", slow)  # which asks a kernel again
-        batch, refused = read_buffer(*buffer(blobs))
+        patch.setattr(callstats.batch._json, "decode", slow)  # which asks a kernel again
+        batch, refused = decode_buffer(*buffer(blobs))
         assert not refused
         assert list(batch) == one_by_one
         assert list(arrow.read_stored(pa.array(blobs, pa.binary()))) == one_by_one
@@ -215,12 +219,12 @@ def test_reading() -> None:
 
 def test_summaries_of_text(request: pytest.FixtureRequest) -> None:
     """Calls as they are stored are summarized without their columns, as those that were read are."""
-    calls = [(Call(StatSeries.from_json(blob), "success", i, None), blob) for i, blob in enumerate(GO.values())]
+    calls = [(CallData(StatSeries.from_json(blob), "success", i, None), blob) for i, blob in enumerate(GO.values())]
     want = summarize_calls([call for call, _ in calls], risk=0.5)
     request.getfixturevalue("only_fast")
     scalars = CallScalars()
     for call, blob in calls:
-        scalars.add_text(blob, call.status, call.time_ns, call.duration_ns)
+        scalars.add(blob, call.status, call.time_ns, call.duration_ns)
     assert scalars.summary(risk=0.5) == want
 
 
@@ -256,15 +260,15 @@ DOORS: dict[str, Callable[[bytes], object]] = {
     "arrow.reduce": lambda blob: arrow.reduce(pa.array([blob], pa.binary()), 1),
     "StatSeries.from_json": StatSeries.from_json,
     "StatBatch.from_json": lambda blob: StatBatch.from_json([blob]),
-    "read_buffer": lambda blob: read_buffer(*buffer([blob])),
-    "add_text": lambda blob: CallScalars().add_text(blob, None, None, None),
+    "decode_buffer": lambda blob: decode_buffer(*buffer([blob])),
+    "add": lambda blob: CallScalars().add(blob, None, None, None),
 }
 
 
 @pytest.mark.usefixtures("only_fast")
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 def test_other_forms_are_noticed(door: Callable[[bytes], object]) -> None:
-    """A blob of another form, or a bad one, does reach the general reader by each door, so these tests would see one that did."""
+    """A blob of another form, or a bad one, reaches the fallback decoder by each door, so these tests would see one that did."""
     for blob in (SPACED, b"no"):
         with pytest.raises(SlowError):
             door(blob)
@@ -272,7 +276,7 @@ def test_other_forms_are_noticed(door: Callable[[bytes], object]) -> None:
 
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 def test_other_forms_are_read(door: Callable[[bytes], object]) -> None:
-    """By the general reader each door takes a good blob of another form."""
+    """By the fallback decoder each door takes a good blob of another form."""
     door(SPACED)
     with pytest.raises(DecodeError):
         StatSeries.from_json(b"no")

@@ -1,7 +1,7 @@
-"""The loops that callstats exists for, each as a pair of twins that give the same bytes.
+"""The inner loops of callstats, each in numpy and in Cython. Both backends give the same bytes.
 
-``decimate_py`` is the specification, in numpy; ``decimate_cy`` says the same in Cython. Callers reach a kernel only as
-``kernels.active.NAME``. ``CALLSTATS_BACKEND=auto|cython|python`` chooses the twin when the package is imported.
+``decimate_py`` is the specification of ``decimate_cy``, and so on. Callers reach a kernel only as ``kernels.active.NAME``.
+``CALLSTATS_BACKEND=auto|cython|python`` chooses the backend when the package is imported.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from itertools import pairwise
 from pathlib import PurePath
 from types import ModuleType
 
-_WORDS = ("auto", "cython", "python")
+_BACKENDS = ("auto", "cython", "python")
 
 
 def _choose(word: str) -> ModuleType:
-    if word not in _WORDS:
-        raise ImportError(f"CALLSTATS_BACKEND must be one of {', '.join(_WORDS)}, got {word!r}")
+    if word not in _BACKENDS:
+        raise ImportError(f"CALLSTATS_BACKEND must be one of {', '.join(_BACKENDS)}, got {word!r}")
     if word != "python":
         try:
             from callstats.kernels import _cy
@@ -34,7 +34,7 @@ def _choose(word: str) -> ModuleType:
                 ) from error
             if not missing:
                 warnings.warn(
-                    f"callstats runs on its slower Python kernels, since the compiled ones won't load: {error}",
+                    f"callstats uses its slower Python kernels, since the compiled ones can't be loaded: {error}",
                     RuntimeWarning,
                     stacklevel=4,
                 )

@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Whole numbers and RFC 3339 times as ASCII digits, read and written in C.
 
-Reading takes only what callstats itself writes, and gives NULL for anything else. Bytes are reached by raw pointers, since a text
-is walked, not indexed; every reader is given the end and stays before it.
+Readers accept only the form that callstats writes, and return NULL for any other. They use raw pointers, since they walk through
+a text. Each reader returns where its text ends.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -14,8 +14,8 @@ cdef extern from *:
     #include <string.h>
 
     /* 2**64 - 1 without its last digit, and without its last four. */
-    #define CALLSTATS_TENTH 1844674407370955161ULL
-    #define CALLSTATS_TEN_THOUSANDTH 1844674407370955ULL
+    #define CALLSTATS_MAX_WITHOUT_1 1844674407370955161ULL
+    #define CALLSTATS_MAX_WITHOUT_4 1844674407370955ULL
 
     #if defined(_MSC_VER)
     #include <intrin.h>
@@ -63,16 +63,16 @@ cdef extern from *:
     #endif
     }
     """
-    uint64_t MOST_BUT_ONE_DIGIT "CALLSTATS_TENTH"
-    uint64_t MOST_BUT_FOUR_DIGITS "CALLSTATS_TEN_THOUSANDTH"
+    uint64_t MAX_WITHOUT_1_DIGIT "CALLSTATS_MAX_WITHOUT_1"
+    uint64_t MAX_WITHOUT_4_DIGITS "CALLSTATS_MAX_WITHOUT_4"
     uint64_t load8 "callstats_load8"(const uint8_t* at) noexcept nogil
     const uint8_t* PAIRS "callstats_pairs"
     unsigned int load4 "callstats_load4"(const uint8_t* at) noexcept nogil
     int zero_bytes "callstats_zero_bytes"(uint64_t word) noexcept nogil
 
 
-cdef inline bint same(const uint8_t* a, const uint8_t* b, Py_ssize_t n) noexcept nogil:
-    """Whether n >= 4 bytes are the same, in few loads that may overlap."""
+cdef inline bint equal_bytes(const uint8_t* a, const uint8_t* b, Py_ssize_t n) noexcept nogil:
+    """Return whether n >= 4 bytes are equal, by few loads that may overlap."""
     cdef Py_ssize_t i
     if n < 8:
         return load4(a) == load4(b) and load4(a + n - 4) == load4(b + n - 4)
@@ -83,9 +83,9 @@ cdef inline bint same(const uint8_t* a, const uint8_t* b, Py_ssize_t n) noexcept
 
 
 cdef inline int digits_at(const uint8_t* at, uint64_t* value) noexcept nogil:
-    """Read the digits that lead eight readable bytes; how many there are."""
+    """Read the digits at the start of eight readable bytes; return their number."""
     cdef uint64_t word = load8(at)
-    # A byte is a digit when its upper half is 3, and still is after adding 6. A carry can only come from a byte that is none.
+    # A byte is a digit when its upper half is 3, and still is after adding 6. Only a byte that is no digit can carry.
     cdef uint64_t other = ((word & 0xF0F0F0F0F0F0F0F0ULL) | (((word + 0x0606060606060606ULL) & 0xF0F0F0F0F0F0F0F0ULL) >> 4))
     cdef int n = 8
     other ^= 0x3333333333333333ULL
@@ -94,7 +94,7 @@ cdef inline int digits_at(const uint8_t* at, uint64_t* value) noexcept nogil:
         if n == 0:
             return 0
         word <<= 8 * (8 - n)
-    # Shifted in bytes are 0, and so are their digits. Then pairs, fours and eights are put together.
+    # The bytes that were shifted in are 0. Then join pairs, fours and eights.
     word &= 0x0F0F0F0F0F0F0F0FULL
     word = (word * 10 + (word >> 8)) & 0x00FF00FF00FF00FFULL
     word = (word * 100 + (word >> 16)) & 0x0000FFFF0000FFFFULL
@@ -103,7 +103,7 @@ cdef inline int digits_at(const uint8_t* at, uint64_t* value) noexcept nogil:
 
 
 cdef inline uint64_t power(int n) noexcept nogil:
-    """10 ** n, for n from 1 to 7."""
+    """Return 10 ** n, for n from 1 to 7."""
     cdef uint64_t result = 10
     while n > 1:
         result *= 10
@@ -111,16 +111,16 @@ cdef inline uint64_t power(int n) noexcept nogil:
     return result
 
 
-cdef inline const uint8_t* read_near(const uint8_t* at, const uint8_t* end, uint64_t* value) noexcept nogil:
-    """Read a number, a byte at a time; its end, or NULL."""
+cdef inline const uint8_t* read_number_near_end(const uint8_t* at, const uint8_t* end, uint64_t* value) noexcept nogil:
+    """Read a number byte by byte, at most to `end`; return its end, or NULL."""
     cdef const uint8_t* p = at
     cdef uint64_t digit, number = 0
     while p < end:
         digit = <uint64_t>p[0] - 48
         if digit > 9:
             break
-        if p - at >= 19 and (p - at > 19 or number > MOST_BUT_ONE_DIGIT or (
-            number == MOST_BUT_ONE_DIGIT and digit > 5
+        if p - at >= 19 and (p - at > 19 or number > MAX_WITHOUT_1_DIGIT or (
+            number == MAX_WITHOUT_1_DIGIT and digit > 5
         )):
             return NULL
         number = number * 10 + digit
@@ -132,7 +132,7 @@ cdef inline const uint8_t* read_near(const uint8_t* at, const uint8_t* end, uint
 
 
 cdef inline const uint8_t* read_number(const uint8_t* at, uint64_t* value) noexcept nogil:
-    """Read a number that has 24 readable bytes; its end, or NULL."""
+    """Read a number within 24 readable bytes; return its end, or NULL."""
     cdef uint64_t more
     cdef int n = digits_at(at, value)
     if n < 8:
@@ -145,7 +145,7 @@ cdef inline const uint8_t* read_number(const uint8_t* at, uint64_t* value) noexc
         value[0] = value[0] * 100_000_000 + more
         at += 8
         n = digits_at(at, &more)
-        if n > 4 or (n == 4 and (value[0] > MOST_BUT_FOUR_DIGITS or (value[0] == MOST_BUT_FOUR_DIGITS and more > 1_615))):
+        if n > 4 or (n == 4 and (value[0] > MAX_WITHOUT_4_DIGITS or (value[0] == MAX_WITHOUT_4_DIGITS and more > 1_615))):
             return NULL
     if n:
         value[0] = value[0] * power(n) + more
@@ -153,7 +153,7 @@ cdef inline const uint8_t* read_number(const uint8_t* at, uint64_t* value) noexc
 
 
 cdef inline int digits_of(uint64_t value) noexcept nogil:
-    """How many digits a number has."""
+    """Return how many digits a number has."""
     cdef int n = 1
     while value >= 10_000:
         value //= 10_000
@@ -162,7 +162,7 @@ cdef inline int digits_of(uint64_t value) noexcept nogil:
 
 
 cdef inline uint8_t* write_digits(uint8_t* at, uint64_t value, int n) noexcept nogil:
-    """Write a number in n digits, with zeros before it; its end."""
+    """Write a number in n digits, with leading zeros; return its end."""
     cdef uint8_t* p = at + n
     while p - at >= 2:
         p -= 2
@@ -174,33 +174,33 @@ cdef inline uint8_t* write_digits(uint8_t* at, uint64_t value, int n) noexcept n
 
 
 cdef inline uint8_t* write_number(uint8_t* at, uint64_t value) noexcept nogil:
-    """Write a number; its end."""
+    """Write a number; return its end."""
     return write_digits(at, value, digits_of(value))
 
 
 # --- times -------------------------------------------------------------------------------------------------------------------
 
 cdef struct Minute:
-    # The minute read last, as text and in seconds since the epoch: neighbours mostly share it.
+    # The last minute read, as text and in seconds since the epoch: most rows share it with the row before.
     uint64_t text[2]
     int64_t seconds
 
 
 cdef struct Day:
-    # The day written last: days since the epoch and text.
+    # The last day written, in days since the epoch and as text.
     int64_t days
     uint8_t text[10]
 
 
 cdef inline int two(const uint8_t* at) noexcept nogil:
-    """The number in two digits, or a number above 99."""
+    """Return the number in two digits; above 99 where they are no digits."""
     cdef int high = at[0] - 48, low = at[1] - 48
     return high * 10 + low if 0 <= high <= 9 and 0 <= low <= 9 else 100
 
 
 cdef inline int64_t days_before(int64_t year, int64_t month) noexcept nogil:
-    """Days from 1970-01-01 to the first of a month, in the Gregorian calendar, for years above 0."""
-    # Counted from March, so that the leap day ends a year.
+    """Return the days from 1970-01-01 to the first of a month, in the Gregorian calendar, for years above 0."""
+    # Years begin in March, so that the leap day ends a year.
     if month < 3:
         year -= 1
         month += 12
@@ -208,7 +208,7 @@ cdef inline int64_t days_before(int64_t year, int64_t month) noexcept nogil:
 
 
 cdef inline const uint8_t* read_time(const uint8_t* at, const uint8_t* end, Minute* minute, int64_t* ns) noexcept nogil:
-    """Read a time of the years 1678 to 2261, of `Z` or an offset, with 9 digits of a second at most; its end, or NULL."""
+    """Read a time of the years 1678 to 2261, with `Z` or an offset, and at most 9 digits of a second; return its end, or NULL."""
     cdef int64_t year, month, day, sign
     cdef int high, low, n = 0
     cdef uint64_t fraction = 0
@@ -268,12 +268,12 @@ cdef inline const uint8_t* read_time(const uint8_t* at, const uint8_t* end, Minu
 
 
 cdef inline int64_t floor_div(int64_t value, int64_t by) noexcept nogil:
-    """Floor of value / by, for by > 0."""
+    """Return the floor of value / by, for by > 0."""
     return value // by - (value % by < 0)  # C rounds towards 0
 
 
 cdef inline uint8_t* write_time(uint8_t* at, int64_t ns, int digits, Day* cached) noexcept nogil:
-    """Write a time in UTC, floored to 3 or 9 digits of a second; its end."""
+    """Write a time in UTC, floored to 3 or 9 digits of a second; return its end."""
     cdef int64_t seconds = floor_div(ns, 1_000_000_000)
     cdef int64_t days = floor_div(seconds, 86_400)
     cdef int64_t year, month

@@ -1,24 +1,24 @@
 """Every kernel, compiled."""
 
-from callstats.kernels.decimate_cy import decimate
-from callstats.kernels.json_batch_cy import read_buffer
-from callstats.kernels.json_cy import fit, read_text, reduce_text, reduce_texts, write_text
+from callstats.kernels.decimate_cy import decimate_columns
+from callstats.kernels.json_cy import decode_blob, decode_packed, encode_columns
+from callstats.kernels.json_reduce_cy import fit_rows, reduce_blobs, reduce_packed
 from callstats.kernels.recorder_cy import Rows
-from callstats.kernels.totals_cy import moments, text_totals, totals
+from callstats.kernels.totals_cy import blob_totals, moments, totals
 
 BACKEND = "cython"
 
 __all__ = [
     "BACKEND",
     "Rows",
-    "decimate",
-    "fit",
+    "blob_totals",
+    "decimate_columns",
+    "decode_blob",
+    "decode_packed",
+    "encode_columns",
+    "fit_rows",
     "moments",
-    "read_buffer",
-    "read_text",
-    "reduce_text",
-    "reduce_texts",
-    "text_totals",
+    "reduce_blobs",
+    "reduce_packed",
     "totals",
-    "write_text",
 ]

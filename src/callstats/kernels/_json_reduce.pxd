@@ -1,41 +1,38 @@
 # cython: language_level=3
-"""One stored histogram, text to reduced text: the scratch that this takes, and what becomes of the metrics."""
+"""Scanned columns to reduced text: the buffers for it, and the search for the number of rows that fits."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.stdlib cimport free
+from libc.string cimport memchr, memcpy, memset
 
-from callstats.kernels._binning cimport Column, Row, mean_time, plan_rows, reduce_rows, weigh_rows
 from callstats.kernels._ascii cimport Day
-from callstats.kernels._json_scan cimport Scan, scan_free, scan_init
-from callstats.kernels._json_write cimport BARE_ROW, Table, Text, measure, write_table
+from callstats.kernels._binning cimport Output, Reduced, Row, plan_rows, reduce_columns
+from callstats.kernels._columns cimport Columns
+from callstats.kernels._json_scan cimport Names, Scan, scan_free, scan_init, scanned_columns
+from callstats.kernels._json_write cimport BARE_ROW, Keys, Text, key_size, measure, write_columns
+from callstats.kernels._memory cimport resize
 
-cdef enum:
-    # What a blob's result is.
-    SAME = 0
-    WRITTEN = 1
-    OTHER = 2
+cdef enum Status:
+    # The result for a blob. UNREAD: the fallback decoder decides.
+    UNCHANGED
+    REWRITTEN
+    UNREAD
 
-cdef struct Layout:
-    # What becomes of a blob's metrics, for the names that the last scan found: see `reduce_text`.
-    Py_ssize_t n_names, k
-    const uint8_t* names
-    const int64_t* name_ends
-    const int64_t* columns
-    const uint8_t* keys
-    const int64_t* key_ends
+cdef struct Plan:
+    # The columns of the result for the metrics of a blob, k of them: see `reduce_packed`.
+    Names names
+    Py_ssize_t k
+    const int64_t* matrix
+    Keys keys
 
 cdef struct Work:
-    # The scratch of one call, used again for each blob, and what it has written.
+    # The buffers of one call, reused for each blob, and the text that it has written.
     Text text
     Scan scan
-    Layout layout
+    Plan plan
     Row* rows
-    Row* tried  # the rows that were too long last
-    int64_t* times
-    int64_t* counts
-    uint64_t* values
-    uint8_t* present
+    Row* rejected  # the rows of the last try, whose text was too long
+    Output out
     Py_ssize_t row_room, cell_room
     Day day
 
@@ -43,114 +40,74 @@ cdef struct Work:
 cdef inline void work_init(Work* work) noexcept nogil:
     memset(work, 0, sizeof(Work))
     scan_init(&work.scan)
-    work.layout.n_names = -1
+    work.plan.names.n = -1
     work.day.days = -1_000_000_000
 
 
 cdef inline void work_free(Work* work) noexcept nogil:
     scan_free(&work.scan)
     free(work.rows)
-    free(work.tried)
-    free(work.times)
-    free(work.counts)
-    free(work.values)
-    free(work.present)
+    free(work.rejected)
+    free(work.out.times)
+    free(work.out.counts)
+    free(work.out.values)
+    free(work.out.present)
     free(work.text.at)
 
 
-cdef inline bint work_room(Work* work, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    """Room for a result; False when there is no memory."""
+cdef inline bint make_result_room(Work* work, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    """Make room for a result. Return False without memory."""
+    cdef Py_ssize_t cells = rows * columns
     if rows + 1 > work.row_room:
-        work.row_room = 0
-        free(work.rows)
-        free(work.tried)
-        free(work.times)
-        free(work.counts)
-        work.rows = <Row*>malloc((rows + 1) * sizeof(Row))
-        work.tried = <Row*>malloc((rows + 1) * sizeof(Row))
-        work.times = <int64_t*>malloc((rows + 1) * sizeof(int64_t))
-        work.counts = <int64_t*>malloc((rows + 1) * sizeof(int64_t))
-        if work.rows == NULL or work.tried == NULL or work.times == NULL or work.counts == NULL:
-            return False
-        work.row_room = rows + 1
-    if rows * columns + 1 > work.cell_room:
-        work.cell_room = 0
-        free(work.values)
-        free(work.present)
-        work.values = <uint64_t*>malloc((rows * columns + 1) * sizeof(uint64_t))
-        work.present = <uint8_t*>malloc(rows * columns + 1)
-        if work.values == NULL or work.present == NULL:
-            return False
-        work.cell_room = rows * columns + 1
-    return True
-
-
-cdef inline bint laid_out(const Work* work) noexcept nogil:
-    """Whether the layout is for the names that the scan found."""
-    cdef Py_ssize_t i
-    cdef int64_t begin = 0
-    if work.scan.columns != work.layout.n_names:
-        return False
-    for i in range(work.scan.columns):
-        if (
-            work.scan.names[i].size != work.layout.name_ends[i] - begin
-            or memcmp(work.scan.names[i].at, work.layout.names + begin, work.scan.names[i].size) != 0
+        if not (
+            resize(&work.rows, rows + 1, sizeof(Row))
+            and resize(&work.rejected, rows + 1, sizeof(Row))
+            and resize(&work.out.times, rows, sizeof(int64_t))
+            and resize(&work.out.counts, rows, sizeof(int64_t))
         ):
             return False
-        begin = work.layout.name_ends[i]
+        work.row_room = rows + 1
+    if cells > work.cell_room or work.cell_room == 0:
+        if not (resize(&work.out.values, cells, sizeof(uint64_t)) and resize(&work.out.present, cells, 1)):
+            return False
+        work.cell_room = cells
     return True
 
 
-cdef inline Py_ssize_t reduce_to(
-    Work* work, const Table* source, const Layout* layout, int64_t most, bint zero, bint counts, Table* out
+cdef inline bint reduce_to(
+    Work* work, const Columns* source, const Plan* plan, int64_t max_samples, bint zero, bint counts, Columns* result
 ) noexcept nogil:
-    """Reduce columns to at most `most` >= 1 rows, in `work`'s room; how many there are, or -1 when a sum is too large."""
-    cdef Py_ssize_t k = layout.k, r, j, too_large
-    cdef int64_t own, other
-    cdef Column column
-    cdef bint holes = False
-    r = plan_rows(source.times, 0, source.n, most, work.rows)
-    weigh_rows(source.counts, work.rows, r)
-    for j in range(r):
-        work.times[j] = mean_time(source.times, source.counts, work.rows + j)
-        work.counts[j] = <int64_t>work.rows[j].total
-    memset(work.present, 1, r * k)
-    too_large = r
-    for j in range(k):
-        own = layout.columns[j]
-        other = layout.columns[k + j]
-        column.own = source.values + own * source.stride if own >= 0 else NULL
-        column.other = source.values + other * source.stride if other >= 0 else NULL
-        column.own_present = source.present + own * source.stride if source.present != NULL and own >= 0 else NULL
-        column.other_present = source.present + other * source.stride if source.present != NULL and other >= 0 else NULL
-        column.reducer = layout.columns[2 * k + j]
-        if reduce_rows(&column, source.counts, work.rows, r, zero, work.values + j * r, work.present + j * r, &too_large):
-            holes = True
-    out.n = out.stride = r
-    out.k = k
-    out.times = work.times
-    out.counts = work.counts if counts else NULL
-    out.values = work.values
-    out.present = work.present if holes else NULL
-    out.keys = layout.keys
-    out.key_ends = layout.key_ends
-    out.digits = 3
-    return -1 if too_large < r else r
+    """Reduce columns to at most max_samples >= 1 rows, in the room of `work`. Return False when a sum is too large."""
+    cdef int64_t[2] offsets
+    cdef int64_t[2] row_offsets
+    cdef Reduced reduced
+    cdef Py_ssize_t rows = plan_rows(source.times, 0, source.n, max_samples, work.rows)
+    offsets[0] = row_offsets[0] = 0
+    offsets[1] = source.n
+    row_offsets[1] = rows
+    reduced = reduce_columns(source, plan.matrix, plan.k, work.rows, rows, offsets, row_offsets, 1, zero, &work.out)
+    result.n = result.stride = rows
+    result.k = plan.k
+    result.times = work.out.times
+    result.counts = work.out.counts if counts else NULL
+    result.values = work.out.values
+    result.present = work.out.present if reduced.holes else NULL
+    return reduced.fault_column < 0
 
 
-cdef inline int64_t shortest_row(const Table* source, const Layout* layout) noexcept nogil:
-    """The fewest bytes that a row can take: with a digit for each metric that every sample has."""
-    cdef int64_t size = BARE_ROW + 3, before = size, own
+cdef inline int64_t min_row_size(const Columns* source, const Plan* plan) noexcept nogil:
+    """Return the min size of a row's text: one digit for each metric that every sample has."""
+    cdef int64_t size = BARE_ROW + 3, bare = size, own
     cdef Py_ssize_t j
-    for j in range(layout.k):
-        own = layout.columns[j]
+    for j in range(plan.k):
+        own = plan.matrix[j]
         if own >= 0 and (source.present == NULL or memchr(source.present + own * source.stride, 0, source.n) == NULL):
-            size += layout.key_ends[j] - (layout.key_ends[j - 1] if j else 0) + 1
-    return size - (size > before)
+            size += key_size(&plan.keys, j) + 1
+    return size - (size > bare)
 
 
 cdef inline bint same_rows(const Row* a, const Row* b, Py_ssize_t n) noexcept nogil:
-    """Whether n rows begin at the same samples."""
+    """Return whether n rows begin at the same samples."""
     cdef Py_ssize_t i
     for i in range(n):
         if a[i].begin != b[i].begin:
@@ -158,70 +115,60 @@ cdef inline bint same_rows(const Row* a, const Row* b, Py_ssize_t n) noexcept no
     return True
 
 
-cdef inline int64_t most_to_fit(
-    Work* work, const Table* source, const Layout* layout, int64_t most, int64_t max_bytes
+cdef inline int64_t max_rows_to_try(
+    Work* work, const Columns* source, const Plan* plan, int64_t max_samples, int64_t max_bytes
 ) noexcept nogil:
-    """A number of rows, `most` or fewer, past which no text fits."""
-    cdef int64_t least = shortest_row(source, layout), k = 1
-    # Bins that are no wider hold at least half as many rows: each meets two of the wide ones at most. So where half the rows of
-    # k are too many, every larger number of rows is out.
-    while k < most:
-        if (plan_rows(source.times, 0, source.n, k, work.rows) + 1) // 2 * least + 2 > max_bytes:
-            most = k
+    """Return a number of rows, at most max_samples, above which no text fits."""
+    cdef int64_t row_size = min_row_size(source, plan), k = 1
+    # Narrower bins make at least half as many rows: each of them meets at most two of the wide ones. So where half the rows for k
+    # are too many, every number above k is out.
+    while k < max_samples:
+        if (plan_rows(source.times, 0, source.n, k, work.rows) + 1) // 2 * row_size + 2 > max_bytes:
+            max_samples = k
         k *= 2
-    return most
+    return max_samples
 
 
-cdef inline int64_t fit_to(
+cdef inline int64_t try_to_fit(
     Work* work,
-    const Table* source,
-    const Layout* layout,
-    int64_t most,
-    int64_t least,
+    const Columns* source,
+    const Plan* plan,
+    int64_t max_rows,
+    int64_t min_rows,
     int64_t max_bytes,
     bint zero,
     bint counts,
-    Table* out,
+    Columns* result,
 ) noexcept nogil:
-    """Reduce to the largest k from `most` down to `least` whose text fits: k; 0 when none does, -k when a sum is too large."""
-    cdef int64_t shortest = shortest_row(source, layout), k
-    cdef Py_ssize_t r, tried = 0
-    for k in range(most, least - 1, -1):
-        r = plan_rows(source.times, 0, source.n, k, work.rows)
-        if r * shortest + 2 > max_bytes or (r == tried and same_rows(work.rows, work.tried, r)):
+    """Reduce to the largest k from max_rows down to min_rows whose text fits. Return k; 0: none fits; -k: a sum is too large."""
+    cdef int64_t row_size = min_row_size(source, plan), k
+    cdef Py_ssize_t n, n_rejected = 0
+    for k in range(max_rows, min_rows - 1, -1):
+        n = plan_rows(source.times, 0, source.n, k, work.rows)
+        if n * row_size + 2 > max_bytes or (n == n_rejected and same_rows(work.rows, work.rejected, n)):
             continue
-        memcpy(work.tried, work.rows, r * sizeof(Row))
-        tried = r
-        r = reduce_to(work, source, layout, k, zero, counts, out)
-        if r < 0:
+        memcpy(work.rejected, work.rows, n * sizeof(Row))
+        n_rejected = n
+        if not reduce_to(work, source, plan, k, zero, counts, result):
             return -k
-        if measure(out) <= max_bytes:
+        if measure(result, &plan.keys, 3) <= max_bytes:
             return k
     return 0
 
 
-cdef inline int reduce_scanned(
-    Work* work, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, Text* text
+cdef inline Status reduce_scanned(
+    Work* work, int64_t max_samples, int64_t max_bytes, bint zero, bint counts
 ) noexcept nogil:
-    """Reduce what was scanned, and add its text."""
-    cdef Scan* scan = &work.scan
-    cdef int64_t most = scan.rows if scan.rows < max_samples else max_samples
-    cdef Table source, out
-    memset(&source, 0, sizeof(Table))
-    source.n = scan.rows
-    source.k = scan.columns
-    source.stride = scan.row_room
-    source.times = scan.times
-    source.counts = scan.counts if scan.counted else NULL
-    source.values = scan.values
-    source.present = scan.present if scan.holes else NULL
-    if not work_room(work, most, work.layout.k):
-        return OTHER
+    """Reduce the scanned blob, and add its text."""
+    cdef Columns source = scanned_columns(&work.scan), result
+    cdef int64_t rows = source.n if source.n < max_samples else max_samples
+    if not make_result_room(work, rows, work.plan.k):
+        return UNREAD
     if max_bytes < 0:
-        if reduce_to(work, &source, &work.layout, most, zero, counts, &out) < 0:
-            return OTHER
+        if not reduce_to(work, &source, &work.plan, rows, zero, counts, &result):
+            return UNREAD
     else:
-        most = most_to_fit(work, &source, &work.layout, most, max_bytes)
-        if fit_to(work, &source, &work.layout, most, 1, max_bytes, zero, counts, &out) <= 0:
-            return OTHER
-    return WRITTEN if write_table(text, &out, &work.day) else OTHER
+        rows = max_rows_to_try(work, &source, &work.plan, rows, max_bytes)
+        if try_to_fit(work, &source, &work.plan, rows, 1, max_bytes, zero, counts, &result) <= 0:
+            return UNREAD
+    return REWRITTEN if write_columns(&work.text, &result, &work.plan.keys, 3, &work.day) else UNREAD

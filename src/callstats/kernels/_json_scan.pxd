@@ -1,19 +1,23 @@
 # cython: language_level=3
-"""A stored histogram's text straight into columns, for the one shape in which it is written.
+"""Scan a blob into columns, in the one form in which callstats and Go write it.
 
-A row is read by name; the literal text between its numbers is then compared, not read, in the rows after it. Whatever does not
-fit is left to the general reader, so the scan has no messages and no leniency of its own.
+The scanner parses a row metric by metric, and remembers the literal text between its numbers. It compares the next rows with
+this text instead of parsing them. On the first byte that does not fit, it leaves the blob to the fallback decoder. So it has no
+errors and no leniency of its own.
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memset
+from libc.stdlib cimport free
+from libc.string cimport memcmp, memcpy, memset
 
-from callstats.kernels._ascii cimport Minute, load8, read_near, read_number, read_time, same
+from callstats.kernels._ascii cimport Minute, equal_bytes, load8, read_number, read_number_near_end, read_time
+from callstats.kernels._columns cimport Columns
+from callstats.kernels._memory cimport resize
 
 cdef enum Scanned:
-    READ
-    OTHER  # not the written shape
+    DECODED
+    NOT_DECODED  # the fallback decoder decides
     NO_ROOM
 
 cdef struct Name:
@@ -21,18 +25,18 @@ cdef struct Name:
     Py_ssize_t size
 
 cdef struct Piece:
-    # The text before a number, from the end of the number (or time) before it, and the number's column.
+    # The text before a number, from the end of the number or time before it, and the index of the number's metric.
     const uint8_t* at
     Py_ssize_t size
     Py_ssize_t column
 
 cdef struct Scan:
-    # Columns of one blob, each `row_room` long; kept and used again for the next.
+    # The columns of one blob, each with room for `row_room` rows. They are reused for the next blob.
     Py_ssize_t row_room, column_room
     int64_t* times
     int64_t* counts
     uint64_t* values
-    uint8_t* present  # holds something only once `holes` is set
+    uint8_t* present  # meaningful only once `holes` is set
     Name* names
     Piece* pieces
     Py_ssize_t rows, columns
@@ -45,12 +49,18 @@ cdef enum:
     HEAD = 14  # {"timestamp":"
     OPEN = 13  # ","metrics":{
     COUNT = 10  # },"count":
-    FEW_COLUMNS = 256
+    MAX_COLUMNS = 256
+
+
+cdef struct Names:
+    # The metrics of a blob that was scanned earlier, whose text must still exist; n is -1 before the first.
+    Name items[MAX_COLUMNS]
+    Py_ssize_t n
 
 
 cdef inline void scan_init(Scan* scan) noexcept nogil:
     memset(scan, 0, sizeof(Scan))
-    # A minute that exists, since any bytes at all may be compared with it; its seconds are 0.
+    # A minute that exists, since it is compared with any bytes at all; its seconds are 0.
     scan.minute.text[0] = load8(<const uint8_t*>b"1970-01-01T00:00")
     scan.minute.text[1] = load8(<const uint8_t*>b"1970-01-01T00:00" + 8)
 
@@ -62,31 +72,65 @@ cdef inline void scan_free(Scan* scan) noexcept nogil:
     free(scan.present)
     free(scan.names)
     free(scan.pieces)
+    scan_init(scan)
 
 
 cdef inline bint make_room(Scan* scan, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    """Room for as many rows and columns; what was scanned is lost. False, and no room at all, when there is no memory."""
+    """Forget what was scanned, and make room for more. Without memory leave no room at all, and return False."""
     scan_free(scan)
-    scan.row_room = rows
-    scan.column_room = columns
-    scan.times = <int64_t*>malloc(rows * sizeof(int64_t))
-    scan.counts = <int64_t*>malloc(rows * sizeof(int64_t))
-    scan.values = <uint64_t*>malloc(rows * columns * sizeof(uint64_t))
-    scan.present = <uint8_t*>malloc(rows * columns)
-    scan.names = <Name*>malloc(columns * sizeof(Name))
-    scan.pieces = <Piece*>malloc(columns * sizeof(Piece))
     if (
-        scan.times != NULL and scan.counts != NULL and scan.values != NULL
-        and scan.present != NULL and scan.names != NULL and scan.pieces != NULL
+        resize(&scan.times, rows, sizeof(int64_t))
+        and resize(&scan.counts, rows, sizeof(int64_t))
+        and resize(&scan.values, rows * columns, sizeof(uint64_t))
+        and resize(&scan.present, rows * columns, 1)
+        and resize(&scan.names, columns, sizeof(Name))
+        and resize(&scan.pieces, columns, sizeof(Piece))
     ):
+        scan.row_room = rows
+        scan.column_room = columns
         return True
     scan_free(scan)
-    scan_init(scan)
     return False
 
 
+cdef inline Columns scanned_columns(const Scan* scan) noexcept nogil:
+    cdef Columns columns
+    columns.n = scan.rows
+    columns.k = scan.columns
+    columns.stride = scan.row_room
+    columns.times = scan.times
+    columns.counts = scan.counts if scan.counted else NULL
+    columns.values = scan.values
+    columns.present = scan.present if scan.holes else NULL
+    return columns
+
+
+cdef inline tuple scanned_names(const Scan* scan):
+    """Return the names as bytes, in the order in which they appear in the blob."""
+    cdef Py_ssize_t j
+    return tuple([PyBytes_FromStringAndSize(<const char*>scan.names[j].at, scan.names[j].size) for j in range(scan.columns)])
+
+
+cdef inline bint same_names(const Names* names, const Scan* scan) noexcept nogil:
+    """Return whether a blob has these metrics, in this order."""
+    cdef Py_ssize_t j
+    if scan.columns != names.n:
+        return False
+    for j in range(scan.columns):
+        if scan.names[j].size != names.items[j].size:
+            return False
+        if memcmp(scan.names[j].at, names.items[j].at, scan.names[j].size) != 0:
+            return False
+    return True
+
+
+cdef inline void keep_names(Names* names, const Scan* scan) noexcept nogil:
+    names.n = scan.columns
+    memcpy(names.items, scan.names, scan.columns * sizeof(Name))
+
+
 cdef inline void begin_holes(Scan* scan) noexcept nogil:
-    """From now on presence is kept: so far every row has every column."""
+    """Start to record presence: so far every row has every column."""
     cdef Py_ssize_t column
     if not scan.holes:
         scan.holes = True
@@ -95,7 +139,7 @@ cdef inline void begin_holes(Scan* scan) noexcept nogil:
 
 
 cdef inline Py_ssize_t column_of(Scan* scan, const uint8_t* name, Py_ssize_t size, Py_ssize_t hint) noexcept nogil:
-    """The column of a name, which may be new; -1 where there is no room for it."""
+    """Return the column of a name, which may be new; -1 without room for it."""
     cdef Py_ssize_t i, column
     for i in range(scan.columns):
         column = hint + i if hint + i < scan.columns else hint + i - scan.columns
@@ -115,7 +159,7 @@ cdef inline Py_ssize_t column_of(Scan* scan, const uint8_t* name, Py_ssize_t siz
 
 
 cdef inline const uint8_t* read_tail(Scan* scan, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """The end of a row from the bracket that closes its metrics on: `}}`, or `},"count":n}`."""
+    """Read the end of a row, after its metrics: `}}`, or `},"count":n}`. Return where it ends."""
     cdef uint64_t count = 1
     if end - p < 2:
         return NULL
@@ -124,7 +168,7 @@ cdef inline const uint8_t* read_tail(Scan* scan, const uint8_t* p, const uint8_t
     else:
         if end - p < COUNT or memcmp(p, <const uint8_t*>b'},"count":', COUNT) != 0:
             return NULL
-        p = read_near(p + COUNT, end, &count)
+        p = read_number_near_end(p + COUNT, end, &count)
         if p == NULL or p == end or p[0] != b"}" or count < 1 or count > <uint64_t>INT64_MAX:
             return NULL
         p += 1
@@ -137,7 +181,7 @@ cdef inline const uint8_t* read_tail(Scan* scan, const uint8_t* p, const uint8_t
 
 
 cdef inline void end_row(Scan* scan) noexcept nogil:
-    """Count the row just read, and mark what it lacks."""
+    """Count the row, and mark the metrics that it lacks."""
     cdef Py_ssize_t i
     if scan.n_pieces < scan.columns:
         begin_holes(scan)
@@ -152,20 +196,20 @@ cdef inline void end_row(Scan* scan) noexcept nogil:
     scan.rows += 1
 
 
-cdef inline const uint8_t* read_like_last(Scan* scan, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """Read a row whose text between the numbers is that of the row before; NULL where it isn't."""
+cdef inline const uint8_t* read_alike(Scan* scan, const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """Read a row with the same text between its numbers as the row before; NULL where it differs."""
     cdef Py_ssize_t i
     cdef Piece* piece
     if not scan.learned or end - p < HEAD + 36 + scan.piece_bytes + 24 * (scan.n_pieces + 1):
         return NULL
-    if not same(p, <const uint8_t*>b'{"timestamp":"', HEAD):
+    if not equal_bytes(p, <const uint8_t*>b'{"timestamp":"', HEAD):
         return NULL
     p = read_time(p + HEAD, end, &scan.minute, &scan.times[scan.rows])
     if p == NULL:
         return NULL
     for i in range(scan.n_pieces):
         piece = &scan.pieces[i]
-        if not same(p, piece.at, piece.size):
+        if not equal_bytes(p, piece.at, piece.size):
             return NULL
         p = read_number(p + piece.size, &scan.values[piece.column * scan.row_room + scan.rows])
         if p == NULL:
@@ -176,7 +220,7 @@ cdef inline const uint8_t* read_like_last(Scan* scan, const uint8_t* p, const ui
 
 
 cdef inline const uint8_t* read_by_name(Scan* scan, const uint8_t* p, const uint8_t* end, bint* full) noexcept nogil:
-    """Read a row, and learn its text; NULL where it has not the written shape, or `full` when there is no room."""
+    """Read a row metric by metric, and learn its text. NULL where it has another form, or no room: then `full` is set."""
     cdef const uint8_t* start
     cdef const uint8_t* name
     cdef const uint8_t* last = NULL
@@ -210,7 +254,7 @@ cdef inline const uint8_t* read_by_name(Scan* scan, const uint8_t* p, const uint
         last = name
         last_size = size
         column = column_of(scan, name, size, column + 1)
-        if column < 0 or column >= FEW_COLUMNS:
+        if column < 0 or column >= MAX_COLUMNS:
             full[0] = column < 0
             return NULL
         p += 2
@@ -221,7 +265,7 @@ cdef inline const uint8_t* read_by_name(Scan* scan, const uint8_t* p, const uint
         scan.pieces[scan.n_pieces].column = column
         scan.piece_bytes += p - start
         scan.n_pieces += 1
-        p = read_near(p, end, &value)
+        p = read_number_near_end(p, end, &value)
         if p == NULL or p == end:
             return NULL
         scan.values[column * scan.row_room + scan.rows] = value
@@ -240,7 +284,7 @@ cdef inline const uint8_t* read_by_name(Scan* scan, const uint8_t* p, const uint
 
 
 cdef inline Scanned scan_rows(Scan* scan, const uint8_t* text, Py_ssize_t size) noexcept nogil:
-    """Scan a blob into the room that there is."""
+    """Scan a blob within the given room."""
     cdef const uint8_t* p = text
     cdef const uint8_t* end = text + size
     cdef const uint8_t* after
@@ -249,38 +293,38 @@ cdef inline Scanned scan_rows(Scan* scan, const uint8_t* text, Py_ssize_t size) 
     scan.learned = scan.holes = scan.counted = False
     scan.total = 0
     if size == 0:
-        return READ
+        return DECODED
     if (end - 1)[0] == b"\n":
         end -= 1
     if end - p < 2 or p[0] != b"[" or (end - 1)[0] != b"]":
-        return OTHER
-    end -= 1  # the last bracket; each row ends before it
+        return NOT_DECODED
+    end -= 1  # each row ends before the last bracket
     while True:
         p += 1  # past the bracket or comma
         if scan.rows == scan.row_room:
             return NO_ROOM
-        after = read_like_last(scan, p, end)
+        after = read_alike(scan, p, end)
         if after == NULL:
             after = read_by_name(scan, p, end, &full)
             if after == NULL:
-                return NO_ROOM if full else OTHER
+                return NO_ROOM if full else NOT_DECODED
         p = after
         if scan.rows and scan.times[scan.rows] < scan.times[scan.rows - 1]:
-            return OTHER
+            return NOT_DECODED
         end_row(scan)
         if p == end:
-            return READ
+            return DECODED
         if p[0] != b",":
-            return OTHER
+            return NOT_DECODED
 
 
 cdef inline Scanned scan_text(Scan* scan, const uint8_t* text, Py_ssize_t size) noexcept nogil:
-    """Scan a blob, making room as it needs it: a few bytes for each of its own."""
+    """Scan a blob, and make room as it needs it: a few bytes for each byte of the blob."""
     cdef Py_ssize_t rows, columns
     cdef Scanned scanned
     cdef bint fresh = scan.row_room == 0  # no room was left by an earlier blob
     if fresh and not make_room(scan, 256, 16):
-        return OTHER
+        return NOT_DECODED
     while True:
         scanned = scan_rows(scan, text, size)
         if scanned != NO_ROOM:
@@ -290,11 +334,10 @@ cdef inline Scanned scan_text(Scan* scan, const uint8_t* text, Py_ssize_t size) 
             rows *= 2
         else:
             columns *= 2
-        # A number takes five bytes at least, so only a blob of holes needs more cells than bytes. Or the room is that of a long
-        # blob, and this one is wide: then it gets room of its own.
+        # A number takes at least five bytes, so only a blob of holes needs more cells than bytes. Or the room was made for a long
+        # blob, and this one is wide: then start again with little room.
         if (rows * columns > size and rows * columns > 65_536) or not make_room(scan, rows, columns):
             scan_free(scan)
-            scan_init(scan)
             if fresh or not make_room(scan, 256, 16):
-                return OTHER
+                return NOT_DECODED
             fresh = True

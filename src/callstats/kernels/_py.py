@@ -1,24 +1,24 @@
 """Every kernel, in numpy."""
 
-from callstats.kernels.decimate_py import decimate
-from callstats.kernels.json_batch_py import read_buffer
-from callstats.kernels.json_py import fit, read_text, reduce_text, reduce_texts, write_text
+from callstats.kernels.decimate_py import decimate_columns
+from callstats.kernels.json_py import decode_blob, decode_packed, encode_columns
+from callstats.kernels.json_reduce_py import fit_rows, reduce_blobs, reduce_packed
 from callstats.kernels.recorder_py import Rows
-from callstats.kernels.totals_py import moments, text_totals, totals
+from callstats.kernels.totals_py import blob_totals, moments, totals
 
 BACKEND = "python"
 
 __all__ = [
     "BACKEND",
     "Rows",
-    "decimate",
-    "fit",
+    "blob_totals",
+    "decimate_columns",
+    "decode_blob",
+    "decode_packed",
+    "encode_columns",
+    "fit_rows",
     "moments",
-    "read_buffer",
-    "read_text",
-    "reduce_text",
-    "reduce_texts",
-    "text_totals",
+    "reduce_blobs",
+    "reduce_packed",
     "totals",
-    "write_text",
 ]

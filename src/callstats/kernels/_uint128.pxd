@@ -1,11 +1,23 @@
 # cython: language_level=3
-"""128-bit sums in two 64-bit words: products are made of 32-bit halves, since not every compiler has 128-bit integers."""
+"""128-bit sums in two 64-bit words. Products are made of 32-bit halves, since not every compiler has 128-bit integers."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 
 cdef struct Wide:
     uint64_t high
     uint64_t low
+
+
+cdef inline void add(Wide* total, uint64_t value) noexcept nogil:
+    """Add a value to the total."""
+    total.low += value
+    total.high += total.low < value
+
+
+cdef inline void add_wide(Wide* total, Wide more) noexcept nogil:
+    """Add another total to the total."""
+    add(total, more.low)
+    total.high += more.high
 
 
 cdef inline void add_product(Wide* total, uint64_t a, uint64_t b) noexcept nogil:
@@ -19,7 +31,7 @@ cdef inline void add_product(Wide* total, uint64_t a, uint64_t b) noexcept nogil
 
 
 cdef inline uint64_t divide(Wide total, uint64_t by) noexcept nogil:
-    """Floor of total / by, for a total below by * 2**64: long division, a bit at a time."""
+    """Return the floor of total / by, for a total below by * 2**64: long division, a bit at a time."""
     cdef uint64_t rest = total.high, quotient = 0, carry
     cdef int bit
     for bit in range(63, -1, -1):

@@ -1,6 +1,6 @@
 from callstats._types import Block, Bytes, Counts, Times
 
-def decimate(
+def decimate_columns(
     times: Times,
     values: Block,
     present: Bytes | None,
@@ -8,5 +8,5 @@ def decimate(
     offsets: Counts | None,
     max_samples: int,
     zero: bool,
-    columns: Counts,
+    plan: Counts,
 ) -> tuple[Times, Block, Bytes | None, Counts | None, Counts | None, tuple[int, int] | None]: ...

@@ -1,220 +1,37 @@
 # cython: language_level=3
-"""Text: stored histograms to columns, columns to text, and text to reduced text. Compiled; `json_py` is the specification."""
+"""Stored text to columns, of one blob or of many, and columns to text. Compiled; `json_py` is the specification."""
 
 import numpy as np
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from callstats.kernels._ascii cimport Day
-from callstats.kernels._json_scan cimport READ, Scan, scan_free, scan_init, scan_text
-from callstats.kernels._json_reduce cimport (
-    OTHER, SAME, WRITTEN, Layout, Work, fit_to, laid_out, most_to_fit, reduce_scanned, work_free, work_init, work_room
+from callstats.kernels._columns cimport Columns, columns_of
+from callstats.kernels._json_scan cimport (
+    DECODED, Names, Scan, keep_names, same_names, scan_free, scan_init, scan_text, scanned_names
 )
-from callstats.kernels._json_write cimport Table, Text, reserve, write_table
+from callstats.kernels._json_write cimport Keys, Text, write_columns
+from callstats.kernels._memory cimport resize
 
 
-cdef enum:
-    TRIES_AT_ONCE = 16
+cdef struct Batch:
+    # Decoded series, one after another. Their cells are in the order of series, and in each of metrics.
+    int64_t* times
+    int64_t* counts
+    uint64_t* values
+    uint8_t* present
+    Py_ssize_t rows, row_room, cells, cell_room
+    bint holes, counted
+    Names names  # those of the last series with rows
 
 
-cdef struct Blob:
-    const uint8_t* at
-    Py_ssize_t size
+def decode_blob(bytes blob):
+    """Decode a blob of the form that `encode_columns` writes: names, times, values, present (None: all), counts (None: all one).
 
-
-# Scratch is kept for the next call, guarded by the GIL: memory fresh from the system each time costs more than the work.
-cdef enum:
-    SPARES = 8
-    SPARE_BYTES = 16_777_216
-
-cdef Work* spares[SPARES]
-cdef int n_spares = 0
-
-
-cdef Work* take_work() except NULL:
-    """Scratch, with nothing written."""
-    global n_spares
-    cdef Work* work
-    if n_spares:
-        n_spares -= 1
-        work = spares[n_spares]
-    else:
-        work = <Work*>malloc(sizeof(Work))
-        if work == NULL:
-            raise MemoryError
-        work_init(work)
-    work.text.size = 0
-    work.layout.n_names = -1  # it led to objects of the last call
-    return work
-
-
-cdef void give_back(Work* work) noexcept:
-    """Keep scratch for the next call, unless it has grown large."""
-    global n_spares
-    cdef Py_ssize_t size = work.text.room + 9 * (work.cell_room + work.scan.row_room * work.scan.column_room)
-    if n_spares < SPARES and size <= SPARE_BYTES:
-        spares[n_spares] = work
-        n_spares += 1
-    else:
-        work_free(work)
-        free(work)
-
-
-cdef object new_layout(Work* work, object layout):
-    """Ask what becomes of the names that the scan found; what must live while the layout is used."""
-    cdef Layout* to = &work.layout
-    cdef Py_ssize_t i
-    to.n_names = -1
-    names = [
-        PyBytes_FromStringAndSize(<const char*>work.scan.names[i].at, work.scan.names[i].size) for i in range(work.scan.columns)
-    ]
-    columns, keys, key_ends = layout(tuple(names))
-    joined = b"".join(names)
-    name_ends = np.cumsum([len(name) for name in names], dtype=np.int64) if names else np.zeros(0, dtype=np.int64)
-    cdef const int64_t[::1] plan = columns.reshape(-1)
-    cdef const int64_t[::1] ends = key_ends
-    cdef const int64_t[::1] starts = name_ends
-    to.k = ends.shape[0]
-    to.columns = &plan[0] if to.k else NULL
-    to.key_ends = &ends[0] if to.k else NULL
-    to.keys = <const uint8_t*>PyBytes_AS_STRING(keys)
-    to.names = <const uint8_t*>PyBytes_AS_STRING(joined)
-    to.name_ends = &starts[0] if starts.shape[0] else NULL
-    to.n_names = len(names)
-    return columns, keys, key_ends, joined, name_ends
-
-
-cdef bint add_blobs(Text* text, const Blob* blobs, Py_ssize_t m) noexcept nogil:
-    """Add m blobs as they are; whether there was memory for them."""
-    cdef Py_ssize_t i
-    for i in range(m):
-        if blobs[i].size:
-            if not reserve(text, blobs[i].size):
-                return False
-            memcpy(text.at + text.size, blobs[i].at, blobs[i].size)
-            text.size += blobs[i].size
-    return True
-
-
-cdef int reduce_blobs(
-    Work* work, const Blob* blobs, Py_ssize_t m, bint copy, int64_t max_samples, int64_t max_bytes, bint zero, bint counts,
-    object layout, uint8_t[::1] status, int64_t[::1] ends
-) except -1:
-    """Reduce m blobs into the text of `work`. `copy`: also those that stay as they are, unless all do."""
-    cdef Text* text = &work.text
-    cdef Py_ssize_t i
-    cdef int done
-    cdef bint read, stays, room = True, copying = False
-    cdef object layout_held  # what the layout's pointers lead to
-    with nogil:
-        for i in range(m):
-            done = OTHER
-            read = scan_text(&work.scan, blobs[i].at, blobs[i].size) == READ
-            stays = read and work.scan.rows <= max_samples and (max_bytes < 0 or blobs[i].size <= max_bytes)
-            if copy and not copying and not stays:
-                copying = True
-                room = add_blobs(text, blobs, i)
-            if stays:
-                done = SAME
-                if copying:
-                    room = add_blobs(text, blobs + i, 1)
-            elif read and max_samples <= 0:
-                done = WRITTEN
-            elif read:
-                if not laid_out(work):
-                    with gil:
-                        layout_held = new_layout(work, layout)  # no-cython-lint
-                done = reduce_scanned(work, max_samples, max_bytes, zero, counts, text)
-            if not room:
-                break
-            status[i] = done
-            ends[i + 1] = ends[i] + blobs[i].size if copy and not copying else text.size
-    if not room:
-        raise MemoryError
-    return 0
-
-
-def reduce_text(
-    const uint8_t[::1] data,
-    const int64_t[::1] offsets,
-    int64_t max_samples,
-    int64_t max_bytes,
-    bint zero,
-    bint counts,
-    layout,
-):
-    """Reduce the stored histograms data[offsets[i]:offsets[i + 1]], text to text.
-
-    Gives the results in the same form, and of each whether it is the text given (0), a new one (1), or empty (2), since the text
-    has not the written shape, can't be reduced, or can't be made to fit max_bytes (-1: no limit): the general route is to tell.
-    ``layout(names)`` gives, for the metrics of a blob, the columns of `decimate`, and for each column of the result its key
-    ``,"name":``, as bytes and their ends. Where all are the texts given, they are not copied: the text is empty, and the offsets
-    are those of the texts.
-    """
-    cdef Py_ssize_t m = offsets.shape[0] - 1, i
-    status = np.zeros(m, dtype=np.uint8)
-    out_offsets = np.zeros(m + 1, dtype=np.int64)
-    cdef Blob* blobs = <Blob*>malloc((m + 1) * sizeof(Blob))
-    if blobs == NULL:
-        raise MemoryError
-    cdef Work* work = take_work()
-    try:
-        for i in range(m):
-            blobs[i].at = &data[0] + offsets[i] if data.shape[0] else NULL
-            blobs[i].size = offsets[i + 1] - offsets[i]
-        reduce_blobs(work, blobs, m, True, max_samples, max_bytes, zero, counts, layout, status, out_offsets)
-        text = PyBytes_FromStringAndSize(<const char*>work.text.at, work.text.size) if work.text.size else b""
-    finally:
-        free(blobs)
-        give_back(work)
-    return text, out_offsets, status
-
-
-def reduce_texts(list texts, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, layout):
-    """Reduce stored histograms, bytes to bytes, as `reduce_text` does: a list, None where the general route is to tell."""
-    cdef Py_ssize_t m = len(texts), i
-    status = np.zeros(m, dtype=np.uint8)
-    offsets = np.zeros(m + 1, dtype=np.int64)
-    cdef uint8_t[::1] done = status
-    cdef int64_t[::1] ends = offsets
-    cdef bytes text
-    cdef Blob* blobs = <Blob*>malloc((m + 1) * sizeof(Blob))
-    if blobs == NULL:
-        raise MemoryError
-    cdef Work* work = take_work()
-    try:
-        for i in range(m):
-            text = texts[i]
-            blobs[i].at = <const uint8_t*>PyBytes_AS_STRING(text)
-            blobs[i].size = PyBytes_GET_SIZE(text)
-        reduce_blobs(work, blobs, m, False, max_samples, max_bytes, zero, counts, layout, done, ends)
-        results = [texts[i] if done[i] == SAME else None for i in range(m)]
-        for i in range(m):
-            blobs[i].size = 0
-            if done[i] == WRITTEN:
-                text = PyBytes_FromStringAndSize(NULL, ends[i + 1] - ends[i])
-                blobs[i].at = <const uint8_t*>PyBytes_AS_STRING(text)
-                blobs[i].size = ends[i + 1] - ends[i]
-                results[i] = text
-        with nogil:
-            # Nobody else has seen the new objects yet. To touch their memory first costs time, which other threads may use.
-            for i in range(m):
-                if blobs[i].size:
-                    memcpy(<uint8_t*>blobs[i].at, work.text.at + ends[i], blobs[i].size)
-        return results
-    finally:
-        free(blobs)
-        give_back(work)
-
-
-def read_text(bytes text):
-    """The columns of a stored histogram of the written shape: names, times, values, present (None: all), counts (None: all one).
-
-    Metrics come in the order in which they were met. None for a text of any other shape.
+    Metrics are in the order in which they appear. Return None for a blob of another form: the fallback decoder decides.
     """
     cdef Scan scan
     cdef Py_ssize_t n, k, j
@@ -222,18 +39,17 @@ def read_text(bytes text):
     cdef int64_t[::1] to_counts
     cdef uint64_t[:, ::1] to_values
     cdef uint8_t[:, ::1] to_present
-    cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(text)
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
-    cdef bint found
+    cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(blob)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(blob)
+    cdef bint decoded
     scan_init(&scan)
     try:
         with nogil:
-            found = scan_text(&scan, at, size) == READ
-        if not found:
+            decoded = scan_text(&scan, at, size) == DECODED
+        if not decoded:
             return None
         n = scan.rows
         k = scan.columns
-        names = [PyBytes_FromStringAndSize(<const char*>scan.names[j].at, scan.names[j].size) for j in range(k)]
         times = np.empty(n, dtype=np.int64)
         values = np.empty((k, n), dtype=np.uint64)
         present = np.empty((k, n), dtype=np.uint8) if scan.holes else None
@@ -252,36 +68,137 @@ def read_text(bytes text):
                     to_present = present
                     for j in range(k):
                         memcpy(&to_present[j, 0], scan.present + j * scan.row_room, n)
-        return names, times, values, present, counts
+        return scanned_names(&scan), times, values, present, counts
     finally:
         scan_free(&scan)
 
 
-cdef bint fill_table(
-    Table* table,
-    const int64_t[::1] times,
-    const uint64_t[:, ::1] values,
-    const uint8_t[:, ::1] present,
-    const int64_t[::1] counts,
-    bytes keys,
-    const int64_t[::1] key_ends,
-    int digits,
-) except -1:
-    table.n = times.shape[0]
-    table.k = key_ends.shape[0]
-    table.stride = table.n
-    cdef bint cells = table.n > 0 and values.shape[0] > 0
-    table.times = &times[0] if table.n else NULL
-    table.values = &values[0, 0] if cells else NULL
-    table.present = &present[0, 0] if cells and present is not None else NULL
-    table.counts = &counts[0] if table.n and counts is not None else NULL
-    table.keys = <const uint8_t*>PyBytes_AS_STRING(keys)
-    table.key_ends = &key_ends[0] if table.k else NULL
-    table.digits = digits
+cdef bint make_batch_room(Batch* batch, Py_ssize_t rows, Py_ssize_t cells) noexcept nogil:
+    """Make room for so many more. Return False without memory."""
+    cdef Py_ssize_t room
+    if batch.rows + rows > batch.row_room:
+        room = 2 * (batch.rows + rows)
+        if not (resize(&batch.times, room, sizeof(int64_t)) and resize(&batch.counts, room, sizeof(int64_t))):
+            return False
+        batch.row_room = room
+    if batch.cells + cells > batch.cell_room:
+        room = 2 * (batch.cells + cells)
+        if not (resize(&batch.values, room, sizeof(uint64_t)) and resize(&batch.present, room, 1)):
+            return False
+        batch.cell_room = room
     return True
 
 
-def write_text(
+cdef bint add_series(Batch* batch, const Scan* scan) noexcept nogil:
+    """Add the scanned series. Return False without memory."""
+    cdef Py_ssize_t n = scan.rows, j
+    if not make_batch_room(batch, n, n * scan.columns):
+        return False
+    memcpy(batch.times + batch.rows, scan.times, n * sizeof(int64_t))
+    memcpy(batch.counts + batch.rows, scan.counts, n * sizeof(int64_t))
+    for j in range(scan.columns):
+        memcpy(batch.values + batch.cells, scan.values + j * scan.row_room, n * sizeof(uint64_t))
+        if scan.holes:
+            memcpy(batch.present + batch.cells, scan.present + j * scan.row_room, n)
+        else:
+            memset(batch.present + batch.cells, 1, n)
+        batch.cells += n
+    batch.rows += n
+    batch.holes = batch.holes or scan.holes
+    batch.counted = batch.counted or scan.counted
+    return True
+
+
+cdef object block_of(const Batch* batch, int64_t[::1] ends, int64_t[::1] layouts, list known, list names, bint full):
+    """Return the cells of all series as one block, and their presence (None when `full`).
+
+    Series i has the metrics known[layouts[i]].
+    """
+    cdef Py_ssize_t m = layouts.shape[0], i, j, n, at = 0, index
+    indexes = {name: index for index, name in enumerate(names)}
+    starts = np.cumsum([0, *[len(layout) for layout in known]], dtype=np.int64)
+    rows = np.array([indexes[name] for layout in known for name in layout], dtype=np.int64)
+    cdef int64_t[::1] begins = starts
+    cdef int64_t[::1] to_rows = rows
+    values = np.zeros((len(names), batch.rows), dtype=np.uint64)
+    present = None if full else np.zeros((len(names), batch.rows), dtype=np.uint8)
+    cdef uint64_t[:, ::1] to_values = values
+    cdef uint8_t[:, ::1] to_present = present
+    with nogil:
+        for i in range(m):
+            n = ends[i + 1] - ends[i]
+            if n == 0:
+                continue
+            for j in range(begins[layouts[i]], begins[layouts[i] + 1]):
+                index = to_rows[j]
+                memcpy(&to_values[index, ends[i]], batch.values + at, n * sizeof(uint64_t))
+                if not full:
+                    memcpy(&to_present[index, ends[i]], batch.present + at, n)
+                at += n
+    return values, present
+
+
+def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
+    """Decode the blobs data[offsets[i]:offsets[i + 1]] to one batch.
+
+    Return the names, sorted; times, values, present (None: all), counts (None: all one), and the offsets of each series in them;
+    and for each blob whether it was decoded. A blob of another form has no rows: the fallback decoder decides.
+    """
+    cdef Py_ssize_t m = offsets.shape[0] - 1, i
+    cdef Scan scan
+    cdef Batch batch
+    cdef bint room = True
+    cdef int64_t layout = -1
+    decoded = np.zeros(m, dtype=np.uint8)
+    ends = np.zeros(m + 1, dtype=np.int64)
+    layouts = np.zeros(m, dtype=np.int64)
+    cdef uint8_t[::1] to_decoded = decoded
+    cdef int64_t[::1] to_ends = ends
+    cdef int64_t[::1] to_layouts = layouts
+    cdef int64_t[::1] to_column
+    cdef const uint8_t* begin = &data[0] if data.shape[0] else NULL
+    known = {}
+    memset(&batch, 0, sizeof(Batch))
+    batch.names.n = -1
+    scan_init(&scan)
+    try:
+        with nogil:
+            for i in range(m):
+                if scan_text(&scan, begin + offsets[i], offsets[i + 1] - offsets[i]) == DECODED:
+                    to_decoded[i] = 1
+                    if scan.rows:
+                        room = add_series(&batch, &scan)
+                        if not room:
+                            break
+                        if not same_names(&batch.names, &scan):
+                            keep_names(&batch.names, &scan)
+                            with gil:
+                                layout = known.setdefault(scanned_names(&scan), len(known))  # no-cython-lint
+                        to_layouts[i] = layout
+                to_ends[i + 1] = batch.rows
+        if not room:
+            raise MemoryError
+        names = sorted({name for layout_names in known for name in layout_names})
+        full = not batch.holes and all([len(layout_names) == len(names) for layout_names in known])
+        values, present = block_of(&batch, to_ends, to_layouts, list(known), names, full)
+        times = np.empty(batch.rows, dtype=np.int64)
+        counts = np.empty(batch.rows, dtype=np.int64) if batch.counted else None
+        if batch.rows:
+            to_column = times
+            memcpy(&to_column[0], batch.times, batch.rows * sizeof(int64_t))
+            if counts is not None:
+                to_column = counts
+                memcpy(&to_column[0], batch.counts, batch.rows * sizeof(int64_t))
+        return names, times, values, present, counts, ends, decoded
+    finally:
+        scan_free(&scan)
+        free(batch.times)
+        free(batch.counts)
+        free(batch.values)
+        free(batch.present)
+
+
+def encode_columns(
     const int64_t[::1] times,
     const uint64_t[:, ::1] values,
     const uint8_t[:, ::1] present,
@@ -290,63 +207,21 @@ def write_text(
     const int64_t[::1] key_ends,
     int digits,
 ):
-    """The stored text of columns: bytes. `keys` and `key_ends` as in `reduce_text`, `digits` of a second 3 or 9."""
-    cdef Table table
+    """Return the stored text of columns. `keys` and `key_ends` are those of `reduce_packed`; `digits` of a second are 3 or 9."""
+    cdef Columns columns = columns_of(times, values, present, counts)
     cdef Text text
     cdef Day day
+    cdef Keys to_keys
     cdef bint done
-    fill_table(&table, times, values, present, counts, keys, key_ends, digits)
+    to_keys.text = <const uint8_t*>PyBytes_AS_STRING(keys)
+    to_keys.ends = &key_ends[0] if columns.k else NULL
     memset(&text, 0, sizeof(Text))
     day.days = -1_000_000_000
     try:
         with nogil:
-            done = write_table(&text, &table, &day)
+            done = write_columns(&text, &columns, &to_keys, digits, &day)
         if not done:
             raise MemoryError
         return PyBytes_FromStringAndSize(<const char*>text.at, text.size) if text.size else b""
     finally:
         free(text.at)
-
-
-def fit(
-    const int64_t[::1] times,
-    const uint64_t[:, ::1] values,
-    const uint8_t[:, ::1] present,
-    const int64_t[::1] counts,
-    int64_t max_samples,
-    int64_t max_bytes,
-    bint zero,
-    bint counted,
-    const int64_t[:, ::1] columns,
-    bytes keys,
-    const int64_t[::1] key_ends,
-):
-    """The largest k from max_samples >= 1 down for which the text of the series reduced to k rows fits max_bytes.
-
-    0 when none does, -k when a sum is too large at k. `columns`, `keys` and `key_ends` as in `reduce_text`; `counted`: the text
-    has counts.
-    """
-    cdef Work work
-    cdef Table source, out
-    cdef Layout layout
-    cdef int64_t most = max_samples if max_samples < times.shape[0] else times.shape[0], k = 0, step
-    fill_table(&source, times, values, present, counts, b"", key_ends[:0], 3)
-    layout.k = key_ends.shape[0]
-    layout.columns = &columns[0, 0] if layout.k else NULL
-    layout.keys = <const uint8_t*>PyBytes_AS_STRING(keys)
-    layout.key_ends = &key_ends[0] if layout.k else NULL
-    work_init(&work)
-    try:
-        if not work_room(&work, most, layout.k):
-            raise MemoryError
-        with nogil:
-            most = most_to_fit(&work, &source, &layout, most, max_bytes)
-        while most > 0 and k == 0:
-            step = most if most < TRIES_AT_ONCE else TRIES_AT_ONCE
-            with nogil:
-                k = fit_to(&work, &source, &layout, most, most - step + 1, max_bytes, zero, counted, &out)
-            most -= step
-            PyErr_CheckSignals()  # millions of samples take minutes, and Ctrl-C may not wait for them
-    finally:
-        work_free(&work)
-    return k

@@ -1,4 +1,4 @@
-"""Samples of a recording, one by one, and rows whose neighbours merge when they are full. The specification of `recorder_cy`."""
+"""Samples of a recording, and rows that merge when there are too many. The specification of `recorder_cy`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, Block, Bytes, Counts, Times
 
 HAS_FIRST, HAS_LAST = 1, 2
-"""Flags of a cell: the row's first sample has the metric; its last one does."""
+"""The flags of a cell: the first sample of the row has the metric; the last one has it."""
 
 SUM_HIGH, SUM_LOW, COUNT, MIN, MAX, FIRST, LAST = range(7)
-"""What `Rows.rows` tells of a cell."""
+"""The index of each word of a cell in `Rows.rows`."""
 
 
 @dataclass(slots=True)
 class _Cell:
-    """One metric over a row's samples that have it."""
+    """One metric over the samples of a row that have it."""
 
     sum: int = 0
     count: int = 0
@@ -32,8 +32,7 @@ class _Cell:
     last_time: int = 0
     flags: int = 0
 
-    def take(self, timestamp: int, value: int) -> None:
-        """Take a value in."""
+    def add(self, timestamp: int, value: int) -> None:
         if self.count == 0 or value < self.low:
             self.low = value
         if self.count == 0 or value > self.high:
@@ -46,7 +45,7 @@ class _Cell:
         self.count += 1
 
     def merge(self, later: _Cell) -> None:
-        """Take the next row's cell in."""
+        """Merge the next row's cell into this one."""
         flags = self.flags & HAS_FIRST | later.flags & HAS_LAST
         if later.count and self.count:
             self.sum += later.sum
@@ -62,7 +61,7 @@ class _Cell:
 
 @dataclass(slots=True)
 class _Row:
-    """Some samples next to each other; `sum` is that of their times since the first possible one."""
+    """Neighbouring samples. The sum is that of `time - FIRST_TIME`."""
 
     cells: list[_Cell]
     start: int
@@ -72,7 +71,7 @@ class _Row:
 
 
 class Rows:
-    """Samples, up to `capacity`; from one more on at most as many rows. The caller guarantees a capacity of 2 or more.
+    """Keep up to `capacity` samples, or from one more on at most as many rows. The caller guarantees a capacity of 2 or more.
 
     One thread may write while another one closes; all else is done by one thread at a time.
     """
@@ -83,31 +82,31 @@ class Rows:
         self._columns: list[tuple[int, int]] = []
         self._samples: list[tuple[int, list[int | None]]] = []
         self._rows: list[_Row] = []
-        self._share = 1  # samples that a row takes before the next one begins, late ones apart
-        self._filled = 0  # how many the last row has taken
+        self._share = 1  # samples in a row before the next row starts, late samples apart
+        self._filled = 0  # samples in the last row so far, late samples apart
         self._closed = False
         self._lock = Lock()
 
     def add_name(self, name: str) -> None:
-        """Make a metric known; its number is how many were known before."""
+        """Add a metric, whose index is the number of metrics before it."""
         self._names[name] = len(self._names)
 
     def add_column(self, own: int, other: int, like: int) -> None:
-        """Keep a metric (own), in samples that lack it another one (-1: none), and begin as column `like` (-1: empty)."""
+        """Keep metric `own`, filled in by metric `other` (-1: none), and start with the cells of column `like` (-1: empty)."""
         self._columns.append((own, other))
         for row in self._rows:
             row.cells.append(_Cell() if like < 0 else replace(row.cells[like]))
 
     def write(self, timestamp: object, metrics: object) -> bool:
-        """Take in a sample of exact ints in range under known names in an exact dict; any other one changes nothing: False."""
+        """Add a sample: an exact int in range, and an exact dict of known names to such ints. Return False for any other."""
         if type(timestamp) is not int or type(metrics) is not dict or not FIRST_TIME <= timestamp <= I64_MAX:
             return False
         values: list[int | None] = [None] * len(self._names)
         for name, value in metrics.items():
-            place = self._names.get(name)
-            if place is None or type(value) is not int or not 0 <= value <= U64_MAX:
+            index = self._names.get(name)
+            if index is None or type(value) is not int or not 0 <= value <= U64_MAX:
                 return False
-            values[place] = value
+            values[index] = value
         with self._lock:
             if self._closed:
                 return False
@@ -116,7 +115,7 @@ class Rows:
                 return True
             if not self._rows:
                 self._expand()
-            self._take(self._row_for(timestamp), timestamp, values)
+            self._add_sample(self._row_for(timestamp), timestamp, values)
         return True
 
     def close(self) -> None:
@@ -125,22 +124,22 @@ class Rows:
             self._closed = True
 
     def samples(self) -> tuple[Times, Block, Bytes] | None:
-        """Of n samples under k names (n,) times, (k, n) values and presence, as they came; None when they became rows."""
+        """Return (n,) times, (k, n) values and presence of n samples and k metrics, as written; None once they became rows."""
         if self._rows:
             return None
         n, k = len(self._samples), len(self._names)
         times = np.array([timestamp for timestamp, _ in self._samples], dtype=np.int64)
         values, present = np.zeros((k, n), dtype=np.uint64), np.zeros((k, n), dtype=np.uint8)
         for i, (_, sample) in enumerate(self._samples):
-            for place, value in enumerate(sample):  # it knows no name that came later
+            for index, value in enumerate(sample):  # a sample is shorter when metrics were added after it
                 if value is not None:
-                    values[place, i], present[place, i] = value, 1
+                    values[index, i], present[index, i] = value, 1
         return times, values, present
 
     def rows(self) -> tuple[Counts, Block, Block, Bytes]:
-        """Of n rows and k columns (n,) counts, (2, n) sums of times, (7, k, n) cells, (k, n) flags.
+        """Return (n,) counts, (2, n) sums of times, (7, k, n) cells and (k, n) flags of n rows and k columns.
 
-        A sum of times is that of ``time - FIRST_TIME``, its upper 64 bits first, then its lower ones.
+        A sum is that of ``time - FIRST_TIME``, its upper 64 bits first. For the order of cells see `recorder_py`.
         """
         n, k = len(self._rows), len(self._columns)
         counts = np.array([row.count for row in self._rows], dtype=np.int64)
@@ -153,18 +152,18 @@ class Rows:
         return counts, np.ascontiguousarray(sums.T), cells, flags
 
     def _expand(self) -> None:
-        """Make every sample a row, in the order of their times, and merge these."""
+        """Make every sample a row, in the order of their times, and merge the rows."""
         for timestamp, values in sorted(self._samples, key=itemgetter(0)):
             self._rows.append(_Row([_Cell() for _ in self._columns], timestamp, timestamp))
-            self._take(self._rows[-1], timestamp, values)
+            self._add_sample(self._rows[-1], timestamp, values)
         self._samples = []
         self._filled = 1
         self._merge()
 
     def _row_for(self, timestamp: int) -> _Row:
-        """The row that a sample of this time belongs in."""
+        """Return the row for a sample of this time, which may be new."""
         rows = self._rows
-        if timestamp < rows[-1].end:  # late: into the row whose span holds its time
+        if timestamp < rows[-1].end:  # late: into the row whose span has its time
             return rows[max(bisect_right(rows, timestamp, key=lambda row: row.start) - 1, 0)]
         if len(rows) == self._capacity and self._filled == self._share:
             self._merge()
@@ -174,7 +173,7 @@ class Rows:
         self._filled += 1
         return rows[-1]
 
-    def _take(self, row: _Row, timestamp: int, values: list[int | None]) -> None:
+    def _add_sample(self, row: _Row, timestamp: int, values: list[int | None]) -> None:
         is_first = row.count == 0 or timestamp < row.start
         is_last = row.count == 0 or timestamp >= row.end
         row.start = min(row.start, timestamp)
@@ -190,10 +189,10 @@ class Rows:
             if is_last:
                 cell.flags = cell.flags & ~HAS_LAST | (0 if value is None else HAS_LAST)
             if value is not None:
-                cell.take(timestamp, value)
+                cell.add(timestamp, value)
 
     def _merge(self) -> None:
-        """Halve the rows: each takes its right neighbour in."""
+        """Halve the rows: merge each with its right neighbour."""
         rows = self._rows
         for left, right in zip(rows[::2], rows[1::2], strict=False):
             left.end = right.end

@@ -1,18 +1,20 @@
 # cython: language_level=3
-"""Stats: the exact sums that statistics are made of, series by series. Compiled; `totals_py` is the specification."""
+"""The exact sums behind statistics, of series or of stored text. Compiled; `totals_py` is the specification."""
 
 import numpy as np
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from callstats.kernels._json_scan cimport READ, Scan, scan_free, scan_init, scan_text
-from callstats.kernels._uint128 cimport Wide, add_product
+from callstats.kernels._columns cimport Columns, columns_of
+from callstats.kernels._json_scan cimport DECODED, Scan, scan_free, scan_init, scan_text, scanned_columns, scanned_names
+from callstats.kernels._uint128 cimport Wide, add, add_product
 
 cdef object zeros = np.zeros
 cdef object UINT64 = np.dtype(np.uint64)
 
 cdef enum:
+    # As in `totals_py`.
     ROWS = 0
     WEIGHT = 1
     FIRST = 2
@@ -35,24 +37,27 @@ cdef enum:
 
 
 cdef struct Metric:
-    # The cells of a metric and which are there; NULL cells: no such metric, NULL there: all are.
+    # The cells of a metric, and which are present. NULL cells: there is no such metric. NULL presence: every cell is present.
     const uint64_t* cells
-    const uint8_t* there
+    const uint8_t* present
 
 
-cdef inline bint has(const Metric* metric, Py_ssize_t row) noexcept nogil:
-    return metric.cells != NULL and (metric.there == NULL or metric.there[row])
+cdef inline Metric metric_of(const Columns* columns, int64_t index) noexcept nogil:
+    """Return a metric by its index, or none for -1."""
+    cdef Metric metric
+    cdef bint found = index >= 0 and columns.n > 0
+    metric.cells = columns.values + index * columns.stride if found else NULL
+    metric.present = columns.present + index * columns.stride if found and columns.present != NULL else NULL
+    return metric
 
 
-cdef inline uint64_t risen(uint64_t before, uint64_t after) noexcept nogil:
-    """How much a counter rose; one that fell began anew at 0."""
+cdef inline bint is_present(const Metric* metric, Py_ssize_t row) noexcept nogil:
+    return metric.cells != NULL and (metric.present == NULL or metric.present[row])
+
+
+cdef inline uint64_t increase(uint64_t before, uint64_t after) noexcept nogil:
+    """Return how much a counter rose. A counter that fell started again at 0."""
     return after - before if after >= before else after
-
-
-cdef inline void add(uint64_t* high_and_low, uint64_t value) noexcept nogil:
-    """Add to a sum of two words."""
-    high_and_low[1] += value
-    high_and_low[0] += high_and_low[1] < value
 
 
 cdef inline void add_wide_product(uint64_t* words, uint64_t a, uint64_t b) noexcept nogil:
@@ -63,97 +68,94 @@ cdef inline void add_wide_product(uint64_t* words, uint64_t a, uint64_t b) noexc
     add_product(&product, a, b)
     words[2] += product.low
     carry = words[2] < product.low
-    product.high += carry  # a product's high word is at most 2**64 - 2
+    product.high += carry  # the high word of a product is at most 2**64 - 2
     words[1] += product.high
     words[0] += words[1] < product.high
 
 
-cdef void plain_total(const uint64_t* cells, Py_ssize_t n, uint64_t* out) noexcept nogil:
-    """The totals of n >= 1 values that each stand for one sample and have no stand-ins."""
+cdef void total_plain(const uint64_t* cells, Py_ssize_t n, uint64_t* out) noexcept nogil:
+    """Compute the totals of n >= 1 values, each of one sample, without metrics that fill in."""
     cdef Py_ssize_t i
-    cdef uint64_t x, least = cells[0], most = cells[0], low = 0, high = 0, step, half = 0xFFFFFFFF
+    cdef uint64_t x, low = cells[0], high = cells[0], low_sum = 0, high_sum = 0, half = 0xFFFFFFFF
     for i in range(n):
-        low += cells[i] & half
-        high += cells[i] >> 32
+        low_sum += cells[i] & half
+        high_sum += cells[i] >> 32
     for i in range(n):
         x = cells[i]
-        least = x if x < least else least
-        most = x if x > most else most
+        low = x if x < low else low
+        high = x if x > high else high
     for i in range(1, n):
-        step = risen(cells[i - 1], cells[i])
-        out[INCREASE + 1] += step
-        out[INCREASE] += out[INCREASE + 1] < step
+        add(<Wide*>(out + INCREASE), increase(cells[i - 1], cells[i]))
     out[ROWS] = out[WEIGHT] = n
     out[FIRST] = cells[0]
     out[LAST] = cells[n - 1]
-    out[MIN] = least
-    out[MAX] = most
-    out[SUM + 1] = low + (high << 32)
-    out[SUM] = (high >> 32) + (out[SUM + 1] < low)
+    out[MIN] = low
+    out[MAX] = high
+    out[SUM + 1] = low_sum + (high_sum << 32)
+    out[SUM] = (high_sum >> 32) + (out[SUM + 1] < low_sum)
     out[MIN_IS_EXACT] = out[MAX_IS_EXACT] = out[ENDS_ARE_EXACT] = 1
 
 
 cdef void total(const Metric* metric, const int64_t* counts, Py_ssize_t begin, Py_ssize_t end, uint64_t* out) noexcept nogil:
-    """The totals of one metric, and its four stand-ins after it, over the rows of one series."""
-    if counts == NULL and begin < end and metric.there == NULL:
+    """Compute the totals of a metric over the rows of one series. Its min, max, first and last metrics follow it."""
+    if counts == NULL and begin < end and metric.present == NULL:
         if metric[1].cells == metric[2].cells == metric[3].cells == metric[4].cells == NULL:
-            plain_total(metric.cells + begin, end - begin, out)
+            total_plain(metric.cells + begin, end - begin, out)
             return
     cdef Py_ssize_t row
-    cdef uint64_t x, least, most, first, last, before = 0, n = 0, weight
-    cdef bint whole_min = True, whole_max = True, whole_ends = True, has_least, has_most, has_first, has_last
-    cdef Wide weighed
-    weighed.high = weighed.low = 0
+    cdef uint64_t x, low, high, first, last, before = 0, n = 0, weight
+    cdef bint exact_min = True, exact_max = True, exact_ends = True, has_min, has_max, has_first, has_last
+    cdef Wide weighted
+    weighted.high = weighted.low = 0
     for row in range(begin, end):
-        if not has(metric, row):
+        if not is_present(metric, row):
             continue
         x = metric.cells[row]
-        has_least = has(metric + 1, row)
-        has_most = has(metric + 2, row)
-        has_first = has(metric + 3, row)
-        has_last = has(metric + 4, row)
-        least = metric[1].cells[row] if has_least else x
-        most = metric[2].cells[row] if has_most else x
+        has_min = is_present(metric + 1, row)
+        has_max = is_present(metric + 2, row)
+        has_first = is_present(metric + 3, row)
+        has_last = is_present(metric + 4, row)
+        low = metric[1].cells[row] if has_min else x
+        high = metric[2].cells[row] if has_max else x
         first = metric[3].cells[row] if has_first else x
         last = metric[4].cells[row] if has_last else x
         weight = 1
         if counts != NULL and counts[row] != 1:
             weight = <uint64_t>counts[row]
-            whole_min = whole_min and has_least
-            whole_max = whole_max and has_most
-            whole_ends = whole_ends and has_first and has_last
-            add_product(&weighed, x, weight)
+            exact_min = exact_min and has_min
+            exact_max = exact_max and has_max
+            exact_ends = exact_ends and has_first and has_last
+            add_product(&weighted, x, weight)
         else:
-            weighed.low += x
-            weighed.high += weighed.low < x
+            add(&weighted, x)
         if n == 0:
             out[FIRST] = first
-            out[MIN] = least
-            out[MAX] = most
+            out[MIN] = low
+            out[MAX] = high
         else:
-            add(out + INCREASE, risen(before, first))
-            out[MIN] = least if least < out[MIN] else out[MIN]
-            out[MAX] = most if most > out[MAX] else out[MAX]
-        add(out + INCREASE, risen(first, last))
+            add(<Wide*>(out + INCREASE), increase(before, first))
+            out[MIN] = low if low < out[MIN] else out[MIN]
+            out[MAX] = high if high > out[MAX] else out[MAX]
+        add(<Wide*>(out + INCREASE), increase(first, last))
         before = last
         out[WEIGHT] += weight
         n += 1
     if n:
         out[ROWS] = n
         out[LAST] = before
-        out[SUM] = weighed.high
-        out[SUM + 1] = weighed.low
-        out[MIN_IS_EXACT] = whole_min
-        out[MAX_IS_EXACT] = whole_max
-        out[ENDS_ARE_EXACT] = whole_ends
+        out[SUM] = weighted.high
+        out[SUM + 1] = weighted.low
+        out[MIN_IS_EXACT] = exact_min
+        out[MAX_IS_EXACT] = exact_max
+        out[ENDS_ARE_EXACT] = exact_ends
 
 
 cdef void moment(const Metric* metric, const int64_t* times, Py_ssize_t begin, Py_ssize_t end, uint64_t* out) noexcept nogil:
-    """The moments of one metric over the rows of one series."""
+    """Compute the moments of a metric over the rows of one series."""
     cdef Py_ssize_t row, at = -1
     cdef uint64_t first = 0
     for row in range(begin, end + 1):
-        if row < end and not has(metric, row):
+        if row < end and not is_present(metric, row):
             continue
         if at < 0:
             if row == end:
@@ -161,18 +163,36 @@ cdef void moment(const Metric* metric, const int64_t* times, Py_ssize_t begin, P
             first = <uint64_t>times[row]
         elif row == end or times[row] != times[at]:
             out[POINTS] += 1
-            add(out + SUM_T, <uint64_t>times[at] - first)
-            add(out + SUM_X, metric.cells[at])
+            add(<Wide*>(out + SUM_T), <uint64_t>times[at] - first)
+            add(<Wide*>(out + SUM_X), metric.cells[at])
             add_wide_product(out + SUM_TX, <uint64_t>times[at] - first, metric.cells[at])
             add_wide_product(out + SUM_TT, <uint64_t>times[at] - first, <uint64_t>times[at] - first)
         at = row
 
 
-cdef inline Metric metric_of(const uint64_t[:, ::1] values, const uint8_t[:, ::1] present, int64_t place) noexcept nogil:
+cdef void add_totals(
+    const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[:, ::1] plan, uint64_t* out
+) noexcept nogil:
+    """Compute the totals of each column of the plan over each of m series."""
+    cdef Py_ssize_t i, j, part
+    cdef Metric metrics[5]
+    for j in range(plan.shape[1]):
+        for part in range(5):
+            metrics[part] = metric_of(columns, plan[part, j])
+        for i in range(m):
+            total(metrics, columns.counts, offsets[i], offsets[i + 1], out + (j * m + i) * TOTALS)
+
+
+cdef void add_moments(
+    const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[::1] metrics, uint64_t* out
+) noexcept nogil:
+    """Compute the moments of each metric over each of m series."""
+    cdef Py_ssize_t i, j
     cdef Metric metric
-    metric.cells = &values[place, 0] if place >= 0 and values.shape[1] else NULL
-    metric.there = &present[place, 0] if metric.cells != NULL and present is not None else NULL
-    return metric
+    for j in range(metrics.shape[0]):
+        metric = metric_of(columns, metrics[j])
+        for i in range(m):
+            moment(&metric, columns.times, offsets[i], offsets[i + 1], out + (j * m + i) * MOMENTS)
 
 
 def totals(
@@ -182,26 +202,24 @@ def totals(
     const int64_t[::1] offsets,
     const int64_t[:, ::1] plan,
 ):
-    """Count, ends, least, most and exact sums of each metric of each series: (k, m, 13) words.
+    """Compute count, ends, min, max and exact sums of each metric of each series: (k, m, 13) words.
 
-    Series i holds the rows offsets[i] to offsets[i + 1]. Column j is metric plan[0, j], over the rows that have it; its least,
-    most, first and last value in a row are the metrics plan[1:5, j] (-1: none) where the row has them. The sum is weighed by
-    counts; the increase takes a value below the one before for a reset to 0. Then, as 0 or 1: whether each row stands for one
-    sample or has its own least value; its own most; its own first and last. All 0 where no row has the metric.
+    Series i has the rows offsets[i] to offsets[i + 1]. Column j is metric plan[0, j], over the rows that have it. The min, max,
+    first and last value of a row are the metrics plan[1:5, j] (-1: none), where the row has them. The sum is weighted by counts.
+    For the increase, a value below the one before is a reset to 0.
+
+    Three words are 0 or 1: whether each row of several samples has its own min; its own max; its own first and last. All words
+    are 0 where no row has the metric. The constants in `totals_py` give the order.
 
     The caller guarantees counts whose total per series is within int64.
     """
-    cdef Py_ssize_t k = plan.shape[1], m = offsets.shape[0] - 1, i, j, part
+    cdef Py_ssize_t k = plan.shape[1], m = offsets.shape[0] - 1
+    cdef Columns columns = columns_of(None, values, present, counts)
     out = zeros((k, m, TOTALS), UINT64)
-    cdef uint64_t[:, :, ::1] words = out
-    cdef const int64_t* weights = &counts[0] if counts is not None and counts.shape[0] else NULL
-    cdef Metric metrics[5]
-    with nogil:
-        for j in range(k):
-            for part in range(5):
-                metrics[part] = metric_of(values, present, plan[part, j])
-            for i in range(m):
-                total(metrics, weights, offsets[i], offsets[i + 1], &words[j, i, 0])
+    cdef uint64_t[:, :, ::1] to_out = out
+    if k and m:
+        with nogil:
+            add_totals(&columns, &offsets[0], m, plan, &to_out[0, 0, 0])
     return out
 
 
@@ -212,78 +230,60 @@ def moments(
     const int64_t[::1] offsets,
     const int64_t[::1] metrics,
 ):
-    """Exact sums for the slope of metrics[j] over time in each series: (k, m, 11) words.
+    """Compute exact sums for the slope of metrics[j] over time in each series: (k, m, 11) words.
 
-    Over the rows that have the metric, of rows with one time the last: how many they are, and the sums of t, x, t * x and t * t,
-    where t is the time since the first of them. All 0 where no row has the metric.
+    They are over the rows that have the metric; of rows with one time, over the last. Return the number of rows, and the sums of
+    t, x, t * x and t * t, where t is the time since the first row. All words are 0 where no row has the metric.
 
     The caller guarantees non-decreasing times.
     """
-    cdef Py_ssize_t k = metrics.shape[0], m = offsets.shape[0] - 1, i, j
+    cdef Py_ssize_t k = metrics.shape[0], m = offsets.shape[0] - 1
+    cdef Columns columns = columns_of(times, values, present, None)
     out = zeros((k, m, MOMENTS), UINT64)
-    cdef uint64_t[:, :, ::1] words = out
-    cdef const int64_t* stamps = &times[0] if times.shape[0] else NULL
-    cdef Metric metric
-    with nogil:
-        for j in range(k):
-            metric = metric_of(values, present, metrics[j])
-            for i in range(m):
-                moment(&metric, stamps, offsets[i], offsets[i + 1], &words[j, i, 0])
+    cdef uint64_t[:, :, ::1] to_out = out
+    if k and m:
+        with nogil:
+            add_moments(&columns, &offsets[0], m, metrics, &to_out[0, 0, 0])
     return out
 
 
-cdef inline Metric scanned_metric(const Scan* scan, int64_t place) noexcept nogil:
-    cdef Metric metric
-    metric.cells = scan.values + place * scan.row_room if place >= 0 else NULL
-    metric.there = scan.present + place * scan.row_room if place >= 0 and scan.holes else NULL
-    return metric
+def blob_totals(bytes blob, plan_for):
+    """Compute the totals and moments of a blob without its columns.
 
-
-def text_totals(bytes text, layout):
-    """The totals and moments of a stored histogram of the written shape, without its columns.
-
-    Gives the names of its metrics in the order in which they were met, the number of rows, the first and the last time, and what
-    `totals` and `moments` give of it for the plan and the metrics that ``layout(names)`` gives: (k, 13) and (g, 11) words. None
-    for a text of any other shape.
+    ``plan_for(names)`` returns the plan of `totals` and the metrics of `moments`. Return the names in the order in which they
+    appear, the number of rows, the first and the last time, and (k, 13) totals and (g, 11) moments. Return None for a blob of
+    another form: the fallback decoder decides.
     """
     cdef Scan scan
-    cdef bint found
-    cdef Py_ssize_t j, part, k, g
-    cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(text)
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
+    cdef Columns columns
+    cdef bint decoded
+    cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(blob)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(blob)
+    cdef int64_t[2] offsets
+    cdef int64_t first = 0, last = 0
     cdef const int64_t[:, ::1] plan
     cdef const int64_t[::1] metrics
     cdef uint64_t[:, ::1] to_totals
     cdef uint64_t[:, ::1] to_moments
-    cdef const int64_t* weights
-    cdef Metric parts[5]
-    cdef int64_t first = 0, last = 0
     scan_init(&scan)
     try:
         with nogil:
-            found = scan_text(&scan, at, size) == READ
-        if not found:
+            decoded = scan_text(&scan, at, size) == DECODED
+        if not decoded:
             return None
-        names = tuple([PyBytes_FromStringAndSize(<const char*>scan.names[j].at, scan.names[j].size) for j in range(scan.columns)])
-        plan, metrics = layout(names)
-        k = plan.shape[1]
-        g = metrics.shape[0]
-        out_totals = zeros((k, TOTALS), UINT64)
-        out_moments = zeros((g, MOMENTS), UINT64)
-        to_totals = out_totals
-        to_moments = out_moments
-        weights = scan.counts if scan.counted else NULL
-        if scan.rows:
-            with nogil:
-                for j in range(k):
-                    for part in range(5):
-                        parts[part] = scanned_metric(&scan, plan[part, j])
-                    total(parts, weights, 0, scan.rows, &to_totals[j, 0])
-                for j in range(g):
-                    parts[0] = scanned_metric(&scan, metrics[j])
-                    moment(parts, scan.times, 0, scan.rows, &to_moments[j, 0])
-            first = scan.times[0]
-            last = scan.times[scan.rows - 1]
-        return names, scan.rows, first, last, out_totals, out_moments
+        columns = scanned_columns(&scan)
+        offsets[0] = 0
+        offsets[1] = columns.n
+        names = scanned_names(&scan)
+        plan, metrics = plan_for(names)
+        if columns.n:
+            first = columns.times[0]
+            last = columns.times[columns.n - 1]
+        out_totals = to_totals = zeros((plan.shape[1], TOTALS), UINT64)
+        out_moments = to_moments = zeros((metrics.shape[0], MOMENTS), UINT64)
+        with nogil:
+            add_totals(&columns, offsets, 1, plan, &to_totals[0, 0] if plan.shape[1] else NULL)
+            add_moments(&columns, offsets, 1, metrics, &to_moments[0, 0] if metrics.shape[0] else NULL)
+        return names, columns.n, first, last, out_totals, out_moments
     finally:
         scan_free(&scan)

@@ -187,7 +187,7 @@ def call_totals(series: StatSeries | bytes | None) -> CallTotals:
         When bytes are no stored blob.
     """
     if isinstance(series, bytes):
-        found = kernels.active.text_totals(series, _kernel_layout)
+        found = kernels.active.blob_totals(series, _kernel_layout)
         if found is not None:
             names, rows, first, last, totals, moments = found
             layout = _layout(names)

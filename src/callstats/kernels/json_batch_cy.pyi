@@ -1,3 +1,0 @@
-from callstats._types import Block, Bytes, Counts, Times
-
-def read_buffer(data: Bytes, offsets: Counts) -> tuple[list[bytes], Times, Block, Bytes | None, Counts | None, Counts, Bytes]: ...

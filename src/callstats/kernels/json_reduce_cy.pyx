@@ -1,0 +1,245 @@
+# cython: language_level=3
+"""Stored text to reduced text, and the number of rows that fits a budget. Compiled; `json_reduce_py` is the specification."""
+
+import numpy as np
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from callstats.kernels._columns cimport Columns, columns_of
+from callstats.kernels._json_reduce cimport (
+    REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
+    make_result_room, max_rows_to_try, reduce_scanned, try_to_fit, work_free, work_init,
+)
+from callstats.kernels._json_scan cimport DECODED, keep_names, same_names, scan_text, scanned_names
+from callstats.kernels._json_write cimport Text, reserve
+from callstats.kernels._memory cimport resize
+
+
+cdef enum:
+    TRIES_AT_ONCE = 16
+    SPARES = 8
+    SPARE_BYTES = 16_777_216
+
+cdef struct Blob:
+    const uint8_t* at
+    Py_ssize_t size
+
+# Buffers are kept for the next call, guarded by the GIL: fresh memory from the system costs more than the work.
+cdef Work* spares[SPARES]
+cdef int n_spares = 0
+
+
+cdef Work* take_work() except NULL:
+    """Return buffers without text."""
+    global n_spares
+    cdef Work* work = NULL
+    if n_spares:
+        n_spares -= 1
+        work = spares[n_spares]
+    else:
+        if not resize(&work, 1, sizeof(Work)):
+            raise MemoryError
+        work_init(work)
+    work.text.size = 0
+    work.plan.names.n = -1  # its pointers led to objects of the last call
+    return work
+
+
+cdef void give_back(Work* work) noexcept:
+    """Keep buffers for the next call, unless they have grown large."""
+    global n_spares
+    cdef Py_ssize_t size = work.text.room + 9 * (work.cell_room + work.scan.row_room * work.scan.column_room)
+    if n_spares < SPARES and size <= SPARE_BYTES:
+        spares[n_spares] = work
+        n_spares += 1
+    else:
+        work_free(work)
+        free(work)
+
+
+cdef void set_plan(Plan* plan, const int64_t[:, ::1] matrix, bytes keys, const int64_t[::1] key_ends) noexcept:
+    """Let a plan lead to these arrays, which must outlive it."""
+    plan.k = key_ends.shape[0]
+    plan.matrix = &matrix[0, 0] if plan.k else NULL
+    plan.keys.text = <const uint8_t*>PyBytes_AS_STRING(keys)
+    plan.keys.ends = &key_ends[0] if plan.k else NULL
+
+
+cdef object new_plan(Work* work, object plan_for):
+    """Ask for the plan of the scanned metrics. Return the objects that it leads to."""
+    work.plan.names.n = -1
+    answer = matrix, keys, key_ends = plan_for(scanned_names(&work.scan))
+    set_plan(&work.plan, matrix, keys, key_ends)
+    keep_names(&work.plan.names, &work.scan)
+    return answer
+
+
+cdef bint add_blobs(Text* text, const Blob* blobs, Py_ssize_t m) noexcept nogil:
+    """Add m blobs unchanged. Return False without memory."""
+    cdef Py_ssize_t i
+    for i in range(m):
+        if blobs[i].size:
+            if not reserve(text, blobs[i].size):
+                return False
+            memcpy(text.at + text.size, blobs[i].at, blobs[i].size)
+            text.size += blobs[i].size
+    return True
+
+
+cdef int reduce_all(
+    Work* work, const Blob* blobs, Py_ssize_t m, bint copy, int64_t max_samples, int64_t max_bytes, bint zero, bint counts,
+    object plan_for, uint8_t[::1] status, int64_t[::1] ends
+) except -1:
+    """Reduce m blobs into the text of `work`. `copy`: add unchanged blobs too, unless all are unchanged."""
+    cdef Text* text = &work.text
+    cdef Py_ssize_t i
+    cdef Status done
+    cdef bint decoded, unchanged, room = True, copying = False
+    cdef object kept  # keeps alive what the plan leads to
+    with nogil:
+        for i in range(m):
+            done = UNREAD
+            decoded = scan_text(&work.scan, blobs[i].at, blobs[i].size) == DECODED
+            unchanged = decoded and work.scan.rows <= max_samples and (max_bytes < 0 or blobs[i].size <= max_bytes)
+            if copy and not copying and not unchanged:
+                copying = True
+                room = add_blobs(text, blobs, i)
+            if unchanged:
+                done = UNCHANGED
+                if copying:
+                    room = add_blobs(text, blobs + i, 1)
+            elif decoded and max_samples <= 0:
+                done = REWRITTEN
+            elif decoded:
+                if not same_names(&work.plan.names, &work.scan):
+                    with gil:
+                        kept = new_plan(work, plan_for)  # no-cython-lint
+                done = reduce_scanned(work, max_samples, max_bytes, zero, counts)
+            if not room:
+                break
+            status[i] = done
+            ends[i + 1] = ends[i] + blobs[i].size if copy and not copying else text.size
+    if not room:
+        raise MemoryError
+    return 0
+
+
+def reduce_packed(
+    const uint8_t[::1] data,
+    const int64_t[::1] offsets,
+    int64_t max_samples,
+    int64_t max_bytes,
+    bint zero,
+    bint counts,
+    plan_for,
+):
+    """Reduce the blobs data[offsets[i]:offsets[i + 1]].
+
+    Return the results in the same form, and a status for each. 0: unchanged. 1: rewritten. 2: empty, since the fallback decoder
+    decides; so it is for a blob of another form, a sum that is too large, and text that cannot fit max_bytes (-1: no limit). When
+    all are unchanged, the text is empty, and the offsets are those of the blobs.
+
+    ``plan_for(names)`` returns, for the metrics of a blob, the plan of `decimate_columns`; the key ``,"name":`` of each column of
+    the result, as bytes; and where each key ends.
+    """
+    cdef Py_ssize_t m = offsets.shape[0] - 1, i
+    status = np.zeros(m, dtype=np.uint8)
+    out_offsets = np.zeros(m + 1, dtype=np.int64)
+    cdef Blob* blobs = <Blob*>malloc((m + 1) * sizeof(Blob))
+    if blobs == NULL:
+        raise MemoryError
+    cdef Work* work = NULL
+    try:
+        work = take_work()
+        for i in range(m):
+            blobs[i].at = &data[0] + offsets[i] if data.shape[0] else NULL
+            blobs[i].size = offsets[i + 1] - offsets[i]
+        reduce_all(work, blobs, m, True, max_samples, max_bytes, zero, counts, plan_for, status, out_offsets)
+        text = PyBytes_FromStringAndSize(<const char*>work.text.at, work.text.size) if work.text.size else b""
+    finally:
+        free(blobs)
+        if work != NULL:
+            give_back(work)
+    return text, out_offsets, status
+
+
+def reduce_blobs(list blobs, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, plan_for):
+    """Reduce a list of blobs as `reduce_packed` does. Return a list with None where the fallback decoder decides."""
+    cdef Py_ssize_t m = len(blobs), i
+    status = np.zeros(m, dtype=np.uint8)
+    offsets = np.zeros(m + 1, dtype=np.int64)
+    cdef uint8_t[::1] done = status
+    cdef int64_t[::1] ends = offsets
+    cdef bytes text
+    cdef Blob* parts = <Blob*>malloc((m + 1) * sizeof(Blob))
+    if parts == NULL:
+        raise MemoryError
+    cdef Work* work = NULL
+    try:
+        work = take_work()
+        for i in range(m):
+            text = blobs[i]
+            parts[i].at = <const uint8_t*>PyBytes_AS_STRING(text)
+            parts[i].size = PyBytes_GET_SIZE(text)
+        reduce_all(work, parts, m, False, max_samples, max_bytes, zero, counts, plan_for, done, ends)
+        results = [blobs[i] if done[i] == UNCHANGED else None for i in range(m)]
+        for i in range(m):
+            parts[i].size = 0
+            if done[i] == REWRITTEN:
+                text = PyBytes_FromStringAndSize(NULL, ends[i + 1] - ends[i])
+                parts[i].at = <const uint8_t*>PyBytes_AS_STRING(text)
+                parts[i].size = ends[i + 1] - ends[i]
+                results[i] = text
+        with nogil:
+            # Nobody else has seen the new objects yet. To touch new memory is slow, so let other threads run.
+            for i in range(m):
+                if parts[i].size:
+                    memcpy(<uint8_t*>parts[i].at, work.text.at + ends[i], parts[i].size)
+        return results
+    finally:
+        free(parts)
+        if work != NULL:
+            give_back(work)
+
+
+def fit_rows(
+    const int64_t[::1] times,
+    const uint64_t[:, ::1] values,
+    const uint8_t[:, ::1] present,
+    const int64_t[::1] counts,
+    int64_t max_samples,
+    int64_t max_bytes,
+    bint zero,
+    bint with_counts,
+    const int64_t[:, ::1] plan,
+    bytes keys,
+    const int64_t[::1] key_ends,
+):
+    """Find the largest k from max_samples >= 1 down for which the text of the series, reduced to k rows, fits max_bytes.
+
+    Return k. Return 0 when none fits, and -k when a sum is too large at k. `plan`, `keys` and `key_ends` are those of
+    `reduce_packed`. `with_counts`: the text has counts.
+    """
+    cdef Work work
+    cdef Columns source = columns_of(times, values, present, counts), result
+    cdef int64_t rows = max_samples if max_samples < times.shape[0] else times.shape[0], k = 0, step
+    work_init(&work)
+    set_plan(&work.plan, plan, keys, key_ends)
+    try:
+        if not make_result_room(&work, rows, work.plan.k):
+            raise MemoryError
+        with nogil:
+            rows = max_rows_to_try(&work, &source, &work.plan, rows, max_bytes)
+        while rows > 0 and k == 0:
+            step = rows if rows < TRIES_AT_ONCE else TRIES_AT_ONCE
+            with nogil:
+                k = try_to_fit(&work, &source, &work.plan, rows, rows - step + 1, max_bytes, zero, with_counts, &result)
+            rows -= step
+            PyErr_CheckSignals()  # millions of samples take minutes, and Ctrl-C must not wait for them
+    finally:
+        work_free(&work)
+    return k
