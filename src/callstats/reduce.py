@@ -14,6 +14,7 @@ from callstats._parallel import map_ordered
 from callstats._types import I64_MAX, U64_MAX, Bytes, Counts
 from callstats.batch import StatBatch, validate_buffer
 from callstats.errors import ArgumentError, BudgetError, CallstatsError, DecodeError, SeriesError, detached, suggest_keywords
+from callstats.kernels.json_reduce_py import UNREAD
 from callstats.rule import REDUCERS, How, Missing, Reducer, Rule, make_rule, parse_peak_name
 from callstats.series import StatSeries
 
@@ -300,7 +301,7 @@ def reduce_buffer(
             return None
         own: list[bytes | Bytes] = []
         sizes, rejected, done = np.diff(ends), {}, 0
-        for i in np.flatnonzero(status == _UNHANDLED).tolist():
+        for i in np.flatnonzero(status == UNREAD).tolist():
             index = begin + i
             try:
                 result = _reduce_blob(data[offsets[index] : offsets[index + 1]].tobytes(), rule, counts, sort)
@@ -340,8 +341,6 @@ def _spans(offsets: Counts, max_bytes: int) -> Iterator[tuple[int, int]]:
 _SPAN_BYTES = 2**26
 """Size of the kernel's input: more means less work around the kernel, but more memory for its results."""
 
-_UNHANDLED = 2
-"""Kernel status of a blob that needs the fallback decoder."""
 
 
 def _text_or_none(blob: object) -> bytes | None:

@@ -22,6 +22,7 @@ from callstats.adapters import arrow, sqlite
 from callstats.batch import decode_buffer
 from callstats.cli.app import cli
 from callstats.db import reduce_table, summarize_table
+from callstats.kernels.json_reduce_py import UNREAD
 from callstats.reduce import _layout_for, reduce_buffer
 from callstats.stats.call import _kernel_layout
 from callstats.stats.calls import CallData, CallScalars, summarize_calls
@@ -153,7 +154,7 @@ def test_kernels_take_what_go_writes(name: str) -> None:
             if rule.max_samples is None:
                 given = (2**63 - 1, given[1])
             *_, status = kernels.reduce_packed(*buffer(blobs), *given, False, True, _layout_for(rule))
-            assert [left != callstats.reduce._OTHER for left in status.tolist()] == taken
+            assert [left != UNREAD for left in status.tolist()] == taken
             results = kernels.reduce_blobs(blobs, *given, False, True, _layout_for(rule))
             assert [result is not None for result in results] == taken
 
@@ -166,7 +167,7 @@ def test_no_blob_makes_the_next_one_slow(before: str, name: str) -> None:
     *_, decoded = kernels.decode_packed(*buffer(blobs))
     assert decoded.tolist() == [1, 1, 1]
     *_, status = kernels.reduce_packed(*buffer(blobs), 1, -1, False, True, _layout_for(Rule(1)))
-    assert callstats.reduce._OTHER not in status.tolist()
+    assert UNREAD not in status.tolist()
 
 
 # --- the doors ---------------------------------------------------------------------------------------------------------------
