@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, time_ns
 
+from callstats._extras import needs
 from callstats.drivers.process.driver import checked_interval, metrics_of, next_due
 from callstats.drivers.process.tree import own_usage
 from callstats.recorder import Recorder
@@ -49,10 +50,8 @@ def watch(interval: float = 1, rule: Rule | int | None = 240) -> Iterator[Record
     ('cpu_kernel', 'cpu_total', 'cpu_user', 'disk_read', 'disk_write', 'mem_usage')
     """
     seconds = checked_interval(interval)
-    try:
-        import psutil  # noqa: F401 - only whether it is there
-    except ModuleNotFoundError:
-        raise ImportError('callstats.drivers.watch needs psutil: pip install "callstats[process]"') from None
+    with needs("drivers.watch", "process"):
+        import psutil  # noqa: F401 - only whether it is installed
     recorder, over = Recorder(rule), threading.Event()
 
     def sample() -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from callstats._extras import needs
 from callstats.drivers.base import Config, ContainerTask, DriverError
 from callstats.drivers.docker.run import DockerRun
 from callstats.image import ImageRef, parse_image
@@ -77,10 +78,8 @@ class DockerDriver:
 
     def _connect(self) -> APIClient:
         """Connections of one task's own, which are closed with its cookie."""
-        try:
+        with needs("drivers.DockerDriver", "docker"):
             import docker
-        except ModuleNotFoundError:
-            raise ImportError('callstats.drivers.DockerDriver needs docker: pip install "callstats[docker]"') from None
         try:
             _knock(self._config.docker)
             return docker.APIClient(self._config.docker, version="auto", timeout=_SECONDS)

@@ -15,6 +15,7 @@ from time import monotonic, sleep, time_ns
 from types import TracebackType
 from typing import Self
 
+from callstats._extras import needs
 from callstats.drivers.base import ContainerTask, DriverError, RunResult, Status
 from callstats.drivers.process.guard import Guard
 from callstats.drivers.process.streams import Streams
@@ -77,10 +78,8 @@ class ProcessDriver:
         ImportError
             When psutil is missing.
         """
-        try:
-            import psutil  # noqa: F401 - only whether it is there
-        except ModuleNotFoundError:
-            raise ImportError('callstats.drivers.ProcessDriver needs psutil: pip install "callstats[process]"') from None
+        with needs("drivers.ProcessDriver", "process"):
+            import psutil  # noqa: F401 - only whether it is installed
         if os.name != "posix":
             raise DriverError(f"expected a system with process groups: this one is {os.name}")
         if not task.command:
