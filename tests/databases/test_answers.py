@@ -15,7 +15,7 @@ from callstats.db import add_calls, init_table, summarize_table
 from callstats.db.jobs import summarize as answers
 from callstats.db.jobs.summarize import time_of
 from callstats.demo import demo_calls
-from callstats.stats import Call, summarize_calls
+from callstats.stats import CallData, summarize_calls
 from support.database import Value, blob, connect, made
 from support.zoo import SECOND
 
@@ -44,7 +44,7 @@ def test_groups_are_their_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Each group says what its calls say, whatever the size of a page, and the file stays as it is."""
     dice = random.Random("groups")
     rows: list[tuple[Value, ...]] = []
-    calls: dict[Value, list[Call]] = {}
+    calls: dict[Value, list[CallData]] = {}
     keys: list[Value] = [f"k{dice.randrange(10**9)}" for _ in range(60)]
     for key in sorted(keys):
         series = StatSeries([(T0 + i) * SECOND for i in range(dice.choice((0, 1, 40)))], {})
@@ -55,7 +55,7 @@ def test_groups_are_their_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         status = dice.choice(("success", "error", "killed"))
         began, lasted = T0 + dice.randrange(1000), dice.randrange(100)
         rows.append((key, group, status, stamp(began), stamp(began), stamp(began + lasted), series.to_db()))
-        calls.setdefault(group, []).append(Call(series, status, began * SECOND, lasted * SECOND))
+        calls.setdefault(group, []).append(CallData(series, status, began * SECOND, lasted * SECOND))
     path = filled(tmp_path / "calls.db", rows)
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     want = {key: summarize_calls(some, risk=0.1) for key, some in calls.items()}

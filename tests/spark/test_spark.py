@@ -157,18 +157,18 @@ def test_means_are_of_all_samples(spark: Any) -> None:
     assert everything[None].calls == 4
     assert everything["x"].samples == 11
     for by in ("stats", "nothing", "metric"):
-        with pytest.raises(CallstatsError, match="by must name columns other than 'stats' and those of the result"):
+        with pytest.raises(CallstatsError, match="by must be columns other than 'stats' and those of the result"):
             summarize_stats(frame, by=by)
 
 
 def test_wrong_use(spark: Any) -> None:
     """A column that isn't there or holds something else is rejected before anything runs, and so is a bad rule."""
     frame = spark.range(3)
-    with pytest.raises(CallstatsError, match="expected a column 'stats': the frame has 'id'"):
+    with pytest.raises(CallstatsError, match="column must be the name of a column, got 'stats': the frame has 'id'"):
         reduce_stats(frame)
-    with pytest.raises(CallstatsError, match="column 'id': expected text or binary, got bigint"):
+    with pytest.raises(CallstatsError, match="column must be text or binary, got 'bigint'"):
         reduce_stats(frame, column="id")
-    with pytest.raises(CallstatsError, match="rejected must name another column"):
+    with pytest.raises(CallstatsError, match="rejected must be another column"):
         reduce_stats(frame.selectExpr("'' AS stats"), rejected="stats")
     with pytest.raises(CallstatsError, match="missing must be"):
         reduce_stats(frame.selectExpr("'' AS stats"), missing="none")

@@ -16,7 +16,7 @@ with needs("adapters.parquet", "arrow"):
 
 from callstats.adapters.arrow import read_long, write_long
 from callstats.batch import StatBatch
-from callstats.errors import CallstatsError, short
+from callstats.errors import ArgumentError
 from callstats.series import StatSeries
 
 GROUP_ROWS = 2**20
@@ -88,7 +88,7 @@ class Writer:
 
     Raises
     ------
-    CallstatsError
+    ArgumentError
         When the path exists or can't be written.
     """
 
@@ -105,12 +105,12 @@ class Writer:
         taken = {*_LONG_NAMES} if long else {key, column}
         for name in others:
             if name in taken:
-                raise CallstatsError(f"others must have names of their own, got {name!r}: the file has a column of that name")
+                raise ArgumentError("others", "names of further columns", name, hint="the file has a column of that name")
             taken.add(name)
         self.size = 0
         """The size of the complete file, in bytes."""
         if self.path.exists():
-            raise CallstatsError(f"path must be a new file: {str(self.path)!r} exists")
+            raise ArgumentError("path", "a new file", str(path), hint="it exists")
         self._part = self.path.with_name(f"{self.path.name}.part")
         self._kind: Any = None
         self._writer: Any = None
@@ -131,7 +131,7 @@ class Writer:
 
         Raises
         ------
-        CallstatsError
+        ArgumentError
             When a key has another type.
         """
         keys = self._keys(calls)
@@ -165,7 +165,7 @@ class Writer:
             try:
                 self._writer = pq.ParquetWriter(self._part, schema, **_format(self.long, self.key, self.others))
             except OSError as error:
-                raise CallstatsError(f"can't write {str(self._part)!r}: {error.strerror or error}") from None
+                raise ArgumentError("path", "a writable file", str(self.path), hint=error.strerror or str(error)) from None
         return self._writer
 
     def _keys(self, calls: Sequence[Any]) -> Any:
@@ -179,7 +179,7 @@ class Writer:
             return pa.array(calls, self._kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError, OverflowError):
             odd = next(call for call in calls if not self._fits(call))
-            raise CallstatsError(f"keys must fit a column of {self._kind}, as the first does, got {short(odd)}") from None
+            raise ArgumentError("calls", f"keys of type {self._kind}, as the first is", odd) from None
 
     def _fits(self, call: Any) -> bool:
         try:

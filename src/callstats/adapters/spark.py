@@ -5,9 +5,8 @@ It needs PySpark 4 and Java 17 or newer. The Python of the executors needs ``pip
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -22,9 +21,8 @@ with needs("adapters.spark", "spark"):
 from callstats._types import FN_COUNTERS, Block
 from callstats.adapters.arrow import reduce
 from callstats.adapters.arrow._text import read_array, reasons_of
-from callstats.errors import CallstatsError
-from callstats.reduce import as_rule
-from callstats.rule import Rule
+from callstats.errors import ArgumentError, suggest_keywords
+from callstats.rule import How, Missing, Rule, make_rule
 from callstats.stats.batch import totals_of
 
 _PARTIAL = "metric string, samples long, min decimal(20,0), max decimal(20,0), sum decimal(38,0), increase decimal(38,0)"
@@ -34,28 +32,29 @@ _TAKEN = ("metric", "calls", "samples", "min", "max", "mean", "sum", "increase",
 """The columns of the result and of the workers' rows."""
 
 
+@suggest_keywords
 def reduce_stats(
     df: DataFrame,
     rule: Rule | int | None = 240,
     *,
     column: str = "stats",
     rejected: str = "stats_rejected",
+    how: How | Mapping[str, How] | None = None,
+    missing: Missing | None = None,
+    max_bytes: int | None = None,
     counts: bool = True,
     sort: bool = False,
-    **fields: Any,
 ) -> DataFrame:
     """Reduce the stored blobs of a column, as `callstats.reduce_json` does.
 
     Parameters
     ----------
     df : DataFrame
-    rule : Rule or int
-        How to reduce; a number is the rule's `max_samples`.
     column : str
         The column with the blobs, text or binary.
     rejected : str
         The column for the reasons. It replaces a column of `df` with that name.
-    counts, sort, **fields
+    rule, how, missing, max_bytes, counts, sort
         As for `reduce_json`.
 
     Returns
@@ -66,7 +65,7 @@ def reduce_stats(
 
     Raises
     ------
-    CallstatsError
+    ArgumentError
         When the column does not exist, or is neither text nor binary.
 
     Notes
@@ -75,10 +74,10 @@ def reduce_stats(
     ``spark.sql.execution.arrow.maxRecordsPerBatch`` rows (10,000 by default) in memory. With blobs of 50 kB that is half a
     gigabyte, so set it to 500 or so where blobs are long.
     """
-    checked = as_rule(rule, fields)
+    checked = make_rule(rule, how, missing, max_bytes)
     _validate_text_column(df, column)
     if rejected == column:
-        raise CallstatsError(f"rejected must name another column than the blobs', got {rejected!r}")
+        raise ArgumentError("rejected", "another column than that of the blobs", rejected)
     kept = df.drop(rejected)
     schema = StructType([*kept.schema.fields, StructField(rejected, StringType())])
     work = partial(_reduced, rule=checked, column=column, rejected=rejected, counts=counts, sort=sort)
@@ -87,10 +86,11 @@ def reduce_stats(
 
 def _validate_text_column(df: DataFrame, column: str) -> None:
     if column not in df.columns:
-        raise CallstatsError(f"expected a column {column!r}: the frame has {', '.join(map(repr, df.columns)) or 'none'}")
+        hint = f"the frame has {', '.join(map(repr, df.columns)) or 'none'}"
+        raise ArgumentError("column", "the name of a column", column, hint=hint)
     kind = df.schema[column].dataType
     if not isinstance(kind, (StringType, BinaryType)):
-        raise CallstatsError(f"column {column!r}: expected text or binary, got {kind.simpleString()}")
+        raise ArgumentError("column", "text or binary", kind.simpleString())
 
 
 def _reduced(
@@ -134,7 +134,7 @@ def summarize_stats(
 
     Raises
     ------
-    CallstatsError
+    ArgumentError
         When the column does not exist, or is neither text nor binary.
 
     Notes
@@ -145,9 +145,9 @@ def summarize_stats(
     groups = [by] if isinstance(by, str) else list(by)
     for name in groups:
         if name not in df.columns or name in (column, *_TAKEN):
-            raise CallstatsError(f"by must name columns other than {column!r} and those of the result, got {name!r}")
+            raise ArgumentError("by", f"columns other than {column!r} and those of the result", name)
     if isinstance(counters, str):
-        raise CallstatsError(f"counters must be the names of metrics, got the text {counters!r}")
+        raise ArgumentError("counters", "an iterable of names", counters)
     kept = df.select(*groups, column)
     schema = StructType([kept.schema[name] for name in groups])
     for part in _PARTIAL.split(", "):
@@ -179,8 +179,8 @@ def _totals(batches: Iterator[pa.RecordBatch], *, groups: list[str], column: str
         of_metrics = [
             pa.array(totals.metrics, pa.string()).take(pa.array(totals.metric)),
             pa.array(totals.samples),
-            pa.array(totals.least).cast(pa.decimal128(20, 0)),
-            pa.array(totals.most).cast(pa.decimal128(20, 0)),
+            pa.array(totals.mins).cast(pa.decimal128(20, 0)),
+            pa.array(totals.maxes).cast(pa.decimal128(20, 0)),
             _decimals(totals.sums),
             _decimals(totals.increases),
         ]

@@ -15,7 +15,7 @@ from callstats.db import Group, TableSummary
 from callstats.db.jobs.summarize import GroupKey
 from callstats.db.plain import json_text
 from callstats.stats import CallsSummary, summarize_calls
-from callstats.stats.format import PERCENTILES, figures
+from callstats.stats.format import PERCENTILES, summary_texts
 
 
 def answer_lines(summary: TableSummary) -> list[str]:
@@ -40,7 +40,7 @@ def _group_lines(by: str | None, group: Group) -> Iterator[str]:
     name = printable(f"{by} {group_text(group.key)}") if by else "all"
     ends = f"{plural(summary.errors, 'error')}, {summary.killed:,} killed, {summary.unsampled:,} not sampled"
     yield f"{name}: {plural(summary.calls, 'call')}, {ends}"
-    for title, text in figures(summary):
+    for title, text in summary_texts(summary):
         yield f"  {title:<11}{text}"
 
 

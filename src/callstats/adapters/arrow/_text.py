@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from callstats._types import I64_MAX, AnyArray
 from callstats.adapters.arrow._arrays import array_of, arrow_of, is_null
 from callstats.batch import StatBatch, read_buffer
-from callstats.errors import CallstatsError
-from callstats.reduce import as_rule, reduce_buffer
-from callstats.rule import Rule
+from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
+from callstats.reduce import reduce_buffer
+from callstats.rule import How, Missing, Rule, make_rule
 from callstats.series import StatSeries
 
 Rejected: TypeAlias = "dict[int, CallstatsError]"
@@ -24,16 +24,19 @@ _MAX_BYTES = {4: 2**31 - 1, 8: I64_MAX}
 """How many bytes an array can have, by the width of its offsets."""
 
 
+@suggest_keywords
 def reduce(
     x: Any,
     rule: Rule | int | None = 240,
     *,
     column: str = "stats",
+    how: How | Mapping[str, How] | None = None,
+    missing: Missing | None = None,
+    max_bytes: int | None = None,
     counts: bool = True,
     sort: bool = False,
     threads: int = 1,
     errors: Literal["raise", "null", "return"] = "raise",
-    **fields: Any,
 ) -> Any:
     """Reduce stored blobs, Arrow to Arrow, as `reduce_json` does.
 
@@ -41,17 +44,13 @@ def reduce(
     ----------
     x : Array, ChunkedArray, RecordBatch, Table, RecordBatchReader, or an object of Arrow's PyCapsule protocol
         Text or binary of any kind (plain, large, view, or JSON's extension type), with nulls, sliced or not.
-    rule : Rule or int
-        How to reduce; a number is the rule's `max_samples`.
     column : str
         The column of a table that has the blobs.
-    counts, sort, threads
+    rule, how, missing, max_bytes, counts, sort, threads
         As for `reduce_json`.
     errors : {"raise", "null", "return"}
         "raise" raises the error of the first rejected blob. "null" makes each rejected blob null. "return" leaves it unchanged,
         and returns the reasons too; a RecordBatchReader has no such form.
-    **fields
-        The other fields of the rule: `how`, `missing`, `max_bytes`.
 
     Returns
     -------
@@ -76,7 +75,7 @@ def reduce(
     >>> reduced.to_pylist(), reasons.is_null().to_pylist()
     (['[]', 'no blob'], [True, False])
     """
-    rule = as_rule(rule, fields)
+    rule = make_rule(rule, how, missing, max_bytes)
     x = arrow_of(x)
     _validate_errors(errors, "raise", "null", *(() if isinstance(x, pa.RecordBatchReader) else ("return",)))
     options: dict[str, Any] = {"counts": counts, "sort": sort, "threads": threads}
@@ -157,9 +156,8 @@ def reduce_array(array: Any, rule: Rule, *, counts: bool = True, sort: bool = Fa
     data, offsets, width = _buffers(array)
     pieces, ends, rejected = reduce_buffer(data, offsets, rule, **options)
     if ends[-1] > _MAX_BYTES[width]:
-        raise CallstatsError(
-            f"expected at most {_MAX_BYTES[width]} bytes in one array of {kind}, got {ends[-1]}: make it pa.large_{kind}()"
-        )
+        size = int(ends[-1])
+        raise ArgumentError("x", f"at most {_MAX_BYTES[width]} bytes when reduced", size, hint=f"make it pa.large_{kind}()")
     buffers = [_validity(array, rejected), pa.py_buffer(ends.astype(f"i{width}", copy=False)), _joined(pieces, int(ends[-1]))]
     return pa.Array.from_buffers(kind, len(array), buffers), rejected
 
@@ -221,13 +219,14 @@ def _raise_first(rejected: Rejected, name: str, start: int = 0) -> None:
 
 def _validate_errors(errors: str, *known: str) -> None:
     if errors not in known:
-        raise CallstatsError(f"errors must be one of {', '.join(map(repr, known))}, got {errors!r}")
+        raise ArgumentError("errors", f"one of {', '.join(map(repr, known))}", errors)
 
 
 def _column_index(schema: Any, column: str) -> int:
     index = schema.get_field_index(column)
     if index < 0:
-        raise CallstatsError(f"expected one column {column!r}: the table has {', '.join(map(repr, schema.names)) or 'none'}")
+        hint = f"the table has {', '.join(map(repr, schema.names)) or 'none'}"
+        raise ArgumentError("column", "the name of one column", column, hint=hint)
     return int(index)
 
 

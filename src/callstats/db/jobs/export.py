@@ -10,9 +10,9 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from callstats.batch import StatBatch
-from callstats.db.results import FIRST_REJECTS, Key, Reject, StoreError
+from callstats.db.results import FIRST_REJECTS, Key, Reject
 from callstats.db.urls import require_sqlalchemy
-from callstats.errors import CallstatsError
+from callstats.errors import CallstatsError, DatabaseError
 from callstats.series import StatSeries
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def export_table(
                     job.take(call, cell, rest, None if known else f"expected text or bytes, got a cell of type {kind}", long)
                 job.flush(file, whole=True)
             job.flush(file)
-    except (StoreError, _StopError) as error:
+    except (DatabaseError, _StopError) as error:
         return job.report(stopped=str(error) or "asked to stop")
     return job.report(bytes_written=file.size)
 

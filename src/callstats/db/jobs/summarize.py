@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from callstats import kernels
 from callstats._types import FIRST_TIME, I64_MAX
-from callstats.db.results import FIRST_REJECTS, Key, Reject, StoreError
+from callstats.db.results import FIRST_REJECTS, Key, Reject
 from callstats.db.urls import require_sqlalchemy
-from callstats.errors import CallstatsError
+from callstats.errors import CallstatsError, DatabaseError
+from callstats.stats.call import CallUsage
 from callstats.stats.calls import CallScalars, CallsSummary
 from callstats.stats.rightsize import MIB
 
@@ -206,7 +207,7 @@ def take_in(
             tally.by = found["by"]
             _read(calls, found, since, tally, stop)
             tally.end(calls, found)
-    except StoreError as error:
+    except DatabaseError as error:
         tally.stopped = str(error)
 
 
@@ -235,7 +236,7 @@ class Tally:
         self.stopped: str | None = None
         self.began = time.perf_counter()
 
-    def took(self, key: Key, group: GroupKey, scalars: CallScalars) -> None:
+    def took(self, key: Key, group: GroupKey, usage: CallUsage) -> None:
         """Hear of a call that its group has just taken in."""
 
     def end(self, calls: CallTable, found: dict[str, str | None]) -> None:
@@ -288,12 +289,12 @@ def _read(
                 continue
         scalars = tally.groups.get(group) or CallScalars()
         try:
-            scalars.add_text(cell, status, when, _between(began, over))
+            usage = scalars.add(cell, status, when, _between(began, over))
         except CallstatsError as error:
             tally.reject(Reject(key, str(error)))
         else:
             tally.groups[group] = scalars
-            tally.took(key, group, scalars)
+            tally.took(key, group, usage)
 
 
 def _rows(

@@ -7,14 +7,13 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from callstats._types import AnyArray
 from callstats.db.calls import StoredCall, detailed_call
 from callstats.db.jobs.summarize import FN_COLUMNS, GroupKey, TableSummary, Tally, take_in
 from callstats.db.results import Key, Reject
 from callstats.db.urls import require_sqlalchemy
-from callstats.stats.calls import CallScalars, CallsSummary
+from callstats.stats.call import CallUsage
+from callstats.stats.calls import CallsSummary
 from callstats.stats.rightsize import MIB
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def survey_table(
     groups = []
     for group in summary.groups:
         scalars = tally.groups[group.key]
-        groups.append(GroupCalls(group.key, group.summary, np.array(scalars.peaks), np.array(scalars.durations)))
+        groups.append(GroupCalls(group.key, group.summary, scalars.known_peaks(), scalars.known_durations()))
     return Survey(summary, tuple(groups), tuple(tally.heaviest))
 
 
@@ -135,19 +134,15 @@ class _Tally(Tally):
         super().__init__(on_reject)
         self.top = top
         self.heaviest: list[StoredCall] = []
-        self._known: dict[GroupKey, tuple[int, int]] = {}
         self._heaps: dict[GroupKey, list[tuple[tuple[int, int], int, Key]]] = {}
         self._calls = 0
 
-    def took(self, key: Key, group: GroupKey, scalars: CallScalars) -> None:
+    def took(self, key: Key, group: GroupKey, usage: CallUsage) -> None:
         """Keep the call if it is one of the heaviest so far: of equal peaks the longest, of equals the first."""
-        before = self._known.get(group, (0, 0))
-        now = len(scalars.peaks), scalars.unsampled
-        self._known[group] = now
-        if now[1] != before[1] or self.top < 1:
+        if not usage.rows or self.top < 1:
             return
         self._calls += 1
-        weight = (scalars.peaks[-1], scalars.spans[-1]) if now[0] != before[0] else (0, 0)
+        weight = (0, 0) if usage.peak_memory is None else (usage.peak_memory, usage.duration_ns or 0)
         heap = self._heaps.setdefault(group, [])
         push = heapq.heappush if len(heap) < self.top else heapq.heappushpop
         push(heap, (weight, -self._calls, key))
