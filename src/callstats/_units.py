@@ -23,12 +23,16 @@ def size_text(size: float) -> str:
 
 def memory_text(size: int) -> str:
     """Bytes of memory, in the units in which limits are set."""
-    amount = float(size)
-    for unit in _MEMORY_UNITS:
-        if abs(amount) < 1024 or unit == _MEMORY_UNITS[-1]:
-            break
-        amount /= 1024
-    return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}".replace(".0 ", " ")
+    unit, divisor = memory_unit(size)
+    return f"{size} B" if unit == "B" else f"{size / divisor:.1f} {unit}".replace(".0 ", " ")
+
+
+def memory_unit(size: float) -> tuple[str, float]:
+    """Return the unit of 1024 that suits a size of memory, and its bytes."""
+    power = 0
+    while power + 1 < len(_MEMORY_UNITS) and abs(size) >= 1024 ** (power + 1):
+        power += 1
+    return _MEMORY_UNITS[power], 1024.0**power
 
 
 def limit_text(size: int) -> str:
