@@ -1,5 +1,6 @@
 """Answers from stored calls: what a series says of a metric, and many calls of a function."""
 
+from callstats.stats.call import CallUsage, usage_of
 from callstats.stats.calls import Call, CallsSummary, Spread, summarize_calls
 from callstats.stats.proportions import UNLIMITED, Bernoulli, bernoulli
 from callstats.stats.rightsize import RightSize, rightsize
@@ -10,6 +11,7 @@ __all__ = [
     "UNLIMITED",
     "Bernoulli",
     "Call",
+    "CallUsage",
     "CallsSummary",
     "LeakTrend",
     "RightSize",
@@ -20,4 +22,5 @@ __all__ = [
     "rightsize",
     "summarize",
     "summarize_calls",
+    "usage_of",
 ]
