@@ -3,11 +3,19 @@
 from callstats import kernels
 from callstats._version import __version__
 from callstats.batch import StatBatch
-from callstats.errors import BudgetError, CallstatsError, DecodeError, ImageError, SeriesError
+from callstats.errors import (
+    BudgetError,
+    CallstatsError,
+    DatabaseError,
+    DecodeError,
+    DriverError,
+    ImageError,
+    SeriesError,
+)
 from callstats.image import ImageRef, parse_image
 from callstats.recorder import Recorder
 from callstats.reduce import decimate, reduce_json
-from callstats.rule import Rule
+from callstats.rule import KEEP_PEAKS, Rule
 from callstats.series import Stat, StatSeries
 from callstats.stats import Bernoulli, Summary, bernoulli, summarize
 
@@ -15,10 +23,13 @@ backend: str = kernels.active.BACKEND
 """Which kernels run: ``"cython"`` or ``"python"``."""
 
 __all__ = [
+    "KEEP_PEAKS",
     "Bernoulli",
     "BudgetError",
     "CallstatsError",
+    "DatabaseError",
     "DecodeError",
+    "DriverError",
     "ImageError",
     "ImageRef",
     "Recorder",

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, AnyArray
-from callstats.errors import SeriesError, short
+from callstats.errors import SeriesError, shorten_repr
 
 _FLOAT_EXACT = 2**53  # from here on a float64 may stand for its neighbours too
 
@@ -68,7 +68,7 @@ def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray |
     if isinstance(values, (str, bytes, bytearray, AbstractSet, Mapping)) or not (
         hasattr(values, "__array__") or isinstance(values, Iterable)
     ):
-        raise SeriesError(f"{where} must be a sequence of whole numbers, got {short(values)}")
+        raise SeriesError(f"{where} must be a sequence of whole numbers, got {shorten_repr(values)}")
     if kind.dates and getattr(getattr(values, "dtype", None), "tz", None) is not None:
         # pandas' times with a zone: by themselves they would be objects, and not all of their bits.
         values = np.asarray(values, dtype=f"M8[{cast(Any, values).dtype.unit}]")
@@ -102,11 +102,11 @@ def _from_array(data: AnyArray, where: str, kind: Kind) -> AnyArray:
         bad |= np.where(bad, 0, data) % 1 != 0
         if bad.any():
             i = int(bad.argmax())
-            _refuse(where, i, short(data[i]), kind)
+            _refuse(where, i, shorten_repr(data[i]), kind)
         data = data.astype(np.int64)
     elif data.dtype.kind not in "iu":
         if len(data):
-            _refuse(where, 0, short(data[0]), kind)
+            _refuse(where, 0, shorten_repr(data[0]), kind)
         return np.zeros(0, dtype=kind.dtype)
     info = np.iinfo(data.dtype)
     if info.min < kind.low or info.max > kind.high:
@@ -118,7 +118,7 @@ def _from_array(data: AnyArray, where: str, kind: Kind) -> AnyArray:
             bad |= data > data.dtype.type(kind.high)
         if bad.any():
             i = int(bad.argmax())
-            _refuse(where, i, short(data[i]), kind)
+            _refuse(where, i, shorten_repr(data[i]), kind)
     return np.array(data, dtype=kind.dtype, order="C")
 
 
@@ -129,7 +129,7 @@ def _from_dates(data: AnyArray, where: str, kind: Kind) -> AnyArray:
         _refuse(where, int(absent.argmax()), "NaT", kind)
     if unit == "generic":
         if len(data):
-            _refuse(where, 0, f"{short(data[0])}, a date without a unit", kind)
+            _refuse(where, 0, f"{shorten_repr(data[0])}, a date without a unit", kind)
         return np.zeros(0, dtype=kind.dtype)
     if unit in ("Y", "M"):
         # Years and months have no fixed length: as days, which hold every one of them that nanoseconds can reach.
@@ -137,7 +137,7 @@ def _from_dates(data: AnyArray, where: str, kind: Kind) -> AnyArray:
         far = (raw > 12_000 // step) | (raw < -12_000 // step)
         if far.any():
             i = int(far.argmax())
-            _refuse(where, i, short(data[i]), kind)
+            _refuse(where, i, shorten_repr(data[i]), kind)
         data, unit, step = data.astype("datetime64[D]"), "D", 1
     raw = data.view(data.dtype.str.replace("M8", "i8").split("[")[0]).astype(np.int64)
     if unit in _UNITS_PER_NS:
@@ -145,14 +145,14 @@ def _from_dates(data: AnyArray, where: str, kind: Kind) -> AnyArray:
         ticks = [int(tick) * step for tick in raw.tolist()]
         for i, tick in enumerate(ticks):
             if tick % per:
-                _refuse(where, i, short(data[i]), kind)
+                _refuse(where, i, shorten_repr(data[i]), kind)
         return _from_list([tick // per for tick in ticks], where, kind)[0]
     ns = _NS_PER_UNIT[unit] * step
     low, high = -(-kind.low // ns), kind.high // ns
     bad = (raw < low) | (raw > high)
     if bad.any():
         i = int(bad.argmax())
-        _refuse(where, i, short(data[i]), kind)
+        _refuse(where, i, shorten_repr(data[i]), kind)
     return raw * ns
 
 
@@ -180,7 +180,7 @@ def _whole(value: Any, where: str, i: int | None, kind: Kind) -> int:
         try:
             return int(_from_dates(np.array([value]), where, kind)[0])
         except SeriesError:
-            _refuse(where, i, short(value), kind)
+            _refuse(where, i, shorten_repr(value), kind)
     if isinstance(value, datetime) and kind.dates and type(value).__name__ != "NaTType" and value.utcoffset() is not None:
         value = since_epoch(value)
     if isinstance(value, (float, np.floating)) and -_FLOAT_EXACT < value < _FLOAT_EXACT and value == int(value):
@@ -190,7 +190,7 @@ def _whole(value: Any, where: str, i: int | None, kind: Kind) -> int:
         with suppress(TypeError):
             whole = operator.index(value)
     if whole is None or not kind.low <= whole <= kind.high:
-        _refuse(where, i, short(value), kind)
+        _refuse(where, i, shorten_repr(value), kind)
     return whole
 
 

@@ -18,7 +18,7 @@ from callstats import kernels
 from callstats._columns import Columns, take
 from callstats._timestamps import parse_time
 from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, Block, Bytes, Counts, Present, Times
-from callstats.errors import CallstatsError, DecodeError, short
+from callstats.errors import ArgumentError, CallstatsError, DecodeError, shorten_repr
 
 MAX_CELLS = 2**24
 """The most cells of a table of every row and every metric: a small text whose rows share no metric would fill the memory."""
@@ -68,7 +68,7 @@ def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     """The stored text of a series: empty, or compact JSON and a newline."""
     names, times, values, present, weights = columns
     if type(digits) is not int or digits not in (3, 9):
-        raise CallstatsError(f"digits must be 3 or 9, got {short(digits)}")
+        raise ArgumentError("digits", "3 or 9", digits)
     weights = weights if counts else None
     text: bytes = kernels.active.write_text(times, values, as_bytes(present), weights, *keys_of(names), digits)
     return text
@@ -194,7 +194,7 @@ def parsed(value: object) -> object:
         if place == deep:
             reason = f"expected at most {MAX_DEPTH} open brackets, got one more"
         else:
-            reason = f"{_expected(message)}, got {short(text[place]) if place < len(text) else 'the end'}"
+            reason = f"{_expected(message)}, got {shorten_repr(text[place]) if place < len(text) else 'the end'}"
     except _ConstantError as error:
         place = next(match.start() for match in _CONSTANT.finditer(text) if match[0][0] != '"')
         reason = f"expected a value, got {error}"
@@ -270,7 +270,7 @@ def _kind(value: object) -> str:
         return "an object"
     if isinstance(value, list):
         return "an array"
-    return short(value)
+    return shorten_repr(value)
 
 
 def _columns(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
@@ -288,7 +288,8 @@ def _columns(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
         if time < before:
             if not sort:
                 raise DecodeError(
-                    f"expected a time no earlier than {short(rows[i - 1]['timestamp'])}, got {short(row['timestamp'])}",
+                    f"expected a time no earlier than {shorten_repr(rows[i - 1]['timestamp'])}, "
+                    f"got {shorten_repr(row['timestamp'])}",
                     path=f"{path}.timestamp",
                 )
             moved = True

@@ -7,7 +7,7 @@ from threading import Lock, Thread
 from typing import TypeVar
 
 from callstats._types import I64_MAX
-from callstats.errors import CallstatsError, short
+from callstats.errors import ArgumentError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,7 +25,7 @@ def share(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -
         When `threads` is no whole number from 1 on.
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise CallstatsError(f"threads must be a whole number from 1 on, got {short(threads)}")
+        raise ArgumentError("threads", "a whole number, 1 or more", threads)
     numbered = enumerate(items)
     taking = Lock()
     helpers: list[Thread] = []

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from callstats._types import FIRST_TIME, I64_MAX, Times
-from callstats.errors import CallstatsError, short
+from callstats.errors import ArgumentError, CallstatsError, shorten_repr
 
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))",
@@ -28,18 +28,18 @@ def parse_time(text: str) -> int:
     """
     match = _TIME.fullmatch(text)
     if match is None:
-        raise CallstatsError(f"expected an RFC 3339 time, got {short(text)}")
+        raise CallstatsError(f"expected an RFC 3339 time, got {shorten_repr(text)}")
     day, hour, minute, second, fraction, sign, off_hour, off_minute = match.groups()
     days = _days(day)
     if days is None or hour > "23" or minute > "59" or second > "59" or (sign and (off_hour > "23" or off_minute > "59")):
-        raise CallstatsError(f"expected a time that exists, got {short(text)}")
+        raise CallstatsError(f"expected a time that exists, got {shorten_repr(text)}")
     seconds = days * 86_400 + int(hour) * 3_600 + int(minute) * 60 + int(second)
     if sign:
         offset = int(off_hour) * 3_600 + int(off_minute) * 60
         seconds += offset if sign == "-" else -offset
     ns = seconds * 10**9 + (int(fraction[:9].ljust(9, "0")) if fraction else 0)
     if not FIRST_TIME <= ns <= I64_MAX:
-        raise CallstatsError(f"expected a time from {_text_of(FIRST_TIME)} to {_text_of(I64_MAX)}, got {short(text)}")
+        raise CallstatsError(f"expected a time from {_text_of(FIRST_TIME)} to {_text_of(I64_MAX)}, got {shorten_repr(text)}")
     return ns
 
 
@@ -54,7 +54,7 @@ def _days(day: str) -> int | None:
 def format_times(times: Times, digits: int = 3) -> list[str]:
     """RFC 3339 text in UTC, floored to `digits` (3 or 9) digits of a second."""
     if digits not in (3, 9):
-        raise CallstatsError(f"digits must be 3 or 9, got {short(digits)}")
+        raise ArgumentError("digits", "3 or 9", digits)
     floored = times // 10**6 if digits == 3 else times
     unit = "ms" if digits == 3 else "ns"
     return [text + "Z" for text in np.datetime_as_string(floored.view(f"M8[{unit}]")).tolist()]

@@ -10,7 +10,7 @@ import numpy as np
 from callstats import _coerce, _json, kernels
 from callstats._columns import Columns, Held, equal, joined, kind_of, locked, refuse_offsets, settled, take
 from callstats._types import Bytes, Counts
-from callstats.errors import CallstatsError, DecodeError, SeriesError, as_value, short
+from callstats.errors import CallstatsError, DecodeError, SeriesError, detached, shorten_repr
 from callstats.series import StatSeries, checked, listed, plural
 
 
@@ -40,7 +40,7 @@ class StatBatch(Held):
         members = list(series)
         for i, member in enumerate(members):
             if not isinstance(member, StatSeries):
-                raise SeriesError(f"series[{i}] must be a StatSeries, got {short(member)}")
+                raise SeriesError(f"series[{i}] must be a StatSeries, got {shorten_repr(member)}")
         offsets = np.zeros(len(members) + 1, dtype=np.int64)
         np.cumsum([len(member) for member in members], out=offsets[1:])
         self._columns = settled(joined([member._columns for member in members], offsets))
@@ -157,7 +157,7 @@ def read_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[St
         try:
             member, _ = _json.decode(data[offsets[i] : offsets[i + 1]].tobytes(), sort=sort)
         except CallstatsError as error:
-            refused[i] = as_value(error)
+            refused[i] = detached(error)
         else:
             members.append(settled(member))
             whose.append(np.full(len(member.times), i))

@@ -1,37 +1,64 @@
 """The errors that callstats raises for its users.
 
-Every one is a `CallstatsError`, and so a `ValueError`: the input is at fault, and the message says what was expected, what came
-and where.
+Each one is a `CallstatsError`. Errors about arguments and input are ValueErrors too.
 """
 
 from __future__ import annotations
 
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-class CallstatsError(ValueError):
-    """Base of every error that callstats raises about its input."""
+Door = TypeVar("Door", bound=Callable[..., Any])
 
 
-class SeriesError(CallstatsError):
+class CallstatsError(Exception):
+    """Base of every error that callstats raises."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # By default, unpickling would pass the finished message to __init__.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class ArgumentError(CallstatsError, ValueError):
+    """A bad argument.
+
+    Attributes
+    ----------
+    parameter : str
+        The parameter's name, such as ``max_bytes``. The message begins with it.
+    """
+
+    def __init__(self, where: str, expected: str, value: object, *, hint: str | None = None) -> None:
+        # `where` is a parameter or an element of one, such as how['x'].
+        message = f"{where} must be {expected}, got {shorten_repr(value)}"
+        super().__init__(message if hint is None else f"{message}: {hint}")
+        self.parameter = where.partition("[")[0]
+
+
+class SeriesError(CallstatsError, ValueError):
     """Values that no series can hold, or a sum past 2**64 - 1."""
 
 
-class BudgetError(CallstatsError):
+class BudgetError(CallstatsError, ValueError):
     """No reduction of the series fits the byte budget."""
 
 
-class ImageError(CallstatsError):
+class ImageError(CallstatsError, ValueError):
     """A name that is no Docker image reference."""
 
 
-class DecodeError(CallstatsError):
-    """A stored histogram that breaks the stored form.
+class DecodeError(CallstatsError, ValueError):
+    """A malformed stored histogram.
 
     Attributes
     ----------
     offset : int or None
-        Where a fault of JSON or UTF-8 lies, in bytes from the start of the blob.
+        Byte offset of a fault in the JSON or UTF-8.
     path : str or None
-        Where a fault of shape lies, such as ``$[17].metrics.net_rx``. Exactly one of the two is set.
+        Path of a fault in the structure, such as ``$[17].metrics.net_rx``. Exactly one of offset and path is set.
     reason : str
         What was expected and what came.
     """
@@ -42,33 +69,61 @@ class DecodeError(CallstatsError):
         self.offset = offset
         self.path = path
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # The default would call the class with the finished message alone.
-        return _decode_error, (self.reason, self.offset, self.path, self.args)
+
+class DatabaseError(CallstatsError):
+    """The database is locked, unreachable, full or corrupt."""
 
 
-def as_value(error: CallstatsError) -> CallstatsError:
-    """An error to be kept: it no longer refers to where it was raised, and so to all input that was at hand there."""
+class DriverError(CallstatsError):
+    """The driver's own fault: no engine, an image that can't be pulled, a task that it can't run."""
+
+
+def detached(error: CallstatsError) -> CallstatsError:
+    """Drop traceback and context, so that a stored error does not keep its input alive."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
-def short(value: object) -> str:
-    """A value as a message shows it: as its reader would write it, cut where it is long."""
+def shorten_repr(value: object) -> str:
+    """Return the repr of a value as a message shows it: one line, cut where it is long."""
     try:
-        if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
             if type(value).__name__ == "datetime64":
                 return str(value)
-            value = value.item()
+            value = value.item()  # type: ignore[attr-defined]
         if isinstance(value, int) and value.bit_length() > 256:
-            return f"an integer of {value.bit_length()} bits"  # to print it may pass Python's limit on digits
+            return f"an integer of {value.bit_length()} bits"  # its digits may exceed Python's limit
         text = repr(value)
-    except Exception:  # noqa: BLE001 - whatever a foreign repr raises: there is a fault of the user's to tell
+        if "\n" in text:
+            shape = getattr(value, "shape", None)  # of a data frame, say, whose repr is a table
+            text = " ".join(text.split()) if shape is None else f"a {type(value).__name__} of shape {shape}"
+    except Exception:  # noqa: BLE001 - a foreign repr may raise anything, and must not hide the user's error
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _decode_error(reason: str, offset: int | None, path: str | None, args: tuple[object, ...]) -> DecodeError:
-    error = DecodeError(reason, offset=offset, path=path)
-    error.args = args
+def suggest_keywords(door: Door) -> Door:
+    """Make a function, or a class's constructor, suggest the keyword that a misspelt one stands for."""
+    if isinstance(door, type):
+        door.__init__ = suggest_keywords(door.__init__)  # type: ignore[misc]
+        return door
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = {name: None for name, one in inspect.signature(door).parameters.items() if one.kind in named and name != "self"}
+
+    @functools.wraps(door)
+    def checked(*args: Any, **keywords: Any) -> Any:
+        if not keywords.keys() <= known.keys():
+            wrong = next(name for name in keywords if name not in known)
+            # The number of rows is a rule's max_samples, but the argument is called rule.
+            close = ["rule"] if wrong == "max_samples" and "rule" in known else difflib.get_close_matches(wrong, known, n=1)
+            advice = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(known)}"
+            raise TypeError(f"{door.__qualname__.removesuffix('.__init__')}: unexpected keyword {wrong!r}: {advice}")
+        return door(*args, **keywords)
+
+    return checked  # type: ignore[return-value]
+
+
+def _rebuild(kind: type[CallstatsError], args: tuple[object, ...], attributes: dict[str, object]) -> CallstatsError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
     return error

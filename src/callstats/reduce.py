@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast, overload
 
@@ -14,15 +13,23 @@ from callstats._columns import Columns
 from callstats._parallel import share
 from callstats._types import I64_MAX, U64_MAX, Bytes, Counts
 from callstats.batch import StatBatch, refuse_texts
-from callstats.errors import BudgetError, CallstatsError, DecodeError, SeriesError, as_value, short
-from callstats.rule import REDUCERS, Reducer, Rule, peak_of
+from callstats.errors import ArgumentError, BudgetError, CallstatsError, DecodeError, SeriesError, detached, suggest_keywords
+from callstats.rule import REDUCERS, How, Missing, Reducer, Rule, make_rule, parse_peak_name
 from callstats.series import StatSeries
 
 Series = TypeVar("Series", StatSeries, StatBatch)
 Result = TypeVar("Result")
 
 
-def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
+@suggest_keywords
+def decimate(
+    x: Series,
+    rule: Rule | int | None = 240,
+    *,
+    how: How | Mapping[str, How] | None = None,
+    missing: Missing | None = None,
+    max_bytes: int | None = None,
+) -> Series:
     """Reduce a series, or every series of a batch, to at most `max_samples` rows.
 
     Parameters
@@ -30,9 +37,9 @@ def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
     x : StatSeries or StatBatch
         Left as it is.
     rule : Rule or int
-        How to reduce; a number is the rule's `max_samples`.
-    **fields
-        The other fields of the rule, instead of a Rule: `how`, `missing`, `max_bytes`.
+        How to reduce. A number is the rule's `max_samples`.
+    how, missing, max_bytes
+        The other fields of the rule, as for `Rule`. They can't be combined with a Rule.
 
     Returns
     -------
@@ -59,15 +66,13 @@ def decimate(x: Series, rule: Rule | int | None = 240, **fields: Any) -> Series:
     >>> decimate(series, 2, how={"mem_usage": ("mean", "max")})["mem_usage@max"]
     array([20, 50], dtype=uint64)
     """
-    rule = as_rule(rule, fields)
+    rule = make_rule(rule, how, missing, max_bytes)
     if isinstance(x, StatSeries):
-        columns = x._columns
-        reduced = fit(columns, rule)
-        return x if reduced is columns else StatSeries._of(reduced)
+        return _decimate_series(x, rule)
     if not isinstance(x, StatBatch):
         raise TypeError(f"decimate takes a StatSeries or a StatBatch, got {type(x).__name__}")
     if rule.max_bytes is not None:
-        return StatBatch(_named(f"series[{i}]", decimate, member, rule) for i, member in enumerate(x))
+        return StatBatch(_named(f"series[{i}]", _decimate_series, member, rule) for i, member in enumerate(x))
     if rule.max_samples is None or not (np.diff(x.offsets) > rule.max_samples).any():
         return x
     columns, offsets = _reduced(x._columns, x.offsets, rule, rule.max_samples)
@@ -79,32 +84,39 @@ def reduce_json(
     blobs: Iterable[object],
     rule: Rule | int | None = ...,
     *,
+    how: How | Mapping[str, How] | None = ...,
+    missing: Missing | None = ...,
+    max_bytes: int | None = ...,
     counts: bool = ...,
     sort: bool = ...,
     threads: int = ...,
     errors: Literal["raise"] = ...,
-    **fields: Any,
 ) -> list[bytes]: ...
 @overload
 def reduce_json(
     blobs: Iterable[object],
     rule: Rule | int | None = ...,
     *,
+    how: How | Mapping[str, How] | None = ...,
+    missing: Missing | None = ...,
+    max_bytes: int | None = ...,
     counts: bool = ...,
     sort: bool = ...,
     threads: int = ...,
     errors: Literal["return"],
-    **fields: Any,
 ) -> list[bytes | CallstatsError]: ...
+@suggest_keywords
 def reduce_json(
     blobs: Iterable[object],
     rule: Rule | int | None = 240,
     *,
+    how: How | Mapping[str, How] | None = None,
+    missing: Missing | None = None,
+    max_bytes: int | None = None,
     counts: bool = True,
     sort: bool = False,
     threads: int = 1,
     errors: Literal["raise", "return"] = "raise",
-    **fields: Any,
 ) -> list[bytes] | list[bytes | CallstatsError]:
     """Reduce stored histograms, text to text.
 
@@ -112,8 +124,8 @@ def reduce_json(
     ----------
     blobs : iterable of bytes-like, str, list or None
         Each as `StatSeries.from_json` takes it; None gives ``b""``.
-    rule : Rule or int
-        How to reduce; a number is the rule's `max_samples`.
+    rule, how, missing, max_bytes
+        As for `decimate`.
     counts : bool
         Whether rows written anew say how many samples they stand for.
     sort : bool
@@ -122,8 +134,6 @@ def reduce_json(
         How many threads share the work.
     errors : {"raise", "return"}
         Whether the first blob that is refused ends the work, or each such blob's `CallstatsError` takes its place in the list.
-    **fields
-        The other fields of the rule: `how`, `missing`, `max_bytes`.
 
     Returns
     -------
@@ -142,11 +152,11 @@ def reduce_json(
     >>> print(reduce_json([blob], 1)[0].decode(), end="")
     [{"timestamp":"2017-11-27T14:52:53.500Z","metrics":{"x":2},"count":2}]
     """
-    rule = as_rule(rule, fields)
+    rule = make_rule(rule, how, missing, max_bytes)
     if isinstance(blobs, (bytes, bytearray, memoryview, str)) or not isinstance(blobs, Iterable):
         raise TypeError(f"reduce_json takes an iterable of blobs, got {type(blobs).__name__}")
     if errors not in ("raise", "return"):
-        raise CallstatsError(f"errors must be 'raise' or 'return', got {short(errors)}")
+        raise ArgumentError("errors", "'raise' or 'return'", errors)
 
     def reduce_chunk(chunk: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
         return _reduce_chunk(*chunk, rule, counts, sort, errors == "raise")
@@ -154,20 +164,9 @@ def reduce_json(
     return [result for results in share(reduce_chunk, _chunks(blobs), threads) for result in results]
 
 
-def as_rule(rule: Rule | int | None, fields: Mapping[str, Any]) -> Rule:
-    """The Rule that a call's arguments name."""
-    if type(rule) is int and not fields:
-        return _at_most_rule(rule)
-    if isinstance(rule, Rule):
-        return replace(rule, **fields) if fields else rule
-    if "max_samples" in fields and rule != 240:
-        raise TypeError(f"the most rows are given twice: by {rule!r} and by max_samples={fields['max_samples']!r}")
-    return Rule(**{"max_samples": rule, **fields})
-
-
-@lru_cache(maxsize=64)
-def _at_most_rule(max_samples: int) -> Rule:
-    return Rule(max_samples)
+def _decimate_series(series: StatSeries, rule: Rule) -> StatSeries:
+    reduced = fit(series._columns, rule)
+    return series if reduced is series._columns else StatSeries._of(reduced)
 
 
 def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
@@ -233,10 +232,10 @@ def _plan(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
     places = {name: place for place, name in enumerate(names)}
     plan: dict[str, tuple[int, int, Reducer, bool]] = {}
     for name, place in places.items():
-        peak = peak_of(name)
+        peak = parse_peak_name(name)
         if peak is not None:
             base, reducer = peak
-            asked = base in places and peak_of(base) is None and reducer in rule.reducers(base)[1:]
+            asked = base in places and parse_peak_name(base) is None and reducer in rule.reducers(base)[1:]
             plan[name] = (place, places.get(base, -1), reducer, asked)
             continue
         first, *further = rule.reducers(name)
@@ -276,7 +275,7 @@ def _reduce_chunk(
             except CallstatsError as error:
                 if raising:
                     raise
-                results[i] = as_value(error)
+                results[i] = detached(error)
     return results
 
 
@@ -303,7 +302,7 @@ def reduce_buffer(
             try:
                 result = _reduce_blob(data[offsets[at] : offsets[at + 1]].tobytes(), rule, counts, sort)
             except CallstatsError as error:
-                faults[at] = as_value(error)
+                faults[at] = detached(error)
                 continue
             sizes[i] = len(result)
             own += [text[done : ends[i]], result]

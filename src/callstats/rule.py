@@ -1,30 +1,30 @@
-"""Rule: how a series is to be reduced. Plain data, checked when made."""
+"""Rule: how to reduce a series. Plain data, validated when it is made."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Literal, TypeAlias, cast, get_args
 
-from callstats.errors import CallstatsError, short
+from callstats.errors import ArgumentError, suggest_keywords
 
 Reducer: TypeAlias = Literal["mean", "min", "max", "first", "last", "sum"]
 Missing: TypeAlias = Literal["skip", "zero"]
 How: TypeAlias = "Reducer | tuple[Reducer, ...]"
 
 REDUCERS: tuple[Reducer, ...] = get_args(Reducer)
-"""Every reducer; its place here is its number in the kernels."""
+"""All reducers; the kernels know a reducer by its index here."""
 
-PEAKS: tuple[Reducer, ...] = ("min", "max", "first", "last")
-"""The reducers that a metric ``x@reducer`` may keep."""
+PEAK_REDUCERS: tuple[Reducer, ...] = ("min", "max", "first", "last")
+"""The reducers of peaks, such as ``mem_usage@max``."""
 
 OTHERS = "*"
 
 
-class ByMetric(Mapping[str, "How"]):
-    """A mapping that stays as it was made."""
+class HowByMetric(Mapping[str, "How"]):
+    """An immutable, hashable mapping of metrics to reducers."""
 
     __slots__ = ("_items",)
 
@@ -46,38 +46,46 @@ class ByMetric(Mapping[str, "How"]):
     def __repr__(self) -> str:
         return repr(self._items)
 
-    def __deepcopy__(self, memo: object) -> ByMetric:
+    def __deepcopy__(self, memo: object) -> HowByMetric:
         return self
 
 
-def peak_of(name: str) -> tuple[str, Reducer] | None:
-    """Metric and reducer of a name ``x@reducer``; None for an ordinary name."""
-    base, mark, reducer = name.rpartition("@")
-    return (base, reducer) if mark and reducer in PEAKS else None
+KEEP_PEAKS: Mapping[str, How] = HowByMetric(
+    {"cpu_total": ("mean", "max"), "mem_limit": "max", "mem_usage": ("mean", "max"), "mem_working": ("mean", "max")}
+)
+"""The reducers that keep each row's peaks of memory and CPU: the default for tables, files and recordings."""
 
 
+def parse_peak_name(name: str) -> tuple[str, Reducer] | None:
+    """Split ``x@max`` into metric and reducer. Return None for a name without such a reducer."""
+    metric, mark, reducer = name.rpartition("@")
+    return (metric, reducer) if mark and reducer in PEAK_REDUCERS else None
+
+
+@suggest_keywords
 @dataclass(frozen=True)
 class Rule:
-    """How to reduce a series: to how many rows, by which reducers, within which size.
+    """How to reduce a series: to how many rows, by which reducers, to which size.
 
     Parameters
     ----------
     max_samples : int or None
-        The most rows that the result may have. None means no limit; with 0 or less every series with more rows becomes empty.
-    how : str, tuple of str, or mapping of metric to either
-        ``mean``, ``min``, ``max``, ``first``, ``last`` or ``sum``, one for all metrics or by metric (``"*"`` for the others, by
-        default ``mean``). Of a tuple the first gives ``x``, and each further one of ``min``, ``max``, ``first`` or ``last`` gives
-        a metric ``x@max`` and so on beside it.
+        Maximum number of rows of the result. None means no limit. With 0 or less, every series with more rows becomes empty.
+    how : str, tuple of str, or mapping of metric to either; optional
+        The reducers: ``mean``, ``min``, ``max``, ``first``, ``last`` or ``sum``. Give one for all metrics, or a mapping by
+        metric, where ``"*"`` names all others (default ``mean``). In a tuple, the first reducer gives ``x``; each further one of
+        ``min``, ``max``, ``first`` or ``last`` adds a metric such as ``x@max``. None is the default of the function that uses
+        the rule: `KEEP_PEAKS` for tables and the command, ``mean`` elsewhere.
     missing : {"skip", "zero"}
-        Whether a row's samples that lack a metric are passed over or count as 0 where another sample of the row has it. Fn's own
-        rule is ``zero``.
+        How to treat samples without a metric: skip them, or count them as 0 (Fn's rule). A metric that no sample of a row has is
+        absent either way.
     max_bytes : int or None
-        The most bytes that the stored text may have.
+        Maximum size of the stored text in bytes.
 
     Raises
     ------
-    CallstatsError
-        When a field is none of these.
+    ArgumentError
+        A field has a wrong value.
 
     Examples
     --------
@@ -86,33 +94,33 @@ class Rule:
     """
 
     max_samples: int | None = 240
-    how: How | Mapping[str, How] = "mean"
+    how: How | Mapping[str, How] | None = None
     missing: Missing = "skip"
     max_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        put = object.__setattr__  # the one way to normalise a field of a frozen dataclass
-        put(self, "max_samples", _whole("max_samples", self.max_samples))
-        put(self, "max_bytes", _whole("max_bytes", self.max_bytes))
+        assign = object.__setattr__  # a frozen dataclass has no other way to normalise its fields
+        assign(self, "max_samples", _optional_int("max_samples", self.max_samples))
+        assign(self, "max_bytes", _optional_int("max_bytes", self.max_bytes))
         if self.max_bytes is not None and self.max_bytes < 1:
-            raise CallstatsError(f"max_bytes must be 1 or more, or None, got {short(self.max_bytes)}")
+            raise ArgumentError("max_bytes", "1 or more, or None", self.max_bytes)
         if self.missing not in get_args(Missing):
-            raise CallstatsError(f"missing must be 'skip' or 'zero', got {short(self.missing)}")
+            raise ArgumentError("missing", "'skip' or 'zero'", self.missing)
         if isinstance(self.how, Mapping):
             for name in self.how:
                 if not isinstance(name, str):
-                    raise CallstatsError(f"how must map metric names to reducers, got the name {short(name)}")
-            by_name = {name: _reducers(f"how[{name!r}]", self.how[name]) for name in sorted(self.how)}
-            put(self, "how", ByMetric(by_name))
-        else:
-            put(self, "how", _reducers("how", self.how))
+                    raise ArgumentError("how", "a mapping of metric names", name)
+            by_metric = {name: _validate_how(f"how[{name!r}]", self.how[name]) for name in sorted(self.how)}
+            assign(self, "how", HowByMetric(by_metric))
+        elif self.how is not None:
+            assign(self, "how", _validate_how("how", self.how))
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        # Made once: a rule is looked up for every series that it reduces.
+        # Cached: each reduction of a series looks its rule up.
         return hash((self.max_samples, self.how, self.missing, self.max_bytes))
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -120,12 +128,12 @@ class Rule:
         return Rule, (self.max_samples, how, self.missing, self.max_bytes)
 
     def reducers(self, name: str) -> tuple[Reducer, ...]:
-        """The reducers for a metric: the first for itself, the others for its peaks.
+        """Return the reducers of a metric: the first for the metric itself, the others for its peaks.
 
         Parameters
         ----------
         name : str
-            The metric's.
+            The metric's name.
 
         Returns
         -------
@@ -136,12 +144,48 @@ class Rule:
         >>> Rule(how={"mem_usage": ("mean", "max"), "*": "last"}).reducers("mem_usage")
         ('mean', 'max')
         """
-        how = self.how.get(name, self.how.get(OTHERS, "mean")) if isinstance(self.how, Mapping) else self.how
-        return how if isinstance(how, tuple) else (how,)
+        how = self.how.get(name, self.how.get(OTHERS)) if isinstance(self.how, Mapping) else self.how
+        return how if isinstance(how, tuple) else (how or "mean",)
+
+    def with_default(self, how: How | Mapping[str, How]) -> Rule:
+        """Return the rule, its `how` replaced by a default if it is None.
+
+        Parameters
+        ----------
+        how : str, tuple of str, or mapping
+            As for `Rule`.
+
+        Returns
+        -------
+        Rule
+
+        Examples
+        --------
+        >>> Rule(60).with_default("max"), Rule(60, how="min").with_default("max").how
+        (Rule(max_samples=60, how='max', missing='skip', max_bytes=None), 'min')
+        """
+        return replace(self, how=how) if self.how is None else self
 
 
-def whole(value: object) -> int | None:
-    """A whole number of any type, as an int; None for anything else, bools among it, numpy's too."""
+def make_rule(
+    rule: Rule | int | None = 240,
+    how: How | Mapping[str, How] | None = None,
+    missing: Missing | None = None,
+    max_bytes: int | None = None,
+) -> Rule:
+    """Return the Rule that a function's arguments stand for. Keywords and a Rule exclude each other."""
+    if how is None and missing is None and max_bytes is None:
+        return rule if isinstance(rule, Rule) else _rule_of(rule)
+    if isinstance(rule, Rule):
+        name, value = next(
+            (name, value) for name, value in (("how", how), ("missing", missing), ("max_bytes", max_bytes)) if value is not None
+        )
+        raise ArgumentError(name, "left out beside a Rule", value, hint=f"use dataclasses.replace(rule, {name}=...)")
+    return Rule(rule, how, missing or "skip", max_bytes)
+
+
+def as_int(value: object) -> int | None:
+    """Return an integer of any type as an int; None for anything else, such as a bool of Python or numpy."""
     if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
         return None
     try:
@@ -150,22 +194,30 @@ def whole(value: object) -> int | None:
         return None
 
 
-def _whole(field: str, value: object) -> int | None:
-    number = whole(value)
+def _rule_of(max_samples: int | None) -> Rule:
+    # A bool equals an int, and would find its rule in the cache.
+    return _cached_rule(max_samples) if type(max_samples) is int else Rule(max_samples)
+
+
+_cached_rule = lru_cache(maxsize=64)(Rule)
+
+
+def _optional_int(field: str, value: object) -> int | None:
+    number = as_int(value)
     if number is None and value is not None:
-        raise CallstatsError(f"{field} must be a whole number or None, got {short(value)}")
+        raise ArgumentError(field, "a whole number or None", value)
     return number
 
 
-def _reducers(field: str, how: object) -> How:
+def _validate_how(where: str, how: object) -> How:
     if isinstance(how, str) and how in REDUCERS:
         return how
     if isinstance(how, (tuple, list)) and how:
-        for place, reducer in enumerate(how):
-            allowed = PEAKS if place else REDUCERS
+        for i, reducer in enumerate(how):
+            allowed = PEAK_REDUCERS if i else REDUCERS
             if not isinstance(reducer, str) or reducer not in allowed:
-                raise CallstatsError(f"{field}[{place}] must be one of {', '.join(allowed)}, got {short(reducer)}")
-            if reducer in how[:place]:
-                raise CallstatsError(f"{field} must not name a reducer twice, got {short(reducer)} again")
+                raise ArgumentError(f"{where}[{i}]", f"one of {', '.join(allowed)}", reducer)
+            if reducer in how[:i]:
+                raise ArgumentError(f"{where}[{i}]", "a reducer that the tuple does not have already", reducer)
         return tuple(how)
-    raise CallstatsError(f"{field} must be one of {', '.join(REDUCERS)}, or a tuple of them, got {short(how)}")
+    raise ArgumentError(where, f"one of {', '.join(REDUCERS)}, or a tuple of them", how)

@@ -14,7 +14,7 @@ from callstats import _coerce, _json
 from callstats._columns import Columns, Held, equal, kind_of, refuse_disorder, refuse_totals, settled, take
 from callstats._timestamps import format_times, parse_time
 from callstats._types import AnyArray, Counts, Present, Times
-from callstats.errors import CallstatsError, SeriesError, short
+from callstats.errors import CallstatsError, SeriesError, shorten_repr
 
 
 class Stat(NamedTuple):
@@ -78,10 +78,10 @@ class StatSeries(Held):
     ) -> None:
         times, _ = _coerce.column(timestamps, "timestamps", _coerce.TIME)
         if not isinstance(metrics, Mapping):
-            raise SeriesError(f"metrics must map names to values, got {short(metrics)}")
+            raise SeriesError(f"metrics must map names to values, got {shorten_repr(metrics)}")
         for name in metrics:
             if not isinstance(name, str) or not _json.is_text(name):
-                raise SeriesError(f"metrics must be named by text that UTF-8 can hold, got {short(name)}")
+                raise SeriesError(f"metrics must be named by text that UTF-8 can hold, got {shorten_repr(name)}")
         # Of a member of an enumeration, say, the name is the text itself.
         columns_by_name = {str.__str__(name): values for name, values in metrics.items()}
         names = tuple(sorted(columns_by_name))
@@ -137,10 +137,10 @@ class StatSeries(Held):
             try:
                 timestamp, metrics = sample
             except (TypeError, ValueError):
-                raise SeriesError(f"samples[{i}] must be a (timestamp, metrics) pair, got {short(sample)}") from None
+                raise SeriesError(f"samples[{i}] must be a (timestamp, metrics) pair, got {shorten_repr(sample)}") from None
             times.append(nanoseconds(timestamp, f"samples[{i}]"))
             if not isinstance(metrics, Mapping):
-                raise SeriesError(f"samples[{i}] must map names to values, got {short(metrics)}")
+                raise SeriesError(f"samples[{i}] must map names to values, got {shorten_repr(metrics)}")
             for name, value in metrics.items():
                 column = cells.setdefault(name, [])
                 column.extend([None] * (i - len(column)))
@@ -283,9 +283,9 @@ def checked(
     With offsets they are those of many series, which the offsets part.
     """
     if not isinstance(names, tuple) or not all(type(name) is str and _json.is_text(name) for name in names):
-        raise SeriesError(f"names must be a tuple of text that UTF-8 can hold, got {short(names)}")
+        raise SeriesError(f"names must be a tuple of text that UTF-8 can hold, got {shorten_repr(names)}")
     if any(a >= b for a, b in pairwise(names)):
-        raise SeriesError(f"names must be sorted, and none there twice, got {short(names)}")
+        raise SeriesError(f"names must be sorted, and none there twice, got {shorten_repr(names)}")
     stamps, _ = _coerce.column(times, "timestamps", _coerce.TIME)
     n = len(stamps)
     block = _block(values, "values", np.dtype(np.uint64), (len(names), n))
@@ -331,7 +331,7 @@ def nanoseconds(timestamp: object, where: str) -> object:
             raise SeriesError(f"{where} must have a time: {error}") from None
     if isinstance(timestamp, datetime):
         if timestamp.utcoffset() is None:
-            raise SeriesError(f"{where} must have a time with its offset from UTC, got {short(timestamp)}")
+            raise SeriesError(f"{where} must have a time with its offset from UTC, got {shorten_repr(timestamp)}")
         return _coerce.since_epoch(timestamp)
     return timestamp
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from callstats import CallstatsError, Rule
-from callstats.db import StoreError, add_calls, import_saved, init_table, read_series, reduce_table
+from callstats.db import DatabaseError, add_calls, import_saved, init_table, read_series, reduce_table
 from callstats.db.urls import shown_url
 from support.database import TABLE, ask, blob, cell, connect, made
 
@@ -53,7 +53,7 @@ def test_wrong_use_is_named(tmp_path: Path, case: str) -> None:
     with pytest.raises(CallstatsError) as caught:
         reduce_table(db, 10, **options)
     assert str(caught.value).startswith(message)
-    assert not isinstance(caught.value, StoreError)
+    assert not isinstance(caught.value, DatabaseError)
     assert cell(db, "a") == blob(12)
 
 
@@ -213,7 +213,7 @@ def test_missing_sqlalchemy_is_named(function: str, arguments: str) -> None:
 
 
 def test_a_locked_database_is_no_wrong_use(tmp_path: Path) -> None:
-    """A StoreError for functions without a report; `stopped` in a report."""
+    """A DatabaseError for functions without a report; `stopped` in a report."""
     db = made(tmp_path / "calls.db", [("a", blob(12))])
     url = f"sqlite:///{db}?timeout=0.05"
     with closing(connect(db)) as other:
@@ -221,7 +221,7 @@ def test_a_locked_database_is_no_wrong_use(tmp_path: Path) -> None:
         report = reduce_table(url, Rule(10))
         assert report.stopped == "database is locked: another program kept its lock for too long"
         assert report.changed == 0
-        with pytest.raises(StoreError, match=r"^database is locked: another program kept its lock for too long$"):
+        with pytest.raises(DatabaseError, match=r"^database is locked: another program kept its lock for too long$"):
             init_table(url)
         other.execute("ROLLBACK")
         other.execute("BEGIN EXCLUSIVE")

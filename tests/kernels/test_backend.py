@@ -209,9 +209,10 @@ def test_every_public_name_is_there() -> None:
     errors = ["CallstatsError", "SeriesError", "DecodeError", "BudgetError", "ImageError"]
     assert {*names, *errors} <= set(callstats.__all__)
     assert all(hasattr(callstats, name) for name in callstats.__all__)
-    for name in errors:
-        assert issubclass(getattr(callstats, name), ValueError)
+    assert {"KEEP_PEAKS", "DatabaseError", "DriverError"} <= set(callstats.__all__)
+    for name in [*errors, "DatabaseError", "DriverError"]:
         assert issubclass(getattr(callstats, name), callstats.CallstatsError)
+        assert issubclass(getattr(callstats, name), ValueError) == (name in errors[1:])
 
 
 def test_the_backend_is_named() -> None:

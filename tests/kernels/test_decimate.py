@@ -490,11 +490,12 @@ def test_fields_build_the_rule() -> None:
     assert decimate(uneven(700)) == decimate(uneven(700), Rule()) == decimate(uneven(700), 240)
 
 
-def test_the_number_of_rows_by_its_own_name() -> None:
-    """`max_samples` is a field like any other."""
+def test_a_number_of_rows_and_keywords() -> None:
+    """A number and keywords make the rule; None as the number is no limit."""
     series = uneven(60)
-    assert decimate(series, max_samples=12, how="max") == decimate(series, Rule(12, "max"))
-    assert decimate(series, max_samples=None) == series
+    assert decimate(series, 12, how="max", missing="zero") == decimate(series, Rule(12, "max", "zero"))
+    assert decimate(series, rule=12, max_bytes=900) == decimate(series, Rule(12, max_bytes=900))
+    assert decimate(series, None) == series
 
 
 @pytest.mark.parametrize("fields", [{"how": "median"}, {"missing": "nan"}, {"max_bytes": -1}, {"rule": 1.5}])
@@ -554,7 +555,7 @@ def test_threads_share_a_series() -> None:
     series = uneven(5000)
     want = decimate(series, 60, how=("mean", "max"))
     got: list[StatSeries] = []
-    threads = [threading.Thread(target=lambda, got.append(decimate(series, 60, how=("mean", "max")))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: got.append(decimate(series, 60, how=("mean", "max")))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -78,10 +78,10 @@ def test_fields_build_the_rule() -> None:
     assert reduce_json([long(700)]) == reduce_json([long(700)], 240)
 
 
-def test_the_number_of_rows_by_its_own_name() -> None:
-    """`max_samples` is a field like any other."""
-    assert reduce_json([long(60)], max_samples=12, how="max") == reduce_json([long(60)], Rule(12, "max"))
-    assert reduce_json([long(700)], max_samples=None) == [long(700)]
+def test_a_number_of_rows_and_keywords() -> None:
+    """A number and keywords make the rule; None as the number is no limit."""
+    assert reduce_json([long(60)], 12, how="max", missing="zero") == reduce_json([long(60)], Rule(12, "max", "zero"))
+    assert reduce_json([long(700)], None) == [long(700)]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from callstats import CallstatsError, Rule
 
 
 def test_the_defaults() -> None:
-    """240 rows, means, absent samples skipped, no byte budget; the fields come in that order."""
-    assert Rule() == Rule(240, "mean", "skip", None)
+    """240 rows, no reducers of its own, absent samples skipped, no byte budget; the fields come in that order."""
+    assert Rule() == Rule(240, None, "skip", None)
+    assert Rule().reducers("x") == ("mean",)
     assert [field.name for field in dataclasses.fields(Rule)] == ["max_samples", "how", "missing", "max_bytes"]
 
 
@@ -74,7 +75,6 @@ def test_every_good_how(how: Any) -> None:
         ("median", "max"),
         ("mean", None),
         ("mean", ("max",)),
-        None,
         5,
         b"mean",
         {"x": "median"},

@@ -56,7 +56,7 @@ def test_mutants_by_both_ways(rule: dict[str, Any]) -> None:
 
 
 @backends
-@pytest.mark.parametrize("rule", [{"max_samples": 2}, {"max_samples": None, "max_bytes": 300}, {"max_samples": -1}], ids=str)
+@pytest.mark.parametrize("rule", [{"rule": 2}, {"rule": None, "max_bytes": 300}, {"rule": -1}], ids=str)
 def test_every_cut(backend: str, rule: dict[str, Any]) -> None:
     """A blob cut short at any byte, and one whose buffer ends where it ends, give the same by both ways."""
     step = 1 if backend == "cython" else 7  # the numpy backend is slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ WORK: dict[str, Callable[[], Any]] = {
     "decimate a batch": lambda: decimate(BATCH, RULE),
     "reduce_json": lambda: reduce_json(BLOBS, RULE, errors="return"),
     "reduce_json by threads of its own": lambda: reduce_json(BLOBS, RULE, threads=3, errors="return"),
-    "a budget": lambda: reduce_json(BLOBS, RULE, max_bytes=900, errors="return"),
+    "a budget": lambda: reduce_json(BLOBS, replace(RULE, max_bytes=900), errors="return"),
     "reduce_buffer": lambda: by_buffer(1),
     "reduce_buffer by threads of its own": lambda: by_buffer(3),
     "arrow": lambda: arrow.reduce(ARRAY, RULE, errors="null", threads=2).to_pylist(),

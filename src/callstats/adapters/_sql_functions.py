@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from callstats._columns import Columns
 from callstats.errors import CallstatsError
-from callstats.rule import peak_of
+from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
 from callstats.stats import Summary, summarize
 
@@ -48,6 +48,6 @@ def is_valid(stats: object) -> bool:
 
 def _summary(stats: object, metric: str) -> Summary | None:
     names, times, values, present, counts = StatSeries.from_json(stats)._columns
-    kept = [place for place, name in enumerate(names) if name == metric or (peak_of(name) or ("",))[0] == metric]
+    kept = [place for place, name in enumerate(names) if name == metric or (parse_peak_name(name) or ("",))[0] == metric]
     some = Columns(tuple(names[place] for place in kept), times, values[kept], None if present is None else present[kept], counts)
     return summarize(StatSeries._of(some)).get(metric)

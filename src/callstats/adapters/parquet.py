@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from callstats.adapters._optional import needs
 from callstats.adapters.arrow._nested import read_long, write_long
 from callstats.batch import StatBatch
-from callstats.errors import CallstatsError, short
+from callstats.errors import CallstatsError, shorten_repr
 from callstats.series import StatSeries
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Writer:
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError, OverflowError):
             odd = next(call for call in calls if not self._holds(call))
             raise CallstatsError(
-                f"expected keys that fit a column of {self._kind}, as the first does, got {short(odd)}"
+                f"expected keys that fit a column of {self._kind}, as the first does, got {shorten_repr(odd)}"
             ) from None
 
     def _holds(self, call: Any) -> bool:

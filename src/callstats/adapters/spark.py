@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from callstats._types import FN_COUNTERS, Block
 from callstats.adapters._optional import needs
 from callstats.errors import CallstatsError
-from callstats.reduce import as_rule
-from callstats.rule import Rule
+from callstats.rule import Rule, make_rule
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,7 +66,7 @@ def reduce_stats(
         from pyspark.sql.types import StringType, StructField, StructType
     with needs("adapters.spark.reduce_stats", "pyarrow", "spark"):
         import pyarrow as pa  # noqa: F401 - only whether it is there
-    checked = as_rule(rule, fields)
+    checked = make_rule(rule, **fields)
     _text_column(df, column)
     if refused == column:
         raise CallstatsError(f"refused must name another column than the histograms', got {refused!r}")

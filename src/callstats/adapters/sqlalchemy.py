@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from callstats.adapters._optional import needs
-from callstats.errors import short
+from callstats.errors import shorten_repr
 from callstats.series import StatSeries
 
 with needs("adapters.sqlalchemy.StatsType", "SQLAlchemy", "sqlalchemy"):
@@ -57,7 +57,7 @@ class StatsType(TypeDecorator[StatSeries]):
         if value is None:
             return None
         if not isinstance(value, StatSeries):
-            raise TypeError(f"expected a StatSeries or None, got {short(value)}")
+            raise TypeError(f"expected a StatSeries or None, got {shorten_repr(value)}")
         text = value.to_db()
         return json.loads(text or "[]") if self._is_jsonb(dialect) else text
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from callstats._types import I64_MAX
 from callstats.adapters import _sql_functions as _sql
-from callstats.errors import CallstatsError, short
+from callstats.errors import CallstatsError, shorten_repr
 from callstats.reduce import reduce_json
 
 
@@ -72,7 +72,7 @@ def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
 
 def _decimate(stats: object, n: object) -> str | bytes:
     if not isinstance(n, int):
-        raise CallstatsError(f"stats_decimate takes a whole number of samples, got {short(n)}")
+        raise CallstatsError(f"stats_decimate takes a whole number of samples, got {shorten_repr(n)}")
     try:
         [result] = reduce_json([stats], n)
     except CallstatsError as error:

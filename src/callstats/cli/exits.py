@@ -17,8 +17,7 @@ from typing import IO, Any
 import click
 
 from callstats._units import printable
-from callstats.db import StoreError
-from callstats.errors import CallstatsError
+from callstats.errors import CallstatsError, DatabaseError
 
 
 class ExitCode(IntEnum):
@@ -74,7 +73,7 @@ class Group(click.Group):
             ctx.exit(ExitCode.STOPPED)
         except UnicodeEncodeError as error:  # what the system's arguments may hold, and no database or file can
             raise WrongUse(f"expected text that UTF-8 can hold, got {error.object!r}") from None
-        except StoreError as error:
+        except DatabaseError as error:
             raise Stopped(in_options(str(error), self)) from None
         except CallstatsError as error:
             raise WrongUse(in_options(str(error), self)) from None

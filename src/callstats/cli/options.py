@@ -15,7 +15,7 @@ from callstats._types import I64_MAX
 from callstats.db.jobs.summarize import FN_COLUMNS
 from callstats.db.moments import parse_span
 from callstats.errors import CallstatsError
-from callstats.rule import OTHERS, PEAKS, REDUCERS, How
+from callstats.rule import OTHERS, PEAK_REDUCERS, REDUCERS, How
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -90,7 +90,7 @@ def how_part(value: str) -> tuple[str, How]:
     metric, mark, reducers = value.rpartition("=")  # a metric's name may have an equals sign
     parts = tuple(part.strip() for part in reducers.split(","))
     for place, part in enumerate(parts):
-        allowed = PEAKS if place else REDUCERS
+        allowed = PEAK_REDUCERS if place else REDUCERS
         if part not in allowed:
             what = "a further reducer to be" if place else "a reducer to be"
             raise click.BadParameter(f"expected {what} one of {', '.join(allowed)}, got {part!r}")

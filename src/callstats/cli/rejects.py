@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from callstats.db import Reject, StoreError
+from callstats.db import Reject
 from callstats.db.plain import json_text
-from callstats.errors import CallstatsError
+from callstats.errors import CallstatsError, DatabaseError
 
 
 class RejectsFile:
@@ -47,4 +47,4 @@ class RejectsFile:
         try:
             yield
         except OSError as error:
-            raise StoreError(f"rejects: {error.strerror}: {str(self._path)!r}") from None
+            raise DatabaseError(f"rejects: {error.strerror}: {str(self._path)!r}") from None

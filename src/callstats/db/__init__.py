@@ -10,10 +10,12 @@ from callstats.db.jobs.restore import import_saved
 from callstats.db.jobs.summarize import Group, TableSummary, summarize_table
 from callstats.db.jobs.survey import GroupCalls, Survey, survey_table
 from callstats.db.listing import ListedCall, list_calls
-from callstats.db.results import ImportReport, ReduceReport, Reject, StoreError
+from callstats.db.results import ImportReport, ReduceReport, Reject
 from callstats.db.schema import add_calls, cell_room, init_table, read_series
+from callstats.errors import DatabaseError
 
 __all__ = [
+    "DatabaseError",
     "ExportReport",
     "Group",
     "GroupCalls",
@@ -21,7 +23,6 @@ __all__ = [
     "ListedCall",
     "ReduceReport",
     "Reject",
-    "StoreError",
     "StoredCall",
     "Survey",
     "TableSummary",

@@ -14,9 +14,9 @@ from callstats.db.dialects.base import Dialect
 from callstats.db.dialects.mysql import MySQL
 from callstats.db.dialects.postgres import Postgres
 from callstats.db.dialects.sqlite import SQLite
-from callstats.db.results import LostError, PassingError, StoreError
+from callstats.db.results import LostError, PassingError
 from callstats.db.urls import parse_url, without_secrets
-from callstats.errors import CallstatsError
+from callstats.errors import CallstatsError, DatabaseError
 
 DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": Postgres, "mysql": MySQL, "mariadb": MySQL}
 """What is special to each database, by SQLAlchemy's name for it."""
@@ -63,7 +63,7 @@ def translated(dialect: Dialect, where: str = "", *, setting_up: bool = True) ->
         elif dialect.is_lost(cause) or (isinstance(error, DBAPIError) and error.connection_invalidated):
             kind = LostError
         else:
-            kind = PassingError if dialect.is_passing(cause) else StoreError
+            kind = PassingError if dialect.is_passing(cause) else DatabaseError
         raise kind(f"{where}{dialect.explain(cause)}") from None
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from callstats._timestamps import parse_time
 from callstats._types import FIRST_TIME, I64_MAX
-from callstats.errors import CallstatsError, short
+from callstats.errors import CallstatsError, shorten_repr
 
 TEXT_TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?$"
 """An RFC 3339 time, as a regular expression for servers; without an offset it is UTC."""
@@ -38,7 +38,7 @@ def nanoseconds(time: str | int | datetime) -> int:
         return (time - _EPOCH) // timedelta(microseconds=1) * 1000
     if isinstance(time, int):
         if not FIRST_TIME <= time <= I64_MAX:
-            raise CallstatsError(f"as_of must be nanoseconds from {FIRST_TIME} to {I64_MAX}, got {short(time)}")
+            raise CallstatsError(f"as_of must be nanoseconds from {FIRST_TIME} to {I64_MAX}, got {shorten_repr(time)}")
         return time
     return parse_time(time)
 

@@ -252,7 +252,7 @@ class CallTable:
 
     @contextmanager
     def transaction(self, *, write: bool) -> Iterator[None]:
-        """A transaction whose failure is a StoreError."""
+        """A transaction whose failure is a DatabaseError."""
         with translated(self.dialect, setting_up=False), self.dialect.transaction(self.connection, write=write):
             yield
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from callstats.errors import CallstatsError
+from callstats.errors import DatabaseError
 
 Key: TypeAlias = "int | str | float | bytes"
 """A key as the database holds it. Text that is no UTF-8 has its bytes as surrogate escapes."""
@@ -15,11 +15,7 @@ FIRST_REJECTS = 100
 """How many refused rows a report names itself; `on_reject` is told of all."""
 
 
-class StoreError(CallstatsError):
-    """A database that is locked, gone, full or broken: nothing that other input would mend."""
-
-
-class PassingError(StoreError):
+class PassingError(DatabaseError):
     """A fault that may be over when the batch is tried again: a deadlock, or a lock that was waited for in vain."""
 
 
@@ -27,7 +23,7 @@ class LostError(PassingError):
     """The connection is gone. If it went in a commit, nobody knows whether that was done."""
 
 
-class RolledBackError(StoreError):
+class RolledBackError(DatabaseError):
     """A trigger ended the whole transaction, and not only the change of its row."""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from callstats._json import is_text
 from callstats.db.results import Key
 from callstats.db.urls import require_sqlalchemy, url_of
-from callstats.errors import CallstatsError, short
+from callstats.errors import CallstatsError, shorten_repr
 from callstats.series import StatSeries
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def init_table(
     ------
     CallstatsError
         When a table that is there has no such key.
-    StoreError
+    DatabaseError
         When the database is locked or broken.
     ImportError
         When SQLAlchemy is missing.
@@ -174,7 +174,7 @@ def add_calls(
             for row in some:
                 for name, value in row.items():
                     if isinstance(value, str) and not is_text(value):
-                        raise CallstatsError(f"{name} must be text that UTF-8 can hold, got {short(value)}")
+                        raise CallstatsError(f"{name} must be text that UTF-8 can hold, got {shorten_repr(value)}")
                 dialect.check_room(row.get("id"), "stats", len(str(row.get("stats") or "").encode()))
             connection.execute(into, some)
             count += len(some)

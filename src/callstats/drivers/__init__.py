@@ -8,7 +8,6 @@ from callstats.drivers.base import (
     ContainerTask,
     Cookie,
     Driver,
-    DriverError,
     RunResult,
     Status,
     Task,
@@ -18,6 +17,7 @@ from callstats.drivers.base import (
 from callstats.drivers.docker.driver import DockerDriver
 from callstats.drivers.docker.stats import FN_METRICS, pick_stats
 from callstats.drivers.process.driver import ProcessDriver
+from callstats.errors import DriverError
 
 __all__ = [
     "FN_METRICS",

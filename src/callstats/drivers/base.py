@@ -14,10 +14,6 @@ from uuid import uuid4
 from callstats.errors import CallstatsError
 
 
-class DriverError(CallstatsError):
-    """The driver's own fault: no engine, an image that can't be pulled, a task that it can't take."""
-
-
 class TaskError(CallstatsError):
     """Why a task did not succeed. It is part of a result, and not raised.
 

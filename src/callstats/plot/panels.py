@@ -11,7 +11,7 @@ import numpy as np
 from callstats._types import FN_COUNTERS, AnyArray
 from callstats._units import memory_text
 from callstats.errors import CallstatsError
-from callstats.rule import peak_of
+from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
 from callstats.stats import UNLIMITED, Summary, summarize
 from callstats.stats.calls import LIMIT, USAGE, WORKING
@@ -170,7 +170,7 @@ def _floats(series: StatSeries, name: str) -> AnyArray:
 def _peaks(series: StatSeries, name: str, values: AnyArray, kept: str) -> AnyArray | None:
     """A row's ``x@max``, else its x, as everywhere."""
     peak = f"{name}@{kept}"
-    if peak not in series.names or peak_of(name) is not None:
+    if peak not in series.names or parse_peak_name(name) is not None:
         return None
     cells = _floats(series, peak)
     return np.where(np.isnan(cells), values, cells)

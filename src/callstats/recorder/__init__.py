@@ -9,10 +9,10 @@ from threading import Lock
 
 from callstats import _coerce, _json, kernels
 from callstats._types import FIRST_TIME
-from callstats.errors import CallstatsError, SeriesError, short
+from callstats.errors import ArgumentError, SeriesError, shorten_repr, suggest_keywords
 from callstats.recorder.merged import MergedRows, sorted_columns
-from callstats.reduce import as_rule, decimate
-from callstats.rule import PEAKS, Rule, peak_of, whole
+from callstats.reduce import decimate
+from callstats.rule import PEAK_REDUCERS, How, Missing, Rule, as_int, make_rule, parse_peak_name
 from callstats.series import StatSeries, nanoseconds
 
 
@@ -42,11 +42,20 @@ class Recorder:
     (array([1013760, 3061760], dtype=uint64), array([496, 504]))
     """
 
-    def __init__(self, rule: Rule | int | None = 240, *, capacity: int = 4096) -> None:
-        rows = whole(capacity)
+    @suggest_keywords
+    def __init__(
+        self,
+        rule: Rule | int | None = 240,
+        *,
+        how: How | Mapping[str, How] | None = None,
+        missing: Missing | None = None,
+        max_bytes: int | None = None,
+        capacity: int = 4096,
+    ) -> None:
+        rows = as_int(capacity)
         if rows is None or rows < 2:
-            raise CallstatsError(f"capacity must be a whole number of rows, 2 or more, got {short(capacity)}")
-        self._rule = as_rule(rule, {})
+            raise ArgumentError("capacity", "a whole number of rows, 2 or more", capacity)
+        self._rule = make_rule(rule, how, missing, max_bytes)
         self._rows = kernels.active.Rows(rows)
         self._columns: dict[tuple[str, str | None], int] = {}
         self._names: dict[str, int] = {}
@@ -116,10 +125,10 @@ class Recorder:
         self._names[name] = len(self._names)
         self._rows.add_name(name)
         self._add_column(name, None, None)
-        peak = peak_of(name)
+        peak = parse_peak_name(name)
         if peak is not None and peak[0] in self._names:
             self._add_column(name, peak[0], peak[0])
-        for reducer in PEAKS:
+        for reducer in PEAK_REDUCERS:
             if f"{name}@{reducer}" in self._names:
                 self._add_column(f"{name}@{reducer}", name, f"{name}@{reducer}")
 
@@ -138,11 +147,11 @@ class Recorder:
 def _plain(metrics: object) -> dict[str, int]:
     """A sample's values as plain ints, absent ones left out."""
     if not isinstance(metrics, Mapping):
-        raise SeriesError(f"a sample must map names to values, got {short(metrics)}")
+        raise SeriesError(f"a sample must map names to values, got {shorten_repr(metrics)}")
     plain: dict[str, int] = {}
     for name, value in metrics.items():
         if not isinstance(name, str) or not _json.is_text(name):
-            raise SeriesError(f"metrics must be named by text that UTF-8 can hold, got {short(name)}")
+            raise SeriesError(f"metrics must be named by text that UTF-8 can hold, got {shorten_repr(name)}")
         whole = _coerce.cell(value, f"metrics[{name!r}]", _coerce.METRIC)
         if whole is not None:
             plain[str(name)] = whole

@@ -16,7 +16,7 @@ from callstats._json import as_bytes
 from callstats._types import FN_COUNTERS, Block, Counts
 from callstats.batch import StatBatch
 from callstats.errors import CallstatsError
-from callstats.rule import peak_of
+from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
 
 _NS_PER_SECOND = 10**9
@@ -159,7 +159,7 @@ def growth_of(moment: list[int]) -> float | None:
 def plan_of(names: tuple[str, ...]) -> tuple[tuple[str, ...], Counts]:
     """The metrics that get a summary, and for each its place and those of its peaks, as the kernel takes them."""
     places = {name: place for place, name in enumerate(names)}
-    metrics = tuple(name for name in names if peak_of(name) is None)
+    metrics = tuple(name for name in names if parse_peak_name(name) is None)
     plan = [[places[name], *(places.get(f"{name}@{kept}", -1) for kept in _STAND_INS)] for name in metrics]
     return metrics, np.ascontiguousarray(np.array(plan, dtype=np.int64).reshape(len(metrics), 5).T)
 

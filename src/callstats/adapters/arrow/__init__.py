@@ -16,8 +16,7 @@ from callstats.adapters.arrow._tables import series_of_columns, table_columns
 from callstats.adapters.arrow._text import Reduced, arrow_of, one_array, read_array, reduce_array, text_type
 from callstats.batch import StatBatch
 from callstats.errors import CallstatsError
-from callstats.reduce import as_rule
-from callstats.rule import Rule
+from callstats.rule import Rule, make_rule
 from callstats.series import StatSeries
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def reduce(
     """
     with needs("adapters.arrow.reduce", "pyarrow", "arrow"):
         import pyarrow as pa
-    rule = as_rule(rule, fields)
+    rule = make_rule(rule, **fields)
     if errors not in ("raise", "null"):
         raise CallstatsError(f"errors must be 'raise' or 'null', got {errors!r}")
     raising, how = errors == "raise", {"counts": counts, "sort": sort, "threads": threads}
@@ -121,7 +120,7 @@ def reduce_checked(
     if not isinstance(array, (pa.Array, pa.ChunkedArray)):
         raise TypeError(f"reduce_checked takes an array, got {type(array).__name__}")
     array = one_array(array)
-    result, refused = reduce_array(array, as_rule(rule, fields), counts=counts, sort=sort)
+    result, refused = reduce_array(array, make_rule(rule, **fields), counts=counts, sort=sort)
     reasons = pa.nulls(len(array), pa.string())
     if refused:
         reasons = pa.array([str(refused[i]) if i in refused else None for i in range(len(array))], pa.string())

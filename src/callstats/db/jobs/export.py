@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from callstats.adapters import parquet
 from callstats.batch import StatBatch
-from callstats.db.results import FIRST_REJECTS, Key, Reject, StoreError
+from callstats.db.results import FIRST_REJECTS, Key, Reject
 from callstats.db.urls import require_sqlalchemy
-from callstats.errors import CallstatsError
+from callstats.errors import CallstatsError, DatabaseError
 from callstats.series import StatSeries
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def export_table(
                     job.take(call, cell, rest, None if known else f"expected text or bytes, got a cell of type {kind}", long)
                 job.flush(file, whole=True)
             job.flush(file)
-    except (StoreError, _StopError) as error:
+    except (DatabaseError, _StopError) as error:
         return job.report(stopped=str(error) or "asked to stop")
     return job.report(bytes_written=file.size)
 

@@ -18,9 +18,9 @@ from callstats.db.jobs.tally import Tally, Verdict
 from callstats.db.jobs.tiers import checked_tiers, within
 from callstats.db.moments import nanoseconds, utc_text
 from callstats.db.plain import same_value
-from callstats.db.results import Key, LostError, PassingError, ReduceReport, Reject, RolledBackError, StoreError
+from callstats.db.results import Key, LostError, PassingError, ReduceReport, Reject, RolledBackError
 from callstats.db.urls import require_sqlalchemy
-from callstats.errors import CallstatsError
+from callstats.errors import CallstatsError, DatabaseError
 from callstats.reduce import reduce_json
 from callstats.rule import Rule
 
@@ -183,7 +183,7 @@ def reduce_table(
                 plan = plan_by_age(ordered, rule, calls.size, calls.clock, now, verify=verify)
             with Saver(save) if save is not None else nullcontext() as saver:
                 _Job(calls, plan, counts, threads, saver, tally, pace, batch_size, batch_bytes).run(progress)
-    except StoreError as error:
+    except DatabaseError as error:
         tally.stopped = str(error)
     return tally.report()
 
@@ -229,7 +229,7 @@ class _Job:
     def go_on(self, pause: float) -> None:
         """Wait, unless there is a reason to stop."""
         if (why := self.pace.pause(pause, self.tally)) is not None:
-            raise StoreError(why)
+            raise DatabaseError(why)
 
     def attempt(self, step: Callable[[], T]) -> T:
         """Do a step; if what hinders it may pass, wait and do it again."""
@@ -241,7 +241,7 @@ class _Job:
                 if isinstance(error, LostError):
                     self.calls.connection.invalidate()
                 if turn >= self.pace.retries:
-                    raise StoreError(f"{error}; tried {turn + 1} times") from None
+                    raise DatabaseError(f"{error}; tried {turn + 1} times") from None
             self.go_on(self.pace.backoff(turn))
             self.tally.retries += 1
             turn += 1
@@ -250,7 +250,7 @@ class _Job:
         """Count what is committed."""
         self.tally.locked.extend(done.locked)
         if len(self.tally.locked) > MOST_LOCKED:
-            raise StoreError(f"other programs have locked more than {MOST_LOCKED} rows")
+            raise DatabaseError(f"other programs have locked more than {MOST_LOCKED} rows")
         self.tally.add(done.passed, done.verdicts)
         if progress is not None:
             progress(self.tally.report())
@@ -270,7 +270,7 @@ class _Job:
                 return
             if turn < self.pace.retries:
                 self.go_on(self.pace.backoff(turn))
-        raise StoreError(f"rows that other programs kept locked: {len(locked)}")
+        raise DatabaseError(f"rows that other programs kept locked: {len(locked)}")
 
     def batch(self, after: Key | None) -> _Done:
         """The next batch, from reading to commit."""

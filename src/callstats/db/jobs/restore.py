@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
 from callstats._json import Number, is_text, parsed
 from callstats.db.plain import json_text, same_value
-from callstats.db.results import FIRST_REJECTS, ImportReport, Key, LostError, Reject, RolledBackError, StoreError
+from callstats.db.results import FIRST_REJECTS, ImportReport, Key, LostError, Reject, RolledBackError
 from callstats.db.urls import require_sqlalchemy
-from callstats.errors import CallstatsError, DecodeError
+from callstats.errors import CallstatsError, DatabaseError, DecodeError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -97,7 +97,7 @@ class Saver:
                     left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise StoreError(f"save: {_told(error, self._path)}") from None
+            raise DatabaseError(f"save: {_told(error, self._path)}") from None
 
 
 def import_saved(
@@ -177,7 +177,7 @@ def import_saved(
                 _put_back(_batches(_cells(lines, path, tally)), calls, tally, progress, stop)
     except OSError as error:
         raise CallstatsError(_told(error, path)) from None
-    except StoreError as error:
+    except DatabaseError as error:
         tally.stopped = str(error)
     return tally.report()
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from callstats import kernels
 from callstats._types import FIRST_TIME, I64_MAX
-from callstats.db.results import FIRST_REJECTS, Key, Reject, StoreError
+from callstats.db.results import FIRST_REJECTS, Key, Reject
 from callstats.db.urls import require_sqlalchemy
-from callstats.errors import CallstatsError
+from callstats.errors import CallstatsError, DatabaseError
 from callstats.stats.calls import CallScalars, CallsSummary
 from callstats.stats.rightsize import MIB
 
@@ -206,7 +206,7 @@ def take_in(
             tally.by = found["by"]
             _read(calls, found, since, tally, stop)
             tally.end(calls, found)
-    except StoreError as error:
+    except DatabaseError as error:
         tally.stopped = str(error)
 
 

@@ -9,8 +9,9 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from callstats.drivers.base import Config, ContainerTask, DriverError
+from callstats.drivers.base import Config, ContainerTask
 from callstats.drivers.docker.run import DockerRun
+from callstats.errors import DriverError
 from callstats.image import ImageRef, parse_image
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from callstats._timestamps import parse_time
+from callstats.errors import CallstatsError
 from callstats.series import Stat
 
 _LARGEST = 2**64 - 1
@@ -55,7 +56,7 @@ def _read_time(frame: Mapping[str, object]) -> int | None:
         return None
     try:
         return parse_time(read)
-    except ValueError:  # Go's zero time lies in year 1, before all times that a series can hold
+    except CallstatsError:  # Go's zero time lies in year 1, before all times that a series can hold
         return None
 
 

@@ -15,12 +15,12 @@ from time import monotonic, sleep, time_ns
 from types import TracebackType
 from typing import Self
 
-from callstats.drivers.base import ContainerTask, DriverError, RunResult, Status
+from callstats.drivers.base import ContainerTask, RunResult, Status
 from callstats.drivers.process.guard import Guard
 from callstats.drivers.process.streams import Streams
 from callstats.drivers.process.tree import MARK, Tree, Usage, subreaper
 from callstats.drivers.running import Running
-from callstats.errors import CallstatsError
+from callstats.errors import CallstatsError, DriverError
 
 _LONGEST_WAIT = 86_400.0
 """Seconds; a system call can't wait for a month."""
