@@ -13,6 +13,7 @@ from support.browser import chromium
 from support.databases import SERVERS, database, mysql, on_server, postgres
 from support.engine import engine, registry
 from support.servers import mysql_server, postgres_server
+from support.signals import heeded_by_children
 from support.sparking import spark
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "registry",
     "spark",
 ]
+
+heeded_by_children()  # else tests that send signals fail under nohup and in the background
 
 # The backend fixture is the same for every example of a test, so a function's scope does no harm.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

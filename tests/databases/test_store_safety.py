@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import callstats.db.jobs.reduce
 from callstats import Rule, reduce_json
 from callstats.db import import_saved, reduce_table
 from support.database import Value, ask, blob, cell, cells, connect, made
+from support.programs import started
 
 RULE = Rule(10, how={"mem_usage": ("mean", "max")})
 
@@ -151,13 +152,13 @@ def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.M
 # --- other processes --------------------------------------------------------------------------------------------------
 
 SLOWLY = """
-import sys, time
+import itertools, sys, time
 import callstats.db.jobs.reduce as job
 import callstats.db.query
 from callstats import Rule
-real = job.reduce_json
+real, batches = job.reduce_json, itertools.count()
 def slowly(*args, **options):
-    time.sleep(0.01)
+    time.sleep(0.01 if next(batches) < int(sys.argv[4]) else 60)
     return real(*args, **options)
 job.reduce_json = slowly
 rule = Rule(10, how={"mem_usage": ("mean", "max")})
@@ -167,19 +168,23 @@ assert report.stopped is None, report.stopped
 """
 
 
-class SlowJob:
-    """A run in a process of its own that takes about 10 ms a batch; it begins its second batch before this is made."""
+@contextmanager
+def slow_job(db: Path, batch_size: int, save: Path, stalls_after: int = 10**6) -> Iterator[subprocess.Popen[str]]:
+    """Run a job in a process of its own that takes about 10 ms a batch, and stalls after so many.
 
-    def __init__(self, db: Path, batch_size: int, save: Path) -> None:
-        command = [sys.executable, "-c", SLOWLY, str(db), str(batch_size), str(save)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == f"{batch_size}\n"
+    The job begins its second batch before the block.
+    """
+    command = [sys.executable, "-c", SLOWLY, str(db), str(batch_size), str(save), str(stalls_after)]
+    with started(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{batch_size}\n"
+        yield process
 
-    def end(self) -> int:
-        """Wait for it, and give its code."""
-        self.process.communicate(timeout=60)
-        return self.process.returncode
+
+def code_of(process: subprocess.Popen[str]) -> int:
+    """Wait for the end of a job, and give its code."""
+    process.communicate(timeout=60)
+    return process.returncode
 
 
 def test_24_killed_runs_lose_nothing(tmp_path: Path) -> None:
@@ -191,10 +196,10 @@ def test_24_killed_runs_lose_nothing(tmp_path: Path) -> None:
     moments = random.Random(24)
     saved = [tmp_path / f"old{turn}.jsonl" for turn in range(10)]
     for file in saved[:-1]:
-        job = SlowJob(db, 5, file)
-        time.sleep(moments.uniform(0, 0.04))
-        job.process.kill()
-        assert job.end() == -signal.SIGKILL
+        with slow_job(db, 5, file, stalls_after=12) as job:  # on a busy machine the kill may come late
+            time.sleep(moments.uniform(0, 0.04))
+            job.kill()
+            assert code_of(job) == -signal.SIGKILL
         for (_, _, raw), old, new in zip(cells(db), before, cells(calm), strict=True):
             assert raw in (old[2], new[2])
     report = reduce_table(db, RULE, save=saved[-1])
@@ -225,7 +230,8 @@ def test_24_a_second_writer_loses_nothing(tmp_path: Path) -> None:
     writer.start()
     try:
         for turn in range(2):
-            assert SlowJob(db, 10, tmp_path / f"old{turn}.jsonl").end() == 0
+            with slow_job(db, 10, tmp_path / f"old{turn}.jsonl") as job:
+                assert code_of(job) == 0
     finally:
         done.set()
         writer.join()
@@ -242,7 +248,7 @@ def test_two_jobs_at_once(tmp_path: Path) -> None:
     with closing(connect(db)) as to:
         to.execute("CREATE TABLE writes (id)")
         to.execute("CREATE TRIGGER count_writes AFTER UPDATE ON calls BEGIN INSERT INTO writes VALUES (new.id); END")
-    jobs = [SlowJob(db, 10, tmp_path / "one.jsonl"), SlowJob(db, 10, tmp_path / "two.jsonl")]
-    assert [job.end() for job in jobs] == [0, 0]
+    with slow_job(db, 10, tmp_path / "one.jsonl") as one, slow_job(db, 10, tmp_path / "two.jsonl") as two:
+        assert [code_of(one), code_of(two)] == [0, 0]
     assert ask(db, "SELECT count(*), count(DISTINCT id) FROM writes") == [(200, 200)]
     assert reduce_table(db, RULE).changed == 0

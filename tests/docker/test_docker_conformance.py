@@ -12,6 +12,8 @@ from support.engine import IMAGE, Engine
 class TestDockerDriver(DriverConformance):
     """A busybox on network ``none``."""
 
+    patience = 20.0  # on a machine that is busy with other tests too
+
     image = IMAGE
     missing_image = "127.0.0.1:9/team/nothing:1"
 

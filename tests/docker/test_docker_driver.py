@@ -138,7 +138,7 @@ def test_a_slow_reader(driver: DockerDriver) -> None:
 
     started = monotonic()
     run(driver, "sleep 4", write_stat=slowly)
-    assert monotonic() - started < 12
+    assert monotonic() - started < 30
     count = len(samples)
     sleep(2)
     assert len(samples) == count >= 2
@@ -175,13 +175,13 @@ def test_an_input_that_never_ends(driver: DockerDriver) -> None:
         released = threading.Event()
 
         def read(self, size: int = -1) -> bytes:
-            self.released.wait(30)
+            self.released.wait(60)
             return b""
 
     given, started = Never(), monotonic()
     assert run(driver, "echo done", stdin=given)[1] == b"done\n"
     given.released.set()
-    assert monotonic() - started < 5
+    assert monotonic() - started < 20
 
 
 def test_no_engine() -> None:

@@ -143,7 +143,7 @@ def test_14_more_rows_than_nanoseconds() -> None:
     series = StatSeries([T + i // 2 for i in range(300)], {"x": range(300)})
     begun = time.monotonic()
     got = decimate(series, 240)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     assert [count for _, _, count in rows_of(got)] == [4, *[2] * 148]  # the first bin has both its ends
 
 

@@ -7,32 +7,25 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-from contextlib import closing
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
 
 from callstats import reduce_json
 from support.database import ask, blob, cell, cells, connect, made
-
-SLOWLY = """
-import time
-import callstats.db.jobs.reduce as job
-real = job.reduce_json
-def slowly(*args, **options):
-    print("batch", file=sys.stderr, flush=True)
-    time.sleep(0.05)
-    return real(*args, **options)
-job.reduce_json = slowly
-"""
+from support.programs import FOR_EVER, IN_THE_THIRD, PATIENCE, TELLING, started
 
 
-def start(*args: object, first: str = "", **env: str) -> subprocess.Popen[str]:
+def start(
+    *args: object, first: str = "", ignores: Iterable[int] = (), **env: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """The command in a process of its own, after some lines of Python."""
     program = f"import sys\n{first}\nfrom callstats.cli import main\nmain()"
-    return subprocess.Popen(
+    return started(
         [sys.executable, "-W", "error", "-c", program, *map(str, args)],
+        ignores=ignores,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -101,15 +94,15 @@ def test_a_broken_pipe_is_no_traceback(args: list[str], code: int) -> None:
 def test_ctrl_c_ends_after_the_batch(tmp_path: Path) -> None:
     """The first one lets the batch at hand end, prints the summary and ends with 3; a second run does the rest."""
     db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(200)])
-    with start("reduce", db, "--max-samples", 10, "--batch-size", 4, first=SLOWLY) as program:
+    with start("reduce", db, "--max-samples", 10, "--batch-size", 4, first=IN_THE_THIRD) as program:
         assert program.stderr is not None
         for _ in range(3):
             assert program.stderr.readline() == "batch\n"
         program.send_signal(signal.SIGINT)
-        out, _ = program.communicate(timeout=60)
+        out, _ = program.communicate(timeout=PATIENCE)
     assert program.returncode == 3
     changed = sum(raw != blob(12).encode() for _, _, raw in cells(db))
-    assert changed in range(8, 100, 4)
+    assert changed == 12
     assert out.startswith(f"{changed} rows: {changed} changed, ")
     assert "stopped early: asked to stop; all that is counted here is done\n" in out
     code, out, _ = run("reduce", db, "--max-samples", 10)
@@ -119,17 +112,29 @@ def test_ctrl_c_ends_after_the_batch(tmp_path: Path) -> None:
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     """It doesn't wait for the batch, whose rows stay as they were."""
     db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(200)])
-    with start("reduce", db, "--max-samples", 10, "--batch-size", 100, first=SLOWLY.replace("0.05", "60")) as program:
+    with start("reduce", db, "--max-samples", 10, "--batch-size", 100, first=FOR_EVER) as program:
         assert program.stderr is not None
-        assert program.stderr.readline() == "batch\n"
-        program.send_signal(signal.SIGINT)
-        again = threading.Timer(0.2, program.send_signal, [signal.SIGINT])
-        again.start()
-        out, err = program.communicate(timeout=30)
-        again.join()
+        for line in ("batch\n", "asked\n"):
+            assert program.stderr.readline() == line
+            program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=PATIENCE)
     assert (program.returncode, out) == (3, "")
     assert err == "stopped at once: the batch at hand was not written\n"
     assert all(raw == blob(12).encode() for _, _, raw in cells(db))
+
+
+def test_an_ignored_ctrl_c(tmp_path: Path) -> None:
+    """A program that was started to ignore Ctrl-C, as a shell's background job is, does its work to the end."""
+    db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(40)])
+    with start(
+        "reduce", db, "--max-samples", 10, "--batch-size", 4, first=TELLING.format(then=""), ignores=[signal.SIGINT]
+    ) as program:
+        assert program.stderr is not None
+        for _ in range(2):
+            assert program.stderr.readline() == "batch\n"
+            program.send_signal(signal.SIGINT)
+        out, _ = program.communicate(timeout=PATIENCE)
+    assert (program.returncode, out.split(" unchanged")[0]) == (0, "40 rows: 40 changed, 0")
 
 
 # --- demo -------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ import pytest
 from callstats import StatSeries
 from support.database import ask, connect, made
 from support.engine import IMAGE, Engine
-from support.programs import gone, marked
+from support.programs import PATIENCE, gone, marked, started
+from support.signals import ENDING
 
 CALLSTATS = Path(sys.executable).with_name("callstats")
 
@@ -77,19 +79,44 @@ def test_exit_codes(db: Path, args: list[str], code: int, status: str) -> None:
     assert last(db, "id")[0].encode() in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("number", ENDING)
 def test_signals(db: Path, number: signal.Signals) -> None:
     """A signal ends the command and its tree first; the call is stored as cancelled, and the code is 128 + n."""
     mark = uuid4().hex
-    script = f"(sleep 60; : {mark}) & (setsid sh -c 'sleep 60; : {mark}' &) ; sleep 60; : {mark}"
-    program = subprocess.Popen([CALLSTATS, "record", "--db", db, "--", "sh", "-c", script], stderr=subprocess.PIPE)
-    deadline = monotonic() + 20
-    while len(marked(mark)) < 4 and monotonic() < deadline:  # callstats' own is one
-        sleep(0.02)
-    program.send_signal(number)
-    _, err = program.communicate(timeout=20)
+    script = f"(sleep 99; : {mark}) & (setsid sh -c 'sleep 99; : {mark}' &) ; sleep 99; : {mark}"
+    with started([CALLSTATS, "record", "--db", db, "--", "sh", "-c", script], stderr=subprocess.PIPE) as program:
+        deadline = monotonic() + PATIENCE
+        while len(marked(mark)) < 4 and monotonic() < deadline:  # callstats' own is one
+            sleep(0.02)
+        program.send_signal(number)
+        _, err = program.communicate(timeout=PATIENCE)
     assert (program.returncode, b"Traceback" in err) == (128 + number, False)
     assert gone(mark) and last(db, "status") == ("cancelled",)
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_ignored_signals(db: Path, number: signal.Signals) -> None:
+    """A signal that callstats was started to ignore, as by nohup, ends neither it nor its command. Other signals still do."""
+    other = next(one for one in ENDING if one != number)
+    command = [CALLSTATS, "record", "--db", db, "--", "sh", "-c", f"echo runs; read line; kill -{int(number)} $$; exit 7"]
+    for sent, code, status in ((number, 7, "error"), (other, 128 + other, "cancelled")):
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        with started(command, ignores=[number], **pipes) as program:
+            assert program.stdin is not None and program.stdout is not None
+            assert program.stdout.readline() == b"runs\n"
+            program.send_signal(sent)
+            if sent == number:
+                program.stdin.write(b"go on\n")
+                program.stdin.flush()
+            program.wait(PATIENCE)
+        assert (program.returncode, last(db, "status")) == (code, (status,))
+
+
+def test_children_that_are_waited_for(db: Path) -> None:
+    """The code of the command is known where SIGCHLD was ignored, which makes the system throw codes away."""
+    with started([CALLSTATS, "record", "--db", db, "--", "sh", "-c", "exit 7"], ignores=[signal.SIGCHLD]) as program:
+        assert program.wait(PATIENCE) == 7
+    assert last(db, "status") == ("error",)
 
 
 @pytest.mark.parametrize(
@@ -137,18 +164,20 @@ def test_its_own_input_and_output(db: Path) -> None:
 
 def test_a_terminal(db: Path) -> None:
     """A command may read from the terminal that callstats was started in, which is callstats' again afterwards."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execv("/bin/sh", ["sh", "-c", f"{CALLSTATS} record --db {db} -- sh -c 'read x; echo got $x'; read y; echo then $y"])
-    os.write(terminal, b"one\n")
-    seen = b""
-    while b"got one" not in seen:
-        seen += os.read(terminal, 1024)
-    os.write(terminal, b"two\n")
-    while b"then two" not in seen:
-        seen += os.read(terminal, 1024)
-    assert os.waitpid(child, 0)[1] == 0
-    os.close(terminal)
+    script = f"{CALLSTATS} record --db {db} -- sh -c 'read x; echo got $x'; read y; echo then $y"
+    terminal, end = pty.openpty()
+    with (
+        os.fdopen(terminal, "r+b", buffering=0) as screen,
+        started(["setsid", "--ctty", "sh", "-c", script], stdin=end, stdout=end, stderr=end) as program,
+    ):
+        os.close(end)
+        seen = b""
+        for given, answer in ((b"one\n", b"got one"), (b"two\n", b"then two")):
+            screen.write(given)
+            while answer not in seen:
+                assert select.select([screen], [], [], PATIENCE)[0], seen
+                seen += screen.read(1024)
+        assert program.wait(PATIENCE) == 0
 
 
 # --- what is stored -----------------------------------------------------------------------------------------------------------
@@ -156,7 +185,7 @@ def test_a_terminal(db: Path) -> None:
 
 def test_the_call(db: Path) -> None:
     """Times in order, the program's name, and a histogram that keeps peaks and counts once it is reduced."""
-    shell(db, "sleep 0.5", "--max-samples", "5")
+    shell(db, "sleep 1", "--max-samples", "5")
     fn, created, started, completed, stats = last(db, "fn_id", "created_at", "started_at", "completed_at", "stats")
     assert fn == "sh" and created <= started < completed and len(created) == len("2017-11-27T14:52:53.000Z")
     series = StatSeries.from_json(stats)

@@ -75,12 +75,7 @@ def running_engine() -> Iterator[Engine]:
         engine.docker("import", "-", IMAGE, data=image_tar())
         yield engine
     finally:
-        server.terminate()
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        end(server)
         for mount in sorted(mounts_below(folder), reverse=True):
             subprocess.run(["umount", "-l", mount], check=False)
         shutil.rmtree(folder, ignore_errors=True)
@@ -103,12 +98,11 @@ def running_registry() -> Iterator[str]:
             unavailable("docker-registry does not run here")
         yield address
     finally:
-        server.terminate()
-        server.wait(30)
+        end(server)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def until(works: object, server: subprocess.Popen[bytes], seconds: float = 30) -> bool:
+def until(works: object, server: subprocess.Popen[bytes], seconds: float = 60) -> bool:
     """Wait until a server answers; False when it has ended, or takes too long."""
     deadline = monotonic() + seconds
     while server.poll() is None and monotonic() < deadline:
@@ -119,6 +113,16 @@ def until(works: object, server: subprocess.Popen[bytes], seconds: float = 30) -
             pass
         sleep(0.05)
     return False
+
+
+def end(server: subprocess.Popen[bytes]) -> None:
+    """End a server, by force if need be."""
+    server.terminate()
+    try:
+        server.wait(30)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def answers(engine: Engine) -> bool:

@@ -50,7 +50,11 @@ class Runs:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.read() == "ready\n"
+        try:
+            assert self.read() == "ready\n"
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import psutil
+
+from support.signals import ignored
+
+PATIENCE = 30.0
+"""Seconds within which a thing that should happen at once has happened, on a machine that is busy with much else."""
 
 BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
 """Python that keeps a core busy."""
@@ -14,6 +24,54 @@ BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_t
 def burn(seconds: float) -> str:
     """A shell's word that keeps a core busy for so long."""
     return f"{sys.executable} -S -c '{BURN.format(seconds=seconds)}'"
+
+
+TELLING = """
+import signal, sys, time
+import callstats.db.jobs.reduce as job
+asked, batches = [], []
+real_signal = signal.signal
+def telling(number, handler):
+    def handle(*args):
+        handler(*args)
+        asked.append(number)
+        print("asked", file=sys.stderr, flush=True)
+    return real_signal(number, handle)
+signal.signal = telling
+real = job.reduce_json
+def slowly(*args, **options):
+    batches.append(args)
+    print("batch", file=sys.stderr, flush=True)
+    {then}
+    return real(*args, **options)
+job.reduce_json = slowly
+"""
+"""Python that makes a job tell on standard error of each batch that it begins and of each signal that it has handled.
+
+Signals that come before the job handles the first of them count as one: who sends two must wait between them.
+"""
+
+IN_THE_THIRD = TELLING.format(then="while len(batches) > 2 and not asked: time.sleep(0.01)")
+"""The third batch lasts until a signal comes."""
+
+FOR_EVER = TELLING.format(then="while True: time.sleep(1)")
+"""Each batch lasts until it is interrupted."""
+
+
+@contextmanager
+def started(command: Sequence[str | Path], *, ignores: Iterable[int] = (), **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Start a program that ignores these signals and no other.
+
+    A test that fails while the program runs kills it, so that nothing of it is left to be found in later tests.
+    """
+    with ignored(*ignores):
+        program = subprocess.Popen(command, **options)
+    with program:
+        try:
+            yield program
+        except BaseException:
+            program.kill()
+            raise
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -28,7 +86,7 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def gone(mark: str, seconds: float = 10) -> bool:
+def gone(mark: str, seconds: float = PATIENCE) -> bool:
     """Whether they have all ended, or do within this time."""
     deadline = monotonic() + seconds
     while marked(mark):

@@ -159,3 +159,9 @@ def test_lazy_and_relative_imports_are_seen(tmp_path: Path, monkeypatch: pytest.
     )
     want = {"typing", "callstats.cli", "callstats._json", "callstats.series", "callstats.reduce", "callstats.db.query"}
     assert set(imports(path)) == want
+
+
+def test_programs_of_a_failed_test_end() -> None:
+    """Tests start programs by `support.programs.started`: what a failed test left of a bare Popen would fail a later test."""
+    files = Path(__file__).parent.rglob("test_*.py")
+    assert [path.name for path in files if "Popen" + "(" in path.read_text(encoding="utf-8")] == []

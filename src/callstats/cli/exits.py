@@ -131,9 +131,12 @@ def in_options(message: str, group: click.Group) -> str:
 
 @contextmanager
 def ctrl_c_stops() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C makes the function that this gives say True; a second one interrupts."""
+    """The first Ctrl-C makes the function that this gives say True; a second one interrupts.
+
+    Ctrl-C stays ignored where it was ignored before, as in a shell's background job: it is meant for the job in the foreground.
+    """
     asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield asked.is_set
         return
 

@@ -124,7 +124,7 @@ def _run(runner: Driver, task: Task, caught: _Caught) -> tuple[int, RunResult]:
 
 @contextmanager
 def _signals() -> Iterator[_Caught]:
-    """Signals that would end callstats end the command first."""
+    """Signals that would end callstats end the command first; callstats ignores those that it was started to ignore (nohup)."""
     caught = _Caught()
 
     def note(number: int, _frame: FrameType | None) -> None:

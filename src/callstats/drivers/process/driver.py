@@ -74,7 +74,7 @@ class ProcessDriver:
         Raises
         ------
         DriverError
-            For any other task, and on a system without process groups.
+            For any other task, on a system without process groups, and where this process ignores SIGCHLD.
         ImportError
             When psutil is missing.
         """
@@ -86,6 +86,8 @@ class ProcessDriver:
             raise DriverError("expected a command: a process has no image to give one")
         if task.volumes:
             raise DriverError(f"expected no volumes, which a process can't mount, got {len(task.volumes)}")
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            raise DriverError("SIGCHLD must not be ignored, or exit codes are lost: signal.signal(SIGCHLD, SIG_DFL) undoes that")
         return ProcessCookie(task, self._interval)
 
 
@@ -204,11 +206,14 @@ class ProcessRun(Running):
                 _await_exit(process.pid, None)
             tree.end()
             streams.finish()
-        process.returncode = code = tree.reap_root()
+        code = tree.reap_root()
+        process.returncode = 0 if code is None else code
         _running.discard(self)
         fault = fault or next(iter(streams.faults), None)
         if fault is not None:
             self.fail(fault)
+        elif code is None:
+            self.fail(DriverError("the exit code of the command is lost: another part of this program waited for the process"))
         elif code < 0:
             self.finish(128 - code, killed=-code == signal.SIGKILL, reason=f"the task was ended by signal {_signal_name(-code)}")
         else:
@@ -307,10 +312,11 @@ def _await_exit(pid: int, seconds: float | None) -> bool:
     import psutil
 
     deadline = None if seconds is None else monotonic() + seconds
-    while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        if deadline is not None and monotonic() >= deadline:
-            return False
-        sleep(0.005)
+    with suppress(psutil.NoSuchProcess):  # another part of this program has waited for it
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            if deadline is not None and monotonic() >= deadline:
+                return False
+            sleep(0.005)
     return True
 
 

@@ -88,11 +88,14 @@ class Tree:
                     return
             sleep(0.001)
 
-    def reap_root(self) -> int:
-        """Reap the root; its exit code, or minus the signal that ended it."""
+    def reap_root(self) -> int | None:
+        """Reap the root; return its exit code, or minus the signal that ended it; None where somebody else has reaped it."""
         with self._lock:
             self._root_gone = True  # from now on its number may be another's
-            return self._reap(self._root, 0) or 0
+            try:
+                return self._reap(self._root, 0)
+            except ChildProcessError:
+                return None
 
     def _members(self) -> list[psutil.Process]:
         """Every process of the tree, after reaping those of it that callstats has inherited and that have exited."""
@@ -103,7 +106,10 @@ class Tree:
         todo = [self._root]
         for entry in _table():
             if self._is_orphan(entry):
-                if self._reap(entry.pid, os.WNOHANG) is not None:
+                try:
+                    if self._reap(entry.pid, os.WNOHANG) is not None:
+                        continue
+                except ChildProcessError:  # somebody else has reaped it
                     continue
                 todo.append(entry.pid)
             children[entry.parent].append(entry.pid)
@@ -136,10 +142,7 @@ class Tree:
 
     def _reap(self, pid: int, options: int) -> int | None:
         """Reap a child, and keep what it and its children have used; None when it still runs."""
-        try:
-            reaped, status, used = os.wait4(pid, options)
-        except ChildProcessError:
-            return 0
+        reaped, status, used = os.wait4(pid, options)
         if not reaped:
             return None
         self._seen.pop(pid, None)
