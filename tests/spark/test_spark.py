@@ -164,7 +164,7 @@ def test_means_are_of_all_samples(spark: Any) -> None:
 def test_wrong_use(spark: Any) -> None:
     """A column that isn't there or holds something else is rejected before anything runs, and so is a bad rule."""
     frame = spark.range(3)
-    with pytest.raises(CallstatsError, match="column must be the name of a column, got 'stats': the frame has 'id'"):
+    with pytest.raises(CallstatsError, match="column must be the name of one column, got 'stats': the frame has 'id'"):
         reduce_stats(frame)
     with pytest.raises(CallstatsError, match="column must be text or binary, got 'bigint'"):
         reduce_stats(frame, column="id")

@@ -16,7 +16,7 @@ from callstats import StatSeries, decimate
 from callstats._units import printable
 from callstats.errors import CallstatsError
 from callstats.plot import ReportCall, ReportGroup, figure, png, render, tracks
-from callstats.plot.html.data import COLUMNS, MAX_BINS, duration_bins, memory_bins, packed
+from callstats.plot.html.data import MAX_BINS, duration_bins, memory_bins, packed
 from callstats.plot.panels import panels, time_unit, value_text
 from callstats.plot.plotly import outline, traces
 from callstats.stats import CallData, summarize_calls
@@ -160,11 +160,13 @@ def test_what_the_page_is_given() -> None:
     """Cells for every column, words, bins with their lines, and the charts of calls by group."""
     page = render([group("resize", 80), group("lone", 1)], [ReportCall(name="c1", series=series(60, 9 * MIB), group="lone")])
     data = data_of(page)
-    assert [len(one["cells"]) for one in data["groups"]] == [len(COLUMNS)] * 2
+    columns = data["columns"]
+    assert columns[:3] + columns[-2:] == ["calls", "errors", "killed", "right size", "saves"]
+    assert [len(one["cells"]) for one in data["groups"]] == [len(columns)] * 2
     resize, lone = data["groups"]
     assert resize["cells"][0] == 80
-    assert resize["cells"][COLUMNS.index("right size")] == ["128 MiB", 128 * MIB]
-    assert lone["cells"][COLUMNS.index("right size")] is None
+    assert resize["cells"][columns.index("right size")] == ["128 MiB", 128 * MIB]
+    assert lone["cells"][columns.index("right size")] is None
     words = {data["texts"][title]: text for title, text in lone["summary"]}
     assert words["right size"] == "not enough calls: 1 of the 59 that a risk of 5 % needs"
     counts, edges, lines = resize["memory"]

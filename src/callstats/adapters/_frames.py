@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from callstats._types import AnyArray, Present
-from callstats.errors import SeriesError
+from callstats.errors import ArgumentError, SeriesError
 from callstats.series import StatSeries
 
 
@@ -33,8 +33,19 @@ def series_of(columns: Mapping[str, Any], timestamp: str, counts: str | None) ->
     return StatSeries(times, metrics, counts=weights)
 
 
-def validate_column(name: str, columns: list[str], what: str = "the table") -> int:
-    """Return the index of a column, or raise an error that names the columns."""
-    if name not in columns:
-        raise SeriesError(f"expected a column {name!r}: {what} has {', '.join(map(repr, columns)) or 'none'}")
-    return columns.index(name)
+def column_index(column: str, names: list[str], what: str) -> int:
+    """Return the index of the one column with a name, which a caller gave as the argument `column`."""
+    if names.count(column) != 1:
+        raise ArgumentError("column", "the name of one column", column, hint=f"the {what} has {_quoted(names)}")
+    return names.index(column)
+
+
+def validate_columns(required: Iterable[str], names: list[str], what: str) -> None:
+    """Raise if a required column is missing."""
+    for name in required:
+        if name not in names:
+            raise SeriesError(f"expected a column {name!r}: the {what} has {_quoted(names)}")
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"

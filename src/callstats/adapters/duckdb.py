@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,43 +43,47 @@ def register(connection: duckdb.DuckDBPyConnection) -> None:
     (7, None)
     """
 
-    def function(name: str, work: Callable[..., Any], arguments: list[str], result: str) -> None:
-        def one(stats: Any) -> Any:
+    def register_one(name: str, work: Callable[[Any], Any], result: str) -> None:
+        def one(stats: Any) -> Any:  # DuckDB counts the parameters
             return work(one_array(stats))
 
+        connection.create_function(name, one, ["VARCHAR"], result, type="arrow", null_handling="special")
+
+    def register_two(name: str, work: Callable[[Any, Any], Any], argument: str, result: str) -> None:
         def two(stats: Any, other: Any) -> Any:
-            return work(one_array(stats), one_array(other))
+            return _by_argument(work, one_array(stats), one_array(other))
 
-        called = one if len(arguments) == 1 else two  # DuckDB counts the parameters of a function
-        connection.create_function(name, called, arguments, result, type="arrow", null_handling="special")
+        connection.create_function(name, two, ["VARCHAR", argument], result, type="arrow", null_handling="special")
 
-    def per_metric(name: str, work: Callable[..., Any], result: str) -> None:
-        function(name, lambda stats, metric: _per_metric(name, work, stats, metric), ["VARCHAR", "VARCHAR"], result)
+    register_one("stats_valid", _valid, "BOOLEAN")
+    register_one("stats_error", _error, "VARCHAR")
+    register_one("stats_count", _count, "BIGINT")
+    register_two("stats_decimate", _decimate, "BIGINT", "VARCHAR")
+    for name, numbers_of, kind in (
+        ("stats_max", batches.peaks, "UBIGINT"),
+        ("stats_mean", batches.means, "DOUBLE"),
+        ("stats_growth", batches.growths, "DOUBLE"),
+    ):
+        register_two(name, partial(_number, name, numbers_of), "VARCHAR", kind)
 
-    function("stats_decimate", _decimate, ["VARCHAR", "BIGINT"], "VARCHAR")
-    function("stats_valid", _valid, ["VARCHAR"], "BOOLEAN")
-    function("stats_error", _error, ["VARCHAR"], "VARCHAR")
-    function("stats_count", _count, ["VARCHAR"], "BIGINT")
-    per_metric("stats_max", batches.peaks, "UBIGINT")
-    per_metric("stats_mean", batches.means, "DOUBLE")
-    per_metric("stats_growth", batches.growths, "DOUBLE")
 
-
-def _decimate(stats: Any, n: Any) -> Any:
-    """Reduce each blob of a vector to its own number of samples."""
-    numbers = pc.unique(n).to_pylist()
-    if len(numbers) == 1:
-        return _reduced(stats, numbers[0])
-    indexes = [pc.indices_nonzero(pc.equal(n, number) if number is not None else n.is_null()) for number in numbers]
-    parts = pa.concat_arrays([_reduced(stats.take(some), number) for some, number in zip(indexes, numbers, strict=True)])
+def _by_argument(work: Callable[[Any, Any], Any], stats: Any, argument: Any) -> Any:
+    """Apply work to the blobs of each distinct argument."""
+    values = pc.unique(argument).to_pylist()
+    if len(values) == 1:
+        return work(stats, values[0])
+    indexes = [pc.indices_nonzero(pc.equal(argument, value) if value is not None else argument.is_null()) for value in values]
+    parts = pa.concat_arrays([work(stats.take(some), value) for some, value in zip(indexes, values, strict=True)])
     return parts.take(pa.array(np.argsort(pa.concat_arrays(indexes).to_numpy())))
 
 
-def _reduced(stats: Any, n: int | None) -> Any:
-    if n is None:
-        return pa.nulls(len(stats), stats.type)
-    result, rejected = reduce_array(stats, Rule(n))
-    return _accepted("stats_decimate", result, rejected)
+def _decimate(stats: Any, n: int | None) -> Any:
+    return pa.nulls(len(stats), stats.type) if n is None else _accepted("stats_decimate", *reduce_array(stats, Rule(n)))
+
+
+def _number(name: str, numbers_of: Callable[[StatBatch, str], tuple[AnyArray, Present]], stats: Any, metric: str | None) -> Any:
+    numbers, present = numbers_of(_accepted(name, *read_array(stats)), metric or "")
+    return pa.array(numbers, mask=~present if metric is not None else np.ones_like(present))
 
 
 def _valid(stats: Any) -> Any:
@@ -92,20 +97,6 @@ def _error(stats: Any) -> Any:
 def _count(stats: Any) -> Any:
     batch = _accepted("stats_count", *read_array(stats))
     return pa.array(np.diff(batch.offsets), mask=is_null(stats))
-
-
-def _per_metric(name: str, work: Callable[[StatBatch, str], tuple[AnyArray, Present]], stats: Any, metric: Any) -> Any:
-    """Compute a number of each blob of a vector, for its own metric."""
-    batch = _accepted(name, *read_array(stats))
-    numbers, present = work(batch, "")
-    present = np.zeros_like(present)
-    for one in pc.unique(metric).to_pylist():
-        if one is not None:
-            rows = pc.equal(metric, one).fill_null(False).to_numpy(zero_copy_only=False)
-            answers, known = work(batch, one)
-            numbers = np.where(rows, answers, numbers)
-            present |= rows & known
-    return pa.array(numbers, mask=~present)
 
 
 def _accepted(name: str, result: Any, rejected: Rejected) -> Any:

@@ -178,15 +178,9 @@ class Writer:
         try:
             return pa.array(calls, self._kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError, OverflowError):
-            odd = next(call for call in calls if not self._fits(call))
-            raise ArgumentError("calls", f"keys of type {self._kind}, as the first is", odd) from None
-
-    def _fits(self, call: Any) -> bool:
-        try:
-            pa.array([call], self._kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError, OverflowError):
-            return False
-        return True
+            if len(calls) > 1:
+                return pa.concat_arrays([self._keys([call]) for call in calls])  # the odd one raises
+            raise ArgumentError("calls", f"keys of type {self._kind}, as the first is", calls[0]) from None
 
 
 _LONG_NAMES = ("call", "row", "timestamp", "metric", "value", "count")

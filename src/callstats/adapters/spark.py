@@ -19,14 +19,17 @@ with needs("adapters.spark", "spark"):
     from pyspark.sql.types import BinaryType, StringType, StructField, StructType
 
 from callstats._types import FN_COUNTERS, Block
+from callstats.adapters._frames import column_index
 from callstats.adapters.arrow import reduce
 from callstats.adapters.arrow._text import read_array, reasons_of
 from callstats.errors import ArgumentError, suggest_keywords
 from callstats.rule import How, Missing, Rule, make_rule
 from callstats.stats.batch import totals_of
 
-_PARTIAL = "metric string, samples long, min decimal(20,0), max decimal(20,0), sum decimal(38,0), increase decimal(38,0)"
-"""The columns of a worker's rows for each metric of a blob. A row for the blob itself has nulls, and perhaps a reason."""
+_PARTIAL = (
+    "metric string, samples long, min decimal(20,0), max decimal(20,0), sum decimal(38,0), increase decimal(38,0), reason string"
+)
+"""The columns of a worker's rows: one for each blob, with null or a reason, and one for each of its metrics."""
 
 _TAKEN = ("metric", "calls", "samples", "min", "max", "mean", "sum", "increase", "rejected", "reason")
 """The columns of the result and of the workers' rows."""
@@ -85,10 +88,7 @@ def reduce_stats(
 
 
 def _validate_text_column(df: DataFrame, column: str) -> None:
-    if column not in df.columns:
-        hint = f"the frame has {', '.join(map(repr, df.columns)) or 'none'}"
-        raise ArgumentError("column", "the name of a column", column, hint=hint)
-    kind = df.schema[column].dataType
+    kind = df.schema[column_index(column, df.columns, "frame")].dataType
     if not isinstance(kind, (StringType, BinaryType)):
         raise ArgumentError("column", "text or binary", kind.simpleString())
 
@@ -149,11 +149,7 @@ def summarize_stats(
     if isinstance(counters, str):
         raise ArgumentError("counters", "an iterable of names", counters)
     kept = df.select(*groups, column)
-    schema = StructType([kept.schema[name] for name in groups])
-    for part in _PARTIAL.split(", "):
-        name, kind = part.split()
-        schema = schema.add(name, kind)
-    schema = schema.add(StructField("reason", StringType()))
+    schema = StructType([*(kept.schema[name] for name in groups), *StructType.fromDDL(_PARTIAL)])
     rows = kept.mapInArrow(partial(_totals, groups=groups, column=column, names=schema.names), schema)
     counter = F.col("metric").isin(*sorted(counters))
     peaks = {p: f"percentile_disc({p / 100}) WITHIN GROUP (ORDER BY CAST(max AS DOUBLE))" for p in (50, 95, 99)}

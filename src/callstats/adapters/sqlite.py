@@ -73,11 +73,9 @@ def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
 def _decimate(stats: object, n: object) -> str | bytes:
     if not isinstance(n, int):
         raise ArgumentError("n", "a whole number", n)
-    try:
-        [result] = reduce_json([stats], n)
-    except CallstatsError as error:
-        error.args = (str(error).removeprefix("blobs[0]: "),)
-        raise
+    [result] = reduce_json([stats], n, errors="return")
+    if isinstance(result, CallstatsError):
+        raise result
     return result if isinstance(stats, bytes) else result.decode()
 
 

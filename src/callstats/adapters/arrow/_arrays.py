@@ -14,6 +14,8 @@ from callstats._types import AnyArray, Counts, Present
 from callstats.batch import StatBatch
 from callstats.errors import SeriesError
 
+TIMES = pa.timestamp("ns", "UTC")
+
 
 def arrow_of(x: Any) -> Any:
     """Convert an object to pyarrow by the PyCapsule protocol; leave pyarrow's own objects unchanged."""
@@ -84,16 +86,6 @@ def cells(column: Any, where: str) -> AnyArray:
     if not column.null_count:
         return np.asarray(column.to_numpy(zero_copy_only=False))
     return np.ma.MaskedArray(column.fill_null(0).to_numpy(zero_copy_only=False), mask=is_null(column))
-
-
-def times_array(times: Counts) -> pa.Array:
-    """Return times in nanoseconds as an Arrow array of timestamps in UTC."""
-    return pa.array(times).view(pa.timestamp("ns", "UTC"))
-
-
-def metric_array(values: AnyArray, present: Present | None) -> pa.Array:
-    """Return the values of one metric as an Arrow array, null where absent."""
-    return pa.array(values) if present is None else pa.array(values, mask=~present)
 
 
 def batch_of(times: object, metrics: Mapping[str, object], counts: object, offsets: Counts) -> StatBatch:

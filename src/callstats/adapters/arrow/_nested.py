@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from callstats.adapters.arrow._arrays import array_of, batch_of, cells, metric_array, times_array
+from callstats.adapters.arrow._arrays import TIMES, array_of, batch_of, cells
 from callstats.adapters.arrow._tables import as_batch
 from callstats.batch import StatBatch
 from callstats.errors import SeriesError
@@ -35,14 +35,14 @@ def write_lists(x: StatSeries | StatBatch) -> pa.Array:
     [[{'x': 7}, {'x': 8}]]
     """
     batch = as_batch(x)
-    n, present = len(batch.timestamps), batch.present
-    columns = [metric_array(values, None if present is None else present[index]) for index, values in enumerate(batch.values)]
+    n, absent = len(batch.timestamps), None if batch.present is None else ~batch.present
+    columns = [pa.array(values, mask=None if absent is None else absent[index]) for index, values in enumerate(batch.values)]
     if columns:
         metrics = pa.StructArray.from_arrays(columns, names=list(batch.names))
     else:
         metrics = pa.Array.from_buffers(pa.struct([]), n, [None])
     rows = pa.StructArray.from_arrays(
-        [times_array(batch.timestamps), metrics, pa.array(batch.counts)], names=["timestamp", "metrics", "count"]
+        [pa.array(batch.timestamps).view(TIMES), metrics, pa.array(batch.counts)], names=["timestamp", "metrics", "count"]
     )
     if n > _I32_MAX:
         return pa.LargeListArray.from_arrays(pa.array(batch.offsets), rows)

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from callstats import _coerce
 from callstats._types import AnyArray, Counts
-from callstats.adapters._frames import columns_of, series_of, validate_column
-from callstats.adapters.arrow._arrays import batch_of, cells, is_null, metric_array, one_array, plain_array, table_of, times_array
+from callstats.adapters._frames import columns_of, series_of, validate_columns
+from callstats.adapters.arrow._arrays import TIMES, batch_of, cells, is_null, one_array, plain_array, table_of
 from callstats.batch import StatBatch
 from callstats.errors import SeriesError
 from callstats.series import StatSeries
@@ -45,7 +45,7 @@ def read(table: Any, *, timestamp: str = "timestamp", counts: str | None = "coun
     True
     """
     table = table_of(table)
-    validate_column(timestamp, table.column_names)
+    validate_columns([timestamp], table.column_names, "table")
     columns = zip(table.column_names, table.columns, strict=True)
     return series_of({name: cells(column, repr(name)) for name, column in columns}, timestamp, counts)
 
@@ -76,9 +76,9 @@ def write(series: StatSeries, *, timestamp: str = "timestamp", counts: str | Non
     >>> write(StatSeries([0, 10**9], {"x": [7, None]})).to_pydict()["x"]
     [7, None]
     """
-    columns = {timestamp: times_array(series.timestamps)}
+    columns = {timestamp: pa.array(series.timestamps).view(TIMES)}
     for name, values, present in columns_of(series, timestamp=timestamp, counts=counts):
-        columns[name] = metric_array(values, present)
+        columns[name] = pa.array(values, mask=None if present is None else ~present)
     return pa.table(columns)
 
 
@@ -137,7 +137,7 @@ def write_long(x: StatSeries | StatBatch, calls: Any = None) -> pa.Table:
         {
             "call": keys.take(pa.array(np.insert(series[samples], at, empty))),
             "row": column((samples - batch.offsets[series[samples]]).astype(np.int64), no_sample),
-            "timestamp": column(batch.timestamps[samples], no_sample).view(pa.timestamp("ns", "UTC")),
+            "timestamp": column(batch.timestamps[samples], no_sample).view(TIMES),
             "metric": pa.DictionaryArray.from_arrays(codes, pa.array(batch.names, pa.string())),
             "value": column(values, no_value),
             "count": column(batch.counts[samples], no_sample),
@@ -173,8 +173,7 @@ def read_long(table: Any) -> tuple[pa.Array, StatBatch]:
     """
     table = table_of(table)
     columns = table.column_names
-    for name in ("timestamp", "metric", "value"):
-        validate_column(name, columns)
+    validate_columns(("timestamp", "metric", "value"), columns, "table")
     series, calls = _encoded(table["call"], "encode") if "call" in columns else (np.zeros(len(table), np.int64), pa.array([0]))
     sampled = ~is_null(one_array(table["timestamp"]))
     metrics, names = _encoded(table["metric"])

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callstats._types import I64_MAX, AnyArray
+from callstats.adapters._frames import column_index
 from callstats.adapters.arrow._arrays import array_of, arrow_of, is_null
 from callstats.batch import StatBatch, read_buffer
 from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
@@ -78,22 +79,19 @@ def reduce(
     rule = make_rule(rule, how, missing, max_bytes)
     x = arrow_of(x)
     _validate_errors(errors, "raise", "null", *(() if isinstance(x, pa.RecordBatchReader) else ("return",)))
-    options: dict[str, Any] = {"counts": counts, "sort": sort, "threads": threads}
+    options: dict[str, Any] = {"counts": counts, "sort": sort, "threads": threads, "keep": errors == "return"}
     if isinstance(x, pa.RecordBatchReader):
-        index = _column_index(x.schema, column)
+        index = column_index(column, x.schema.names, "table")
         return pa.RecordBatchReader.from_batches(x.schema, _reduced_batches(x, rule, index, errors, options))
     is_table = isinstance(x, (pa.Table, pa.RecordBatch))
-    index = _column_index(x.schema, column) if is_table else 0
+    index = column_index(column, x.schema.names, "table") if is_table else 0
     blobs = x.column(index) if is_table else x
     result, rejected = reduce_array(blobs, rule, **options)
     if errors == "raise":
         _raise_first(rejected, column if is_table else "blobs")
-    reasons = reasons_of(rejected, len(blobs))
-    if errors == "return" and rejected:
-        result = _with_rejected(result, blobs, reasons)
     if is_table:
         result = x.set_column(index, x.schema.field(index), result)
-    return (result, reasons) if errors == "return" else result
+    return (result, reasons_of(rejected, len(blobs))) if errors == "return" else result
 
 
 def read_stored(array: Any, *, sort: bool = False, errors: Literal["raise", "null"] = "raise") -> StatBatch:
@@ -130,9 +128,8 @@ def read_stored(array: Any, *, sort: bool = False, errors: Literal["raise", "nul
     return batch
 
 
-def reduce_array(array: Any, rule: Rule, *, counts: bool = True, sort: bool = False, threads: int = 1) -> tuple[Any, Rejected]:
-    """Return an array of the same type, null where it is null or rejected, and the errors."""
-    options: dict[str, Any] = {"counts": counts, "sort": sort, "threads": threads}
+def reduce_array(array: Any, rule: Rule, *, keep: bool = False, **options: Any) -> tuple[Any, Rejected]:
+    """Return an array of the same type, and the errors. A rejected blob becomes null, or stays with `keep`."""
     kind = array.type
     working = _working_type(kind)
     if isinstance(array, pa.ChunkedArray):
@@ -140,18 +137,18 @@ def reduce_array(array: Any, rule: Rule, *, counts: bool = True, sort: bool = Fa
         found: Rejected = {}
         start = 0
         for chunk in array.chunks:
-            result, rejected = reduce_array(chunk, rule, **options)
+            result, rejected = reduce_array(chunk, rule, keep=keep, **options)
             chunks.append(result)
             found |= {start + i: error for i, error in rejected.items()}
             start += len(chunk)
         return pa.chunked_array(chunks, kind), found
     if isinstance(kind, pa.BaseExtensionType):
-        result, rejected = reduce_array(array.storage, rule, **options)
+        result, rejected = reduce_array(array.storage, rule, keep=keep, **options)
         return pa.ExtensionArray.from_storage(kind, result), rejected
     if pa.types.is_null(kind) or not len(array):
         return array, {}
     if working != kind:
-        result, rejected = reduce_array(array.cast(working), rule, **options)
+        result, rejected = reduce_array(array.cast(working), rule, keep=keep, **options)
         return result.cast(kind), rejected
     data, offsets, width = _buffers(array)
     pieces, ends, rejected = reduce_buffer(data, offsets, rule, **options)
@@ -159,7 +156,8 @@ def reduce_array(array: Any, rule: Rule, *, counts: bool = True, sort: bool = Fa
         size = int(ends[-1])
         raise ArgumentError("x", f"at most {_MAX_BYTES[width]} bytes when reduced", size, hint=f"make it pa.large_{kind}()")
     buffers = [_validity(array, rejected), pa.py_buffer(ends.astype(f"i{width}", copy=False)), _joined(pieces, int(ends[-1]))]
-    return pa.Array.from_buffers(kind, len(array), buffers), rejected
+    result = pa.Array.from_buffers(kind, len(array), buffers)
+    return pc.if_else(reasons_of(rejected, len(array)).is_null(), result, array) if keep and rejected else result, rejected
 
 
 def read_array(array: Any, *, sort: bool = False) -> tuple[StatBatch, Rejected]:
@@ -190,22 +188,6 @@ def _reduced_batches(batches: Any, rule: Rule, index: int, errors: str, options:
         start += len(batch)
 
 
-def _with_rejected(result: Any, blobs: Any, reasons: pa.Array) -> Any:
-    """Put the rejected blobs back into a result."""
-    kind = blobs.type
-    if isinstance(blobs, pa.ChunkedArray):
-        starts = np.cumsum([0, *(len(chunk) for chunk in blobs.chunks)]).tolist()
-        chunks = [
-            _with_rejected(new, old, reasons[start : start + len(old)])
-            for new, old, start in zip(result.chunks, blobs.chunks, starts[:-1], strict=True)
-        ]
-        return pa.chunked_array(chunks, kind)
-    if isinstance(kind, pa.BaseExtensionType):
-        return pa.ExtensionArray.from_storage(kind, _with_rejected(result.storage, blobs.storage, reasons))
-    working = _working_type(kind)
-    return pc.if_else(reasons.is_null(), result.cast(working), blobs.cast(working)).cast(kind)
-
-
 def _raise_first(rejected: Rejected, name: str, start: int = 0) -> None:
     if rejected:
         i, error = min(rejected.items())
@@ -220,14 +202,6 @@ def _raise_first(rejected: Rejected, name: str, start: int = 0) -> None:
 def _validate_errors(errors: str, *known: str) -> None:
     if errors not in known:
         raise ArgumentError("errors", f"one of {', '.join(map(repr, known))}", errors)
-
-
-def _column_index(schema: Any, column: str) -> int:
-    index = schema.get_field_index(column)
-    if index < 0:
-        hint = f"the table has {', '.join(map(repr, schema.names)) or 'none'}"
-        raise ArgumentError("column", "the name of one column", column, hint=hint)
-    return int(index)
 
 
 def _working_type(kind: Any) -> Any:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from callstats._types import AnyArray, Counts
-from callstats._units import duration_text, limit_text, memory_text, plural, printable
+from callstats._units import duration_text, limit_text, memory_text, percent_text, plural, printable
 from callstats.errors import ArgumentError
 from callstats.plot.panels import COLORS, LIMIT_FACTOR, Panel, panels, time_unit
 from callstats.plot.plotly import traces
 from callstats.series import StatSeries
-from callstats.stats import CallsSummary
+from callstats.stats import CallsSummary, summarize_calls
 from callstats.stats.call import CallUsage, usage_of
 from callstats.stats.format import memory_limit_text, summary_texts, usage_text
 
@@ -69,25 +69,6 @@ class ReportCall:
     usage: CallUsage | None = None
 
 
-COLUMNS = (
-    "calls",
-    "errors",
-    "killed",
-    "duration p50",
-    "duration p95",
-    "memory p50",
-    "memory p95",
-    "memory max",
-    "limit",
-    "near limit",
-    "CPU mean",
-    "growing",
-    "right size",
-    "saves",
-)
-"""The columns of the table after the group's name."""
-
-
 def page_data(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by: str, notes: Iterable[str]) -> dict[str, Any]:
     """Return all data of the page."""
     shown = list(groups)
@@ -99,7 +80,7 @@ def page_data(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by:
     return {
         "by": printable(by),
         "notes": [printable(note) for note in notes],
-        "columns": COLUMNS,
+        "columns": list(_cells(summarize_calls([]))),
         "color": COLORS[0],
         "groups": [_group(group, texts) for group in shown],
         "texts": list(texts),
@@ -128,7 +109,7 @@ def _group(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
     memory = memory_bins(peaks, max((at for at, _ in lines), default=0))
     return {
         "name": printable(group.name),
-        "cells": list(_cells(summary)),
+        "cells": list(_cells(summary).values()),
         "summary": [(texts[title], text) for title, text in summary_texts(summary)],
         "memory": _bars(memory, [(at / memory.width, text) for at, text in lines], texts),
         "duration": _bars(duration_bins(durations), [], texts),
@@ -140,9 +121,9 @@ def _bars(bins: Bins, lines: list[tuple[float, str]], texts: _Texts) -> list[Any
     return [bins.counts.tolist(), [texts[edge] for edge in bins.edges], [(round(at, 3), text) for at, text in lines]]
 
 
-def _cells(summary: CallsSummary) -> Iterator[Cell]:
-    """Yield a cell for each of `COLUMNS`."""
-    duration, memory, sized = summary.duration_ns, summary.memory, summary.rightsize
+def _cells(summary: CallsSummary) -> dict[str, Cell]:
+    """Return the cells of a row by their columns, which follow the group's name."""
+    duration, memory, sized, trend = summary.duration_ns, summary.memory, summary.rightsize, summary.trend
 
     def cell(name: str, value: float | None, text: Callable[[Any], str]) -> Cell:
         if value is None:
@@ -150,17 +131,22 @@ def _cells(summary: CallsSummary) -> Iterator[Cell]:
         mark = "~" if name in summary.approximate else ""
         return mark + text(value), int(value) if isinstance(value, int) else float(f"{value:.5g}")
 
-    yield from (summary.calls, summary.errors, summary.killed)
-    for ns in (duration.p50, duration.p95):
-        yield cell("duration_ns", ns, duration_text)
-    for size in (memory.p50, memory.p95, memory.max):
-        yield cell("memory", size, memory_text)
-    yield cell("limit", summary.limit, memory_limit_text)
-    yield cell("near", summary.near.p, lambda share: f"{100 * share:.3g} %")
-    yield cell("cpu_mean", summary.cpu_mean, lambda percent: f"{percent:.1f} %")
-    yield cell("trend", None if summary.trend is None else summary.trend.growing, lambda growing: "yes" if growing else "no")
-    yield cell("rightsize", None if sized is None else sized.size, limit_text)
-    yield cell("rightsize", None if sized is None else sized.saved, lambda share: f"{100 * share:.0f} %")
+    return {
+        "calls": summary.calls,
+        "errors": summary.errors,
+        "killed": summary.killed,
+        "duration p50": cell("duration_ns", duration.p50, duration_text),
+        "duration p95": cell("duration_ns", duration.p95, duration_text),
+        "memory p50": cell("memory", memory.p50, memory_text),
+        "memory p95": cell("memory", memory.p95, memory_text),
+        "memory max": cell("memory", memory.max, memory_text),
+        "limit": cell("limit", summary.limit, memory_limit_text),
+        "near limit": cell("near", summary.near.p, percent_text),
+        "CPU mean": cell("cpu_mean", summary.cpu_mean, lambda percent: f"{percent:.1f} %"),
+        "growing": cell("trend", None if trend is None else trend.growing, lambda growing: "yes" if growing else "no"),
+        "right size": cell("rightsize", None if sized is None else sized.size, limit_text),
+        "saves": cell("rightsize", None if sized is None else sized.saved, lambda share: percent_text(share, ".0f")),
+    }
 
 
 def _call(call: ReportCall, group: int) -> dict[str, Any]:
