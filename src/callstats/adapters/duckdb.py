@@ -64,7 +64,7 @@ def register(connection: duckdb.DuckDBPyConnection) -> None:
         ("stats_mean", batches.means, "DOUBLE"),
         ("stats_growth", batches.growths, "DOUBLE"),
     ):
-        register_two(name, partial(_number, name, numbers_of), "VARCHAR", kind)
+        register_two(name, partial(_metric_number, name, numbers_of), "VARCHAR", kind)
 
 
 def _by_argument(work: Callable[[Any, Any], Any], stats: Any, argument: Any) -> Any:
@@ -81,7 +81,9 @@ def _decimate(stats: Any, n: int | None) -> Any:
     return pa.nulls(len(stats), stats.type) if n is None else _accepted("stats_decimate", *reduce_array(stats, Rule(n)))
 
 
-def _number(name: str, numbers_of: Callable[[StatBatch, str], tuple[AnyArray, Present]], stats: Any, metric: str | None) -> Any:
+def _metric_number(
+    name: str, numbers_of: Callable[[StatBatch, str], tuple[AnyArray, Present]], stats: Any, metric: str | None
+) -> Any:
     numbers, present = numbers_of(_accepted(name, *read_array(stats)), metric or "")
     return pa.array(numbers, mask=~present if metric is not None else np.ones_like(present))
 

@@ -15,8 +15,6 @@ from callstats.series import StatSeries
 with needs("adapters.pandas", "pandas"):
     import pandas as pd
 
-TIMESTAMP = "timestamp"
-
 
 def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
     """Return the series of a frame, as `callstats.adapters.arrow.read` does of a table.
@@ -81,7 +79,7 @@ def write(series: StatSeries, *, counts: str | None = "count") -> pd.DataFrame:
     for name, values, present in columns_of(series, counts=counts):
         mask = np.zeros(len(series), np.bool_) if present is None else ~present
         columns[name] = values.copy() if name == counts else pd.arrays.IntegerArray(values.copy(), mask)
-    index = pd.DatetimeIndex(series.timestamps.view("M8[ns]"), tz="UTC", name=TIMESTAMP)
+    index = pd.DatetimeIndex(series.timestamps.view("M8[ns]"), tz="UTC", name="timestamp")
     return pd.DataFrame(columns, index=index)
 
 

@@ -165,7 +165,8 @@ class Writer:
             try:
                 self._writer = pq.ParquetWriter(self._part, schema, **_format(self.long, self.key, self.others))
             except OSError as error:
-                raise ArgumentError("path", "a writable file", str(self.path), hint=error.strerror or str(error)) from None
+                hint = os.strerror(error.errno) if error.errno else str(error)
+                raise ArgumentError("path", "a writable file", str(self.path), hint=hint) from None
         return self._writer
 
     def _keys(self, calls: Sequence[Any]) -> Any:

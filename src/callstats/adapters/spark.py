@@ -83,7 +83,7 @@ def reduce_stats(
         raise ArgumentError("rejected", "another column than that of the blobs", rejected)
     kept = df.drop(rejected)
     schema = StructType([*kept.schema.fields, StructField(rejected, StringType())])
-    work = partial(_reduced, rule=checked, column=column, rejected=rejected, counts=counts, sort=sort)
+    work = partial(_reduce_batches, rule=checked, column=column, rejected=rejected, counts=counts, sort=sort)
     return kept.mapInArrow(work, schema)
 
 
@@ -93,7 +93,7 @@ def _validate_text_column(df: DataFrame, column: str) -> None:
         raise ArgumentError("column", "text or binary", kind.simpleString())
 
 
-def _reduced(
+def _reduce_batches(
     batches: Iterator[pa.RecordBatch], *, rule: Rule, column: str, rejected: str, counts: bool, sort: bool
 ) -> Iterator[pa.RecordBatch]:
     for batch in batches:
@@ -150,7 +150,7 @@ def summarize_stats(
         raise ArgumentError("counters", "an iterable of names", counters)
     kept = df.select(*groups, column)
     schema = StructType([*(kept.schema[name] for name in groups), *StructType.fromDDL(_PARTIAL)])
-    rows = kept.mapInArrow(partial(_totals, groups=groups, column=column, names=schema.names), schema)
+    rows = kept.mapInArrow(partial(_total_rows, groups=groups, column=column, names=schema.names), schema)
     counter = F.col("metric").isin(*sorted(counters))
     peaks = {p: f"percentile_disc({p / 100}) WITHIN GROUP (ORDER BY CAST(max AS DOUBLE))" for p in (50, 95, 99)}
     return rows.groupBy(*groups, "metric").agg(
@@ -165,7 +165,9 @@ def summarize_stats(
     )
 
 
-def _totals(batches: Iterator[pa.RecordBatch], *, groups: list[str], column: str, names: list[str]) -> Iterator[pa.RecordBatch]:
+def _total_rows(
+    batches: Iterator[pa.RecordBatch], *, groups: list[str], column: str, names: list[str]
+) -> Iterator[pa.RecordBatch]:
     """Yield a row for each blob, then a row for each of its metrics."""
     for batch in batches:
         series, rejected = read_array(batch.column(column))

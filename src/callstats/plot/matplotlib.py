@@ -35,8 +35,6 @@ def png(series: StatSeries, metrics: Iterable[str] | None = None, *, title: str 
     ------
     ArgumentError
         When the series does not have such a metric.
-    ImportError
-        When Matplotlib is missing.
 
     Examples
     --------
@@ -56,13 +54,13 @@ def png(series: StatSeries, metrics: Iterable[str] | None = None, *, title: str 
     if not shown:
         drawing.text(0.5, 0.5, "no sample", ha="center")
     for index, panel in enumerate(shown):
-        _draw(drawing.add_subplot(len(shown), 1, index + 1), panel)
+        _draw_panel(drawing.add_subplot(len(shown), 1, index + 1), panel)
     out = io.BytesIO()
     drawing.savefig(out, format="png")
     return out.getvalue()
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def _draw_panel(axes: Axes, panel: Panel) -> None:
     for index, track in enumerate(panel.tracks):
         color = COLORS[index % len(COLORS)]
         if track.band is not None:

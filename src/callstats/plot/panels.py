@@ -143,7 +143,7 @@ def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Tra
             if name not in summaries:
                 hint = f"it has {', '.join(map(repr, summaries)) or 'none'}"
                 raise ArgumentError("metrics", "metrics of the series", name, hint=hint)
-    return [_track(series, name, summaries) for name in chosen]
+    return [_make_track(series, name, summaries) for name in chosen]
 
 
 def panels(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Panel]:
@@ -152,10 +152,10 @@ def panels(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Pan
     for track in tracks(series, metrics):
         known = _TITLES.get(track.name.partition("_")[0]) if track.kind != "number" else None
         by_title.setdefault(known or track.name, []).append(track)
-    return [_panel(title, found) for title, found in by_title.items()]
+    return [_make_panel(title, found) for title, found in by_title.items()]
 
 
-def kind_of(name: str) -> Kind:
+def metric_kind(name: str) -> Kind:
     """Return the kind of a metric by its name."""
     if name in FN_COUNTERS:
         return "rate"
@@ -181,7 +181,7 @@ def time_unit(seconds: float) -> tuple[str, float]:
     return "seconds", 1.0
 
 
-def _panel(title: str, found: list[Track]) -> Panel:
+def _make_panel(title: str, found: list[Track]) -> Panel:
     kind: Kind = found[0].kind
     if kind == "percent":
         return Panel(title, "% of one core", 1.0, found)
@@ -191,8 +191,8 @@ def _panel(title: str, found: list[Track]) -> Panel:
     return Panel(title, unit + ("/s" if kind == "rate" else ""), divisor, found)
 
 
-def _track(series: StatSeries, name: str, summaries: dict[str, Summary]) -> Track:
-    kind = kind_of(name)
+def _make_track(series: StatSeries, name: str, summaries: dict[str, Summary]) -> Track:
+    kind = metric_kind(name)
     seconds, values = _seconds(series), _floats(series, name)
     low, high = (_peaks(series, name, values, reducer) for reducer in ("min", "max"))
     limit = None

@@ -41,8 +41,6 @@ def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: s
     ------
     ArgumentError
         When the series does not have such a metric.
-    ImportError
-        When Plotly is missing.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -74,25 +75,20 @@ def _chart(track: Track, scale: _Scale, width: int, margin: int, glyphs: _Glyphs
     if not np.isfinite(track.values).any():
         return [*lines, [Piece("  two rows are needed for a rate", "text")]] if track.kind == "rate" else lines
     height = HEIGHT if scale.marks else 1
-    columns = _columns(track, max(width - margin - 2, 1))
+    columns = _by_column(track, max(width - margin - 2, 1))
     eighths = [np.floor(np.minimum(cells / scale.top, 1) * 8 * height).tolist() for cells in columns]
     line_at = None if scale.limit is None else min(int(scale.limit / scale.top * height), height - 1)
     for level in range(height - 1, -1, -1):
-        cells = [_cell(low, value, high, level, glyphs) for low, value, high in zip(*eighths, strict=True)]
+        cells = [_piece(low, value, high, level, glyphs) for low, value, high in zip(*eighths, strict=True)]
         if level == line_at:
             cells = [Piece(glyphs.limit, "limit") if cell.text == " " else cell for cell in cells]
         mark = scale.marks.get(level + 1, "")
-        lines.append([Piece(f"{mark:>{margin}} ", "text"), Piece(glyphs.up, "axis"), *_joined(cells)])
+        lines.append([Piece(f"{mark:>{margin}} ", "text"), Piece(glyphs.up, "axis"), *_join_inks(cells)])
     n = len(eighths[0])
     lines.append([Piece(f"{'0':>{margin}} ", "text"), Piece(glyphs.corner + glyphs.along * n, "axis")])
     end = duration_text(round(float(track.seconds[-1]) * 10**9))
     lines.append([Piece(f"{'':>{margin}}  0 s{end:>{max(n - 3, len(end) + 1)}}", "text")])
     return lines
-
-
-def plain(line: list[Piece]) -> str:
-    """Return a line without its inks."""
-    return "".join(piece.text for piece in line).rstrip()
 
 
 def _title(track: Track, width: int) -> list[str]:
@@ -114,7 +110,7 @@ def _title(track: Track, width: int) -> list[str]:
     return [name, f"  {', '.join(numbers)}"]
 
 
-def _columns(track: Track, width: int) -> tuple[AnyArray, AnyArray, AnyArray]:
+def _by_column(track: Track, width: int) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Return the low, value and high of each column, by time; NaN in a column without values."""
     seconds, values = track.seconds, track.values
     low, high = track.band or (values, values)
@@ -137,7 +133,7 @@ def _columns(track: Track, width: int) -> tuple[AnyArray, AnyArray, AnyArray]:
     return lows, means, highs
 
 
-def _cell(low: float, value: float, high: float, level: int, glyphs: _Glyphs) -> Piece:
+def _piece(low: float, value: float, high: float, level: int, glyphs: _Glyphs) -> Piece:
     """Return the piece of a column between two levels. All numbers are eighths of a level."""
     if np.isnan(value):
         return Piece(" ", "value")
@@ -148,12 +144,6 @@ def _cell(low: float, value: float, high: float, level: int, glyphs: _Glyphs) ->
     return Piece(glyphs.eighths[int(min(max(solid - base, 0 if level else 1), 8))], "value")
 
 
-def _joined(cells: list[Piece]) -> list[Piece]:
+def _join_inks(cells: list[Piece]) -> list[Piece]:
     """Join neighbours of one ink."""
-    joined: list[Piece] = []
-    for cell in cells:
-        if joined and joined[-1].ink == cell.ink:
-            joined[-1] = Piece(joined[-1].text + cell.text, cell.ink)
-        else:
-            joined.append(cell)
-    return joined
+    return [Piece("".join(cell.text for cell in run), ink) for ink, run in groupby(cells, key=lambda cell: cell.ink)]

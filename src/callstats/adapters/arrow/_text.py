@@ -82,7 +82,7 @@ def reduce(
     options: dict[str, Any] = {"counts": counts, "sort": sort, "threads": threads, "keep": errors == "return"}
     if isinstance(x, pa.RecordBatchReader):
         index = column_index(column, x.schema.names, "table")
-        return pa.RecordBatchReader.from_batches(x.schema, _reduced_batches(x, rule, index, errors, options))
+        return pa.RecordBatchReader.from_batches(x.schema, _reduce_stream(x, rule, index, errors, options))
     is_table = isinstance(x, (pa.Table, pa.RecordBatch))
     index = column_index(column, x.schema.names, "table") if is_table else 0
     blobs = x.column(index) if is_table else x
@@ -155,7 +155,11 @@ def reduce_array(array: Any, rule: Rule, *, keep: bool = False, **options: Any) 
     if ends[-1] > _MAX_BYTES[width]:
         size = int(ends[-1])
         raise ArgumentError("x", f"at most {_MAX_BYTES[width]} bytes when reduced", size, hint=f"make it pa.large_{kind}()")
-    buffers = [_validity(array, rejected), pa.py_buffer(ends.astype(f"i{width}", copy=False)), _joined(pieces, int(ends[-1]))]
+    buffers = [
+        _validity(array, rejected),
+        pa.py_buffer(ends.astype(f"i{width}", copy=False)),
+        _join_pieces(pieces, int(ends[-1])),
+    ]
     result = pa.Array.from_buffers(kind, len(array), buffers)
     return pc.if_else(reasons_of(rejected, len(array)).is_null(), result, array) if keep and rejected else result, rejected
 
@@ -178,7 +182,7 @@ def reasons_of(rejected: Rejected, n: int) -> pa.Array:
     return pa.array([str(rejected[i]) if i in rejected else None for i in range(n)], pa.string())
 
 
-def _reduced_batches(batches: Any, rule: Rule, index: int, errors: str, options: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+def _reduce_stream(batches: Any, rule: Rule, index: int, errors: str, options: dict[str, Any]) -> Iterator[pa.RecordBatch]:
     start = 0
     for batch in batches:
         result, rejected = reduce_array(batch.column(index), rule, **options)
@@ -231,7 +235,7 @@ def _buffers(array: Any) -> tuple[AnyArray, AnyArray, int]:
     return data, offsets, width
 
 
-def _joined(pieces: list[Any], size: int) -> Any:
+def _join_pieces(pieces: list[Any], size: int) -> Any:
     """Join pieces in a buffer of Arrow's pool, whose pages are warm."""
     if len(pieces) == 1:
         return pa.py_buffer(pieces[0])

@@ -80,11 +80,11 @@ def page_data(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by:
     return {
         "by": printable(by),
         "notes": [printable(note) for note in notes],
-        "columns": list(_cells(summarize_calls([]))),
+        "columns": list(_table_cells(summarize_calls([]))),
         "color": COLORS[0],
-        "groups": [_group(group, texts) for group in shown],
+        "groups": [_group_data(group, texts) for group in shown],
         "texts": list(texts),
-        "calls": [_call(call, indexes.get(call.group, -1)) for call in calls],
+        "calls": [_call_data(call, indexes.get(call.group, -1)) for call in calls],
     }
 
 
@@ -96,7 +96,7 @@ class _Texts(dict[str, int]):
         return index
 
 
-def _group(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
+def _group_data(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
     summary = group.summary
     peaks, durations = np.asarray(group.peaks, dtype=np.uint64), np.asarray(group.durations, dtype=np.int64)
     lines = []
@@ -109,7 +109,7 @@ def _group(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
     memory = memory_bins(peaks, max((at for at, _ in lines), default=0))
     return {
         "name": printable(group.name),
-        "cells": list(_cells(summary).values()),
+        "cells": list(_table_cells(summary).values()),
         "summary": [(texts[title], text) for title, text in summary_texts(summary)],
         "memory": _bars(memory, [(at / memory.width, text) for at, text in lines], texts),
         "duration": _bars(duration_bins(durations), [], texts),
@@ -121,7 +121,7 @@ def _bars(bins: Bins, lines: list[tuple[float, str]], texts: _Texts) -> list[Any
     return [bins.counts.tolist(), [texts[edge] for edge in bins.edges], [(round(at, 3), text) for at, text in lines]]
 
 
-def _cells(summary: CallsSummary) -> dict[str, Cell]:
+def _table_cells(summary: CallsSummary) -> dict[str, Cell]:
     """Return the cells of a row by their columns, which follow the group's name."""
     duration, memory, sized, trend = summary.duration_ns, summary.memory, summary.rightsize, summary.trend
 
@@ -149,7 +149,7 @@ def _cells(summary: CallsSummary) -> dict[str, Cell]:
     }
 
 
-def _call(call: ReportCall, group: int) -> dict[str, Any]:
+def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
     usage = call.usage or usage_of(call.series)
     shown = [panel for panel in panels(call.series) if any(np.isfinite(track.values).any() for track in panel.tracks)]
     unit, divisor = time_unit(max((panel.tracks[0].seconds[-1] for panel in shown), default=0.0))
@@ -169,11 +169,11 @@ def _call(call: ReportCall, group: int) -> dict[str, Any]:
         "peak": usage_text(usage, "peak_memory"),
         "duration": duration,
         "unit": unit,
-        "panels": [_panel(panel, divisor) for panel in shown],
+        "panels": [_panel_data(panel, divisor) for panel in shown],
     }
 
 
-def _panel(panel: Panel, seconds_in_unit: float) -> dict[str, Any]:
+def _panel_data(panel: Panel, seconds_in_unit: float) -> dict[str, Any]:
     return {
         "title": printable(panel.title),
         "unit": panel.unit,

@@ -51,8 +51,6 @@ def render(
     ------
     ArgumentError
         When two groups have the same name.
-    ImportError
-        When Plotly is missing.
 
     Notes
     -----
