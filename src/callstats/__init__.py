@@ -1,4 +1,4 @@
-"""Reduce the stats of a call: series of samples, binned downsampling, and the stored histogram."""
+"""Reduce the stats of calls: series of samples, downsampling by bins, and stored histograms."""
 
 from callstats import kernels
 from callstats._version import __version__
@@ -20,7 +20,7 @@ from callstats.series import Stat, StatSeries
 from callstats.stats import Bernoulli, Summary, bernoulli, summarize
 
 backend: str = kernels.active.BACKEND
-"""Which kernels run: ``"cython"`` or ``"python"``."""
+"""The kernels in use: ``"cython"`` or ``"python"``."""
 
 __all__ = [
     "KEEP_PEAKS",

@@ -113,9 +113,9 @@ def test_init_makes_the_table(on_server: Database) -> None:
     assert read_series(on_server.url, "c7") == StatSeries.from_json(blob(7))
     assert reduce_table(on_server.url, RULE, column="a column: of%its own").passed == 150
     assert reduce_table(on_server.url, RULE).changed == 139
-    with pytest.raises(ValueError, match=r"(?i)duplicate"):
+    with pytest.raises(CallstatsError, match=r"(?i)duplicate"):
         add_calls(on_server.url, [{**row, "id": "new", "stats": ""}, {**row, "id": "c7", "stats": ""}])
-    with pytest.raises(ValueError, match=r"^table 'calls' has no call 'new'$"):
+    with pytest.raises(CallstatsError, match=r"^table 'calls' has no call 'new'$"):
         read_series(on_server.url, "new")
 
 

@@ -48,3 +48,9 @@ def test_a_missing_extra_of_a_plot(function: str, missing: str, extra: str) -> N
     """A plot loads its library when it is called, and says in one line what is missing."""
     found = error_of(f"plot.{function}({SERIES})", missing)
     assert found == f'callstats.plot.{function} needs {missing}: pip install "callstats[{extra}]"\n'
+
+
+def test_to_pandas_without_pandas() -> None:
+    """A method of a series says the same."""
+    found = error_of("StatSeries([], {}).to_pandas()", "pandas")
+    assert found == 'callstats.StatSeries.to_pandas needs pandas: pip install "callstats[pandas]"\n'

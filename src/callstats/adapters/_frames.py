@@ -17,7 +17,7 @@ def columns_of(series: StatSeries, **options: str | None) -> Iterator[tuple[str,
     """
     for option, name in options.items():
         if name in series.names:
-            raise SeriesError(f"metric {name!r} clashes with the column of that name: choose another with {option}=")
+            raise SeriesError(f"{option} must be a name that no metric has, got {name!r}")
     for index, name in enumerate(series.names):
         yield name, series.values[index], None if series.present is None else series.present[index]
     counts = options["counts"]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from callstats._extras import needs
 from callstats._types import AnyArray
-from callstats.adapters._frames import columns_of
 from callstats.errors import SeriesError
 from callstats.series import StatSeries
 
@@ -52,7 +49,7 @@ def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
 
 
 def write(series: StatSeries, *, counts: str | None = "count") -> pd.DataFrame:
-    """Return a frame with a row for each sample, as `callstats.adapters.arrow.write` returns a table.
+    """Return a frame with a row for each sample, as `StatSeries.to_pandas` does.
 
     Parameters
     ----------
@@ -75,12 +72,7 @@ def write(series: StatSeries, *, counts: str | None = "count") -> pd.DataFrame:
     >>> write(StatSeries([0, 10**9], {"x": [1, None]}))["x"].tolist()
     [1, <NA>]
     """
-    columns: dict[str, Any] = {}
-    for name, values, present in columns_of(series, counts=counts):
-        mask = np.zeros(len(series), np.bool_) if present is None else ~present
-        columns[name] = values.copy() if name == counts else pd.arrays.IntegerArray(values.copy(), mask)
-    index = pd.DatetimeIndex(series.timestamps.view("M8[ns]"), tz="UTC", name="timestamp")
-    return pd.DataFrame(columns, index=index)
+    return series.to_pandas(counts=counts)
 
 
 def _cells(column: pd.Series) -> AnyArray | list[object]:

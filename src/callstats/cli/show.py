@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from callstats._units import duration_text, printable
+from callstats._units import duration_text, plural, printable
 from callstats.cli.exits import ExitCode
 from callstats.cli.lines import key_text
 from callstats.cli.options import column_options, detail_options, examples, write_file
@@ -18,7 +18,7 @@ from callstats.db import StoredCall, read_call
 from callstats.db.jobs.summarize import FN_COLUMNS
 from callstats.plot import terminal as text
 from callstats.plot.panels import tracks
-from callstats.series import StatSeries, plural
+from callstats.series import StatSeries
 from callstats.stats.call import usage_of
 
 STYLES: dict[text.Ink, str] = {

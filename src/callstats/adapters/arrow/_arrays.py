@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from callstats import _coerce
-from callstats._columns import Columns, refuse_disorder, refuse_totals
+from callstats._columns import Columns, validate_order, validate_totals
 from callstats._types import AnyArray, Counts, Present
 from callstats.batch import StatBatch
 from callstats.errors import SeriesError
@@ -98,9 +98,9 @@ def batch_of(times: object, metrics: Mapping[str, object], counts: object, offse
         values[index], mask = _coerce.column(metrics[name], f"metrics[{name!r}]", _coerce.METRIC)
         if mask is not None:
             present[index] = mask
-    refuse_disorder(stamps, offsets)
+    validate_order(stamps, offsets)
     weights = None
     if counts is not None:
         weights, _ = _coerce.column(counts, "counts", _coerce.COUNT)
-        refuse_totals(weights, offsets.tolist())
+        validate_totals(weights, offsets.tolist())
     return StatBatch._of(Columns(names, stamps, values, None if present.all() else present, weights), offsets)

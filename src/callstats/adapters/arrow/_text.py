@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from callstats._types import I64_MAX, AnyArray
 from callstats.adapters._frames import column_index
 from callstats.adapters.arrow._arrays import array_of, arrow_of, is_null
-from callstats.batch import StatBatch, read_buffer
+from callstats.batch import StatBatch, decode_buffer
 from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
 from callstats.reduce import reduce_buffer
 from callstats.rule import How, Missing, Rule, make_rule
@@ -172,7 +172,7 @@ def read_array(array: Any, *, sort: bool = False) -> tuple[StatBatch, Rejected]:
     if pa.types.is_null(working) or not len(array):
         return StatBatch([StatSeries([], {})] * len(array)), {}
     data, offsets, _ = _buffers(array if working == array.type else array.cast(working))
-    return read_buffer(data, offsets, sort=sort)
+    return decode_buffer(data, offsets, sort=sort)
 
 
 def reasons_of(rejected: Rejected, n: int) -> pa.Array:
