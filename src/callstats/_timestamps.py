@@ -1,4 +1,4 @@
-"""RFC 3339 times to and from nanoseconds since the epoch."""
+"""Convert RFC 3339 times to and from nanoseconds since the epoch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,12 @@ _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))",
     re.ASCII,
 )
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
 def parse_time(text: str) -> int:
-    """Nanoseconds since the epoch of an RFC 3339 time; digits beyond the ninth are cut.
-
-    Raises
-    ------
-    CallstatsError
-        When it is no such time, or lies outside what int64 nanoseconds hold.
-    """
+    """Return an RFC 3339 time as nanoseconds since the epoch; digits beyond the ninth are cut."""
     match = _TIME.fullmatch(text)
     if match is None:
         raise CallstatsError(f"expected an RFC 3339 time, got {shorten_repr(text)}")
@@ -43,6 +38,15 @@ def parse_time(text: str) -> int:
     return ns
 
 
+def parse_date_or_time(text: str) -> int:
+    """Return an RFC 3339 time, or the midnight (UTC) that a date begins with, as nanoseconds since the epoch."""
+    try:
+        return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
+    except CallstatsError:
+        forms = "2026-10-26, 2026-10-26T12:00:00Z or 2026-10-26T14:00:00+02:00"
+        raise ArgumentError("time", f"a date or an RFC 3339 time, such as {forms}", text) from None
+
+
 @lru_cache(maxsize=64)
 def _days(day: str) -> int | None:
     try:
@@ -52,7 +56,7 @@ def _days(day: str) -> int | None:
 
 
 def format_times(times: Times, digits: int = 3) -> list[str]:
-    """RFC 3339 text in UTC, floored to `digits` (3 or 9) digits of a second."""
+    """Return RFC 3339 text in UTC, floored to `digits` (3 or 9) digits of a second."""
     if digits not in (3, 9):
         raise ArgumentError("digits", "3 or 9", digits)
     floored = times // 10**6 if digits == 3 else times

@@ -1,19 +1,72 @@
-"""Values as people read them: text on one line, sizes and times in the unit that suits them."""
+"""Durations, sizes and shares: one parser for each, and one way to print each."""
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
+
+from callstats._types import I64_MAX
+from callstats.errors import ArgumentError
+
+_NS_PER_SECOND = 10**9
+_NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,18})?"
+_DURATION = re.compile(rf"(?:{_NUMBER}\s*(?:ms|min|[smhdw])\s*)+", re.ASCII | re.IGNORECASE)
+_DURATION_PART = re.compile(rf"({_NUMBER})\s*([a-z]+)", re.ASCII | re.IGNORECASE)
+_DURATION_NS = {
+    "ms": 10**6,
+    "s": _NS_PER_SECOND,
+    "m": 60 * _NS_PER_SECOND,
+    "min": 60 * _NS_PER_SECOND,
+    "h": 3_600 * _NS_PER_SECOND,
+    "d": 86_400 * _NS_PER_SECOND,
+    "w": 7 * 86_400 * _NS_PER_SECOND,
+}
+_SIZE = re.compile(r"([0-9]{1,18})(?:b|(\.[0-9]{1,18})?\s*([kmgtp])(?:i?b)?)?", re.ASCII | re.IGNORECASE)
+_SHARE = re.compile(r"([0-9]{0,18}\.?[0-9]{1,18}(?:e-?[0-9]{1,2})?|[0-9]{1,18}/[0-9]{1,18})\s*(%?)", re.ASCII | re.IGNORECASE)
 _MEMORY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SIZE_UNITS = ("B", "kB", "MB", "GB", "TB")
-_NS_PER_SECOND = 10**9
+
+
+def parse_duration(text: str) -> int:
+    """Return a duration in nanoseconds, at most 2**63 - 1 of them (292 years). A number without a unit is in seconds."""
+    stripped = text.strip()
+    if re.fullmatch(_NUMBER, stripped, re.ASCII):
+        stripped += "s"
+    if not _DURATION.fullmatch(stripped):
+        raise ArgumentError("duration", "a duration such as 250ms, 90s, 30min, 1.5h, 1h30m, 7d or 4w", text)
+    parts = _DURATION_PART.findall(stripped)
+    return min(int(sum(Fraction(number) * _DURATION_NS[unit.lower()] for number, unit in parts)), I64_MAX)
+
+
+def parse_size(text: str) -> int:
+    """Return a size in bytes, at most 2**63 - 1 of them. 64k, 64kB and 64KiB are all 65,536 bytes."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ArgumentError("size", "a size such as 65535, 64k (or 64kB, 64KiB: all 1024 bytes a k), 32m or 1.5g", text)
+    whole, fraction, unit = found.groups()
+    power = "kmgtp".index(unit.lower()) + 1 if unit else 0
+    return min(int(Fraction(whole + (fraction or "")) * 1024**power), I64_MAX)
+
+
+def parse_share(text: str) -> float:
+    """Return a share above 0 and below 1, given as 0.1%, 0.001 or 1/1000."""
+    found = _SHARE.fullmatch(text.strip())
+    try:
+        share = 0.0 if found is None else float(Fraction(found[1]) / (100 if found[2] else 1))
+    except ZeroDivisionError:
+        share = 0.0
+    if not 1e-9 <= share < 1:
+        raise ArgumentError("share", "above 0 and below 100 %, such as 0.1% or 0.001", text)
+    return share
 
 
 def printable(text: str) -> str:
-    """Text on one line, with whatever could move a cursor or change a colour as an escape."""
+    """Return the text on one line, with each character that could move a cursor or change a colour as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def size_text(size: float) -> str:
-    """A number of bytes in the unit that suits it."""
+    """Return the size of stored text or a file, in units of 1000."""
     for unit in _SIZE_UNITS:
         if abs(size) < 1000 or unit == _SIZE_UNITS[-1]:
             break
@@ -22,17 +75,21 @@ def size_text(size: float) -> str:
 
 
 def memory_text(size: int) -> str:
-    """Bytes of memory, in the units in which limits are set."""
-    amount = float(size)
-    for unit in _MEMORY_UNITS:
-        if abs(amount) < 1024 or unit == _MEMORY_UNITS[-1]:
-            break
-        amount /= 1024
-    return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}".replace(".0 ", " ")
+    """Return a size of memory, in units of 1024."""
+    unit, divisor = memory_unit(size)
+    return f"{size} B" if unit == "B" else f"{size / divisor:.1f} {unit}".replace(".0 ", " ")
+
+
+def memory_unit(size: float) -> tuple[str, float]:
+    """Return the unit of 1024 that suits a size of memory, and its bytes."""
+    power = 0
+    while power + 1 < len(_MEMORY_UNITS) and abs(size) >= 1024 ** (power + 1):
+        power += 1
+    return _MEMORY_UNITS[power], 1024.0**power
 
 
 def limit_text(size: int) -> str:
-    """A size of memory, to the byte."""
+    """Return a size of memory to the byte, in the largest unit of 1024 that holds it exactly."""
     power = 0
     while power + 1 < len(_MEMORY_UNITS) and size and size % 1024 == 0:
         size, power = size // 1024, power + 1
@@ -40,7 +97,7 @@ def limit_text(size: int) -> str:
 
 
 def duration_text(ns: int) -> str:
-    """A length of time in seconds; hours and minutes of a long one."""
+    """Return a duration in seconds, or in hours and minutes from 10 minutes on."""
     seconds = ns / _NS_PER_SECOND
     if seconds < 600:
         return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
@@ -48,6 +105,11 @@ def duration_text(ns: int) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
+def percent_text(share: float, digits: str = ".3g") -> str:
+    """Return a share as a percentage, with the digits of a format such as ``.1f``."""
+    return f"{100 * share:{digits}} %"
+
+
 def plural(n: int, what: str) -> str:
-    """So many of something."""
+    """Return a number of things."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

@@ -12,6 +12,7 @@ import numpy as np
 
 from callstats import _coerce, _json
 from callstats._columns import Columns, ReadOnlyColumns, describe_array, equal, normalize, take, validate_order, validate_totals
+from callstats._extras import needs
 from callstats._timestamps import format_times, parse_time
 from callstats._types import AnyArray, Counts, Present, Times
 from callstats._units import plural
@@ -235,10 +236,8 @@ class StatSeries(ReadOnlyColumns):
         >>> StatSeries([0, 10**9], {"x": [1, None]}).to_pandas()["x"].tolist()
         [1, <NA>]
         """
-        try:
+        with needs("StatSeries.to_pandas", "pandas"):
             import pandas as pd
-        except ImportError:
-            raise ImportError('callstats.StatSeries.to_pandas needs pandas: pip install "callstats[pandas]"') from None
         names, times, values, present, weights = self._columns
         if counts in names:
             raise SeriesError(f"counts must be a name that no metric has, got {counts!r}")

@@ -209,7 +209,7 @@ def test_missing_sqlalchemy_is_named(function: str, arguments: str) -> None:
         f"from callstats.db import {function}\n"
         f"try:\n    {function}({arguments})\nexcept ImportError as error:\n    print(error)"
     )
-    assert run(program) == f'callstats.db.{function} needs SQLAlchemy: pip install "callstats[cli]"\n'
+    assert run(program) == f'callstats.db.{function} needs sqlalchemy: pip install "callstats[cli]"\n'
 
 
 def test_a_locked_database_is_no_wrong_use(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def frame(spark: Any) -> Any:
 
 
 def test_what_spark_makes_is_what_is_made_here(frame: Any) -> None:
-    """Each row is as `reduce_json` makes it; a refused one is as it was, with its reason beside it, and the job ends well."""
+    """Each row is as `reduce_json` makes it; a rejected one is as it was, with its reason beside it, and the job ends well."""
     assert len(cells()) >= 20_000
     local = reduce_json(cells(), RULE, errors="return")
     want = {}
@@ -73,9 +73,9 @@ def test_what_spark_makes_is_what_is_made_here(frame: Any) -> None:
         bad = isinstance(result, CallstatsError)
         want[i] = (f"fn {i % 5}", None if cell is None else cell if bad else result.decode(), str(result) if bad else None)
     reduced = reduce_stats(frame, RULE)
-    assert reduced.columns == ["id", "fn_id", "stats", "stats_refused"]
+    assert reduced.columns == ["id", "fn_id", "stats", "stats_rejected"]
     assert reduced.rdd.getNumPartitions() == PARTITIONS
-    got = {row.id: (row.fn_id, row.stats, row.stats_refused) for row in reduced.collect()}
+    got = {row.id: (row.fn_id, row.stats, row.stats_rejected) for row in reduced.collect()}
     assert got == want
     assert sum(reason is not None for _, _, reason in want.values()) > 500
 
@@ -86,7 +86,7 @@ def test_binary_and_other_names(spark: Any) -> None:
     made = spark.createDataFrame(
         [(bytearray(blob), "old", i) for i, blob in enumerate(blobs)], "blob binary, why string, id long"
     )
-    rows = reduce_stats(made, 2, column="blob", refused="why", how="max", counts=False).orderBy("id").collect()
+    rows = reduce_stats(made, 2, column="blob", rejected="why", how="max", counts=False).orderBy("id").collect()
     local = reduce_json(blobs, 2, how="max", counts=False, errors="return")
     for row, blob, result in zip(rows, blobs, local, strict=True):
         bad = isinstance(result, CallstatsError)
@@ -107,17 +107,17 @@ def test_through_parquet(frame: Any, tmp_path: Any) -> None:
 
 
 def test_figures_are_those_made_here(frame: Any) -> None:
-    """Each group's figures are what `summarize` gives of its calls, put together; refused ones are counted, and no more."""
+    """Each group's figures are what `summarize` gives of its calls, put together; rejected ones are counted, and no more."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    refused: dict[str, int] = {}
+    rejected: dict[str, int] = {}
     for i, cell in enumerate(cells()):
         try:
             groups.setdefault(f"fn {i % 5}", []).append(summarize(StatSeries.from_db(cell)))
         except CallstatsError:
-            refused[f"fn {i % 5}"] = refused.get(f"fn {i % 5}", 0) + 1
+            rejected[f"fn {i % 5}"] = rejected.get(f"fn {i % 5}", 0) + 1
     want = {}
     for group, calls in groups.items():
-        want[group, None] = (len(calls), None, None, None, None, None, None, refused[group])
+        want[group, None] = (len(calls), None, None, None, None, None, None, rejected[group])
         for name in {name for call in calls for name in call}:
             every = [call[name] for call in calls if name in call]
             tops = sorted(float(call.max) for call in every)
@@ -133,7 +133,7 @@ def test_figures_are_those_made_here(frame: Any) -> None:
     got = {}
     for row in summarize_stats(frame, by="fn_id").collect():
         least, most, risen = [None if cell is None else int(cell) for cell in (row.min, row.max, row.increase)]
-        figures = (row.calls, least, most, row.peak_p50, row.peak_p95, row.peak_p99, risen, row.refused)
+        figures = (row.calls, least, most, row.peak_p50, row.peak_p95, row.peak_p99, risen, row.rejected)
         got[row.fn_id, row.metric] = figures
     assert got == want
 
@@ -152,23 +152,23 @@ def test_means_are_of_all_samples(spark: Any) -> None:
     assert (rows["a", 1, "x"].samples, rows["a", 1, "x"].calls) == (9, 2)
     assert (rows["b", 1, "x"].max, rows["b", 1, "x"].mean) == (9, 5.0)
     assert [key for key in rows if key[0] == "b"] == [key for key in rows if key[0] == "b" and key[2] in (None, "x")]
-    assert (rows["b", 2, None].calls, rows["b", 2, None].refused) == (1, 0)
+    assert (rows["b", 2, None].calls, rows["b", 2, None].rejected) == (1, 0)
     everything = {row.metric: row for row in summarize_stats(frame).collect()}
     assert everything[None].calls == 4
     assert everything["x"].samples == 11
     for by in ("stats", "nothing", "metric"):
-        with pytest.raises(CallstatsError, match="by must name columns other than 'stats' and those of the result"):
+        with pytest.raises(CallstatsError, match="by must be columns other than 'stats' and those of the result"):
             summarize_stats(frame, by=by)
 
 
 def test_wrong_use(spark: Any) -> None:
-    """A column that isn't there or holds something else is refused before anything runs, and so is a bad rule."""
+    """A column that isn't there or holds something else is rejected before anything runs, and so is a bad rule."""
     frame = spark.range(3)
-    with pytest.raises(CallstatsError, match="expected a column 'stats': the frame has 'id'"):
+    with pytest.raises(CallstatsError, match="column must be the name of one column, got 'stats': the frame has 'id'"):
         reduce_stats(frame)
-    with pytest.raises(CallstatsError, match="expected text or binary in column 'id', got bigint"):
+    with pytest.raises(CallstatsError, match="column must be text or binary, got 'bigint'"):
         reduce_stats(frame, column="id")
-    with pytest.raises(CallstatsError, match="refused must name another column"):
-        reduce_stats(frame.selectExpr("'' AS stats"), refused="stats")
+    with pytest.raises(CallstatsError, match="rejected must be another column"):
+        reduce_stats(frame.selectExpr("'' AS stats"), rejected="stats")
     with pytest.raises(CallstatsError, match="missing must be"):
         reduce_stats(frame.selectExpr("'' AS stats"), missing="none")

@@ -51,11 +51,11 @@ def test_a_table_is_read_reduced_and_written(spark: Any, on_server: Database, ca
     table = spark.read.jdbc(url, "calls", predicates=months(), properties=properties)
     assert table.rdd.getNumPartitions() == 3
     reduced = reduce_stats(table, RULE)
-    reduced.select("id", "stats", "stats_refused").write.jdbc(url, "calls_4", properties=properties)
+    reduced.select("id", "stats", "stats_rejected").write.jdbc(url, "calls_4", properties=properties)
 
     keys = list(calls)
     local = dict(zip(keys, reduce_json(calls.values(), RULE, errors="return"), strict=True))
-    written = {key: (cell, why) for key, cell, why in on_server.ask("SELECT id, stats, stats_refused FROM calls_4")}
+    written = {key: (cell, why) for key, cell, why in on_server.ask("SELECT id, stats, stats_rejected FROM calls_4")}
     assert written["0007"] == (None, None)
     assert written["0107"] == ("no histogram", str(local["0107"]))
     good = [key for key in keys if key not in ("0007", "0107")]

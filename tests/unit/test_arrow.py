@@ -138,7 +138,9 @@ def test_tables_batches_and_readers() -> None:
     reader = pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=7))
     assert arrow.reduce(reader, 3, column="blob").read_all() == result
     for x in (table, reader):
-        with pytest.raises(CallstatsError, match="expected one column 'stats': the table has 'id', 'blob'"):
+        with pytest.raises(
+            CallstatsError, match="column must be the name of one column, got 'stats': the table has 'id', 'blob'"
+        ):
             arrow.reduce(x, 3)
 
 
@@ -156,7 +158,7 @@ def test_json_type_and_nulls_alone() -> None:
 )
 def test_other_types_are_refused(other: pa.Array) -> None:
     """What is no text is refused by its type."""
-    with pytest.raises(TypeError, match="expected stored histograms as text or binary, got an Arrow array of"):
+    with pytest.raises(TypeError, match="expected stored blobs as text or binary, got an Arrow array of"):
         arrow.reduce(other, 3)
     with pytest.raises(TypeError, match="PyCapsule protocol, got int"):
         arrow.reduce(3, 3)
@@ -174,31 +176,44 @@ def test_refusals_name_the_row() -> None:
     for x in (table, pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=1))):
         with pytest.raises(DecodeError, match=r"stats\[3\]: \$\[0\].metrics.x"):
             arrow.reduce(x, 3).read_all()
-    with pytest.raises(CallstatsError, match="errors must be 'raise' or 'null', got 'return'"):
-        arrow.reduce(chunks, 3, errors="return")  # type: ignore[arg-type]
+    with pytest.raises(CallstatsError, match="errors must be one of 'raise', 'null', 'return', got 'empty'"):
+        arrow.reduce(chunks, 3, errors="empty")  # type: ignore[arg-type]
+    with pytest.raises(CallstatsError, match="errors must be one of 'raise', 'null', got 'return'"):
+        arrow.reduce(pa.RecordBatchReader.from_batches(table.schema, table.to_batches()), 3, errors="return")
+    with pytest.raises(CallstatsError, match="errors must be one of 'raise', 'null', got 'return'"):
+        arrow.read_stored(chunks, errors="return")  # type: ignore[arg-type]
 
 
 def test_too_much_for_small_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A result that the offsets of its type can't reach is refused, with the type that could hold it."""
-    monkeypatch.setattr("callstats.adapters.arrow._text._MOST", {4: 10, 8: 10})
-    with pytest.raises(CallstatsError, match=r"at most 10 bytes in one array of string, got .*: make it pa.large_string\(\)"):
+    monkeypatch.setattr("callstats.adapters.arrow._text._MAX_BYTES", {4: 10, 8: 10})
+    with pytest.raises(CallstatsError, match=r"x must be at most 10 bytes when reduced, got .*: make it pa.large_string\(\)"):
         arrow.reduce(pa.array([fine()[0].decode()]), 3)
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.binary_view(), pa.json_(pa.string())], ids=str)
-def test_checked(kind: pa.DataType) -> None:
-    """`reduce_checked` leaves refused histograms as they were, with the reason beside them."""
+def test_reasons(kind: pa.DataType) -> None:
+    """``errors="return"`` leaves rejected blobs unchanged, with the reasons beside them: in chunks, tables and batches too."""
     blobs = [fine()[0], None, b"no", b"", b"[1]"]
     array = pa.array([None if blob is None else blob.decode() for blob in blobs])
     array = pa.ExtensionArray.from_storage(kind, array) if isinstance(kind, pa.BaseExtensionType) else array.cast(kind)
     errors = reduce_json(blobs, 3, errors="return")
-    result, reasons = arrow.reduce_checked(array, 3)
+    result, reasons = arrow.reduce(array, 3, errors="return")
     assert result.type == kind
     plain = result.storage if isinstance(result, pa.ExtensionArray) else result
     assert raw(plain) == [errors[0], None, b"no", b"", b"[1]"]
     assert reasons.to_pylist() == [None, None, str(errors[2]), None, str(errors[4])]
-    result, reasons = arrow.reduce_checked(pa.chunked_array([array[:2]]), 3)
-    assert reasons.to_pylist() == [None, None]
+    _, none = arrow.reduce(array[:2], 3, errors="return")
+    assert none.to_pylist() == [None, None]
+    chunks = pa.chunked_array([array[:1], array[1:]])
+    in_chunks, same = arrow.reduce(chunks, 3, errors="return")
+    assert (in_chunks, same) == (pa.chunked_array([result[:1], result[1:]]), reasons)
+    table = pa.table({"stats": chunks, "id": range(len(blobs))})
+    in_table, same = arrow.reduce(table, 3, errors="return")
+    assert (in_table, same) == (pa.table({"stats": in_chunks, "id": range(len(blobs))}), reasons)
+    batch = pa.record_batch({"stats": array})
+    in_batch, same = arrow.reduce(batch, 3, errors="return")
+    assert (in_batch, same) == (pa.record_batch({"stats": result}), reasons)
 
 
 # --- the PyCapsule protocol -------------------------------------------------------------------------------------------
@@ -318,7 +333,7 @@ def test_tables_from_elsewhere() -> None:
     want = StatSeries([10**9, 2 * 10**9], {"a": [1, None], "b": [3, 4], "c": [5, None]}, counts=[1, 2])
     assert arrow.read(table, timestamp="when") == want
     assert arrow.read(table, timestamp="when", counts=None)["count"].tolist() == [1, 2]
-    with pytest.raises(SeriesError, match="expected a column 'timestamp' of times: the table has 'when'"):
+    with pytest.raises(SeriesError, match="expected a column 'timestamp': the table has 'when'"):
         arrow.read(table)
     for bad in (pa.array([1.5, 2]), pa.array([-1, 2]), pa.array([True, False]), pa.array(["1", "2"])):
         with pytest.raises(SeriesError):
@@ -330,8 +345,10 @@ def test_tables_from_elsewhere() -> None:
 def test_names_that_are_taken() -> None:
     """A metric that has the name of another column is refused, and a different name for that column helps."""
     series = StatSeries([1, 2], {"count": [1, 2], "timestamp": [3, 4]}, counts=[5, 6])
-    with pytest.raises(SeriesError, match="'timestamp' would stand for a metric and for the timestamp: name it by timestamp="):
+    with pytest.raises(
+        SeriesError, match="timestamp must be a name that no metric has, got 'timestamp'"
+    ):
         arrow.write(series)
-    with pytest.raises(SeriesError, match="'count' would stand for a metric and for the counts: name it by counts="):
+    with pytest.raises(SeriesError, match="counts must be a name that no metric has, got 'count'"):
         arrow.write(series, timestamp="t")
     assert arrow.read(arrow.write(series, timestamp="t", counts="n"), timestamp="t", counts="n") == series

@@ -158,7 +158,7 @@ def test_one_metric(tmp_path: Path) -> None:
     assert [line.split()[0] for line in result.stdout.splitlines() if "mean" in line] == ["mem_limit", "cpu_total"]
     result = run(db, "call-1", "--metric", "disk")
     assert result.exit_code == 2
-    assert "got 'disk', and there are 'cpu_total', 'mem_limit', 'mem_usage', 'net_rx'" in result.stderr
+    assert "got 'disk': it has 'cpu_total', 'mem_limit', 'mem_usage', 'net_rx'" in result.stderr
 
 
 def test_refused(tmp_path: Path) -> None:

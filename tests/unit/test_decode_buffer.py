@@ -98,10 +98,10 @@ def test_arrow_columns(kind: pa.DataType) -> None:
     bad = pa.array([None, b"", b"[1]"], pa.binary()).cast(kind)
     with pytest.raises(DecodeError, match=r"blobs\[2\]: \$\[0\]: expected an object, got 1"):
         arrow.read_stored(bad)
-    assert list(arrow.read_stored(bad, errors="empty")) == [StatSeries([], {})] * 3
-    with pytest.raises(CallstatsError, match="errors must be 'raise' or 'empty', got 'null'"):
-        arrow.read_stored(bad, errors="null")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="read_stored takes an array, got Table"):
+    assert list(arrow.read_stored(bad, errors="null")) == [StatSeries([], {})] * 3
+    with pytest.raises(CallstatsError, match="errors must be one of 'raise', 'null', got 'empty'"):
+        arrow.read_stored(bad, errors="empty")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected an Arrow array, got Table"):
         arrow.read_stored(pa.table({"stats": bad}))
 
 

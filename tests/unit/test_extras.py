@@ -1,4 +1,4 @@
-"""A missing extra: one line that names the function and what to install."""
+"""A missing extra: one line that names the module or function, and what to install."""
 
 from __future__ import annotations
 
@@ -7,54 +7,50 @@ import sys
 
 import pytest
 
-SERIES = "StatSeries([], {})"
 CASES = [
-    ("arrow", "reduce", "None", "pyarrow", "pyarrow", "arrow"),
-    ("arrow", "reduce_checked", "None", "pyarrow", "pyarrow", "arrow"),
-    ("arrow", "read_stored", "None", "pyarrow", "pyarrow", "arrow"),
-    ("arrow", "read", "None", "pyarrow", "pyarrow", "arrow"),
-    ("arrow", "write", SERIES, "pyarrow", "pyarrow", "arrow"),
-    ("arrow", "read_lists", "None", "pyarrow", "pyarrow", "arrow"),
-    ("arrow", "write_lists", SERIES, "pyarrow", "pyarrow", "arrow"),
-    ("arrow", "read_long", "None", "pyarrow", "pyarrow", "arrow"),
-    ("arrow", "write_long", SERIES, "pyarrow", "pyarrow", "arrow"),
-    ("parquet", "read", "None", "pyarrow", "pyarrow", "arrow"),
-    ("parquet", "write", f"{SERIES}, None", "pyarrow", "pyarrow", "arrow"),
-    ("parquet", "Writer", "''", "pyarrow", "pyarrow", "arrow"),
-    ("spark", "reduce_stats", "None", "pyspark", "pyspark", "spark"),
-    ("spark", "summarize_stats", "None", "pyspark", "pyspark", "spark"),
-    ("spark", "reduce_stats", "None", "pyarrow", "pyarrow", "spark"),
-    ("pandas", "read", "None", "pandas", "pandas", "pandas"),
-    ("pandas", "write", SERIES, "pandas", "pandas", "pandas"),
-    ("polars", "read", "None", "polars", "polars", "polars"),
-    ("polars", "write", SERIES, "polars", "polars", "polars"),
-    ("duckdb", "register", "None", "duckdb", "duckdb", "duckdb"),
-    ("duckdb", "register", "None", "pyarrow", "pyarrow", "duckdb"),
-    ("sqlalchemy", "StatsType", "", "sqlalchemy", "SQLAlchemy", "sqlalchemy"),
+    ("arrow", "pyarrow", "arrow"),
+    ("parquet", "pyarrow", "arrow"),
+    ("spark", "pyspark", "spark"),
+    ("spark", "pyarrow", "spark"),
+    ("pandas", "pandas", "pandas"),
+    ("polars", "polars", "polars"),
+    ("duckdb", "duckdb", "duckdb"),
+    ("duckdb", "pyarrow", "duckdb"),
+    ("sqlalchemy", "sqlalchemy", "sqlalchemy"),
 ]
+
+
+PLOTS = [("figure", "plotly", "report"), ("png", "matplotlib", "plot")]
+SERIES = "StatSeries([0], {'x': [1]})"
+
+
+def error_of(line: str, missing: str) -> str:
+    """Run a line without a package, and return its error."""
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from callstats import StatSeries\nfrom callstats import plot\n"
+        f"try:\n    {line}\nexcept ImportError as error:\n    print(error)"
+    )
+    command = [sys.executable, "-I", "-W", "error", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("module", "missing", "extra"), CASES)
+def test_a_missing_extra(module: str, missing: str, extra: str) -> None:
+    """The import of an adapter says in one line what is missing, whatever else is installed."""
+    found = error_of(f"from callstats.adapters import {module}", missing)
+    assert found == f'callstats.adapters.{module} needs {missing}: pip install "callstats[{extra}]"\n'
+
+
+@pytest.mark.parametrize(("function", "missing", "extra"), PLOTS)
+def test_a_missing_extra_of_a_plot(function: str, missing: str, extra: str) -> None:
+    """A plot loads its library when it is called, and says in one line what is missing."""
+    found = error_of(f"plot.{function}({SERIES})", missing)
+    assert found == f'callstats.plot.{function} needs {missing}: pip install "callstats[{extra}]"\n'
 
 
 def test_to_pandas_without_pandas() -> None:
     """A method of a series says the same."""
-    program = "import sys; sys.modules['pandas'] = None\nimport callstats; callstats.StatSeries([], {}).to_pandas()"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
-    assert done.stderr.splitlines()[-1] == (
-        'ImportError: callstats.StatSeries.to_pandas needs pandas: pip install "callstats[pandas]"'
-    )
-
-
-@pytest.mark.parametrize(("module", "function", "argument", "missing", "package", "extra"), CASES)
-def test_a_missing_extra(module: str, function: str, argument: str, missing: str, package: str, extra: str) -> None:
-    """The error is one line in the house's words, whatever else is installed; the module itself can be imported."""
-    program = (
-        f"import sys; sys.modules[{missing!r}] = None\n"
-        "from callstats import StatSeries\n"
-        f"try:\n    from callstats.adapters import {module}\n    {module}.{function}({argument})\n"
-        "except ImportError as error:\n    print(error)"
-    )
-    command = [sys.executable, "-I", "-W", "error", "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.stdout, done.stderr) == (
-        f'callstats.adapters.{module}.{function} needs {package}: pip install "callstats[{extra}]"\n',
-        "",
-    )
+    found = error_of("StatSeries([], {}).to_pandas()", "pandas")
+    assert found == 'callstats.StatSeries.to_pandas needs pandas: pip install "callstats[pandas]"\n'

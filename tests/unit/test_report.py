@@ -1,7 +1,8 @@
-"""Pictures without a browser: tracks, bins, the page's data, its size, and figures."""
+"""Plots without a browser: tracks, bins, the page's data, its size, and figures."""
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -15,10 +16,9 @@ from callstats import StatSeries, decimate
 from callstats._units import printable
 from callstats.errors import CallstatsError
 from callstats.plot import ReportCall, ReportGroup, figure, png, render, tracks
-from callstats.plot.html.bins import MOST_BINS, duration_bins, memory_bins
-from callstats.plot.html.data import COLUMNS, rounded
-from callstats.plot.panels import span_ns, value_text
-from callstats.plot.plotly import outline, panels, time_unit
+from callstats.plot.html.data import MAX_BINS, duration_bins, memory_bins, packed
+from callstats.plot.panels import panels, time_unit, value_text
+from callstats.plot.plotly import outline, traces
 from callstats.stats import CallData, summarize_calls
 from support.reports import HOSTILE, MIB, series
 from support.zoo import SECOND
@@ -89,7 +89,7 @@ def test_order_and_choice() -> None:
     found = StatSeries([0], {name: [1] for name in ("a", "cpu_total", "mem_limit", "mem_usage", "net_rx", "z@max", "z")})
     assert [track.name for track in tracks(found)] == ["mem_usage", "cpu_total", "net_rx", "a", "z"]
     assert [track.name for track in tracks(found, ["z", "mem_limit"])] == ["z", "mem_limit"]
-    with pytest.raises(CallstatsError, match=r"got 'y', and there are 'a', 'cpu_total'"):
+    with pytest.raises(CallstatsError, match=r"metrics must be metrics of the series, got 'y': it has 'a', 'cpu_total'"):
         tracks(found, ["y"])
 
 
@@ -97,7 +97,6 @@ def test_order_and_choice() -> None:
 def test_the_longest_spans(times: list[int]) -> None:
     """A span of up to 64 bits is drawn at its length."""
     found = StatSeries(times, {"x": [1, 2**64 - 1]})
-    assert span_ns(found) == times[1] - times[0]
     assert tracks(found)[0].seconds[-1] == pytest.approx((times[1] - times[0]) / 1e9)
     assert png(found).startswith(b"\x89PNG")
 
@@ -128,7 +127,7 @@ def test_memory_bins(most: int) -> None:
     bins = memory_bins(np.array([0, most // 2, most], dtype=np.uint64))
     assert bins.counts.sum() == 3
     assert bins.counts[-1] or not most
-    assert len(bins.counts) == len(bins.edges) - 1 <= MOST_BINS
+    assert len(bins.counts) == len(bins.edges) - 1 <= MAX_BINS
     assert math.frexp(bins.width)[0] == 0.5
 
 
@@ -161,12 +160,14 @@ def test_what_the_page_is_given() -> None:
     """Cells for every column, words, bins with their lines, and the charts of calls by group."""
     page = render([group("resize", 80), group("lone", 1)], [ReportCall(name="c1", series=series(60, 9 * MIB), group="lone")])
     data = data_of(page)
-    assert [len(one["cells"]) for one in data["groups"]] == [len(COLUMNS)] * 2
+    columns = data["columns"]
+    assert columns[:3] + columns[-2:] == ["calls", "errors", "killed", "right size", "saves"]
+    assert [len(one["cells"]) for one in data["groups"]] == [len(columns)] * 2
     resize, lone = data["groups"]
     assert resize["cells"][0] == 80
-    assert resize["cells"][COLUMNS.index("right size")] == ["128 MiB", 128 * MIB]
-    assert lone["cells"][COLUMNS.index("right size")] is None
-    words = {data["texts"][title]: text for title, text in lone["figures"]}
+    assert resize["cells"][columns.index("right size")] == ["128 MiB", 128 * MIB]
+    assert lone["cells"][columns.index("right size")] is None
+    words = {data["texts"][title]: text for title, text in lone["summary"]}
     assert words["right size"] == "not enough calls: 1 of the 59 that a risk of 5 % needs"
     counts, edges, lines = resize["memory"]
     assert (sum(counts), data["texts"][edges[1]]) == (80, "16 MiB")
@@ -191,7 +192,7 @@ def test_hostile_text_stays_text() -> None:
 
 def test_groups_of_one_name_are_refused() -> None:
     """A call could not tell which one it belongs to."""
-    with pytest.raises(CallstatsError, match="names that differ, got 'a' twice"):
+    with pytest.raises(CallstatsError, match="groups must be groups with distinct names, got 'a': two groups have it"):
         render([group("a"), group("a")])
 
 
@@ -224,9 +225,29 @@ def test_size_of_a_large_report() -> None:
     assert len(render(groups, calls).encode()) < 10_000_000
 
 
-def test_rounding() -> None:
-    """Five digits are drawn, whole numbers without a fraction, and NaN is no value."""
-    assert rounded(np.array([1.0, 123456.7, 0.1234567, np.nan, 2.0**64])) == [1, 123460, 0.12346, None, 1.8447e19]
+def unpacked(values: dict[str, str]) -> np.ndarray[Any, Any]:
+    """Read numbers as Plotly does."""
+    return np.frombuffer(base64.b64decode(values["bdata"]), {"f4": "<f4"}[values["dtype"]])
+
+
+def test_numbers() -> None:
+    """Seven digits of a number are drawn, and NaN is no value."""
+    values = np.array([1.0, 123456.7, 0.1234567, np.nan, 2.0**64])
+    np.testing.assert_allclose(unpacked(packed(values)), values, rtol=1e-7)
+
+
+def test_a_chart_of_the_page_is_the_figure() -> None:
+    """The page's script hands Plotly the traces of the figure, in the page's unit of time."""
+    found = decimate(series(900, 100 * MIB, metric="<b>x"), 60, how={"mem_usage": ("mean", "min", "max")})
+    [call] = data_of(render([], [ReportCall(name="c", series=found)]))["calls"]
+    assert call["unit"] == "minutes"
+    assert len(call["panels"]) == len(panels(found))
+    for drawn, panel in zip(call["panels"], panels(found), strict=True):
+        assert (drawn["title"], drawn["unit"], drawn["limit"]) == (panel.title, panel.unit, panel.limit)
+        for trace, want in zip(drawn["traces"], traces(panel, 60.0), strict=True):
+            for axis in ("x", "y"):
+                np.testing.assert_allclose(unpacked(trace.pop(axis)), want.pop(axis), rtol=1e-6)
+            assert trace == want
 
 
 # --- figures
@@ -238,7 +259,7 @@ def test_figure() -> None:
     drawn = figure(found, title="<i>call")
     names = [trace.name for trace in drawn.data]
     assert names == [
-        "mem_usage, least to most", "mem_usage, most", "mem_usage", "cpu_total", "net_rx", "disk_write", "&lt;b&gt;x"
+        "mem_usage, min to max", "mem_usage, max", "mem_usage", "cpu_total", "net_rx", "disk_write", "&lt;b&gt;x"
     ]  # fmt: skip
     assert drawn.layout.title.text == "&lt;i&gt;call"
     assert [note.text for note in drawn.layout.annotations] == ["Memory", "Processor", "Network", "Disk", "&lt;b&gt;x", "limit"]

@@ -152,10 +152,13 @@ def test_values_past_two_to_the_63() -> None:
     assert large.ask("stats_max(?, 'x')", blob) == (2**64 - 1,)
     with pytest.raises(sqlite3.OperationalError):
         small.ask("stats_max(?, 'x')", blob)
-    assert str(small.last()) == f"stats_max gives whole numbers up to {2**63 - 1}, as SQLite has them, got {2**64 - 1}"
+    assert (
+        str(small.last())
+        == f"the result of stats_max must be at most {2**63 - 1}, the largest integer of SQLite, got {2**64 - 1}"
+    )
     with pytest.raises(sqlite3.OperationalError):
         small.ask("stats_decimate(?, 'two')", blob)
-    assert str(small.last()) == "stats_decimate takes a whole number of samples, got 'two'"
+    assert str(small.last()) == "n must be a whole number, got 'two'"
     small.connection.close()
     large.connection.close()
 

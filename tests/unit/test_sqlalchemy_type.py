@@ -82,7 +82,7 @@ def test_a_change_is_a_new_value(engine: Engine) -> None:
 
 def test_what_is_refused(engine: Engine) -> None:
     """What is no series is not stored, and a bad blob is refused by its path when it is read."""
-    with engine.connect() as connection, pytest.raises(Exception, match="expected a StatSeries or None, got 'text'"):
+    with engine.connect() as connection, pytest.raises(Exception, match="value must be a StatSeries or None, got 'text'"):
         connection.execute(insert(Call.__table__), [{"id": 1, "stats": "text"}])
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO calls VALUES (1, '[1]')"))

@@ -84,7 +84,7 @@ def test_a_small_leak_among_many_calls() -> None:
 def test_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is missing is named with its extra, and a summary does without."""
     monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(ImportError, match=r'^callstats\.stats\.leak_trend needs SciPy: pip install "callstats\[stats\]"$'):
+    with pytest.raises(ImportError, match=r'^callstats\.stats\.leak_trend needs scipy: pip install "callstats\[stats\]"$'):
         leak_trend(range(30))
     calls = [CallData(StatSeries([0], {"mem_usage": [i]})) for i in range(30)]
     assert summarize_calls(calls).trend is None

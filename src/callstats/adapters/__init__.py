@@ -1,5 +1,4 @@
-"""Series and stored histograms in the user's own tools: Arrow, pandas, polars, SQLAlchemy, SQLite, DuckDB, Parquet.
+"""Series and stored blobs in other tools: Arrow, pandas, polars, SQLAlchemy, SQLite, DuckDB, Parquet and Spark.
 
-Each module has ``read(x)`` and ``write(series)``, or what its tool calls them, and loads its tool where it is used; none is
-imported here.
+Each module loads its own tool, and none is imported here. Most have ``read(x)`` and ``write(series)``.
 """

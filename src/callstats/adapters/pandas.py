@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
+from callstats._extras import needs
 from callstats._types import AnyArray
-from callstats.adapters._optional import needs
 from callstats.errors import SeriesError
 from callstats.series import StatSeries
 
-if TYPE_CHECKING:
+with needs("adapters.pandas", "pandas"):
     import pandas as pd
-
-TIMESTAMP = "timestamp"
 
 
 def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
-    """A series from a frame with an index of times.
+    """Return the series of a frame, as `callstats.adapters.arrow.read` does of a table.
 
     Parameters
     ----------
     frame : DataFrame
-        Indexed by times of any unit and zone (without one they are UTC), or by whole nanoseconds. Each column is a metric of
-        whole numbers; what pandas takes for missing (NA, NaN, None) is absent.
+        Its index has the times, of any unit and zone (without a zone they are UTC), or whole nanoseconds. Each column is a
+        metric of whole numbers. A value that is missing in pandas (NA, NaN, None) is absent.
     counts : str or None
-        The column that says how many raw samples each row stands for, if there is one; None takes every column for a metric.
+        The column with the number of raw samples of each row, if there is one; None reads every column as a metric.
 
     Returns
     -------
@@ -35,7 +31,7 @@ def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
     Raises
     ------
     SeriesError
-        For anything that would not convert without losing a bit.
+        When a value does not convert without losing a bit.
 
     Examples
     --------
@@ -43,29 +39,28 @@ def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
     >>> read(write(series)) == series
     True
     """
-    with needs("adapters.pandas.read", "pandas", "pandas"):
-        import pandas as pd
     if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"pandas.read takes a DataFrame, got {type(frame).__name__}")
+        raise TypeError(f"frame must be a DataFrame, got {type(frame).__name__}")
     if not frame.columns.is_unique:
-        raise SeriesError(f"expected columns with names of their own, got {', '.join(map(repr, frame.columns))}")
+        raise SeriesError(f"frame must have distinct column names, got {', '.join(map(repr, frame.columns))}")
     metrics = {name: _cells(frame[name]) for name in frame.columns}
     weights = None if counts is None else metrics.pop(counts, None)
     return StatSeries(frame.index, metrics, counts=weights)
 
 
 def write(series: StatSeries, *, counts: str | None = "count") -> pd.DataFrame:
-    """A series as a frame: an index of times, nanoseconds and UTC, and a column of nullable UInt64 for each metric.
+    """Return a frame with a row for each sample, as `StatSeries.to_pandas` does.
 
     Parameters
     ----------
     series : StatSeries
     counts : str or None
-        The column for counts, written where some row stands for more than one sample; None leaves them out.
+        The column for the counts, written where a row stands for several samples; None leaves them out.
 
     Returns
     -------
     DataFrame
+        The index has the times: nanoseconds, UTC. Each metric is a column of nullable UInt64.
 
     Raises
     ------
@@ -77,26 +72,14 @@ def write(series: StatSeries, *, counts: str | None = "count") -> pd.DataFrame:
     >>> write(StatSeries([0, 10**9], {"x": [1, None]}))["x"].tolist()
     [1, <NA>]
     """
-    with needs("adapters.pandas.write", "pandas", "pandas"):
-        import pandas as pd
-    if counts in series.names:
-        raise SeriesError(f"the column {counts!r} would stand for a metric and for the counts: name it by counts=")
-    present = series.present
-    columns: dict[str, Any] = {}
-    for j, name in enumerate(series.names):
-        mask = np.zeros(len(series), np.bool_) if present is None else ~present[j]
-        columns[name] = pd.arrays.IntegerArray(series.values[j].copy(), mask)
-    if counts is not None and len(series) and series.counts.max() > 1:
-        columns[counts] = series.counts.copy()
-    index = pd.DatetimeIndex(series.timestamps.view("M8[ns]"), tz="UTC", name=TIMESTAMP)
-    return pd.DataFrame(columns, index=index)
+    return series.to_pandas(counts=counts)
 
 
 def _cells(column: pd.Series) -> AnyArray | list[object]:
-    """A column as numpy has it, masked where missing; whether these are whole numbers, a series knows."""
+    """Return a column as a numpy array, masked where a value is missing. `StatSeries` checks the values."""
     missing = column.isna().to_numpy(dtype=np.bool_)
     if column.dtype == object:
-        return [None if gone else cell for cell, gone in zip(column, missing, strict=True)]
+        return [None if absent else cell for cell, absent in zip(column, missing, strict=True)]
     if not missing.any():
         return np.asarray(column.to_numpy())
     return np.ma.MaskedArray(column.fillna(0).to_numpy(), mask=missing)

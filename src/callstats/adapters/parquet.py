@@ -1,29 +1,30 @@
-"""Series and stored histograms in Parquet files, compressed with zstd."""
+"""Series and stored blobs in Parquet files, compressed with zstd."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from types import TracebackType
+from typing import Any, Self
 
-from callstats.adapters._optional import needs
-from callstats.adapters.arrow._nested import read_long, write_long
+from callstats._extras import needs
+
+with needs("adapters.parquet", "arrow"):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+from callstats.adapters.arrow import read_long, write_long
 from callstats.batch import StatBatch
-from callstats.errors import CallstatsError, shorten_repr
+from callstats.errors import ArgumentError
 from callstats.series import StatSeries
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    import pyarrow as pa
-
 GROUP_ROWS = 2**20
-"""The most rows of a row group."""
+"""The max rows of a row group."""
 
 
 def read(path: str | os.PathLike[str]) -> tuple[pa.Array, StatBatch]:
-    """Calls and their series from a file in long form, as `callstats.adapters.arrow.read_long` takes it from a table.
+    """Return the calls and series of a file in long form, as `callstats.adapters.arrow.read_long` does of a table.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def read(path: str | os.PathLike[str]) -> tuple[pa.Array, StatBatch]:
     Raises
     ------
     SeriesError
-        For what no series can hold.
+        When a value does not convert without losing a bit.
 
     Examples
     --------
@@ -48,51 +49,47 @@ def read(path: str | os.PathLike[str]) -> tuple[pa.Array, StatBatch]:
     >>> calls.to_pylist(), batch[0]["x"].tolist()
     (['a'], [7])
     """
-    with needs("adapters.parquet.read", "pyarrow", "arrow"):
-        import pyarrow.parquet as pq
     return read_long(pq.read_table(path))
 
 
 def write(x: StatSeries | StatBatch, path: str | os.PathLike[str], calls: Any = None) -> None:
-    """Series as a file in long form, as `callstats.adapters.arrow.write_long` makes a table of them.
+    """Write series into a file in long form, the table of `callstats.adapters.arrow.write_long`.
 
     Parameters
     ----------
     x : StatSeries or StatBatch
         A series is a batch of one.
     path : str or path
-        Replaced if it is there.
+        An existing file is replaced.
     calls : array-like of Arrow, optional
-        A key for each series; by default its number.
+        A key for each series; its number by default.
 
     Examples
     --------
     See `read`.
     """
-    with needs("adapters.parquet.write", "pyarrow", "arrow"):
-        import pyarrow.parquet as pq
     table = write_long(x, calls)
-    pq.write_table(table, path, row_group_size=GROUP_ROWS, **_form(long=True))
+    pq.write_table(table, path, row_group_size=GROUP_ROWS, **_format(long=True))
 
 
 class Writer:
-    """A new file in the making, a row group or more for each `add`; it gets its name when it is whole.
+    """A writer of a new file, with a row group or more for each `add`. The file gets its name when it is complete.
 
     Parameters
     ----------
     path : str or path
-        Where it is to be. A file that is there is not replaced.
+        The file. An existing file is not replaced.
     key, column : str
-        The columns of the calls and of the stored text.
+        The columns of the calls and of the blobs.
     long : bool
-        Series in long form instead of stored text; their columns have the names of `write_long`.
+        Whether to write series in long form, with the columns of `write_long`, instead of blobs.
     others : sequence of str
         Further columns of text.
 
     Raises
     ------
-    CallstatsError
-        When the path is taken or can't be written.
+    ArgumentError
+        When the path exists or can't be written.
     """
 
     def __init__(
@@ -104,18 +101,16 @@ class Writer:
         long: bool = False,
         others: Sequence[str] = (),
     ) -> None:
-        with needs("adapters.parquet.Writer", "pyarrow", "arrow"):
-            import pyarrow.parquet  # noqa: F401 - only whether it is there
         self.path, self.key, self.column, self.long, self.others = Path(path), key, column, long, tuple(others)
         taken = {*_LONG_NAMES} if long else {key, column}
         for name in others:
             if name in taken:
-                raise CallstatsError(f"expected columns with names of their own: the file would have two called {name!r}")
+                raise ArgumentError("others", "names of further columns", name, hint="the file has a column of that name")
             taken.add(name)
         self.size = 0
-        """Bytes of the whole file."""
+        """The size of the complete file, in bytes."""
         if self.path.exists():
-            raise CallstatsError(f"expected the path of a new file: {str(self.path)!r} is there")
+            raise ArgumentError("path", "a new file", str(path), hint="it exists")
         self._part = self.path.with_name(f"{self.path.name}.part")
         self._kind: Any = None
         self._writer: Any = None
@@ -128,29 +123,27 @@ class Writer:
         Parameters
         ----------
         calls : sequence
-            Their keys, of the type that the first of the file has.
+            Their keys, of the same type as the first key of the file.
         cells : StatBatch, or sequence of bytes or None
-            Their series, for the long form; else their stored text, which is written as it is.
+            Their series in long form, else their blobs, which are written unchanged.
         others : sequence of sequences of str or None
-            Of each call what its further columns hold.
+            The values of the further columns, call by call.
 
         Raises
         ------
-        CallstatsError
-            For a key of another type.
+        ArgumentError
+            When a key has another type.
         """
-        import pyarrow as pa
-
         keys = self._keys(calls)
-        also = {name: pa.array([row[i] for row in others], pa.string()) for i, name in enumerate(self.others)}
+        extra = {name: pa.array([row[i] for row in others], pa.string()) for i, name in enumerate(self.others)}
         if isinstance(cells, StatBatch):
             table = write_long(cells, pa.array(range(len(keys)), pa.int64()))
-            places = table["call"]
-            table = table.set_column(0, "call", keys.take(places)).cast(_long_schema(keys.type))
-            for name, array in also.items():
-                table = table.append_column(name, array.take(places))
+            indexes = table["call"]
+            table = table.set_column(0, "call", keys.take(indexes)).cast(_long_schema(keys.type))
+            for name, array in extra.items():
+                table = table.append_column(name, array.take(indexes))
         else:
-            table = pa.table({self.key: keys, **also, self.column: pa.array(cells, pa.binary()).cast(pa.string())})
+            table = pa.table({self.key: keys, **extra, self.column: pa.array(cells, pa.binary()).cast(pa.string())})
         self._opened(table.schema).write_table(table, row_group_size=GROUP_ROWS)
 
     def __enter__(self) -> Self:
@@ -168,19 +161,16 @@ class Writer:
             self._part.unlink(missing_ok=True)
 
     def _opened(self, schema: Any) -> Any:
-        import pyarrow.parquet as pq
-
         if self._writer is None:
             try:
-                self._writer = pq.ParquetWriter(self._part, schema, **_form(self.long, self.key, self.others))
+                self._writer = pq.ParquetWriter(self._part, schema, **_format(self.long, self.key, self.others))
             except OSError as error:
-                raise CallstatsError(f"can't write {str(self._part)!r}: {error.strerror or error}") from None
+                hint = os.strerror(error.errno) if error.errno else str(error)
+                raise ArgumentError("path", "a writable file", str(self.path), hint=hint) from None
         return self._writer
 
     def _keys(self, calls: Sequence[Any]) -> Any:
-        """Keys as an array of the type that the first has."""
-        import pyarrow as pa
-
+        """Return keys as an array of the type of the first key."""
         if self._kind is None:
             kinds = {int: pa.int64(), bytes: pa.binary(), float: pa.float64()}
             self._kind = next((kinds.get(type(call), pa.string()) for call in calls), pa.string())
@@ -189,34 +179,22 @@ class Writer:
         try:
             return pa.array(calls, self._kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError, OverflowError):
-            odd = next(call for call in calls if not self._holds(call))
-            raise CallstatsError(
-                f"expected keys that fit a column of {self._kind}, as the first does, got {shorten_repr(odd)}"
-            ) from None
-
-    def _holds(self, call: Any) -> bool:
-        import pyarrow as pa
-
-        try:
-            pa.array([call], self._kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError, OverflowError):
-            return False
-        return True
+            if len(calls) > 1:
+                return pa.concat_arrays([self._keys([call]) for call in calls])  # the odd one raises
+            raise ArgumentError("calls", f"keys of type {self._kind}, as the first is", calls[0]) from None
 
 
 _LONG_NAMES = ("call", "row", "timestamp", "metric", "value", "count")
 
 
 def _long_schema(key: Any) -> Any:
-    """The columns of the long form, the metrics as plain text: each row group has dictionaries of its own anyway."""
-    import pyarrow as pa
-
+    """Return the columns of the long form. Metrics are plain text, since Parquet makes a dictionary for each row group."""
     kinds = key, pa.int64(), pa.timestamp("ns", "UTC"), pa.string(), pa.uint64(), pa.int64()
     return pa.schema(zip(_LONG_NAMES, kinds, strict=True))
 
 
-def _form(long: bool, key: str = "call", others: Sequence[str] = ()) -> dict[str, Any]:
-    """How a file is written."""
+def _format(long: bool, key: str = "call", others: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the options of the file format."""
     if long:
         deltas = {"row": "DELTA_BINARY_PACKED", "timestamp": "DELTA_BINARY_PACKED"}
         return {"compression": "zstd", "use_dictionary": ["call", "metric", "count", *others], "column_encoding": deltas}

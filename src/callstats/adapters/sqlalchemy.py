@@ -1,32 +1,32 @@
-"""A SQLAlchemy column type that holds series."""
+"""A SQLAlchemy column type for series."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from callstats.adapters._optional import needs
+from callstats._extras import needs
 from callstats.errors import shorten_repr
 from callstats.series import StatSeries
 
-with needs("adapters.sqlalchemy.StatsType", "SQLAlchemy", "sqlalchemy"):
+with needs("adapters.sqlalchemy", "sqlalchemy"):
     from sqlalchemy import Dialect, Text
     from sqlalchemy.dialects import postgresql
     from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
 class StatsType(TypeDecorator[StatSeries]):
-    """A column of stored histograms, whose values in Python are series.
+    """A column of stored blobs that gives series to Python.
 
     Parameters
     ----------
     jsonb : bool
-        On PostgreSQL the column is JSONB instead of TEXT. Its empty series is ``[]``.
+        Whether the column is JSONB on PostgreSQL, instead of TEXT. Its empty series is ``[]``.
 
     Notes
     -----
-    None is written as NULL, and an empty series as empty text; NULL, empty text, ``null`` and ``[]`` are read as an empty series.
-    Comparisons in SQL are those of the stored text. A series doesn't change, so an attribute changes only by being set.
+    None is stored as NULL, and an empty series as empty text. NULL, empty text, ``null`` and ``[]`` give an empty series. SQL
+    compares the stored text. A series is immutable: set the attribute to change it.
 
     Examples
     --------
@@ -43,26 +43,26 @@ class StatsType(TypeDecorator[StatSeries]):
 
     @property
     def python_type(self) -> type[StatSeries]:
-        """The type of a value in Python."""
+        """Return the type of a value in Python."""
         return StatSeries
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """The type that the column has in a database."""
+        """Return the type of the column in a database."""
         if self._is_jsonb(dialect):
             return dialect.type_descriptor(postgresql.JSONB(none_as_null=True))
         return super().load_dialect_impl(dialect)
 
     def process_bind_param(self, value: StatSeries | None, dialect: Dialect) -> Any:
-        """What is stored for a series."""
+        """Encode a series for the database."""
         if value is None:
             return None
         if not isinstance(value, StatSeries):
-            raise TypeError(f"expected a StatSeries or None, got {shorten_repr(value)}")
+            raise TypeError(f"value must be a StatSeries or None, got {shorten_repr(value)}")
         text = value.to_db()
         return json.loads(text or "[]") if self._is_jsonb(dialect) else text
 
     def process_result_value(self, value: Any, dialect: Dialect) -> StatSeries:  # noqa: ARG002 - SQLAlchemy's signature
-        """The series that is stored."""
+        """Decode a stored series."""
         return StatSeries.from_db(value)
 
     def _is_jsonb(self, dialect: Dialect) -> bool:

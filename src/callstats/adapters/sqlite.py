@@ -1,4 +1,4 @@
-"""Functions on stored histograms for SQLite's SQL."""
+"""Functions on stored blobs for SQLite's SQL."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 from callstats._types import I64_MAX
 from callstats.adapters import _sql_functions as _sql
-from callstats.errors import CallstatsError, shorten_repr
+from callstats.errors import ArgumentError, CallstatsError
 from callstats.reduce import reduce_json
 
 
 def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
-    """Give a connection the functions.
+    """Register the functions on a connection.
 
     ================================  ==========================================================================================
-    ``stats_decimate(stats, n)``      reduced to at most n samples, as text or blob as it came
-    ``stats_count(stats)``            how many rows there are
-    ``stats_max(stats, metric)``      a metric's largest value, by its kept peaks where there are some
-    ``stats_mean(stats, metric)``     its mean, weighed by counts
-    ``stats_growth(stats, metric)``   by how much it grows, in units per second
-    ``stats_valid(stats)``            1 where nothing refuses the histogram, else 0
-    ``stats_error(stats)``            why a histogram is refused; NULL where it is not
+    ``stats_decimate(stats, n)``      the blob, reduced to at most n samples.
+    ``stats_count(stats)``            the number of rows.
+    ``stats_max(stats, metric)``      the max of a metric, by its kept peaks where it has some.
+    ``stats_mean(stats, metric)``     the mean of a metric, weighted by counts.
+    ``stats_growth(stats, metric)``   the growth of a metric, in units per second.
+    ``stats_valid(stats)``            1 where the blob is valid, else 0.
+    ``stats_error(stats)``            the reason why the blob is not valid, else NULL.
     ================================  ==========================================================================================
 
-    NULL gives NULL, and so does a metric that the histogram lacks.
+    NULL gives NULL, and so does a metric that the blob does not have. A blob is TEXT or BLOB.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
     Returns
     -------
     callable
-        Gives the last error of a function of this connection, with its path, or None. A refused histogram ends the statement, and
-        of the reason SQLite itself passes on only that a ``user-defined function raised exception``.
+        It returns the last error of a function of this connection, with its path, or None. A rejected blob ends the statement,
+        and SQLite itself reports only that a ``user-defined function raised exception``.
 
     Examples
     --------
@@ -72,17 +72,15 @@ def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
 
 def _decimate(stats: object, n: object) -> str | bytes:
     if not isinstance(n, int):
-        raise CallstatsError(f"stats_decimate takes a whole number of samples, got {shorten_repr(n)}")
-    try:
-        [result] = reduce_json([stats], n)
-    except CallstatsError as error:
-        error.args = (str(error).removeprefix("blobs[0]: "),)
-        raise
+        raise ArgumentError("n", "a whole number", n)
+    [result] = reduce_json([stats], n, errors="return")
+    if isinstance(result, CallstatsError):
+        raise result
     return result if isinstance(stats, bytes) else result.decode()
 
 
 def _largest(stats: object, metric: str) -> int | None:
     found = _sql.peak(stats, metric)
     if found is not None and found > I64_MAX:
-        raise CallstatsError(f"stats_max gives whole numbers up to {I64_MAX}, as SQLite has them, got {found}")
+        raise CallstatsError(f"the result of stats_max must be at most {I64_MAX}, the largest integer of SQLite, got {found}")
     return found

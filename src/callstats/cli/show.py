@@ -17,8 +17,9 @@ from callstats.cli.options import column_options, detail_options, examples, writ
 from callstats.db import StoredCall, read_call
 from callstats.db.jobs.summarize import FN_COLUMNS
 from callstats.plot import terminal as text
-from callstats.plot.panels import span_ns, tracks
+from callstats.plot.panels import tracks
 from callstats.series import StatSeries
+from callstats.stats.call import usage_of
 
 STYLES: dict[text.Ink, str] = {
     "title": "bold",
@@ -109,7 +110,7 @@ def samples_text(series: StatSeries) -> str:
         return "none"
     samples = int(series.counts.sum())
     rows = "" if samples == len(series) else f" in {plural(len(series), 'row')}"
-    return f"{samples:,}{rows}, {duration_text(span_ns(series))}"
+    return f"{samples:,}{rows}, {duration_text(usage_of(series).duration_ns or 0)}"
 
 
 def _name(call: StoredCall) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from callstats._extras import needs
 from callstats.errors import CallstatsError
 
 if TYPE_CHECKING:
@@ -26,10 +27,8 @@ _SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
 
 def require_sqlalchemy(function: str) -> None:
     """Say in one line what is missing, and how to get it."""
-    try:
-        import sqlalchemy  # noqa: F401 - only whether it is there
-    except ModuleNotFoundError:
-        raise ImportError(f'callstats.db.{function} needs SQLAlchemy: pip install "callstats[cli]"') from None
+    with needs(f"db.{function}", "cli"):
+        import sqlalchemy  # noqa: F401 - only whether it is installed
 
 
 def parse_url(source: str | os.PathLike[str] | URL) -> URL:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, time_ns
 
-from callstats.adapters._optional import needs
+from callstats._extras import needs
 from callstats.drivers._run import next_due, validate_interval
 from callstats.recorder import Recorder
 from callstats.rule import Rule
@@ -49,7 +49,7 @@ def watch(interval: float = 1, rule: Rule | int | None = 240) -> Iterator[Record
     ('cpu_kernel', 'cpu_total', 'cpu_user', 'disk_read', 'disk_write', 'mem_usage')
     """
     seconds = validate_interval(interval)
-    with needs("drivers.watch", "psutil", "process"):
+    with needs("drivers.watch", "process"):
         import psutil
 
         from callstats.drivers.process.tree import Usage

@@ -1,11 +1,12 @@
-"""Pictures of calls: as text, as Plotly and Matplotlib figures, and as a page of a whole table.
+"""Plots of calls: in the terminal, by Plotly and Matplotlib, and as a page of a whole table.
 
-Plotly is loaded where it is used, and comes with the extra ``callstats[report]``; Matplotlib with ``callstats[plot]``.
+Plotly comes with the extra ``callstats[report]``, Matplotlib with ``callstats[plot]``. Each is loaded where it is used.
 """
 
 from callstats.plot.html.data import ReportCall, ReportGroup
 from callstats.plot.html.render import render
+from callstats.plot.matplotlib import png
 from callstats.plot.panels import Track, tracks
-from callstats.plot.plotly import figure, png
+from callstats.plot.plotly import figure
 
 __all__ = ["ReportCall", "ReportGroup", "Track", "figure", "png", "render", "tracks"]

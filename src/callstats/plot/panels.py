@@ -1,16 +1,16 @@
-"""A metric of a call as it is drawn: seconds, values and the band around them in floats, open where nothing is known."""
+"""The plots of a call: tracks, which are metrics over time in floats, and panels of tracks with one unit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from callstats._types import FN_COUNTERS, AnyArray
-from callstats._units import memory_text
-from callstats.errors import CallstatsError
+from callstats._units import memory_text, memory_unit
+from callstats.errors import ArgumentError
 from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
 from callstats.stats import UNLIMITED, Summary, summarize
@@ -18,14 +18,19 @@ from callstats.stats.call import LIMIT, USAGE, WORKING
 
 Kind: TypeAlias = Literal["memory", "percent", "rate", "number"]
 
-GAP = 3
-"""Rows further apart than so many times the usual step have a gap between them."""
+COLORS = ("#2f6fdb", "#d9822b", "#2e9d6a", "#b0479d", "#8a7a1f", "#5b5fc7")
+LIMIT_COLOR = "#d64545"
 
-MOST_ABOVE = 4
-"""A limit more than so many times the largest value is told, and not drawn."""
+GAP = 3
+"""A gap is a step of more than so many usual steps."""
+
+LIMIT_FACTOR = 4
+"""A limit above so many times the max is not drawn: the plot would be flat."""
 
 _FIRST = (WORKING, USAGE, "cpu_total", "cpu_user", "cpu_kernel", "net_rx", "net_tx", "disk_read", "disk_write")
 """The order of the known metrics; others follow by name."""
+
+_TITLES = {"mem": "Memory", "cpu": "Processor", "net": "Network", "disk": "Disk"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,13 +45,13 @@ class Track:
     seconds : (m,) float
         Since the first row of the series.
     values : (m,) float
-        NaN where the metric is absent, and once in every gap.
+        NaN where the metric is absent, and once in each gap.
     low : (m,) float or None
-        The lower edge of the band: ``x@min``, where it is kept.
+        The lower edge of the band: ``x@min``, if the series has it.
     high : (m,) float or None
         The upper edge: ``x@max``.
     limit : float or None
-        The largest memory limit; None for other metrics, and where there is no limit.
+        The max memory limit; None for other metrics, and for an unlimited call.
     summary : Summary
     """
 
@@ -61,24 +66,57 @@ class Track:
 
     @property
     def top(self) -> float:
-        """The largest value drawn; 0 where there is none."""
+        """The max that is drawn; 0 without values."""
         drawn = self.values if self.high is None else np.fmax(self.values, self.high)
         return float(np.nanmax(drawn)) if np.isfinite(drawn).any() else 0.0
 
     @property
     def drawn_limit(self) -> float | None:
-        """The limit, unless it is so far above all values that a chart with it would be flat."""
-        return self.limit if self.limit is not None and self.limit <= MOST_ABOVE * self.top else None
+        """The limit, unless it is too far above the values."""
+        return self.limit if self.limit is not None and self.limit <= LIMIT_FACTOR * self.top else None
+
+    @property
+    def band(self) -> tuple[AnyArray, AnyArray] | None:
+        """Both edges of the band, with the values in place of an edge that the series does not have."""
+        if self.low is None and self.high is None:
+            return None
+        return self.values if self.low is None else self.low, self.values if self.high is None else self.high
+
+    @property
+    def needs_markers(self) -> bool:
+        """Whether the values are too few for a visible line."""
+        return bool(np.count_nonzero(np.isfinite(self.values)) < 3)
+
+
+class Panel(NamedTuple):
+    """Tracks of one kind, for one plot on one scale."""
+
+    title: str
+    unit: str
+    divisor: float
+    """It converts the tracks' values to the unit."""
+    tracks: list[Track]
+
+    @property
+    def limit(self) -> float | None:
+        """The limit to draw, in the panel's unit."""
+        drawn = [track.drawn_limit for track in self.tracks if track.drawn_limit is not None]
+        return max(drawn) / self.divisor if drawn else None
+
+    @property
+    def top_text(self) -> str:
+        """The max that is drawn, with its unit."""
+        return value_text(self.tracks[0].kind, max(track.top for track in self.tracks))
 
 
 def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Track]:
-    """The tracks of a series.
+    """Return the tracks of a series.
 
     Parameters
     ----------
     series : StatSeries
     metrics : iterable of str, optional
-        Those to draw; by default all but the memory limit, which is a line in others.
+        The metrics to draw; by default all but the memory limit, which is a line in others.
 
     Returns
     -------
@@ -86,8 +124,8 @@ def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Tra
 
     Raises
     ------
-    CallstatsError
-        When the series has no such metric.
+    ArgumentError
+        When the series does not have such a metric.
 
     Examples
     --------
@@ -103,20 +141,29 @@ def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Tra
         chosen = list(metrics)
         for name in chosen:
             if name not in summaries:
-                there = ", ".join(map(repr, summaries)) or "none"
-                raise CallstatsError(f"expected a metric of the call, got {name!r}, and there are {there}")
-    return [_track(series, name, summaries) for name in chosen]
+                hint = f"it has {', '.join(map(repr, summaries)) or 'none'}"
+                raise ArgumentError("metrics", "metrics of the series", name, hint=hint)
+    return [_make_track(series, name, summaries) for name in chosen]
 
 
-def kind_of(name: str) -> Kind:
-    """What a metric measures, told by its name."""
+def panels(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Panel]:
+    """Return the panels of a series: for memory, processor, network and disk, and one for each other metric."""
+    by_title: dict[str, list[Track]] = {}
+    for track in tracks(series, metrics):
+        known = _TITLES.get(track.name.partition("_")[0]) if track.kind != "number" else None
+        by_title.setdefault(known or track.name, []).append(track)
+    return [_make_panel(title, found) for title, found in by_title.items()]
+
+
+def metric_kind(name: str) -> Kind:
+    """Return the kind of a metric by its name."""
     if name in FN_COUNTERS:
         return "rate"
     return "memory" if name.startswith("mem_") else "percent" if name.startswith("cpu_") else "number"
 
 
 def value_text(kind: Kind, value: float) -> str:
-    """A value in the unit of its kind."""
+    """Return a value in the unit of its kind."""
     if kind == "memory":
         return memory_text(round(value))
     if kind == "rate":
@@ -126,15 +173,28 @@ def value_text(kind: Kind, value: float) -> str:
     return f"{value:,.0f}" if value == int(value) and value < 10**6 else f"{value:,.4g}"
 
 
-def span_ns(series: StatSeries) -> int:
-    """Nanoseconds from the first to the last row, which int64 need not hold."""
-    return int(series.timestamps[-1]) - int(series.timestamps[0]) if len(series) else 0
+def time_unit(seconds: float) -> tuple[str, float]:
+    """Return the unit for an axis of time, and its seconds."""
+    for unit, length, units in (("days", 86_400.0, 3.0), ("hours", 3_600.0, 3.0), ("minutes", 60.0, 5.0)):
+        if seconds >= units * length:
+            return unit, length
+    return "seconds", 1.0
 
 
-def _track(series: StatSeries, name: str, summaries: dict[str, Summary]) -> Track:
-    kind = kind_of(name)
+def _make_panel(title: str, found: list[Track]) -> Panel:
+    kind: Kind = found[0].kind
+    if kind == "percent":
+        return Panel(title, "% of one core", 1.0, found)
+    if kind == "number":
+        return Panel(title, "", 1.0, found)
+    unit, divisor = memory_unit(max(track.top for track in found))
+    return Panel(title, unit + ("/s" if kind == "rate" else ""), divisor, found)
+
+
+def _make_track(series: StatSeries, name: str, summaries: dict[str, Summary]) -> Track:
+    kind = metric_kind(name)
     seconds, values = _seconds(series), _floats(series, name)
-    low, high = (_peaks(series, name, values, kept) for kept in ("min", "max"))
+    low, high = (_peaks(series, name, values, reducer) for reducer in ("min", "max"))
     limit = None
     if kind == "memory" and name != LIMIT and LIMIT in summaries:
         largest = summaries[LIMIT].max
@@ -167,9 +227,9 @@ def _floats(series: StatSeries, name: str) -> AnyArray:
     return values
 
 
-def _peaks(series: StatSeries, name: str, values: AnyArray, kept: str) -> AnyArray | None:
-    """A row's ``x@max``, else its x, as everywhere."""
-    peak = f"{name}@{kept}"
+def _peaks(series: StatSeries, name: str, values: AnyArray, reducer: str) -> AnyArray | None:
+    """Return each row's ``x@max``, or its x where it has none."""
+    peak = f"{name}@{reducer}"
     if peak not in series.names or parse_peak_name(name) is not None:
         return None
     cells = _floats(series, peak)
@@ -177,21 +237,21 @@ def _peaks(series: StatSeries, name: str, values: AnyArray, kept: str) -> AnyArr
 
 
 def _rates(series: StatSeries, name: str, seconds: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """By how much a counter rose per second, at the later of two rows; a value below the one before is a reset to 0."""
+    """Return a counter's increase per second, at the later of two rows. A decrease is a reset to 0."""
     cells = series[name]
-    values, there = np.ma.getdata(cells), ~np.ma.getmaskarray(cells)
+    values, present = np.ma.getdata(cells), ~np.ma.getmaskarray(cells)
     last = np.append(seconds[1:] != seconds[:-1], True)  # of equal times the last row counts
-    seconds, values, there = seconds[last], values[last], there[last]
+    seconds, values, present = seconds[last], values[last], present[last]
     rates = np.full(len(seconds), np.nan)
-    rows = np.flatnonzero(there)
+    rows = np.flatnonzero(present)
     before, after = values[rows[:-1]], values[rows[1:]]
-    risen = np.where(after >= before, after - before, after).astype(np.float64)
-    rates[rows[1:]] = risen / np.diff(seconds[rows])
+    increases = np.where(after >= before, after - before, after).astype(np.float64)
+    rates[rows[1:]] = increases / np.diff(seconds[rows])
     return seconds, rates
 
 
 def _gaps(seconds: AnyArray) -> AnyArray:
-    """The rows with a gap before them."""
+    """Return the rows after a gap."""
     steps = np.diff(seconds)
     moving = steps[steps > 0]
     if len(moving) < 2:

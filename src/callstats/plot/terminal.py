@@ -1,8 +1,9 @@
-"""A track as text: blocks, or plain ASCII, with each piece told what it is, so that it can be coloured."""
+"""Tracks as text, in blocks or plain ASCII. Each piece has a role, for its colour."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ HEIGHT = 6
 
 
 class Piece(NamedTuple):
-    """A piece of a line, and what it shows."""
+    """A part of a line, and its role."""
 
     text: str
     ink: Ink
@@ -25,11 +26,11 @@ class Piece(NamedTuple):
 
 class _Glyphs(NamedTuple):
     eighths: str
-    """From nothing to full; plain text has but two."""
+    """From empty to full; ASCII has only two."""
     below: str
-    """The band under the value."""
+    """The band below the value."""
     above: str
-    """The band over it."""
+    """The band above the value."""
     limit: str
     up: str
     corner: str
@@ -40,7 +41,7 @@ _BLOCKS = _Glyphs(" ▁▂▃▄▅▆▇█", "▒", "░", "╌", "│", "└"
 _ASCII = _Glyphs(" ___#####", "=", ":", "-", "|", "+", "-")
 
 GLYPHS = "".join(_BLOCKS)
-"""All that a terminal must be able to show for blocks."""
+"""The characters that a terminal needs for blocks."""
 
 
 class _Scale(NamedTuple):
@@ -50,9 +51,9 @@ class _Scale(NamedTuple):
 
 
 def charts(tracks: Sequence[Track], *, width: int, blocks: bool = True) -> list[list[list[Piece]]]:
-    """Metrics over time in so many columns, their axes one under the other: of each chart its lines.
+    """Return the lines of a chart for each track, with aligned axes.
 
-    A chart is solid up to the value, the band around it light, and blank where there is no value.
+    A chart is solid up to the value, light in its band, and blank without a value.
     """
     scales = [_scale(track) for track in tracks]
     margin = max((len(mark) for _, _, marks in scales for mark in marks.values()), default=0)
@@ -61,7 +62,7 @@ def charts(tracks: Sequence[Track], *, width: int, blocks: bool = True) -> list[
 
 
 def _scale(track: Track) -> _Scale:
-    """The largest value of the chart, the limit if it is drawn, and the texts beside its levels."""
+    """Return the max of the chart, the limit if it is drawn, and the texts beside the levels."""
     if not track.top:
         return _Scale(1.0, None, {})
     top = max(track.top, track.drawn_limit or 0.0)
@@ -69,20 +70,20 @@ def _scale(track: Track) -> _Scale:
 
 
 def _chart(track: Track, scale: _Scale, width: int, margin: int, glyphs: _Glyphs) -> list[list[Piece]]:
-    name, figures = _title(track, width)
-    lines = [[Piece(name, "title"), Piece(figures, "text")]]
+    name, numbers = _title(track, width)
+    lines = [[Piece(name, "title"), Piece(numbers, "text")]]
     if not np.isfinite(track.values).any():
         return [*lines, [Piece("  two rows are needed for a rate", "text")]] if track.kind == "rate" else lines
     height = HEIGHT if scale.marks else 1
-    columns = _columns(track, max(width - margin - 2, 1))
+    columns = _by_column(track, max(width - margin - 2, 1))
     eighths = [np.floor(np.minimum(cells / scale.top, 1) * 8 * height).tolist() for cells in columns]
     line_at = None if scale.limit is None else min(int(scale.limit / scale.top * height), height - 1)
     for level in range(height - 1, -1, -1):
-        cells = [_cell(low, value, high, level, glyphs) for low, value, high in zip(*eighths, strict=True)]
+        cells = [_piece(low, value, high, level, glyphs) for low, value, high in zip(*eighths, strict=True)]
         if level == line_at:
             cells = [Piece(glyphs.limit, "limit") if cell.text == " " else cell for cell in cells]
         mark = scale.marks.get(level + 1, "")
-        lines.append([Piece(f"{mark:>{margin}} ", "text"), Piece(glyphs.up, "axis"), *_joined(cells)])
+        lines.append([Piece(f"{mark:>{margin}} ", "text"), Piece(glyphs.up, "axis"), *_join_inks(cells)])
     n = len(eighths[0])
     lines.append([Piece(f"{'0':>{margin}} ", "text"), Piece(glyphs.corner + glyphs.along * n, "axis")])
     end = duration_text(round(float(track.seconds[-1]) * 10**9))
@@ -90,56 +91,50 @@ def _chart(track: Track, scale: _Scale, width: int, margin: int, glyphs: _Glyphs
     return lines
 
 
-def plain(line: list[Piece]) -> str:
-    """A line without its inks."""
-    return "".join(piece.text for piece in line).rstrip()
-
-
 def _title(track: Track, width: int) -> list[str]:
-    """The metric's name and figures; only as many of these as fit."""
-    found = track.summary
-    about = "" if found.exact else "~"
-    figures = []
+    """Return the metric's name and as many of its numbers as fit."""
+    summary = track.summary
+    mark = "" if summary.exact else "~"
+    numbers = []
     if track.kind == "rate":
-        figures.append(f"{about}{memory_text(found.increase or 0)} in all")
+        numbers.append(f"{mark}{memory_text(summary.increase or 0)} in all")
         if track.top:
-            figures.append(f"up to {value_text(track.kind, track.top)}")
-    elif found.mean is not None and found.max is not None:
-        figures += [f"max {about}{value_text(track.kind, found.max)}", f"mean {value_text(track.kind, found.mean)}"]
+            numbers.append(f"up to {value_text(track.kind, track.top)}")
+    elif summary.mean is not None and summary.max is not None:
+        numbers += [f"max {mark}{value_text(track.kind, summary.max)}", f"mean {value_text(track.kind, summary.mean)}"]
     if track.limit is not None:
-        figures.insert(1, f"limit {limit_text(int(track.limit))}")
+        numbers.insert(1, f"limit {limit_text(int(track.limit))}")
     name = printable(track.name)
-    while len(figures) > 1 and len(name) + 2 + len(", ".join(figures)) > width:
-        figures.pop()
-    return [name, f"  {', '.join(figures)}"]
+    while len(numbers) > 1 and len(name) + 2 + len(", ".join(numbers)) > width:
+        numbers.pop()
+    return [name, f"  {', '.join(numbers)}"]
 
 
-def _columns(track: Track, width: int) -> tuple[AnyArray, AnyArray, AnyArray]:
-    """Low, value and high of each column, by time; NaN in columns that nothing is known of."""
+def _by_column(track: Track, width: int) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """Return the low, value and high of each column, by time; NaN in a column without values."""
     seconds, values = track.seconds, track.values
-    low = values if track.low is None else track.low
-    high = values if track.high is None else track.high
+    low, high = track.band or (values, values)
     span = float(seconds[-1])
     if not span:
         width = 1
-    places = np.rint(seconds / (span or 1.0) * (width - 1)).astype(np.int64)
-    there = np.isfinite(values)
-    counts = np.bincount(places[there], minlength=width)
-    means = np.bincount(places[there], weights=values[there], minlength=width) / np.where(counts, counts, np.nan)
+    columns = np.rint(seconds / (span or 1.0) * (width - 1)).astype(np.int64)
+    present = np.isfinite(values)
+    counts = np.bincount(columns[present], minlength=width)
+    means = np.bincount(columns[present], weights=values[present], minlength=width) / np.where(counts, counts, np.nan)
     lows, highs = np.full(width, np.nan), np.full(width, np.nan)
-    np.fmin.at(lows, places[there], low[there])
-    np.fmax.at(highs, places[there], high[there])
+    np.fmin.at(lows, columns[present], low[present])
+    np.fmax.at(highs, columns[present], high[present])
     known = np.flatnonzero(counts)
-    for row in np.flatnonzero(there[1:] & there[:-1]):
-        begin, end = places[row], places[row + 1]
+    for row in np.flatnonzero(present[1:] & present[:-1]):
+        begin, end = columns[row], columns[row + 1]
         between = np.arange(begin + 1, end)
         for cells in (lows, means, highs):
             cells[between] = np.interp(between, known, cells[known])
     return lows, means, highs
 
 
-def _cell(low: float, value: float, high: float, level: int, glyphs: _Glyphs) -> Piece:
-    """What a column shows between two levels, all in eighths of a level."""
+def _piece(low: float, value: float, high: float, level: int, glyphs: _Glyphs) -> Piece:
+    """Return the piece of a column between two levels. All numbers are eighths of a level."""
     if np.isnan(value):
         return Piece(" ", "value")
     base, middle = 8 * level, 8 * level + 4
@@ -149,12 +144,6 @@ def _cell(low: float, value: float, high: float, level: int, glyphs: _Glyphs) ->
     return Piece(glyphs.eighths[int(min(max(solid - base, 0 if level else 1), 8))], "value")
 
 
-def _joined(cells: list[Piece]) -> list[Piece]:
-    """Neighbours of one ink as one piece."""
-    joined: list[Piece] = []
-    for cell in cells:
-        if joined and joined[-1].ink == cell.ink:
-            joined[-1] = Piece(joined[-1].text + cell.text, cell.ink)
-        else:
-            joined.append(cell)
-    return joined
+def _join_inks(cells: list[Piece]) -> list[Piece]:
+    """Join neighbours of one ink."""
+    return [Piece("".join(cell.text for cell in run), ink) for ink, run in groupby(cells, key=lambda cell: cell.ink)]

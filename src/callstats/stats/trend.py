@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from callstats._extras import needs
 from callstats._types import Block
 from callstats.stats.rightsize import Integers
 
@@ -71,10 +72,8 @@ def leak_trend(values: Integers) -> LeakTrend:
     >>> found.growing, found.slope, found.p < 1e-14
     (True, 3.0, True)
     """
-    try:
+    with needs("stats.leak_trend", "stats"):
         from scipy import stats
-    except ImportError:
-        raise ImportError('callstats.stats.leak_trend needs SciPy: pip install "callstats[stats]"') from None
     array: Block = np.asarray(values, dtype=np.uint64)
     n = len(array)
     if n < 2:

@@ -1,114 +1,227 @@
-"""Columns of numbers and times between Arrow and series."""
+"""Series as Arrow tables: one with a row for each sample, or many with a row for each value."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from callstats import _coerce
-from callstats._columns import Columns, validate_order, validate_totals
-from callstats._types import AnyArray, Counts, Present
-from callstats.adapters.arrow._text import one_array
+from callstats._types import AnyArray, Counts
+from callstats.adapters._frames import columns_of, series_of, validate_columns
+from callstats.adapters.arrow._arrays import TIMES, batch_of, cells, is_null, one_array, plain_array, table_of
 from callstats.batch import StatBatch
 from callstats.errors import SeriesError
 from callstats.series import StatSeries
 
 
-def cells(column: Any, where: str) -> AnyArray:
-    """An Arrow column as numpy has it, masked where null; whether these are whole numbers or times, a series knows."""
-    import pyarrow as pa
+def read(table: Any, *, timestamp: str = "timestamp", counts: str | None = "count") -> StatSeries:
+    """Return the series of a table with a row for each sample.
 
-    column = one_array(column)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    kind = column.type
-    if pa.types.is_null(kind):
-        return np.ma.MaskedArray(np.zeros(len(column), np.uint64), mask=True)
-    if pa.types.is_timestamp(kind):
-        return np.asarray(column.cast(pa.timestamp(kind.unit)).to_numpy(zero_copy_only=False))
-    if pa.types.is_decimal(kind):
-        try:
-            column = column.cast(pa.uint64())
-        except pa.ArrowInvalid:
-            raise SeriesError(f"{where} must be whole numbers from 0 to {2**64 - 1}, got an Arrow array of {kind}") from None
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise SeriesError(f"{where} must be whole numbers, got an Arrow array of {kind}")
-    if not column.null_count:
-        return np.asarray(column.to_numpy(zero_copy_only=False))
-    there = np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False))
-    return np.ma.MaskedArray(there, mask=column.is_null().to_numpy(zero_copy_only=False))
+    Parameters
+    ----------
+    table : Table, RecordBatch, or an object of Arrow's PyCapsule protocol
+        A column has the times, of any unit and zone, or whole nanoseconds. Each metric is a column of whole numbers. A null is
+        an absent value.
+    timestamp : str
+        The column of times.
+    counts : str or None
+        The column with the number of raw samples of each row, if there is one; None reads every other column as a metric.
 
+    Returns
+    -------
+    StatSeries
 
-def times_array(times: Counts) -> Any:
-    """Nanoseconds, UTC, as Arrow has them."""
-    import pyarrow as pa
+    Raises
+    ------
+    SeriesError
+        When a value does not convert without losing a bit.
 
-    return pa.array(times).view(pa.timestamp("ns", "UTC"))
-
-
-def metric_array(values: AnyArray, present: Present | None) -> Any:
-    """The values of one metric, null where absent."""
-    import pyarrow as pa
-
-    return pa.array(values) if present is None else pa.array(values, mask=~present)
-
-
-def series_of_columns(columns: Mapping[str, Any], timestamp: str, counts: str | None) -> StatSeries:
-    """A series from the named columns of a table."""
-    metrics = dict(columns)
-    if timestamp not in metrics:
-        raise SeriesError(f"expected a column {timestamp!r} of times: the table has {', '.join(map(repr, columns)) or 'none'}")
-    times = cells(metrics.pop(timestamp), repr(timestamp))
-    weights = None if counts is None or counts not in metrics else cells(metrics.pop(counts), repr(counts))
-    return StatSeries(times, {name: cells(metrics[name], repr(name)) for name in metrics}, counts=weights)
-
-
-def table_columns(series: StatSeries, timestamp: str, counts: str | None) -> dict[str, Any]:
-    """The named columns of a table that is a series."""
-    import pyarrow as pa
-
-    refuse_taken(series.names, timestamp, counts)
-    columns = {timestamp: times_array(series.timestamps)}
-    present = series.present
-    for j, name in enumerate(series.names):
-        columns[name] = metric_array(series.values[j], None if present is None else present[j])
-    if counts is not None and len(series) and series.counts.max() > 1:
-        columns[counts] = pa.array(series.counts)
-    return columns
-
-
-def refuse_taken(names: tuple[str, ...], timestamp: str, counts: str | None) -> None:
-    """Refuse a metric that has the name of another column."""
-    for taken, option in ((timestamp, "timestamp"), (counts, "counts")):
-        if taken in names:
-            raise SeriesError(f"the column {taken!r} would stand for a metric and for the {option}: name it by {option}=")
-
-
-def batch_of(
-    times: object, metrics: Mapping[str, object], counts: object, offsets: Counts, *, present: Present | None = None
-) -> StatBatch:
-    """A batch from columns of all its series one after another, checked as a series checks its own.
-
-    `present`, if given, has a row for each metric in the order of `metrics`.
+    Examples
+    --------
+    >>> series = StatSeries([0, 10**9], {"x": [2**64 - 1, None]}, counts=[5, 1])
+    >>> read(write(series)) == series
+    True
     """
-    stamps, _ = _coerce.column(times, "timestamps", _coerce.TIME)
-    n = len(stamps)
-    names = tuple(sorted(metrics))
-    values = np.zeros((len(names), n), dtype=np.uint64)
-    held = np.ones(values.shape, dtype=np.bool_)
-    places = {name: place for place, name in enumerate(metrics)}
-    for j, name in enumerate(names):
-        values[j], there = _coerce.column(metrics[name], f"metrics[{name!r}]", _coerce.METRIC)
-        if there is not None:
-            held[j] = there
-        if present is not None:
-            held[j] &= present[places[name]]
-            values[j][~held[j]] = 0
-    validate_order(stamps, offsets)
-    weights = None
-    if counts is not None:
-        weights, _ = _coerce.column(counts, "counts", _coerce.COUNT)
-        validate_totals(weights, offsets.tolist())
-    return StatBatch._of(Columns(names, stamps, values, None if held.all() else held, weights), offsets)
+    table = table_of(table)
+    validate_columns([timestamp], table.column_names, "table")
+    columns = zip(table.column_names, table.columns, strict=True)
+    return series_of({name: cells(column, repr(name)) for name, column in columns}, timestamp, counts)
+
+
+def write(series: StatSeries, *, timestamp: str = "timestamp", counts: str | None = "count") -> pa.Table:
+    """Return a table with a row for each sample.
+
+    Parameters
+    ----------
+    series : StatSeries
+    timestamp : str
+        The column of times.
+    counts : str or None
+        The column for the counts, written where a row stands for several samples; None leaves them out.
+
+    Returns
+    -------
+    Table
+        The times are nanoseconds in UTC, the metrics uint64, null where absent.
+
+    Raises
+    ------
+    SeriesError
+        When a metric has the name of the column of times or counts.
+
+    Examples
+    --------
+    >>> write(StatSeries([0, 10**9], {"x": [7, None]})).to_pydict()["x"]
+    [7, None]
+    """
+    columns = {timestamp: pa.array(series.timestamps).view(TIMES)}
+    for name, values, present in columns_of(series, timestamp=timestamp, counts=counts):
+        columns[name] = pa.array(values, mask=None if present is None else ~present)
+    return pa.table(columns)
+
+
+def write_long(x: StatSeries | StatBatch, calls: Any = None) -> pa.Table:
+    """Return series as one long table with a row for each value.
+
+    Parameters
+    ----------
+    x : StatSeries or StatBatch
+        A series is a batch of one.
+    calls : array-like of Arrow, optional
+        A key for each series; its number by default.
+
+    Returns
+    -------
+    Table
+        ``call``; ``row``, the number of the sample in its series; ``timestamp`` (ns, UTC); ``metric`` (a dictionary of text);
+        ``value`` (uint64); ``count`` (int64), the number of raw samples. A sample without metrics has a row whose metric and
+        value are null. An empty series has a row with its call alone.
+
+    Raises
+    ------
+    SeriesError
+        When `calls` does not have a key for each series.
+
+    Examples
+    --------
+    >>> table = write_long(StatSeries([0, 1], {"x": [7, 8]}), calls=["a"])
+    >>> table.select(["call", "metric", "value"]).to_pylist()[1]
+    {'call': 'a', 'metric': 'x', 'value': 8}
+    """
+    batch = as_batch(x)
+    m, n, k = len(batch), len(batch.timestamps), len(batch.names)
+    keys = pa.array(np.arange(m)) if calls is None else calls if isinstance(calls, pa.Array) else pa.array(calls)
+    if len(keys) != m:
+        raise SeriesError(f"calls must have a key for each of the {m} series, got {len(keys)}")
+    has_row = np.ones((n, k + 1), dtype=np.bool_)  # the last column is for samples without metrics
+    if batch.present is not None:
+        has_row[:, :k] = batch.present.T
+    has_row[:, k] = ~has_row[:, :k].any(axis=1)
+    samples, metrics = np.nonzero(has_row)
+    series = np.repeat(np.arange(m), np.diff(batch.offsets))
+    empty = np.flatnonzero(np.diff(batch.offsets) == 0)
+    at = np.searchsorted(series[samples], empty)  # each empty series comes after the samples of all series before it
+    no_metric = metrics == k
+    values = np.zeros(len(samples), dtype=np.uint64)
+    values[~no_metric] = batch.values[metrics[~no_metric], samples[~no_metric]]
+    no_sample = np.insert(np.zeros(len(samples), dtype=np.bool_), at, True)
+    no_value = np.insert(no_metric, at, True)
+
+    def column(cells: AnyArray, mask: AnyArray) -> Any:
+        return pa.array(np.insert(cells, at, 0), mask=mask if mask.any() else None)
+
+    codes = column(np.where(no_metric, 0, metrics).astype(np.int32), no_value)
+    return pa.table(
+        {
+            "call": keys.take(pa.array(np.insert(series[samples], at, empty))),
+            "row": column((samples - batch.offsets[series[samples]]).astype(np.int64), no_sample),
+            "timestamp": column(batch.timestamps[samples], no_sample).view(TIMES),
+            "metric": pa.DictionaryArray.from_arrays(codes, pa.array(batch.names, pa.string())),
+            "value": column(values, no_value),
+            "count": column(batch.counts[samples], no_sample),
+        }
+    )
+
+
+def read_long(table: Any) -> tuple[pa.Array, StatBatch]:
+    """Return the calls and series of a long table, such as `write_long` makes, with its rows in any order.
+
+    Parameters
+    ----------
+    table : Table, RecordBatch, or an object of Arrow's PyCapsule protocol
+        It has ``timestamp``, ``metric`` and ``value``. Without ``call`` it is one series. Without ``row`` each time of a call
+        is one sample. Without ``count`` each sample counts once.
+
+    Returns
+    -------
+    Array, StatBatch
+        The calls in the order of their first rows, and the series of each.
+
+    Raises
+    ------
+    SeriesError
+        For values that no series can have, and for rows of one sample that contradict each other.
+
+    Examples
+    --------
+    >>> batch = StatBatch([StatSeries([0, 0], {"x": [2**64 - 1, None], "y": [1, 2]}), StatSeries([], {})])
+    >>> calls, same = read_long(write_long(batch, ["a", "b"]))
+    >>> calls.to_pylist(), same == batch
+    (['a', 'b'], True)
+    """
+    table = table_of(table)
+    columns = table.column_names
+    validate_columns(("timestamp", "metric", "value"), columns, "table")
+    series, calls = _encoded(table["call"], "encode") if "call" in columns else (np.zeros(len(table), np.int64), pa.array([0]))
+    sampled = ~is_null(one_array(table["timestamp"]))
+    metrics, names = _encoded(table["metric"])
+    if (metrics[~sampled] >= 0).any():
+        raise SeriesError("expected a time for each value: timestamp is null where metric is not")
+    some = table.filter(pa.array(sampled))
+    metrics, series_of_row = metrics[sampled], series[sampled]
+    times, _ = _coerce.column(cells(some["timestamp"], "timestamps"), "timestamps", _coerce.TIME)
+    rows = times if "row" not in columns else np.asarray(cells(some["row"], "row"))
+    first, sample = _samples(series_of_row, rows)
+    if (times != times[first][sample]).any():
+        raise SeriesError("expected one time for each sample: rows of one call and row number differ")
+    counts = None
+    if "count" in columns:
+        weights, _ = _coerce.column(cells(some["count"], "counts"), "counts", _coerce.COUNT)
+        if (weights != weights[first][sample]).any():
+            raise SeriesError("expected one count for each sample: rows of one call and row number differ")
+        counts = weights[first]
+    amounts, mask = _coerce.column(cells(some["value"], "value"), "value", _coerce.METRIC)
+    has_value = metrics >= 0 if mask is None else (metrics >= 0) & mask
+    values = np.ma.MaskedArray(np.zeros((len(names), len(first)), dtype=np.uint64), mask=True)
+    values[metrics[has_value], sample[has_value]] = amounts[has_value]
+    if values.count() != has_value.sum():
+        raise SeriesError("expected one value for each metric of a sample: some have two")
+    offsets = np.zeros(len(calls) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(series_of_row[first], minlength=len(calls)), out=offsets[1:])
+    return calls, batch_of(times[first], dict(zip(names.to_pylist(), values, strict=True)), counts, offsets)
+
+
+def as_batch(x: StatSeries | StatBatch) -> StatBatch:
+    """Return a batch unchanged, and a series as a batch of one."""
+    if not isinstance(x, (StatSeries, StatBatch)):
+        raise TypeError(f"expected a StatSeries or a StatBatch, got {type(x).__name__}")
+    return StatBatch([x]) if isinstance(x, StatSeries) else x
+
+
+def _encoded(column: Any, null: str = "mask") -> tuple[Counts, pa.Array]:
+    """Return the index of each value among the distinct values, and these; null is -1, or a value with "encode"."""
+    encoded = plain_array(column).dictionary_encode(null)
+    return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+
+
+def _samples(series: Counts, rows: Counts) -> tuple[Counts, Counts]:
+    """Return the first table row of each sample, by series and row number, and the sample of each table row."""
+    order = np.lexsort((rows, series))
+    s, r = series[order], rows[order]
+    new = np.ones(len(order), dtype=np.bool_)
+    new[1:] = (s[1:] != s[:-1]) | (r[1:] != r[:-1])
+    sample = np.empty(len(order), dtype=np.int64)
+    sample[order] = np.cumsum(new) - 1
+    return order[new], sample

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from callstats.adapters import parquet
 from callstats.batch import StatBatch
 from callstats.db.results import FIRST_REJECTS, Key, Reject
 from callstats.db.urls import require_sqlalchemy
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
     from sqlalchemy.sql.elements import ColumnElement
 
+    from callstats.adapters import parquet
     from callstats.db.query import CallTable
 
 PAGE_ROWS = 1000
@@ -132,6 +132,7 @@ def export_table(
     1
     """
     require_sqlalchemy("export_table")
+    from callstats.adapters import parquet
     from callstats.db.engine import connected
     from callstats.db.query import CallTable
 

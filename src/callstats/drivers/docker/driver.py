@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from callstats.adapters._optional import needs
+from callstats._extras import needs
 from callstats.drivers.base import Config, ContainerTask, Cookie, Driver
 from callstats.errors import DriverError
 from callstats.image import ImageRef, parse_image
@@ -49,7 +49,7 @@ class DockerDriver(Driver):
             When ``task.image`` is no image's name.
         """
         image = parse_image(task.image)
-        with needs("drivers.DockerDriver", "docker", "docker"):
+        with needs("drivers.DockerDriver", "docker"):
             import docker
         from callstats.drivers.docker.run import DockerRun, engine_errors
 

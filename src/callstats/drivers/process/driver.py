@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from callstats.adapters._optional import needs
+from callstats._extras import needs
 from callstats.drivers._run import validate_interval
 from callstats.drivers.base import ContainerTask, Cookie, Driver
 from callstats.errors import DriverError
@@ -46,7 +46,7 @@ class ProcessDriver(Driver):
         DriverError
             For another task, on a system without process groups, and when this process ignores SIGCHLD.
         """
-        with needs("drivers.ProcessDriver", "psutil", "process"):
+        with needs("drivers.ProcessDriver", "process"):
             import psutil  # noqa: F401 - `run` imports it
         if os.name != "posix":
             raise DriverError(f"the system must have process groups, got {os.name}")

@@ -1,30 +1,29 @@
-"""What the page shows, as plain data: aggregated and put into words here, so that the page only draws."""
+"""The data of the page, aggregated and formatted here, so that the page only draws."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import base64
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from callstats._types import AnyArray
-from callstats._units import duration_text, limit_text, memory_text, printable
-from callstats.errors import CallstatsError
-from callstats.plot.html.bins import Bins, duration_bins, memory_bins
-from callstats.plot.panels import MOST_ABOVE, span_ns
-from callstats.plot.plotly import Panel, panels, time_unit
+from callstats._types import AnyArray, Counts
+from callstats._units import duration_text, limit_text, memory_text, percent_text, plural, printable
+from callstats.errors import ArgumentError
+from callstats.plot.panels import COLORS, LIMIT_FACTOR, Panel, panels, time_unit
+from callstats.plot.plotly import traces
 from callstats.series import StatSeries
-from callstats.stats import UNLIMITED, CallsSummary, summarize
-from callstats.stats.call import LIMIT, USAGE, WORKING
-from callstats.stats.format import summary_texts
+from callstats.stats import CallsSummary, summarize_calls
+from callstats.stats.call import CallUsage, usage_of
+from callstats.stats.format import memory_limit_text, summary_texts, usage_text
 
-DIGITS = 5
-"""Digits of a value that is drawn: more can't be seen."""
+MAX_BINS = 24
+_MIN_NS = 10**6
 
 Cell: TypeAlias = "int | tuple[str, float] | None"
-"""A cell of the table: a count, or what it says and what it is sorted by; None is empty and comes last."""
+"""A cell of the table: a count, or a text and its sort key; None is empty and comes last."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,9 +35,9 @@ class ReportGroup:
     name : str
     summary : CallsSummary
     peaks : (n,) int array-like
-        The most memory of each call, in bytes.
+        The peak memory of each call, in bytes.
     durations : (m,) int array-like
-        How long each call took, in nanoseconds.
+        The duration of each call, in nanoseconds.
     """
 
     name: str
@@ -49,7 +48,7 @@ class ReportGroup:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReportCall:
-    """A call that gets charts.
+    """A call with charts.
 
     Attributes
     ----------
@@ -58,161 +57,165 @@ class ReportCall:
     group : str
         The name of its group.
     facts : dict of str to str
-        What else is known of it, such as its status, each with its title.
+        Further facts, such as its status, by their titles.
+    usage : CallUsage or None
+        The resources that it used; by default those of the series.
     """
 
     name: str
     series: StatSeries
     group: str = ""
     facts: dict[str, str] = field(default_factory=dict)
+    usage: CallUsage | None = None
 
 
-COLUMNS = (
-    "calls",
-    "errors",
-    "killed",
-    "duration p50",
-    "duration p95",
-    "memory p50",
-    "memory p95",
-    "memory max",
-    "limit",
-    "near limit",
-    "CPU mean",
-    "growing",
-    "right size",
-    "saves",
-)
-"""The columns of the table after the group's name."""
-
-
-def content(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by: str, notes: Iterable[str]) -> dict[str, Any]:
-    """All that the page shows."""
+def page_data(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by: str, notes: Iterable[str]) -> dict[str, Any]:
+    """Return all data of the page."""
     shown = list(groups)
-    places: dict[str, int] = {}
-    for place, group in enumerate(shown):
-        if places.setdefault(group.name, place) != place:
-            raise CallstatsError(f"groups must have names that differ, got {group.name!r} twice")
+    indexes: dict[str, int] = {}
+    for index, group in enumerate(shown):
+        if indexes.setdefault(group.name, index) != index:
+            raise ArgumentError("groups", "groups with distinct names", group.name, hint="two groups have it")
     texts = _Texts()
     return {
         "by": printable(by),
         "notes": [printable(note) for note in notes],
-        "columns": COLUMNS,
-        "groups": [_group(group, texts) for group in shown],
+        "columns": list(_table_cells(summarize_calls([]))),
+        "color": COLORS[0],
+        "groups": [_group_data(group, texts) for group in shown],
         "texts": list(texts),
-        "calls": [_call(call, places.get(call.group, -1)) for call in calls],
+        "calls": [_call_data(call, indexes.get(call.group, -1)) for call in calls],
     }
 
 
 class _Texts(dict[str, int]):
-    """Texts that many groups have, each written once: a text's place among them."""
+    """The texts that many groups share, and the index of each."""
 
     def __missing__(self, text: str) -> int:
-        place = self[text] = len(self)
-        return place
+        index = self[text] = len(self)
+        return index
 
 
-def _group(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
+def _group_data(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
     summary = group.summary
     peaks, durations = np.asarray(group.peaks, dtype=np.uint64), np.asarray(group.durations, dtype=np.int64)
     lines = []
-    most = int(peaks.max()) if len(peaks) else 0
-    if summary.limit is not None and not summary.is_unlimited and summary.limit <= MOST_ABOVE * most:
+    top = int(peaks.max()) if len(peaks) else 0
+    if summary.limit is not None and not summary.is_unlimited and summary.limit <= LIMIT_FACTOR * top:
         lines.append((summary.limit, f"limit {limit_text(summary.limit)}"))
     size = None if summary.rightsize is None else summary.rightsize.size
-    if size is not None and size <= MOST_ABOVE * most:
+    if size is not None and size <= LIMIT_FACTOR * top:
         lines.append((size, f"right size {limit_text(size)}"))
     memory = memory_bins(peaks, max((at for at, _ in lines), default=0))
     return {
         "name": printable(group.name),
-        "cells": list(_cells(summary)),
-        "figures": [(texts[title], text) for title, text in summary_texts(summary)],
+        "cells": list(_table_cells(summary).values()),
+        "summary": [(texts[title], text) for title, text in summary_texts(summary)],
         "memory": _bars(memory, [(at / memory.width, text) for at, text in lines], texts),
         "duration": _bars(duration_bins(durations), [], texts),
     }
 
 
 def _bars(bins: Bins, lines: list[tuple[float, str]], texts: _Texts) -> list[Any]:
-    """Counts, the edges by their texts, and lines across."""
+    """Return counts, the edges as texts, and lines across."""
     return [bins.counts.tolist(), [texts[edge] for edge in bins.edges], [(round(at, 3), text) for at, text in lines]]
 
 
-def _cells(summary: CallsSummary) -> Iterator[Cell]:
-    """The cells of a group, one for each of `COLUMNS`."""
-    duration, memory, sized = summary.duration_ns, summary.memory, summary.rightsize
+def _table_cells(summary: CallsSummary) -> dict[str, Cell]:
+    """Return the cells of a row by their columns, which follow the group's name."""
+    duration, memory, sized, trend = summary.duration_ns, summary.memory, summary.rightsize, summary.trend
 
-    def mark(name: str) -> str:
-        return "~" if name in summary.approximate else ""
+    def cell(name: str, value: float | None, text: Callable[[Any], str]) -> Cell:
+        if value is None:
+            return None
+        mark = "~" if name in summary.approximate else ""
+        return mark + text(value), int(value) if isinstance(value, int) else float(f"{value:.5g}")
 
-    yield from (summary.calls, summary.errors, summary.killed)
-    for ns in (duration.p50, duration.p95):
-        yield _or_none(ns, lambda value: mark("duration_ns") + duration_text(int(value)))
-    for size in (memory.p50, memory.p95, memory.max):
-        yield _or_none(size, lambda value: mark("memory") + memory_text(int(value)))
-    if summary.is_unlimited:
-        yield "unlimited", UNLIMITED
-    else:
-        yield _or_none(summary.limit, lambda value: limit_text(int(value)))
-    yield _or_none(summary.near.p, lambda value: f"{mark('near')}{100 * value:.3g} %")
-    yield _or_none(summary.cpu_mean, lambda value: f"{mark('cpu_mean')}{value:.1f} %")
-    growing = None if summary.trend is None else summary.trend.growing
-    yield None if growing is None else (mark("trend") + ("yes" if growing else "no"), int(growing))
-    yield _or_none(None if sized is None else sized.size, lambda value: mark("rightsize") + limit_text(int(value)))
-    yield _or_none(None if sized is None else sized.saved, lambda value: f"{mark('rightsize')}{100 * value:.0f} %")
-
-
-def _or_none(value: float | None, text: Callable[[float], str]) -> Cell:
-    return None if value is None else (text(value), value if isinstance(value, int) else float(f"{value:.{DIGITS}g}"))
-
-
-def _call(call: ReportCall, group: int) -> dict[str, Any]:
-    series = call.series
-    found = summarize(series)
-    memory = next((name for name in (WORKING, USAGE) if name in found), None)
-    peak, limit = (found[name].max if name in found else None for name in (memory or "", LIMIT))
-    shown = [panel for panel in panels(series) if any(np.isfinite(track.values).any() for track in panel.tracks)]
-    unit, divisor = time_unit(span_ns(series) / 1e9)
-    facts = [(title, text) for title, text in call.facts.items() if text]
-    samples = int(series.counts.sum()) if len(series) else 0
-    facts.append(("samples", f"{samples:,}" + ("" if samples == len(series) else f" in {len(series):,} rows")))
-    if peak is not None:
-        facts.append((memory or "", memory_text(peak)))
-    if limit is not None:
-        facts.append(("limit", "unlimited" if limit >= UNLIMITED else limit_text(limit)))
     return {
-        "name": printable(call.name),
-        "group": group,
-        "facts": [(printable(title), printable(text)) for title, text in facts],
-        "peak": "" if peak is None else memory_text(peak),
-        "length": duration_text(span_ns(series)),
-        "unit": unit,
-        "panels": [_panel(panel, divisor) for panel in shown],
+        "calls": summary.calls,
+        "errors": summary.errors,
+        "killed": summary.killed,
+        "duration p50": cell("duration_ns", duration.p50, duration_text),
+        "duration p95": cell("duration_ns", duration.p95, duration_text),
+        "memory p50": cell("memory", memory.p50, memory_text),
+        "memory p95": cell("memory", memory.p95, memory_text),
+        "memory max": cell("memory", memory.max, memory_text),
+        "limit": cell("limit", summary.limit, memory_limit_text),
+        "near limit": cell("near", summary.near.p, percent_text),
+        "CPU mean": cell("cpu_mean", summary.cpu_mean, lambda percent: f"{percent:.1f} %"),
+        "growing": cell("trend", None if trend is None else trend.growing, lambda growing: "yes" if growing else "no"),
+        "right size": cell("rightsize", None if sized is None else sized.size, limit_text),
+        "saves": cell("rightsize", None if sized is None else sized.saved, lambda share: percent_text(share, ".0f")),
     }
 
 
-def _panel(panel: Panel, seconds_in_unit: float) -> dict[str, Any]:
-    times: list[list[float | None]] = []
-    drawn = []
-    for track in panel.tracks:
-        x = rounded(track.seconds / seconds_in_unit, 7)
-        if x not in times:
-            times.append(x)
-        one: dict[str, Any] = {"name": printable(track.name), "x": times.index(x), "y": rounded(track.values / panel.divisor)}
-        for part, cells in (("low", track.low), ("high", track.high)):
-            if cells is not None:
-                one[part] = rounded(cells / panel.divisor)
-        drawn.append(one)
-    limit = None if panel.limit is None else float(f"{panel.limit:.{DIGITS}g}")
-    return {"title": printable(panel.title), "unit": panel.unit, "times": times, "tracks": drawn, "limit": limit}
+def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
+    usage = call.usage or usage_of(call.series)
+    shown = [panel for panel in panels(call.series) if any(np.isfinite(track.values).any() for track in panel.tracks)]
+    unit, divisor = time_unit(max((panel.tracks[0].seconds[-1] for panel in shown), default=0.0))
+    duration = usage_text(usage, "duration_ns")
+    facts = {
+        **call.facts,
+        "duration": duration,
+        "samples": usage_text(usage, "samples") + ("" if usage.samples == usage.rows else f" in {plural(usage.rows, 'row')}"),
+        usage.memory_metric or "memory": usage_text(usage, "peak_memory"),
+        "limit": usage_text(usage, "memory_limit"),
+        "CPU mean": usage_text(usage, "cpu_mean"),
+    }
+    return {
+        "name": printable(call.name),
+        "group": group,
+        "facts": [(printable(title), printable(text)) for title, text in facts.items() if text],
+        "peak": usage_text(usage, "peak_memory"),
+        "duration": duration,
+        "unit": unit,
+        "panels": [_panel_data(panel, divisor) for panel in shown],
+    }
 
 
-def rounded(cells: AnyArray, digits: int = DIGITS) -> list[float | None]:
-    """Values to so many digits, whole ones without a fraction; None for NaN."""
-    found: list[float | None] = []
-    for value in cells.tolist():
-        if math.isnan(value):
-            found.append(None)
-        else:
-            short = float(f"{value:.{digits}g}")
-            found.append(int(short) if short == int(short) and abs(short) < 2**53 else short)
-    return found
+def _panel_data(panel: Panel, seconds_in_unit: float) -> dict[str, Any]:
+    return {
+        "title": printable(panel.title),
+        "unit": panel.unit,
+        "top": panel.top_text,
+        "limit": panel.limit,
+        "traces": [{**trace, "x": packed(trace["x"]), "y": packed(trace["y"])} for trace in traces(panel, seconds_in_unit)],
+    }
+
+
+def packed(values: AnyArray) -> dict[str, str]:
+    """Return values in Plotly's binary form, with 7 digits: more can't be seen."""
+    return {"dtype": "f4", "bdata": base64.b64encode(values.astype("<f4").tobytes()).decode()}
+
+
+class Bins(NamedTuple):
+    """The distribution of calls over bins with readable edges."""
+
+    counts: Counts
+    edges: tuple[str, ...]
+    """The start of each bin, and the end of the last."""
+    width: float
+    """The width of a bin, if all are equally wide."""
+
+
+def memory_bins(sizes: AnyArray, reach: int = 0) -> Bins:
+    """Count sizes in bins of equal width, a power of two of bytes, from 0 to the max size and at least to `reach`.
+
+    A bin includes its upper edge, since a peak equal to the limit is within the limit.
+    """
+    top = max(int(sizes.max()) if len(sizes) else 0, reach, 1)
+    width = 1 << (top // MAX_BINS).bit_length()
+    n = -(-top // width)
+    counts = np.bincount(((np.maximum(sizes, 1) - np.uint64(1)) // np.uint64(width)).astype(np.int64), minlength=n)
+    return Bins(counts, tuple(memory_text(width * index) for index in range(n + 1)), float(width))
+
+
+def duration_bins(durations: AnyArray) -> Bins:
+    """Count durations in bins that each end at twice their start. The first has all below a millisecond."""
+    if not len(durations):
+        return Bins(np.zeros(0, dtype=np.int64), (), 0.0)
+    octaves = np.frexp(np.maximum(durations, _MIN_NS) / 1e9)[1] - 1
+    first = int(octaves.min())
+    counts = np.bincount(octaves - first)
+    edges = tuple(duration_text(round(10**9 * 2.0 ** (first + index))) for index in range(len(counts) + 1))
+    return Bins(counts, edges, 0.0)

@@ -3,8 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const PAGE = 100;
-  const MOST_TICKS = 6;
-  const LINES = ["#2f6fdb", "#d9822b", "#2e9d6a", "#b0479d", "#8a7a1f", "#5b5fc7"];
+  const MAX_TICKS = 6;
   const state = { sort: 0, down: true, shown: PAGE, group: null };
 
   // Everything that comes from the data goes into the page as text.
@@ -14,7 +13,6 @@
     for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
     return node;
   };
-  const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const count = (n) => n.toLocaleString("en");
 
   // --- the table of groups
@@ -24,7 +22,7 @@
     const cell = group.cells[column];
     return Array.isArray(cell) ? cell[1] : cell;
   };
-  const said = (cell) => (cell === null ? "" : Array.isArray(cell) ? cell[0] : count(cell));
+  const cellText = (cell) => (cell === null ? "" : Array.isArray(cell) ? cell[0] : count(cell));
   const compare = (a, b) => {
     const [x, y] = [value(a, state.sort), value(b, state.sort)];
     if (x === null || y === null) return (x === null) - (y === null);
@@ -38,8 +36,8 @@
 
   const drawHead = () => {
     const row = make("tr");
-    [data.by, ...data.columns].forEach((title, place) => {
-      const column = place - 1;
+    [data.by, ...data.columns].forEach((title, index) => {
+      const column = index - 1;
       const sorted = column === state.sort;
       const cell = make("th", undefined, { scope: "col", "aria-sort": !sorted ? "none" : state.down ? "descending" : "ascending" });
       const button = make("button", title + (sorted ? (state.down ? "\u00a0\u25be" : "\u00a0\u25b4") : ""), { type: "button" });
@@ -48,7 +46,7 @@
         state.sort = column;
         drawHead();
         drawRows();
-        $("groups").tHead.querySelectorAll("button")[place].focus();
+        $("groups").tHead.querySelectorAll("button")[index].focus();
       });
       cell.append(button);
       row.append(cell);
@@ -64,7 +62,7 @@
       const button = make("button", group.name || "(no name)", { type: "button", title: group.name });
       button.addEventListener("click", () => choose(group, true));
       head.append(button);
-      row.append(head, ...group.cells.map((cell) => make("td", said(cell))));
+      row.append(head, ...group.cells.map((cell) => make("td", cellText(cell))));
       if (group === state.group) {
         row.dataset.chosen = "";
         button.setAttribute("aria-current", "true");
@@ -123,69 +121,40 @@
   };
 
   const drawBars = (target, found, what) => {
-    const [counts, places, levels] = found;
-    const edges = places.map((place) => data.texts[place]);
-    const labels = counts.map((_, place) => `${edges[place]} to ${edges[place + 1]}`);
+    const [counts, indexes, levels] = found;
+    const edges = indexes.map((index) => data.texts[index]);
+    const labels = counts.map((_, index) => `${edges[index]} to ${edges[index + 1]}`);
     let step = 1;
-    while (counts.length / step > MOST_TICKS) step *= 2;
-    const ticks = edges.map((_, place) => place).filter((place) => place % step === 0);
+    while (counts.length / step > MAX_TICKS) step *= 2;
+    const ticks = edges.map((_, index) => index).filter((index) => index % step === 0);
     const trace = {
       type: "bar",
-      x: counts.map((_, place) => place + 0.5),
+      x: counts.map((_, index) => index + 0.5),
       y: counts,
       customdata: labels,
       width: 1,
-      marker: { color: LINES[0], line: { color: colour("--card"), width: 1 } },
+      marker: { color: data.color, line: { color: colour("--card"), width: 1 } },
       hovertemplate: "%{customdata}: %{y} calls<extra></extra>",
     };
     const last = Math.max(counts.length, ...levels.map(([at]) => at * 1.04), 1);
-    const annotations = levels.map(([at, text], place) => ({
-      x: at, y: 1, yref: "paper", yanchor: "bottom", showarrow: false, text: escaped(text),
-      xanchor: at > last / 2 ? "right" : "left", yshift: place * 14, font: { color: colour("--limit") },
+    const annotations = levels.map(([at, text], index) => ({
+      x: at, y: 1, yref: "paper", yanchor: "bottom", showarrow: false, text,
+      xanchor: at > last / 2 ? "right" : "left", yshift: index * 14, font: { color: colour("--limit") },
     }));
-    const most = counts.indexOf(Math.max(...counts));
+    const fullest = counts.indexOf(Math.max(...counts));
     draw(target, counts.length ? [trace] : [], {
       showlegend: false,
       margin: { l: 8, r: 12, t: (touched ? 56 : 28) + 14 * Math.max(levels.length - 1, 0), b: 8 },
-      xaxis: { range: [0, last], tickvals: ticks, ticktext: ticks.map((place) => edges[place]), tickangle: 0 },
+      xaxis: { range: [0, last], tickvals: ticks, ticktext: ticks.map((index) => edges[index]), tickangle: 0 },
       yaxis: { title: { text: "calls" }, rangemode: "tozero" },
       shapes: levels.map(([at]) => level(at, true)),
       annotations,
-    }, `${what}: ${counts.length ? `most calls, ${counts[most]}, have ${labels[most]}` : "not known of any call"}; ${levels.map(([, text]) => text).join(", ")}`);
+    }, `${what}: ${counts.length ? `most calls, ${counts[fullest]}, have ${labels[fullest]}` : "not known of any call"}; ${levels.map(([, text]) => text).join(", ")}`);
   };
 
-  const band = (x, low, high) => {
-    const [xs, ys] = [[], []];
-    for (let begin = 0; begin < x.length; begin++) {
-      let end = begin;
-      while (end < x.length && low[end] !== null && high[end] !== null) end++;
-      if (end === begin) continue;
-      xs.push(...x.slice(begin, end), ...x.slice(begin, end).reverse(), null);
-      ys.push(...high.slice(begin, end), ...low.slice(begin, end).reverse(), null);
-      begin = end;
-    }
-    return [xs, ys];
-  };
-  const lines = (panel) => panel.tracks.flatMap((track, place) => {
-    const told = `%{fullData.name}: %{y} ${escaped(panel.unit)}<extra></extra>`;
-    const name = escaped(track.name);
-    const color = LINES[place % LINES.length];
-    const x = panel.times[track.x];
-    const whole = { type: "scatter", mode: "lines", x, legendgroup: name, hovertemplate: told };
-    const traces = [];
-    if (track.low || track.high) {
-      const [xs, ys] = band(x, track.low || track.y, track.high || track.y);
-      traces.push({ ...whole, x: xs, y: ys, name: `${name}, least to most`, fill: "toself", fillcolor: `${color}40`, line: { width: 0 }, hoverinfo: "skip", showlegend: false });
-      if (track.high) traces.push({ ...whole, legendgroup: undefined, y: track.high, name: `${name}, most`, line: { color, width: 1, dash: "dot" } });
-    }
-    const lone = track.y.filter((y) => y !== null).length < 3;
-    traces.push({ ...whole, y: track.y, name, mode: lone ? "lines+markers" : "lines", line: { color, width: 2 } });
-    return traces;
-  });
   const drawPanel = (target, panel, call) => {
-    const peak = Math.max(0, ...panel.tracks.flatMap((track) => (track.high || track.y).filter((y) => y !== null)));
     const limit = panel.limit === null ? [] : [panel.limit];
-    const traces = lines(panel);
+    const traces = panel.traces.map((trace) => ({ ...trace })); // Plotly hides a line in the trace itself
     const two = touched && traces.filter((trace) => trace.showlegend !== false).length > 2;
     draw(target, traces, {
       ...(two && { margin: { l: 8, r: 12, t: 84, b: 8 } }), // the legend has two lines below the buttons
@@ -193,10 +162,10 @@
       showlegend: true,
       legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, font: { size: 12 } },
       xaxis: { title: { text: call.unit }, rangemode: "tozero", unifiedhovertitle: { text: `%{x} ${call.unit}` } },
-      yaxis: { title: { text: escaped(panel.unit) }, rangemode: "tozero" },
+      yaxis: { title: { text: panel.unit }, rangemode: "tozero" },
       shapes: limit.map((at) => level(at, false)),
       annotations: limit.map((at) => ({ x: 1, xref: "paper", xanchor: "right", y: at, yanchor: "bottom", showarrow: false, text: "limit", font: { color: colour("--limit") } })),
-    }, `${panel.title} of call ${call.name} over ${call.length}: at most ${peak} ${panel.unit}`);
+    }, `${panel.title} of call ${call.name} over ${call.duration}: at most ${panel.top}`);
   };
 
   // --- one group, one call
@@ -215,26 +184,26 @@
     drawBars($("duration-bars"), state.group.duration, "Duration");
   };
   const callsOf = (group) => {
-    const place = data.groups.indexOf(group);
-    return data.calls.filter((call) => call.group === place);
+    const index = data.groups.indexOf(group);
+    return data.calls.filter((call) => call.group === index);
   };
-  const choose = (group, go) => {
+  const choose = (group, jump) => {
     state.group = group;
     drawRows();
     $("group").hidden = false;
     $("group-title").textContent = `${data.by} ${group.name}`;
-    const figures = group.figures.map(([title, text]) => [data.texts[title], text]);
-    const advice = figures.find(([title]) => title === "right size");
+    const summary = group.summary.map(([title, text]) => [data.texts[title], text]);
+    const advice = summary.find(([title]) => title === "right size");
     const sized = group.cells[data.columns.indexOf("right size")] !== null;
     $("advice").textContent = advice ? `Right size: ${advice[1]}` : "";
     $("advice").className = sized ? "" : "none";
-    list($("figures"), figures.filter((pair) => pair !== advice), false);
+    list($("summary"), summary.filter((pair) => pair !== advice), false);
     drawDistributions();
     const calls = callsOf(group);
     $("calls").hidden = !data.calls.length;
     $("calls-title").textContent = calls.length ? `Heaviest calls of ${group.name}` : `No call of ${group.name} is among the heaviest`;
     const options = calls.map((call) => {
-      const option = make("option", `${call.name} \u2013 ${[call.peak, call.length].filter(Boolean).join(", ")}`);
+      const option = make("option", `${call.name} \u2013 ${[call.peak, call.duration].filter(Boolean).join(", ")}`);
       option.value = String(data.calls.indexOf(call));
       return option;
     });
@@ -242,7 +211,7 @@
     $("call").parentElement.hidden = !calls.length;
     for (const id of ["before", "after"]) $(id).hidden = calls.length < 2;
     drawCall();
-    if (go) {
+    if (jump) {
       $("group-title").focus({ preventScroll: true });
       $("group").scrollIntoView({ block: "start" });
     }
@@ -265,7 +234,7 @@
       return figure;
     });
     $("panels").replaceChildren(...charts);
-    call.panels.forEach((panel, place) => drawPanel(charts[place].lastChild, panel, call));
+    call.panels.forEach((panel, index) => drawPanel(charts[index].lastChild, panel, call));
   };
   const step = (by) => {
     $("call").selectedIndex += by;

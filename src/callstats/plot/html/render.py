@@ -1,4 +1,4 @@
-"""A whole table as one HTML file that needs nothing but itself."""
+"""A whole table as one HTML file without references to others."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from callstats._extras import needs
 from callstats._units import printable
-from callstats.plot.html.data import ReportCall, ReportGroup, content
+from callstats.plot.html.data import ReportCall, ReportGroup, page_data
 
 _MARK = re.compile(r"<!--(\w+)-->|/\*(\w+)\*/")
 _IN_SCRIPTS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
@@ -27,35 +28,33 @@ def render(
     by: str = "function",
     notes: Iterable[str] = (),
 ) -> str:
-    """A report on calls as the text of one HTML file, which opens from disk and asks no network for anything.
+    """Return a report on calls as the text of one HTML file, which opens from disk and needs no network.
 
     Parameters
     ----------
     groups : iterable of ReportGroup
-        A row of the table each; a group's distributions are aggregated here.
+        The rows of the table. The distributions of each group are computed here.
     calls : iterable of ReportCall
-        The calls that get charts.
+        The calls with charts.
     title : str
     by : str
-        What a group is.
+        The name of a group's kind.
     notes : iterable of str
         Lines below the title.
 
     Returns
     -------
     str
-        The HTML, some 5 MB, nearly all of it Plotly.
+        The HTML: 5 MB, mostly Plotly.
 
     Raises
     ------
-    CallstatsError
+    ArgumentError
         When two groups have the same name.
-    ImportError
-        When Plotly is missing.
 
     Notes
     -----
-    Whatever text is given shows as text. The page's own policy lets only its two scripts run, and load nothing.
+    All texts are escaped. The page's own policy lets only its two scripts run, and load nothing.
 
     Examples
     --------
@@ -66,12 +65,10 @@ def render(
     >>> render([group], [ReportCall(name="1", series=series, group="resize")])[:15]
     '<!DOCTYPE html>'
     """
-    try:
+    with needs("plot.render", "report"):
         from plotly.offline import get_plotlyjs
-    except ModuleNotFoundError:
-        raise ImportError('callstats.plot.render needs Plotly: pip install "callstats[report]"') from None
     plotly, script = _inline(get_plotlyjs()), _part("page.js")
-    data = json.dumps(content(groups, calls, by=by, notes=notes), separators=(",", ":"), allow_nan=False, default=str)
+    data = json.dumps(page_data(groups, calls, by=by, notes=notes), separators=(",", ":"), allow_nan=False, default=str)
     policy = (
         f"default-src 'none'; script-src {_hash(plotly)} {_hash(script)}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
@@ -94,11 +91,11 @@ def _part(name: str) -> str:
 
 
 def _inline(script: str) -> str:
-    """A script that can stand in a page: nothing in it ends it."""
+    """Escape all parts of a script that could end it in a page."""
     return re.sub(r"</(?=script)", r"<\\/", script, flags=re.IGNORECASE).replace("<!--", "<\\!--")
 
 
 def _hash(script: str) -> str:
-    """What allows a script to run, and no other."""
+    """Return the hash that lets a script run under the page's policy."""
     digest: Any = hashlib.sha256(script.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
