@@ -17,7 +17,6 @@ from callstats import StatSeries, decimate, summarize
 from callstats.cli.app import cli
 from callstats.cli.lines import recorded_line
 from callstats.drivers import RunResult, Status
-from callstats.plot.html.data import COLUMNS
 from callstats.stats import CallData, summarize_calls
 from callstats.stats.calls import CallScalars
 from support.database import connect
@@ -248,7 +247,7 @@ def test_report(form: str, timed: bool, tmp_path: Path) -> None:
     [group] = data["groups"]
     cells = {
         title
-        for title, cell in zip(COLUMNS, group["cells"], strict=True)
+        for title, cell in zip(data["columns"], group["cells"], strict=True)
         if isinstance(cell, list) and "~" in (texts[cell[0]] if isinstance(cell[0], int) else cell[0])
     }
     figures = [(texts[title], text) for title, text in group["figures"]]
