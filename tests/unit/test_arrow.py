@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from callstats import CallstatsError, DecodeError, Rule, SeriesError, StatBatch, StatSeries, reduce_json
 from callstats.adapters import arrow
 from support import strategies
+from support.backends import compiled
 from support.reference import Row
 from support.stored import good, stored
 from support.zoo import series_of, zoo
@@ -119,6 +120,7 @@ def test_threads(threads: int) -> None:
         arrow.reduce(array, 5, threads=0)
 
 
+@compiled
 def test_nothing_changes_nothing_is_copied() -> None:
     """Where a rule leaves all as it is, the result has the bytes of the array that came."""
     array = pa.array([StatSeries([0, 1], {"x": [i, 2]}).to_db() for i in range(9)])

@@ -250,7 +250,7 @@ def test_report(form: str, timed: bool, tmp_path: Path) -> None:
         for title, cell in zip(data["columns"], group["cells"], strict=True)
         if isinstance(cell, list) and "~" in (texts[cell[0]] if isinstance(cell[0], int) else cell[0])
     }
-    figures = [(texts[title], text) for title, text in group["figures"]]
+    figures = [(texts[title], text) for title, text in group["summary"]]
     assert cells == CELLS[form] | (set() if timed else {"duration p50", "duration p95"})
     assert marked_figures(figures) == SHOWN[form] | (set() if timed else DURATIONS)
     assert found[1].count("~") == len(cells) + sum(text.count("~") for _, text in figures)
