@@ -1,0 +1,257 @@
+"""CallUsage: the memory, CPU and time of one call, and which of these values are exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from callstats import kernels
+from callstats._columns import Columns
+from callstats._json import as_bytes, decode
+from callstats._types import FN_COUNTERS, I64_MAX, AnyArray, Counts
+from callstats.kernels.totals_py import LAST, MAX, MAX_IS_EXACT, ROWS, SUM, WEIGHT
+from callstats.series import StatSeries
+from callstats.stats.series import plan_column
+
+WORKING, USAGE, LIMIT, CPU = "mem_working", "mem_usage", "mem_limit", "cpu_total"
+CPU_TIME = "cpu_time@last"
+_MAX_OF = {metric: f"{metric}@max" for metric in (WORKING, USAGE, LIMIT, CPU)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallUsage:
+    """The resources that one call used. A value is None where the call does not tell it.
+
+    Attributes
+    ----------
+    peak_memory : int or None
+        The max of `memory_metric`, in bytes. A max of 0 counts as unknown.
+    peak_source : {"sampled", "kernel"} or None
+        Whether samples or the kernel told the peak.
+    peak_ceiling : int or None
+        An upper bound of the peak, in bytes: the kernel's peak of ``mem_usage``, where `memory_metric` is ``mem_working``. It is
+        known only while no reduction has mixed it with sampled values.
+    memory_metric : str or None
+        ``mem_working`` where the series has it, else ``mem_usage``.
+    memory_limit : int or None
+        The max of ``mem_limit``, in bytes; 2**63 - 4096 or more means unlimited, and 0 counts as unknown. It counts as exact, as
+        the default reduction keeps the max.
+    cpu_mean : float or None
+        Percent of one core: `cpu_time_ns` by `duration_ns` where both are known, else the mean of ``cpu_total``.
+    cpu_peak : int or None
+        The max of ``cpu_total``, in percent of one core.
+    cpu_time_ns : int or None
+        The last ``cpu_time@last``; exact where the last row has it.
+    duration_ns : int or None
+        The duration that the caller gave, else the inexact time from the first to the last row.
+    samples : int
+        Raw samples: the sum of the counts.
+    rows : int
+        Stored rows. Every reduction changes them, so they are never exact.
+    exact : frozenset of str
+        The names of the known values that no reduction has changed.
+    """
+
+    peak_memory: int | None = None
+    peak_source: Literal["sampled", "kernel"] | None = None
+    peak_ceiling: int | None = None
+    memory_metric: str | None = None
+    memory_limit: int | None = None
+    cpu_mean: float | None = None
+    cpu_peak: int | None = None
+    cpu_time_ns: int | None = None
+    duration_ns: int | None = None
+    samples: int = 0
+    rows: int = 0
+    exact: frozenset[str] = frozenset()
+
+
+def usage_of(series: StatSeries | bytes | None, duration_ns: int | None = None) -> CallUsage:
+    """Return the resources that a call used.
+
+    Parameters
+    ----------
+    series : StatSeries, bytes or None
+        The call's samples; bytes are a stored blob, and None is a call without samples.
+    duration_ns : int, optional
+        The time from the start to the end of the call, as its row tells it.
+
+    Returns
+    -------
+    CallUsage
+
+    Raises
+    ------
+    DecodeError
+        When bytes are no stored blob.
+
+    Examples
+    --------
+    >>> usage = usage_of(StatSeries([0, 10**9], {"mem_usage": [4096, 8192], "cpu_total": [50, 70]}))
+    >>> usage.peak_memory, usage.cpu_mean, usage.duration_ns
+    (8192, 60.0, 1000000000)
+    >>> sorted(usage.exact)
+    ['cpu_mean', 'cpu_peak', 'peak_memory', 'samples']
+    """
+    return call_totals(series).usage(duration_ns)
+
+
+class CallTotals(NamedTuple):
+    """The kernels' totals of one call, by name of metric or peak; a name without values is absent."""
+
+    rows: int
+    samples: int
+    first: int
+    last: int
+    totals: dict[str, list[int]]
+    moments: dict[str, list[int]]
+    """Of ``mem_working`` and ``mem_usage``."""
+    cpu_time_in_last_row: bool
+
+    def usage(self, duration_ns: int | None = None) -> CallUsage:
+        """Apply the rules of `CallUsage`."""
+        totals, exact = self.totals, ["samples"]
+        metric: str | None = WORKING
+        peak, is_exact = self._max(WORKING)
+        if not peak:
+            metric = USAGE
+            peak, is_exact = self._max(USAGE)
+        if not peak:
+            metric = peak = None
+        elif is_exact:
+            exact.append("peak_memory")
+        ceiling = self._ceiling() if metric == WORKING else None
+        if ceiling is not None:
+            exact.append("peak_ceiling")
+        limit = self._max(LIMIT)[0] or None
+        if limit is not None:
+            exact.append("memory_limit")
+        cpu_peak, is_exact = self._max(CPU)
+        if is_exact:
+            exact.append("cpu_peak")
+        cpu_time = totals[CPU_TIME][LAST] if CPU_TIME in totals else None
+        if cpu_time is not None and self.cpu_time_in_last_row:
+            exact.append("cpu_time_ns")
+        if duration_ns is not None:
+            exact.append("duration_ns")
+        elif self.rows:
+            duration_ns = min(self.last - self.first, I64_MAX)
+        cpu_mean = None
+        if cpu_time is not None and duration_ns:
+            cpu_mean = 100 * cpu_time / duration_ns
+            if "cpu_time_ns" in exact and "duration_ns" in exact:
+                exact.append("cpu_mean")
+        elif CPU in totals:
+            total = totals[CPU]
+            cpu_mean = (total[SUM] << 64 | total[SUM + 1]) / total[WEIGHT]
+            if total[WEIGHT] == total[ROWS]:
+                exact.append("cpu_mean")
+        return CallUsage(
+            peak_memory=peak,
+            peak_source=None if peak is None else "sampled",
+            peak_ceiling=ceiling,
+            memory_metric=metric,
+            memory_limit=limit,
+            cpu_mean=cpu_mean,
+            cpu_peak=cpu_peak,
+            cpu_time_ns=cpu_time,
+            duration_ns=duration_ns,
+            samples=self.samples,
+            rows=self.rows,
+            exact=frozenset(exact),
+        )
+
+    def _max(self, metric: str) -> tuple[int | None, bool]:
+        """Return the max of a metric, and whether it is exact. A row may have the metric, its peak or both."""
+        own, peak = self.totals.get(metric), self.totals.get(_MAX_OF[metric])
+        if own is None or peak is None:
+            total = own or peak
+            return (None, False) if total is None else (total[MAX], bool(total[MAX_IS_EXACT]))
+        return max(own[MAX], peak[MAX]), bool(own[MAX_IS_EXACT] and peak[MAX_IS_EXACT])
+
+    def _ceiling(self) -> int | None:
+        # A row of one sample has this peak from the kernel; a row of several may have it from a reduction.
+        total = self.totals.get(_MAX_OF[USAGE])
+        return None if total is None or total[WEIGHT] != total[ROWS] else total[MAX] or None
+
+
+def call_totals(series: StatSeries | bytes | None) -> CallTotals:
+    """Return the totals of a call; of a stored blob without building its series, where the kernel can.
+
+    Raises
+    ------
+    DecodeError
+        When bytes are no stored blob.
+    """
+    if isinstance(series, bytes):
+        found = kernels.active.text_totals(series, _kernel_layout)
+        if found is not None:
+            names, rows, first, last, totals, moments = found
+            layout = _layout(names)
+            by_name = _by_name(layout.columns, totals)
+            samples = next((total[WEIGHT] for total in by_name.values() if total[ROWS] == rows), None if rows else 0)
+            in_last_row = CPU_TIME not in by_name or by_name[CPU_TIME][ROWS] == rows
+            if samples is not None and in_last_row:
+                return CallTotals(rows, samples, first, last, by_name, _by_name(layout.memory, moments), True)
+    return _column_totals(series._columns if isinstance(series, StatSeries) else decode(series)[0])
+
+
+def _column_totals(columns: Columns) -> CallTotals:
+    names, times, values, present, counts = columns
+    rows, mask = len(times), as_bytes(present)
+    layout, offsets = _layout(tuple(name.encode() for name in names)), np.array([0, rows], dtype=np.int64)
+    totals = kernels.active.totals(values, mask, counts, offsets, layout.plan)[:, 0]
+    moments = kernels.active.moments(times, values, mask, offsets, layout.memory_indexes)[:, 0]
+    first, last = (times.item(0), times.item(rows - 1)) if rows else (0, 0)
+    samples = rows if counts is None else int(counts.sum())
+    in_last_row = CPU_TIME in names and (present is None or bool(present[names.index(CPU_TIME), -1]))
+    return CallTotals(rows, samples, first, last, _by_name(layout.columns, totals), _by_name(layout.memory, moments), in_last_row)
+
+
+def _by_name(names: tuple[str, ...], words: AnyArray) -> dict[str, list[int]]:
+    """Return the kernel's words by name, without names that no row has."""
+    return {name: row for name, row in zip(names, words.tolist(), strict=True) if row[ROWS]}
+
+
+class _Layout(NamedTuple):
+    """What the kernels compute of a call with certain metrics."""
+
+    columns: tuple[str, ...]
+    plan: Counts
+    memory: tuple[str, ...]
+    memory_indexes: Counts
+
+
+@lru_cache(maxsize=256)
+def _layout(encoded: tuple[bytes, ...]) -> _Layout:
+    indexes = {name.decode(): index for index, name in enumerate(encoded)}
+    columns: dict[str, list[int]] = {}
+    for metric in (WORKING, USAGE, LIMIT, CPU, *FN_COUNTERS):
+        own, *peaks = column = plan_column(metric, indexes)
+        peak_max, any_peak = peaks[1], max(peaks)
+        if own >= 0:
+            columns[metric] = column
+        if metric in _MAX_OF and peak_max >= 0:
+            columns[_MAX_OF[metric]] = [peak_max, -1, peak_max, -1, -1]  # its own max, and so it is exact
+        elif metric in _MAX_OF and own < 0 <= any_peak:
+            columns[_MAX_OF[metric]] = [any_peak, -1, -1, -1, -1]
+    if CPU_TIME in indexes:
+        columns[CPU_TIME] = [indexes[CPU_TIME], -1, -1, -1, -1]
+    if not columns and encoded:
+        columns[next(iter(indexes))] = [0, -1, -1, -1, -1]  # any metric may tell the number of samples
+    plan = np.array(list(columns.values()), dtype=np.int64).reshape(len(columns), 5)
+    memory = tuple(name for name in (WORKING, USAGE) if name in indexes)
+    return _Layout(
+        tuple(columns),
+        np.ascontiguousarray(plan.T),
+        memory,
+        np.array([indexes[name] for name in memory], dtype=np.int64),
+    )
+
+
+def _kernel_layout(encoded: tuple[bytes, ...]) -> tuple[Counts, Counts]:
+    layout = _layout(encoded)
+    return layout.plan, layout.memory_indexes
