@@ -41,7 +41,7 @@ def test_stored_calls(benchmark: Benchmark) -> None:
     def take() -> CallScalars:
         scalars = CallScalars()
         for blob in blobs:
-            scalars.add_text(blob, "success", None, None)
+            scalars.add(blob, "success", None, None)
         return scalars
 
     found = benchmark(take).summary()

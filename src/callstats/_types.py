@@ -32,3 +32,6 @@ FIRST_TIME = -9_223_372_036_854_000_000
 
 FN_COUNTERS = ("disk_read", "disk_write", "net_rx", "net_tx")
 """The metrics of Fn's nine that only rise; the others are gauges."""
+
+COUNTERS = (*FN_COUNTERS, "cpu_time")
+"""Every known counter: Fn's four, and the processor time in nanoseconds."""

@@ -97,7 +97,7 @@ def test_every_kernel_is_reached(calls: list[tuple[str, tuple[Any, ...]]]) -> No
     reduce_json([series.to_json(), b"[]"] * 3, 2, threads=2)
     reduce_json([series.to_json()], Rule(None, max_bytes=300))
     summarize(series)
-    CallScalars().add_text(series.to_json(), "success", 0, 0)
+    CallScalars().add(series.to_json(), "success", 0, 0)
     assert {name for name, _ in calls} == set(KERNELS) - BY_ITSELF
 
 

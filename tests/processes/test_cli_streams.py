@@ -171,7 +171,7 @@ def test_other_drivers_of_sqlite(folder: Path, driver: str) -> None:
     """Installed or not, the job knows one."""
     done = run(folder, f"list sqlite+{driver}:///calls.db")
     assert done.returncode == 2
-    assert done.stderr == f"callstats: callstats.db reaches SQLite through pysqlite, got a URL for {driver!r}\n"
+    assert done.stderr == f"callstats: url_or_engine must be for SQLite's driver pysqlite, got a URL for {driver!r}\n"
     assert run(folder, "list sqlite+pysqlite:///calls.db").returncode == 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from callstats import Bernoulli, CallstatsError, StatSeries, bernoulli, decimate
-from callstats.stats.proportions import UNLIMITED, at_most_chance, least_calls, most_allowed, upper_bound, wilson
+from callstats.stats.proportions import UNLIMITED, binomial_cdf, max_exceedances, min_calls, upper_bound, wilson
 from support.zoo import EDGES, SECOND, Item, zoo
 
 ZOO = [item for item in zoo() if len(item.rows) < 200]
@@ -98,8 +98,8 @@ def test_binomial_against_fractions() -> None:
             total = Fraction(0)
             for k in range(n):
                 total += comb(n, k) * p**k * (1 - p) ** (n - k)
-                assert at_most_chance(k, n, float(p)) == pytest.approx(float(total), rel=1e-10, abs=1e-300)
-    assert [at_most_chance(-1, 5, 0.1), at_most_chance(5, 5, 0.1), at_most_chance(2, 5, 0.0), at_most_chance(2, 5, 1.0)] == [
+                assert binomial_cdf(k, n, float(p)) == pytest.approx(float(total), rel=1e-10, abs=1e-300)
+    assert [binomial_cdf(-1, 5, 0.1), binomial_cdf(5, 5, 0.1), binomial_cdf(2, 5, 0.0), binomial_cdf(2, 5, 1.0)] == [
         0,
         1,
         1,
@@ -116,7 +116,7 @@ def test_bounds_against_scipy() -> None:
             if k < n:
                 assert upper_bound(k, n) == pytest.approx(stats.beta.ppf(0.95, k + 1, n - k), rel=1e-8)
         for risk in (0.5, 0.1, 0.01, 0.001):
-            most = most_allowed(n, risk)
+            most = max_exceedances(n, risk)
             if most >= 0:
                 assert stats.beta.ppf(0.95, most + 1, n - most) <= risk
             assert stats.beta.ppf(0.95, most + 2, n - most - 1) > risk if most + 1 < n else risk >= 1
@@ -126,6 +126,6 @@ def test_bounds_against_scipy() -> None:
 @pytest.mark.parametrize(("risk", "calls"), [(0.05, 59), (0.01, 299), (0.001, 2995)])
 def test_how_many_calls_a_risk_needs(risk: float, calls: int) -> None:
     """The known sizes of samples: of 59 without one, at most 5 % are."""
-    assert least_calls(risk) == calls
-    assert most_allowed(calls, risk) == 0
-    assert most_allowed(calls - 1, risk) == -1
+    assert min_calls(risk) == calls
+    assert max_exceedances(calls, risk) == 0
+    assert max_exceedances(calls - 1, risk) == -1

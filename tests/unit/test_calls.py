@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 from callstats import Bernoulli, StatBatch, StatSeries, decimate, kernels, summarize
-from callstats.stats import Call, Spread, leak_trend, rightsize, summarize_calls
+from callstats.stats import CallData, Percentiles, leak_trend, rightsize, summarize_calls
 from callstats.stats.calls import CallScalars, _layout
 from callstats.stats.proportions import wilson
 from support.blobs import grammar, seeds
@@ -28,18 +28,18 @@ COUNTERS = ("disk_read", "disk_write", "net_rx", "net_tx")
 pytestmark = pytest.mark.usefixtures("backend")
 
 
-def spread(values: Sequence[int] | Sequence[float]) -> Spread:
+def spread(values: Sequence[int] | Sequence[float]) -> Percentiles:
     """Exact percentiles by sorting."""
     if not values:
-        return Spread()
+        return Percentiles()
     ordered, n = sorted(values), len(values)
     low, high = median_low(ordered), ordered[n // 2]
     middle = (low + high) // 2 if isinstance(low, int) else (low + high) / 2
     p95, p99 = (ordered[math.ceil(Fraction(p * n, 100)) - 1] for p in (95, 99))
-    return Spread(n=n, p50=middle, p95=p95, p99=p99, max=ordered[-1])
+    return Percentiles(n=n, p50=middle, p95=p95, p99=p99, max=ordered[-1])
 
 
-def random_calls(n: int, seed: str) -> list[Call]:
+def random_calls(n: int, seed: str) -> list[CallData]:
     """Calls of all kinds: unsampled, reduced, without some metrics, killed, unlimited."""
     dice = random.Random(seed)
     calls = []
@@ -62,7 +62,7 @@ def random_calls(n: int, seed: str) -> list[Call]:
         how = dice.choice(("mean", ("mean", "max"), {"mem_usage": ("mean", "max")}, ("mean", "min", "max", "first", "last")))
         series = decimate(series, dice.choice((240, 7)), how=how)
         status = dice.choice(("success", "success", "error", "timeout", "killed", None))
-        calls.append(Call(series, status, start if dice.random() < 0.5 else None, i * 10**6 if dice.random() < 0.7 else None))
+        calls.append(CallData(series, status, start if dice.random() < 0.5 else None, i * 10**6 if dice.random() < 0.7 else None))
     return calls
 
 
@@ -142,7 +142,7 @@ def test_the_zoo_as_calls() -> None:
         names = {"x": "mem_usage", "y": "mem_limit", "mem_usage": "mem_working", "x@max": "mem_usage@max"}
         metrics = {names.get(name, name): series[name] for name in series.names}
         call = StatSeries(series.timestamps, metrics, counts=series.counts)
-        found = summarize_calls([Call(call, "killed"), Call(call)], risk=0.5)
+        found = summarize_calls([CallData(call, "killed"), CallData(call)], risk=0.5)
         assert "nan" not in repr(found)
         assert found.calls == 2
 
@@ -150,7 +150,7 @@ def test_the_zoo_as_calls() -> None:
 def test_nothing_at_all() -> None:
     """Without calls every figure is None or 0."""
     found = summarize_calls([], risk=0.1)
-    assert (found.calls, found.memory, found.limit, found.cpu_mean) == (0, Spread(), None, None)
+    assert (found.calls, found.memory, found.limit, found.cpu_mean) == (0, Percentiles(), None, None)
     assert found.near == Bernoulli(0, 0, None, None, None)
     assert found.rightsize is not None
     assert found.rightsize.size is None
@@ -159,30 +159,30 @@ def test_nothing_at_all() -> None:
 def test_case_5_unlimited() -> None:
     """Both ways of no limit are unlimited, without headroom and never near."""
     for limit in (UNLIMITED, 2**64 - 1):
-        found = summarize_calls([Call(StatSeries([0], {"mem_usage": [2**62], "mem_limit": [limit]}))])
+        found = summarize_calls([CallData(StatSeries([0], {"mem_usage": [2**62], "mem_limit": [limit]}))])
         assert (found.is_unlimited, found.headroom, found.near.k, found.near.n) == (True, None, 0, 1)
 
 
 def test_case_11_calls_too_short_for_a_sample() -> None:
     """They are counted, and their time if it is known."""
-    found = summarize_calls([Call(StatSeries([], {}), "success", 5, 10), Call(StatSeries([], {}))])
+    found = summarize_calls([CallData(StatSeries([], {}), "success", 5, 10), CallData(StatSeries([], {}))])
     assert (found.calls, found.unsampled, found.duration_ns.max, found.memory.n) == (2, 2, 10, 0)
     assert not found.approximate
 
 
 def test_case_30_no_processor_use() -> None:
     """Zeros throughout have the mean 0."""
-    found = summarize_calls([Call(StatSeries([0, 1], {"cpu_total": [0, 0]}))] * 3)
+    found = summarize_calls([CallData(StatSeries([0, 1], {"cpu_total": [0, 0]}))] * 3)
     assert (found.cpu_mean, found.cpu.p95, found.cpu_peak.max) == (0.0, 0.0, 0)
 
 
 def test_working_memory_needs_its_peaks() -> None:
     """A reduced working set without its peaks gives way to mem_usage with them, and that includes the page cache."""
     series = StatSeries([k * SECOND for k in range(60)], {"mem_usage": [900 + k for k in range(60)], "mem_working": range(60)})
-    whole = summarize_calls([Call(series)])
-    kept = summarize_calls([Call(decimate(series, 6, how={"mem_usage": ("mean", "max")}))])
-    both = summarize_calls([Call(decimate(series, 6, how=("mean", "max")))])
-    lost = summarize_calls([Call(decimate(series, 6))])
+    whole = summarize_calls([CallData(series)])
+    kept = summarize_calls([CallData(decimate(series, 6, how={"mem_usage": ("mean", "max")}))])
+    both = summarize_calls([CallData(decimate(series, 6, how=("mean", "max")))])
+    lost = summarize_calls([CallData(decimate(series, 6))])
     assert [(found.memory.max, found.page_cache) for found in (whole, kept, both)] == [(59, 0), (959, 1), (59, 0)]
     assert (lost.page_cache, "memory" in lost.approximate, "rightsize" in lost.approximate) == (1, True, True)
     assert "memory" not in kept.approximate
@@ -191,15 +191,15 @@ def test_working_memory_needs_its_peaks() -> None:
 def test_a_batch_of_calls_needs_no_copies() -> None:
     """Members of a batch are calls like any other."""
     batch = StatBatch([StatSeries([0], {"mem_usage": [k]}) for k in range(30)])
-    assert summarize_calls(Call(series) for series in batch).memory.max == 29
-    assert summarize_calls(Call(series, time_ns=k) for k, series in enumerate(batch)).trend.growing is True
-    assert summarize_calls(Call(series, time_ns=-k) for k, series in enumerate(batch)).trend.growing is False
+    assert summarize_calls(CallData(series) for series in batch).memory.max == 29
+    assert summarize_calls(CallData(series, time_ns=k) for k, series in enumerate(batch)).trend.growing is True
+    assert summarize_calls(CallData(series, time_ns=-k) for k, series in enumerate(batch)).trend.growing is False
 
 
 def test_eight_bytes_a_call_and_scalar() -> None:
     """What stays of a call are 13 numbers of 8 bytes and one of 1, however many samples it had."""
     metrics = ("mem_usage", "mem_limit", "cpu_total", *COUNTERS)
-    call = Call(StatSeries([k * SECOND for k in range(60)], {name: range(60) for name in metrics}), "success", 0, 1)
+    call = CallData(StatSeries([k * SECOND for k in range(60)], {name: range(60) for name in metrics}), "success", 0, 1)
     scalars = CallScalars()
     for _ in range(100):
         scalars.add(call.series._columns, *call[1:])

@@ -203,7 +203,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["reduce", "none.db", "--max-samples", "10"], "there is no SQLite database 'none.db'"),
         (
             ["reduce", "db2://u:secret@h/db", "--max-samples", "10"],
-            "callstats.db works over SQLite, PostgreSQL, MySQL, got",
+            "url_or_engine must be for SQLite, PostgreSQL or MySQL, got",
         ),
         (["reduce", "--jsonl", "--max-samples", "10", "--where", "1"], "it does not go with --where"),
         (["reduce", "--jsonl", "--max-samples", "10", "--json"], "it does not go with --json"),

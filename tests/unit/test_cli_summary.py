@@ -18,8 +18,8 @@ from callstats._units import duration_text, limit_text, memory_text
 from callstats.cli.answers import answer_csv, answer_json, answer_lines
 from callstats.cli.app import cli
 from callstats.cli.summary import memory_size, risk_part, since_time
-from callstats.db import summarize_table
 from support.database import Value, blob, connect, made
+from support.tables import summarize_table
 from support.zoo import SECOND
 
 pytestmark = pytest.mark.usefixtures("backend")

@@ -19,7 +19,7 @@ from callstats.plot.html.bins import MOST_BINS, duration_bins, memory_bins
 from callstats.plot.html.data import COLUMNS, rounded
 from callstats.plot.panels import span_ns, value_text
 from callstats.plot.plotly import outline, panels, time_unit
-from callstats.stats import Call, summarize_calls
+from callstats.stats import CallData, summarize_calls
 from support.reports import HOSTILE, MIB, series
 from support.zoo import SECOND
 
@@ -35,7 +35,7 @@ def data_of(page: str) -> dict[str, Any]:
 
 def group(name: str, calls: int = 3) -> ReportGroup:
     """A group of calls with peaks of 1, 2, 3 MiB and so on."""
-    members = [Call(series(5, (i + 1) * MIB)) for i in range(calls)]
+    members = [CallData(series(5, (i + 1) * MIB)) for i in range(calls)]
     return ReportGroup(
         name=name,
         summary=summarize_calls(members, risk=0.05),

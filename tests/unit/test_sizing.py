@@ -95,7 +95,7 @@ def test_zero_and_huge() -> None:
 @pytest.mark.parametrize("risk", [0, 1, -0.1, 1.5, float("nan")])
 def test_wrong_risks(risk: float) -> None:
     """A risk is above 0 and below 1."""
-    with pytest.raises(CallstatsError, match="a risk must be above 0 and below 1"):
+    with pytest.raises(CallstatsError, match="risk must be above 0 and below 1"):
         rightsize([1], risk=risk)
 
 
@@ -103,7 +103,7 @@ def test_wrong_lengths_and_steps() -> None:
     """Each call has one of each."""
     with pytest.raises(CallstatsError, match="limits must have a value for each of the 2 peaks, got 1"):
         rightsize([1, 2], limits=[1])
-    with pytest.raises(CallstatsError, match="a step must be 1 or more bytes, got 0"):
+    with pytest.raises(CallstatsError, match="step must be 1 or more bytes, got 0"):
         rightsize([1], step=0)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from callstats import StatSeries
-from callstats.stats import Call, LeakTrend, leak_trend, summarize_calls
+from callstats.stats import CallData, LeakTrend, leak_trend, summarize_calls
 
 
 def sign(x: int) -> int:
@@ -86,5 +86,5 @@ def test_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(ImportError, match=r'^callstats\.stats\.leak_trend needs SciPy: pip install "callstats\[stats\]"$'):
         leak_trend(range(30))
-    calls = [Call(StatSeries([0], {"mem_usage": [i]})) for i in range(30)]
+    calls = [CallData(StatSeries([0], {"mem_usage": [i]})) for i in range(30)]
     assert summarize_calls(calls).trend is None

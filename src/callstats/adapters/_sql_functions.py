@@ -1,4 +1,4 @@
-"""What the SQL functions answer, of one stored histogram."""
+"""The SQL functions: statistics of one stored blob."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from callstats.stats import Summary, summarize
 
 
 def count(stats: object) -> int:
-    """How many rows there are."""
+    """Return the number of rows."""
     return len(StatSeries.from_json(stats))
 
 
 def peak(stats: object, metric: str) -> int | None:
-    """The largest value of a metric, by its kept peaks where there are some."""
+    """Return the max of a metric, with peaks in place of values where rows have them."""
     found = _summary(stats, metric)
     return None if found is None else found.max
 
 
 def mean(stats: object, metric: str) -> float | None:
-    """The mean of a metric, weighed by counts."""
+    """Return the mean of a metric, weighted by counts."""
     found = _summary(stats, metric)
     return None if found is None else found.mean
 
 
 def growth(stats: object, metric: str) -> float | None:
-    """By how much a metric grows, in units per second."""
+    """Return the slope of a metric, in units per second."""
     found = _summary(stats, metric)
     return None if found is None else found.growth
 
 
 def fault(stats: object) -> str | None:
-    """Why a histogram is refused, if it is."""
+    """Return the error of a malformed blob, None for a valid one."""
     try:
         StatSeries.from_json(stats)
     except CallstatsError as error:
@@ -42,12 +42,13 @@ def fault(stats: object) -> str | None:
 
 
 def is_valid(stats: object) -> bool:
-    """Whether nothing refuses a histogram."""
+    """Return whether a blob is valid."""
     return fault(stats) is None
 
 
 def _summary(stats: object, metric: str) -> Summary | None:
     names, times, values, present, counts = StatSeries.from_json(stats)._columns
-    kept = [place for place, name in enumerate(names) if name == metric or (parse_peak_name(name) or ("",))[0] == metric]
-    some = Columns(tuple(names[place] for place in kept), times, values[kept], None if present is None else present[kept], counts)
-    return summarize(StatSeries._of(some)).get(metric)
+    kept = [index for index, name in enumerate(names) if name == metric or (parse_peak_name(name) or ("",))[0] == metric]
+    mask = None if present is None else present[kept]
+    columns = Columns(tuple(names[index] for index in kept), times, values[kept], mask, counts)
+    return summarize(StatSeries._of(columns)).get(metric)

@@ -201,8 +201,8 @@ def _summed(batches: Iterator[pa.RecordBatch], *, groups: list[str], column: str
         of_metrics = [
             metrics,
             pa.array(totals.samples),
-            pa.array(totals.least).cast(pa.decimal128(20, 0)),
-            pa.array(totals.most).cast(pa.decimal128(20, 0)),
+            pa.array(totals.mins).cast(pa.decimal128(20, 0)),
+            pa.array(totals.maxes).cast(pa.decimal128(20, 0)),
             _decimals(totals.sums),
             _decimals(totals.increases),
         ]

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from callstats._json import json_text
 from callstats._types import FN_COUNTERS
 from callstats._units import plural, printable, size_text
 from callstats.cli.lines import key_text
-from callstats.db import Group, TableSummary
-from callstats.db.jobs.summarize import GroupKey
-from callstats.db.plain import json_text
+from callstats.db import Group, TableSummary, Value
 from callstats.stats import CallsSummary, summarize_calls
-from callstats.stats.format import PERCENTILES, figures
+from callstats.stats.format import PERCENTILES, summary_texts
 
 
 def answer_lines(summary: TableSummary) -> list[str]:
@@ -27,7 +26,7 @@ def answer_lines(summary: TableSummary) -> list[str]:
         lines += ["~ is not exact: it comes from reduced rows, of a duration from the times of samples", ""]
     groups = f" in {plural(len(summary.groups), 'group')}" if summary.by else ""
     read = f"{size_text(summary.bytes_read)} in {summary.seconds:.1f} s, {summary.backend} backend"
-    lines.append(f"{plural(summary.calls, 'call')}{groups}, {summary.refused:,} refused; {read}")
+    lines.append(f"{plural(summary.calls, 'call')}{groups}, {summary.rejected:,} refused; {read}")
     if summary.untimed:
         lines.append(f"left out, since their time can't be read: {plural(summary.untimed, 'call')}")
     if summary.stopped is not None:
@@ -37,14 +36,14 @@ def answer_lines(summary: TableSummary) -> list[str]:
 
 def _group_lines(by: str | None, group: Group) -> Iterator[str]:
     summary = group.summary
-    name = printable(f"{by} {group_text(group.key)}") if by else "all"
+    name = printable(f"{by} {group_text(group.name)}") if by else "all"
     ends = f"{plural(summary.errors, 'error')}, {summary.killed:,} killed, {summary.unsampled:,} not sampled"
     yield f"{name}: {plural(summary.calls, 'call')}, {ends}"
-    for title, text in figures(summary):
+    for title, text in summary_texts(summary):
         yield f"  {title:<11}{text}"
 
 
-def group_text(key: GroupKey) -> str:
+def group_text(key: Value) -> str:
     """A group's key, as people read it."""
     if isinstance(key, bytes):
         return key_text(key)
@@ -56,10 +55,10 @@ def group_text(key: GroupKey) -> str:
 
 def answer_json(summary: TableSummary) -> str:
     """All there is, as JSON in ASCII."""
-    groups = [{"group": group.key, **_plain(group.summary)} for group in summary.groups]
+    groups = [{"group": group.name, **_plain(group.summary)} for group in summary.groups]
     rejects = [reject._asdict() for reject in summary.rejects]
     rest = {
-        name: getattr(summary, name) for name in ("calls", "refused", "untimed", "bytes_read", "seconds", "backend", "stopped")
+        name: getattr(summary, name) for name in ("calls", "rejected", "untimed", "bytes_read", "seconds", "backend", "stopped")
     }
     document = {"by": summary.by, "groups": groups, **rest, "rejects": rejects}
     return json_text(document, indent=2)
@@ -86,7 +85,7 @@ def _flat(group: Group | None) -> dict[str, object]:
     sized, near, trend = summary.rightsize, summary.near, summary.trend
     spreads = {name: getattr(summary, name) for name in ("duration_ns", "memory", "growth", "cpu", "cpu_peak")}
     return {
-        "group": "" if group is None else group_text(group.key),
+        "group": "" if group is None else group_text(group.name),
         **{name: getattr(summary, name) for name in ("calls", "errors", "killed", "unsampled")},
         **{f"{name}_{part}": getattr(spread, part) for name, spread in spreads.items() for part in PERCENTILES},
         **{name: getattr(summary, name) for name in ("page_cache", "limit", "headroom", "cpu_mean")},

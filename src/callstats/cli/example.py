@@ -9,8 +9,7 @@ from pathlib import Path
 
 import click
 
-from callstats.db import add_calls, init_table
-from callstats.db.urls import parse_url, shown_url
+from callstats.db import connect, parse_url, shown_url
 
 _MARK = 0x63616C6C
 """SQLite's application id of a database that holds the example."""
@@ -26,8 +25,9 @@ def make_example(url: str) -> int:
 
     db = _file_of(url)
     _start_anew(db)
-    init_table(db)
-    return add_calls(db, demo_calls())
+    with connect(db) as calls:
+        calls.create()
+        return calls.add(demo_calls())
 
 
 def _file_of(url: str) -> Path:

@@ -9,8 +9,8 @@ import click
 from callstats._units import printable, size_text
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.lines import reject_line
-from callstats.cli.options import column_options, examples, with_default_url
-from callstats.db import ExportReport, export_table
+from callstats.cli.options import column_options, connect_to, examples, with_default_url
+from callstats.db import ExportResult
 
 
 @click.command(
@@ -38,17 +38,18 @@ def export_command(url_and_file: tuple[str, ...], **asked: Any) -> None:
     """
     url, file = with_default_url(url_and_file)
     with ctrl_c_stops() as stop:
-        report = export_table(url, file, **asked, stop=stop, on_reject=lambda reject: click.echo(reject_line(reject), err=True))
+        table = connect_to(url, asked)
+        report = table.export(file, **asked, stop=stop, on_reject=lambda reject: click.echo(reject_line(reject), err=True))
     click.echo(export_line(report))
     ctx = click.get_current_context()
     if report.stopped is not None:
         ctx.exit(ExitCode.STOPPED)
-    ctx.exit(ExitCode.REFUSED if report.refused else ExitCode.DONE)
+    ctx.exit(ExitCode.REFUSED if report.rejected else ExitCode.DONE)
 
 
-def export_line(report: ExportReport) -> str:
+def export_line(report: ExportResult) -> str:
     """What the export did."""
-    line = f"{report.rows:,} rows: {report.written:,} written, {report.refused:,} refused"
+    line = f"{report.rows:,} rows: {report.written:,} written, {report.rejected:,} refused"
     if report.stopped is not None:
         return printable(f"{line}; stopped early: {report.stopped}; there is no file")
     sizes = f"{size_text(report.bytes_read)} of text, {size_text(report.bytes_written)} in the file"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from callstats import kernels
 from callstats._units import memory_text, plural, printable, size_text
-from callstats.db import ImportReport, ListedCall, ReduceReport, Reject
-from callstats.db.listing import figures
-from callstats.db.results import Change, Key
+from callstats.db import Call, Change, Key, ReduceResult, Reject, RestoreResult
 from callstats.drivers import RunResult
 from callstats.errors import CallstatsError
 from callstats.series import StatSeries
+from callstats.stats.call import usage_of
 
 
 class LineCounts(NamedTuple):
@@ -43,12 +43,12 @@ def refused_line(number: int, error: CallstatsError) -> str:
     return printable(f"refused line {number}: {error}")
 
 
-def rate_text(report: ReduceReport) -> str:
+def rate_text(report: ReduceResult) -> str:
     """How fast cells were read."""
     return f"{size_text(report.bytes_read / max(report.seconds, 1e-9))}/s"
 
 
-def progress_line(report: ReduceReport) -> str:
+def progress_line(report: ReduceResult) -> str:
     """How far the job is."""
     total = "" if report.total is None else f" of {report.total:,}"
     return f"{report.rows:,}{total} rows, {rate_text(report)}, {size_text(report.bytes_before - report.bytes_after)} saved"
@@ -67,12 +67,12 @@ def line_summary(counted: LineCounts) -> str:
     return f"{counts}; {less_text(counted.bytes_before, counted.bytes_after, 'changed lines')}; {kernels.active.BACKEND} backend"
 
 
-def summary_lines(report: ReduceReport) -> list[str]:
+def summary_lines(report: ReduceResult) -> list[str]:
     """What the job did."""
     changed = "to change" if report.dry_run else "changed"
-    read = f"{report.changed:,} {changed}, {report.unchanged:,} unchanged, {report.refused:,} refused"
+    read = f"{report.changed:,} {changed}, {report.unchanged:,} unchanged, {report.rejected:,} refused"
     passed = "too short to be read" if report.as_of is None else f"too short, or too young as of {report.as_of}, to be read"
-    lines = [f"{report.rows:,} rows: {read}, {report.passed:,} {passed}"]
+    lines = [f"{report.rows:,} rows: {read}, {report.skipped:,} {passed}"]
     if report.locked:
         lines.append(f"{report.locked:,} more rows were locked by other programs, and are as they were")
     if report.changed:
@@ -88,7 +88,7 @@ def summary_lines(report: ReduceReport) -> list[str]:
     return lines
 
 
-def largest_changes(report: ReduceReport) -> dict[str, Change | None]:
+def largest_changes(report: ReduceResult) -> dict[str, Change | None]:
     """What a dry run found, by the report's own names."""
     return {"peak_change": report.peak_change, "mean_change": report.mean_change}
 
@@ -102,9 +102,9 @@ def change_line(what: str, change: Change) -> str:
     )
 
 
-def import_lines(report: ImportReport) -> list[str]:
+def import_lines(report: RestoreResult) -> list[str]:
     """What the import did."""
-    refused = f"{report.refused:,} refused, " if report.refused else ""
+    refused = f"{report.rejected:,} refused, " if report.rejected else ""
     lines = [f"{report.restored:,} rows put back, {report.unknown:,} not in the table, {refused}{report.seconds:.1f} s"]
     if report.torn:
         lines.append("the file ends in half a line, as a kill leaves it: that row had not been changed")
@@ -113,23 +113,43 @@ def import_lines(report: ImportReport) -> list[str]:
     return lines
 
 
-def unknown_lines(report: ImportReport) -> list[str]:
+def unknown_lines(report: RestoreResult) -> list[str]:
     """The saved rows that the table doesn't have, or doesn't take."""
     lines = [printable(f"not in the table: {key_text(key)}") for key in report.unknown_keys]
     more = report.unknown - len(report.unknown_keys)
     lines += [f"and {more:,} more"] if more else []
     lines += map(reject_line, report.rejects)
-    more = report.refused - len(report.rejects)
+    more = report.rejected - len(report.rejects)
     return [*lines, f"and {more:,} more refused"] if more else lines
 
 
 def recorded_line(call: Mapping[str, object], series: StatSeries, ns: int, result: RunResult, url: str) -> str:
     """What `record` saw."""
-    memory, cpu = figures(series)
+    usage = usage_of(series)
+    memory, cpu = usage.peak_memory, usage.cpu_mean
     used = "no sample" if memory is None else f"peak memory {memory_text(memory)}"
-    busy = "" if cpu is None else f", CPU {cpu} %"
+    busy = "" if cpu is None else f", CPU {cpu:.0f} %"
     ended = "" if result.error is None else f", {result.status}: {result.error}"
     return f"callstats: {used}{busy}, {ns / 1e9:.2f} s{ended}; call {call['id']} in {url}"
+
+
+@dataclass(frozen=True)
+class ListedCall:
+    """A call as `list` shows it."""
+
+    key: Key
+    columns: Mapping[str, Any]
+    rows: int | None
+    peak_memory: int | None
+    mean_cpu: float | None
+    fault: str | None = None
+
+
+def listed_call(call: Call) -> ListedCall:
+    """Return what `list` shows of a call."""
+    columns = {"fn_id": call.name, "status": call.status, "started_at": call.started_at, "completed_at": call.completed_at}
+    rows = None if call.series is None else len(call.series)
+    return ListedCall(call.key, columns, rows, call.usage.peak_memory, call.usage.cpu_mean, call.rejected)
 
 
 _HEADINGS = ("call", "function", "status", "started", "rows", "peak memory", "CPU")
@@ -160,6 +180,6 @@ def _listed_cells(call: ListedCall) -> tuple[str, ...]:
     figures = (
         "?" if call.rows is None else f"{call.rows:,}",
         "" if call.peak_memory is None else memory_text(call.peak_memory),
-        "" if call.mean_cpu is None else f"{call.mean_cpu} %",
+        "" if call.mean_cpu is None else f"{call.mean_cpu:.0f} %",
     )
     return (printable(key), *told, *figures)

@@ -6,11 +6,11 @@ from dataclasses import asdict
 
 import click
 
+from callstats._json import json_text
 from callstats.cli.exits import ExitCode
-from callstats.cli.lines import listed_fault, listed_lines
+from callstats.cli.lines import listed_call, listed_fault, listed_lines
 from callstats.cli.options import COUNT, column_options, examples
-from callstats.db import list_calls
-from callstats.db.plain import json_text
+from callstats.db import connect
 
 
 @click.command("list", epilog=examples("callstats list calls.db", "callstats list calls.db --limit 100 --json"))
@@ -21,7 +21,7 @@ from callstats.db.plain import json_text
 @click.pass_context
 def list_command(ctx: click.Context, url: str, table: str, key: str, column: str, limit: int, as_json: bool) -> None:
     """Show the calls of a table, those with the greatest keys first."""
-    calls = list_calls(url, table=table, key=key, column=column, limit=limit)
+    calls = [listed_call(call) for call in connect(url, table=table, key=key, column=column).list(limit)]
     if as_json:
         for call in calls:
             click.echo(json_text(asdict(call)))

@@ -12,8 +12,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from callstats._types import I64_MAX
-from callstats.db.jobs.summarize import FN_COLUMNS
-from callstats.db.moments import parse_span
+from callstats.db import CallTable, connect
 from callstats.errors import CallstatsError
 from callstats.rule import OTHERS, PEAK_REDUCERS, REDUCERS, How
 
@@ -67,6 +66,39 @@ def duration(value: str) -> float:
     if found is None:
         raise click.BadParameter(f"expected a length of time such as 500ms, 60s or 2h, got {value!r}")
     return float(found[1]) * _SECONDS[found[2]]
+
+
+_SPAN_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_SPAN = re.compile(r"\s*([0-9]{1,9})\s*([a-z]+)\s*", re.ASCII | re.IGNORECASE)
+
+
+def parse_span(text: str) -> timedelta:
+    """Return a length of time such as ``90s``, ``30min``, ``2h``, ``7d`` or ``4w``."""
+    found = _SPAN.fullmatch(text)
+    if found is None or found[2].lower() not in _SPAN_SECONDS:
+        raise CallstatsError(f"expected a length of time such as 90s, 30min, 2h, 7d or 4w, got {text!r}")
+    try:
+        return timedelta(seconds=int(found[1]) * _SPAN_SECONDS[found[2].lower()])
+    except OverflowError:
+        raise CallstatsError(f"expected a length of time below a billion days, got {text!r}") from None
+
+
+FN_COLUMNS = {
+    "by": "fn_id",
+    "status_column": "status",
+    "time_column": "created_at",
+    "start_column": "started_at",
+    "end_column": "completed_at",
+}
+
+
+def connect_to(url: str, asked: dict[str, Any]) -> CallTable:
+    """Connect to the table of the options, and take them out."""
+    names = ("table", "key", "column", "status_column", "time_column", "start_column", "end_column")
+    columns = {name: asked.pop(name) for name in names if name in asked}
+    if "by" in asked:
+        columns["group_column"] = asked.pop("by")
+    return connect(url, **columns)
 
 
 def span(value: str) -> timedelta:

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 import click
 
 from callstats.cli.lines import progress_line
-from callstats.db import ReduceReport
+from callstats.db import ReduceResult
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -22,7 +22,7 @@ class Progress(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
-    def update(self, report: ReduceReport) -> None:
+    def update(self, report: ReduceResult) -> None:
         """Show how far it is."""
 
     def say(self, line: str) -> None:
@@ -41,7 +41,7 @@ class Lines:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def update(self, report: ReduceReport) -> None:
+    def update(self, report: ReduceResult) -> None:
         """Print a line if the last is some time ago."""
         now = time.monotonic()
         if now - self._last >= SECONDS_BETWEEN_LINES:
@@ -76,7 +76,7 @@ class Bar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def update(self, report: ReduceReport) -> None:
+    def update(self, report: ReduceResult) -> None:
         """Move the bar."""
         self._bar.update(self._task, total=report.total, completed=report.rows, description=progress_line(report))
 

@@ -16,13 +16,13 @@ from typing import IO, BinaryIO
 import click
 
 from callstats import Recorder, Rule
+from callstats._timestamps import format_time
 from callstats._units import printable
+from callstats.call import new_call_id
 from callstats.cli.exits import DriverFault, ExitCode
 from callstats.cli.lines import recorded_line
 from callstats.cli.options import COUNT, KEPT, duration, examples, size
-from callstats.db import add_calls, cell_room, init_table
-from callstats.db.ids import call_id, time_text
-from callstats.db.urls import shown_url
+from callstats.db import connect, shown_url
 from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, DriverError, ProcessDriver, RunResult, Status, Task
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
@@ -69,8 +69,9 @@ def record_command(
     if (image is None) != (driver == "process") or (network is not None and driver == "process"):
         raise click.UsageError("--driver docker needs an --image, which like --network is without meaning to a process")
     runner = _driver(driver, network, interval)
-    init_table(db)
-    recorder = Recorder(Rule(max_samples, how="mean" if plain else KEPT, max_bytes=cell_room(db)))
+    calls = connect(db)
+    calls.create()
+    recorder = Recorder(Rule(max_samples, how="mean" if plain else KEPT, max_bytes=calls.max_blob_bytes()))
     task = Task(
         image=image or "",
         command=command,
@@ -86,15 +87,18 @@ def record_command(
         started, result = _run(runner, task, caught)
     ended, series = time_ns(), recorder.end()
     call = {
-        "id": call_id(created // 10**6),
+        "id": new_call_id(created // 10**6),
         "app_id": "record",
         "fn_id": printable(image or PurePath(command[0]).name),  # a file's name may be no text
         "status": result.status.value,
-        **{f"{what}_at": time_text(time) for what, time in (("created", created), ("started", started), ("completed", ended))},
+        **{
+            f"{what}_at": format_time(time, digits=3)
+            for what, time in (("created", created), ("started", started), ("completed", ended))
+        },
         "stats": series.to_json(counts=not plain).decode(),
         "error": None if result.error is None else str(result.error),
     }
-    add_calls(db, [call])
+    calls.add([call])
     click.echo(printable(recorded_line(call, series, ended - started, result, shown_url(db))), err=True)
     ctx.exit(_exit_code(result, caught))
 

@@ -12,17 +12,17 @@ from typing import IO, Any
 import click
 from click.core import ParameterSource
 
+from callstats._json import json_text
+from callstats._timestamps import format_time
 from callstats._types import I64_MAX
 from callstats._units import printable
 from callstats.cli.exits import ExitCode, Stopped, ctrl_c_stops
 from callstats.cli.jsonl import reduce_lines
 from callstats.cli.lines import largest_changes, line_summary, refused_line, reject_line, summary_lines
-from callstats.cli.options import COUNT, column_options, duration, examples, how_of, how_part, room, span, tier
+from callstats.cli.options import COUNT, column_options, connect_to, duration, examples, how_of, how_part, room, span, tier
 from callstats.cli.progress import progress
 from callstats.cli.rejects import RejectsFile
-from callstats.db import ReduceReport, Reject, reduce_table
-from callstats.db.moments import utc_text
-from callstats.db.plain import json_text
+from callstats.db import ReduceResult, Reject
 from callstats.rule import Missing, Rule
 
 _TABLE_ONLY = (
@@ -153,7 +153,7 @@ def reduce_command(
     if url is None:
         raise click.UsageError("which database? Give its URL, or set CALLSTATS_URL")
     if tiers and as_of is None:
-        as_of = utc_text(time.time_ns())
+        as_of = format_time(time.time_ns())
     with ctrl_c_stops() as stop, progress() as shown, RejectsFile(rejects) as file_of_rejects:
         if tiers:
             shown.say(printable(f"ages are as of {as_of}"))
@@ -162,8 +162,7 @@ def reduce_command(
             shown.say(reject_line(reject))
             file_of_rejects.write(reject)
 
-        report = reduce_table(
-            url,
+        report = connect_to(url, table).reduce(
             rule,
             counts=not plain,
             tiers=tiers or None,
@@ -181,18 +180,18 @@ def reduce_command(
     ctx.exit(exit_code(report))
 
 
-def report_json(report: ReduceReport) -> str:
+def report_json(report: ReduceResult) -> str:
     """A report as JSON, all in ASCII."""
     rejects = [reject._asdict() for reject in report.rejects]
     changes = {name: change and change._asdict() for name, change in largest_changes(report).items()}
     return json_text(asdict(report) | changes | {"rejects": rejects}, indent=2)
 
 
-def exit_code(report: ReduceReport) -> ExitCode:
+def exit_code(report: ReduceResult) -> ExitCode:
     """How a command ends whose job ended so."""
     if report.stopped is not None:
         return ExitCode.STOPPED
-    return ExitCode.REFUSED if report.refused else ExitCode.DONE
+    return ExitCode.REFUSED if report.rejected else ExitCode.DONE
 
 
 def _reduce_lines(file: str | None, rule: Rule, counts: bool, threads: int, batch_size: int, batch_bytes: int) -> ExitCode:

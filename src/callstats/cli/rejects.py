@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from callstats._json import json_text
 from callstats.db import Reject
-from callstats.db.plain import json_text
 from callstats.errors import CallstatsError, DatabaseError
 
 

@@ -13,11 +13,9 @@ from callstats._units import plural, printable, size_text
 from callstats.cli.answers import group_text
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.lines import key_text, reject_line
-from callstats.cli.options import column_options, detail_options, examples, write_file
+from callstats.cli.options import FN_COLUMNS, column_options, connect_to, detail_options, examples, write_file
 from callstats.cli.summary import memory_size, risk_part, since_time
-from callstats.db import StoredCall, Survey, survey_table
-from callstats.db.jobs.summarize import FN_COLUMNS, GroupKey
-from callstats.db.urls import shown_url
+from callstats.db import Call, TableSummary, Value, shown_url
 from callstats.plot import ReportCall, ReportGroup, render
 
 RISK = "1%"
@@ -69,73 +67,74 @@ def report_command(url: str | None, output: Path, **asked: Any) -> None:
         raise click.UsageError("which database? Give its URL, or set CALLSTATS_URL")
     asked.update({name: asked[name] or None for name in FN_COLUMNS})
     with ctrl_c_stops() as stop:
-        survey = survey_table(url, **asked, stop=stop, on_reject=lambda reject: click.echo(reject_line(reject), err=True))
+        table = connect_to(url, asked)
+        survey = table.summarize(**asked, stop=stop, on_reject=lambda reject: click.echo(reject_line(reject), err=True))
     page = report_page(survey, shown_url(url), datetime.now(UTC))
     write_file(output, page.encode("utf-8", "replace"))
-    summary = survey.summary
-    counted = f"{plural(summary.calls, 'call')} in {plural(len(survey.groups), 'group')}, {summary.refused:,} refused"
+    summary = survey
+    counted = f"{plural(summary.calls, 'call')} in {plural(len(survey.groups), 'group')}, {summary.rejected:,} refused"
     click.echo(printable(f"{counted}; wrote {output}, {size_text(output.stat().st_size)}: open it in a browser"))
     ctx = click.get_current_context()
     if summary.stopped is not None:
         click.echo(printable(f"stopped early: {summary.stopped}; the report is of the calls read so far"), err=True)
         ctx.exit(ExitCode.STOPPED)
-    ctx.exit(ExitCode.REFUSED if summary.refused else ExitCode.DONE)
+    ctx.exit(ExitCode.REFUSED if summary.rejected else ExitCode.DONE)
 
 
-def report_page(survey: Survey, source: str, made: datetime) -> str:
+def report_page(survey: TableSummary, source: str, made: datetime) -> str:
     """The page of a survey."""
-    by = survey.summary.by
+    by = survey.by
     names = _names(survey)
     groups = [
-        ReportGroup(name=names[group.key], summary=group.summary, peaks=group.peaks, durations=group.durations)
+        ReportGroup(name=names[group.name], summary=group.summary, peaks=group.peaks, durations=group.durations)
         for group in survey.groups
     ]
     calls = [
-        ReportCall(name=_call_name(call), series=call.series, group=names.get(call.group if by else None, ""), facts=_facts(call))
+        ReportCall(name=_call_name(call), series=call.series, group=names.get(call.name if by else None, ""), facts=_facts(call))
         for call in survey.heaviest
         if call.series is not None
     ]
     return render(groups, calls, title=f"Calls in {source}", by=by or "group", notes=notes(survey, made))
 
 
-def notes(survey: Survey, made: datetime) -> Iterator[str]:
+def notes(survey: TableSummary, made: datetime) -> Iterator[str]:
     """What the page is of."""
-    summary = survey.summary
+    summary = survey
     groups = f" in {plural(len(survey.groups), 'group')}" if summary.by else ""
     yield f"{plural(summary.calls, 'call')}{groups}, as of {made:%Y-%m-%d %H:%M} UTC"
-    if summary.refused:
-        yield f"left out, since they hold no histogram that can be read: {plural(summary.refused, 'row')}"
+    if summary.rejected:
+        yield f"left out, since they hold no histogram that can be read: {plural(summary.rejected, 'row')}"
     if summary.untimed:
         yield f"left out, since their time can't be read: {plural(summary.untimed, 'call')}"
     if summary.stopped is not None:
         yield f"stopped early: {summary.stopped}"
 
 
-def _names(survey: Survey) -> dict[GroupKey, str]:
+def _names(survey: TableSummary) -> dict[Value, str]:
     """The names of the groups; of keys that read alike, such as 1 and '1', the later ones are numbered."""
-    names: dict[GroupKey, str] = {}
+    names: dict[Value, str] = {}
     taken: set[str] = set()
     for group in survey.groups:
-        name = plain = group_text(group.key) if survey.summary.by else "all calls"
+        name = plain = group_text(group.name) if survey.by else "all calls"
         number = 1
         while name in taken:
             number += 1
             name = f"{plain} ({number})"
         taken.add(name)
-        names[group.key] = name
+        names[group.name] = name
     return names
 
 
-def _call_name(call: StoredCall) -> str:
+def _call_name(call: Call) -> str:
     return call.key if isinstance(call.key, str) else key_text(call.key)
 
 
-def _facts(call: StoredCall) -> dict[str, str]:
+def _facts(call: Call) -> dict[str, str]:
     found = {
         "status": call.status,
-        "created": call.created,
-        "started": call.started,
-        "completed": call.completed,
+        "created": call.created_at,
+        "started": call.started_at,
+        "completed": call.completed_at,
         "error": call.error,
     }
     return {title: printable(str(value)) for title, value in found.items() if value is not None}

@@ -13,9 +13,8 @@ import click
 from callstats._units import duration_text, printable
 from callstats.cli.exits import ExitCode
 from callstats.cli.lines import key_text
-from callstats.cli.options import column_options, detail_options, examples, write_file
-from callstats.db import StoredCall, read_call
-from callstats.db.jobs.summarize import FN_COLUMNS
+from callstats.cli.options import FN_COLUMNS, column_options, connect_to, detail_options, examples, write_file
+from callstats.db import Call
 from callstats.plot import terminal as text
 from callstats.plot.panels import span_ns, tracks
 from callstats.series import StatSeries, plural
@@ -58,10 +57,10 @@ def show_command(
     """
     url, key = _url_and_key(url_and_id)
     asked.update({name: asked[name] or None for name in FN_COLUMNS})
-    call = read_call(url, key, **asked)
+    call = connect_to(url, asked).get(key)
     if call.series is None:
         click.echo("\n".join(head_lines(call)))
-        click.echo(printable(f"refused {key_text(call.key)}: {call.fault}"), err=True)
+        click.echo(printable(f"refused {key_text(call.key)}: {call.rejected}"), err=True)
         ctx.exit(ExitCode.REFUSED)
     if png is not None:
         from callstats.plot import png as draw
@@ -86,18 +85,18 @@ def _url_and_key(given: tuple[str, ...]) -> tuple[str, str | None]:
     return given[0], None
 
 
-def head_lines(call: StoredCall) -> list[str]:
+def head_lines(call: Call) -> list[str]:
     """What is known of a call besides its metrics."""
     return [f"{title:<{_MARGIN}}{printable(str(value))}" for title, value in _head(call) if value is not None and value != ""]
 
 
-def _head(call: StoredCall) -> Iterator[tuple[str, object]]:
+def _head(call: Call) -> Iterator[tuple[str, object]]:
     yield "call", _name(call)
-    yield "group", call.group
+    yield "group", call.name
     yield "status", call.status
-    yield "created", call.created
-    yield "started", call.started
-    yield "completed", call.completed
+    yield "created", call.created_at
+    yield "started", call.started_at
+    yield "completed", call.completed_at
     yield "error", call.error
     if call.series is not None:
         yield "samples", samples_text(call.series)
@@ -112,11 +111,11 @@ def samples_text(series: StatSeries) -> str:
     return f"{samples:,}{rows}, {duration_text(span_ns(series))}"
 
 
-def _name(call: StoredCall) -> str:
+def _name(call: Call) -> str:
     return call.key if isinstance(call.key, str) else key_text(call.key)
 
 
-def _print(call: StoredCall, series: StatSeries, metrics: tuple[str, ...]) -> None:
+def _print(call: Call, series: StatSeries, metrics: tuple[str, ...]) -> None:
     """Head and charts, as wide as the terminal, in colour where it has any and NO_COLOR isn't set."""
     from rich.console import Console
     from rich.text import Text

@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
+from callstats._timestamps import stored_time_ns
 from callstats.cli.answers import answer_csv, answer_json, answer_lines
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.lines import reject_line
-from callstats.cli.options import column_options, examples
-from callstats.db import summarize_table
-from callstats.db.jobs.summarize import FN_COLUMNS, time_of
+from callstats.cli.options import FN_COLUMNS, column_options, connect_to, examples
 
 _AGES = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _AGE = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
@@ -48,7 +47,7 @@ def since_time(value: str) -> int:
     found = _AGE.fullmatch(value.strip())
     if found is not None:
         return time.time_ns() - int(found[1]) * _AGES[found[2]] * 10**9
-    moment = time_of(value.strip())
+    moment = stored_time_ns(value.strip())
     if moment is None:
         raise click.BadParameter(f"expected an age such as 7d or 12h, or a time such as 2026-10-26T12:00:00Z, got {value!r}")
     return moment
@@ -103,7 +102,8 @@ def summary_command(url: str | None, form: str | None, **asked: Any) -> None:
         raise click.UsageError("which database? Give its URL, or set CALLSTATS_URL")
     asked.update({name: asked[name] or None for name in FN_COLUMNS})
     with ctrl_c_stops() as stop:
-        summary = summarize_table(url, **asked, stop=stop, on_reject=lambda reject: click.echo(reject_line(reject), err=True))
+        table = connect_to(url, asked)
+        summary = table.summarize(**asked, stop=stop, on_reject=lambda reject: click.echo(reject_line(reject), err=True))
     if form == "json":
         click.echo(answer_json(summary))
     elif form == "csv":
@@ -113,4 +113,4 @@ def summary_command(url: str | None, form: str | None, **asked: Any) -> None:
     ctx = click.get_current_context()
     if summary.stopped is not None:
         ctx.exit(ExitCode.STOPPED)
-    ctx.exit(ExitCode.REFUSED if summary.refused else ExitCode.DONE)
+    ctx.exit(ExitCode.REFUSED if summary.rejected else ExitCode.DONE)

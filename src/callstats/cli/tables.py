@@ -9,8 +9,7 @@ from callstats.cli.example import make_example
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.lines import import_lines, unknown_lines
 from callstats.cli.options import column_options, examples, with_default_url
-from callstats.db import import_saved, init_table
-from callstats.db.urls import shown_url
+from callstats.db import connect, shown_url
 
 _DONE = {
     "created": "created table {table} in {url}",
@@ -39,7 +38,7 @@ def init_command(url: str, table: str, key: str, column: str, example: bool) -> 
             raise click.UsageError("the example has the table and the columns of Fn's")
         click.echo(printable(f"{make_example(url):,} calls are in {shown_url(url)}"))
         return
-    done = init_table(url, table=table, key=key, column=column)
+    done = connect(url, table=table, key=key, column=column).create()
     click.echo(printable(_DONE[done].format(table=table, column=column, url=shown_url(url))))
 
 
@@ -54,10 +53,10 @@ def import_command(ctx: click.Context, url_and_file: tuple[str, ...], table: str
     """
     url, file = with_default_url(url_and_file)
     with ctrl_c_stops() as stop:
-        report = import_saved(url, file, table=table, key=key, column=column, stop=stop)
+        report = connect(url, table=table, key=key, column=column).restore(file, stop=stop)
     for line in unknown_lines(report):
         click.echo(line, err=True)
     click.echo("\n".join(import_lines(report)))
     if report.stopped is not None:
         ctx.exit(ExitCode.STOPPED)
-    ctx.exit(ExitCode.REFUSED if report.unknown or report.refused else ExitCode.DONE)
+    ctx.exit(ExitCode.REFUSED if report.unknown or report.rejected else ExitCode.DONE)

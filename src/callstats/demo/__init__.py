@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callstats._timestamps import format_times
-from callstats.db.ids import call_id
+from callstats.call import new_call_id
 from callstats.drivers.docker.stats import pick_stats
 from callstats.reduce import decimate
 from callstats.rule import Rule
@@ -84,7 +84,7 @@ def _row(
 ) -> dict[str, object]:
     created_at, started_at, completed_at = format_times(np.array(times_ms, dtype=np.int64) * _NS_PER_MS)
     return {
-        "id": call_id(times_ms[0], number),
+        "id": new_call_id(times_ms[0], number),
         "app_id": app_id,
         "fn_id": fn_id,
         "status": status,

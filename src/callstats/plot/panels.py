@@ -14,7 +14,7 @@ from callstats.errors import CallstatsError
 from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
 from callstats.stats import UNLIMITED, Summary, summarize
-from callstats.stats.calls import LIMIT, USAGE, WORKING
+from callstats.stats.call import LIMIT, USAGE, WORKING
 
 Kind: TypeAlias = Literal["memory", "percent", "rate", "number"]
 

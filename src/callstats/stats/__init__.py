@@ -1,7 +1,7 @@
-"""Answers from stored calls: what a series says of a metric, and many calls of a function."""
+"""Statistics: of the metrics of a series, of one call, and of many calls."""
 
 from callstats.stats.call import CallUsage, usage_of
-from callstats.stats.calls import Call, CallsSummary, Spread, summarize_calls
+from callstats.stats.calls import CallData, CallsSummary, Percentiles, summarize_calls
 from callstats.stats.proportions import UNLIMITED, Bernoulli, bernoulli
 from callstats.stats.rightsize import RightSize, rightsize
 from callstats.stats.series import Summary, summarize
@@ -10,12 +10,12 @@ from callstats.stats.trend import LeakTrend, leak_trend
 __all__ = [
     "UNLIMITED",
     "Bernoulli",
-    "Call",
+    "CallData",
     "CallUsage",
     "CallsSummary",
     "LeakTrend",
+    "Percentiles",
     "RightSize",
-    "Spread",
     "Summary",
     "bernoulli",
     "leak_trend",

@@ -14,6 +14,7 @@ from callstats._json import as_bytes, decode
 from callstats._types import FN_COUNTERS, I64_MAX, AnyArray, Counts
 from callstats.kernels.totals_py import LAST, MAX, MAX_IS_EXACT, ROWS, SUM, WEIGHT
 from callstats.series import StatSeries
+from callstats.stats.series import plan_column
 
 WORKING, USAGE, LIMIT, CPU = "mem_working", "mem_usage", "mem_limit", "cpu_total"
 CPU_TIME = "cpu_time@last"
@@ -164,7 +165,7 @@ class CallTotals(NamedTuple):
         )
 
     def _max(self, metric: str) -> tuple[int | None, bool]:
-        """The max of a metric, and whether it is exact. A row may have the metric, its peak or both."""
+        """Return the max of a metric, and whether it is exact. A row may have the metric, its peak or both."""
         own, peak = self.totals.get(metric), self.totals.get(_MAX_OF[metric])
         if own is None or peak is None:
             total = own or peak
@@ -211,7 +212,7 @@ def _column_totals(columns: Columns) -> CallTotals:
 
 
 def _by_name(names: tuple[str, ...], words: AnyArray) -> dict[str, list[int]]:
-    """The kernel's words by name, without names that no row has."""
+    """Return the kernel's words by name, without names that no row has."""
     return {name: row for name, row in zip(names, words.tolist(), strict=True) if row[ROWS]}
 
 
@@ -229,13 +230,14 @@ def _layout(encoded: tuple[bytes, ...]) -> _Layout:
     indexes = {name.decode(): index for index, name in enumerate(encoded)}
     columns: dict[str, list[int]] = {}
     for metric in (WORKING, USAGE, LIMIT, CPU, *FN_COUNTERS):
-        peaks = [indexes.get(f"{metric}@{peak}", -1) for peak in ("min", "max", "first", "last")]
-        if metric in indexes:
-            columns[metric] = [indexes[metric], *peaks]
-        if metric in _MAX_OF and (peak := peaks[1]) >= 0:
-            columns[_MAX_OF[metric]] = [peak, -1, peak, -1, -1]  # it stands in for itself, and so it is exact
-        elif metric in _MAX_OF and metric not in indexes and max(peaks) >= 0:
-            columns[_MAX_OF[metric]] = [max(peaks), -1, -1, -1, -1]
+        own, *peaks = column = plan_column(metric, indexes)
+        peak_max, any_peak = peaks[1], max(peaks)
+        if own >= 0:
+            columns[metric] = column
+        if metric in _MAX_OF and peak_max >= 0:
+            columns[_MAX_OF[metric]] = [peak_max, -1, peak_max, -1, -1]  # its own max, and so it is exact
+        elif metric in _MAX_OF and own < 0 <= any_peak:
+            columns[_MAX_OF[metric]] = [any_peak, -1, -1, -1, -1]
     if CPU_TIME in indexes:
         columns[CPU_TIME] = [indexes[CPU_TIME], -1, -1, -1, -1]
     if not columns and encoded:

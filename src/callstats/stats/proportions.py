@@ -1,4 +1,4 @@
-"""Shares of rows or calls, and how sure they are: `bernoulli`, intervals and bounds of the binomial distribution."""
+"""Shares of rows or calls with their confidence intervals: `bernoulli`, and bounds of the binomial distribution."""
 
 from __future__ import annotations
 
@@ -14,31 +14,30 @@ from callstats.errors import CallstatsError
 from callstats.series import StatSeries
 
 UNLIMITED = 2**63 - 4096
-"""A limit of this many bytes or more means that there is none: the largest whole pages that int64 holds, or 2**64 - 1."""
+"""A limit of this many bytes or more means unlimited: the kernel reports the most whole pages within int64, or 2**64 - 1."""
 
 CONFIDENCE = 0.95
 
 Threshold: TypeAlias = "int | float | Fraction | tuple[float | Fraction, str]"
 
-_Z = 1.959963984540054  # the normal distribution has 95 % within so many standard deviations
-_LARGEST_PART = 2**32 - 1
+_Z = 1.959963984540054  # 95 % of the normal distribution lie within this many standard deviations
+_MAX_DENOMINATOR = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Bernoulli:
-    """How often something was so: k times of n.
+    """A share k of n with its 95 % interval.
 
     Attributes
     ----------
     k : int
-        In how many rows or calls it was so.
+        Rows or calls that met the condition.
     n : int
-        How many there are that tell.
+        Rows or calls that were judged.
     p : float or None
-        ``k / n``. None, like the interval, where n is 0.
+        ``k / n``; None, like the interval, where n is 0.
     low : float or None
-        The lower end of the 95 % interval by Wilson (1927), "Probable inference, the law of succession, and statistical
-        inference".
+        The lower end of the 95 % interval by Wilson (1927).
     high : float or None
         Its upper end.
     """
@@ -53,27 +52,32 @@ class Bernoulli:
 def bernoulli(
     series: StatSeries, metric: str, *, at_least: Threshold | None = None, at_most: Threshold | None = None
 ) -> Bernoulli:
-    """In how many of the rows that have a metric it reached a threshold.
+    """Count the rows where a metric reached a threshold.
 
     Parameters
     ----------
     series : StatSeries
     metric : str
-        Of each row its ``metric@max`` (for `at_most` its ``metric@min``) is judged where it is kept. Rows aren't weighed by
-        counts.
+        Where a row has ``metric@max`` (for `at_most` ``metric@min``), that one is judged. Each row counts once, whatever its
+        count.
     at_least, at_most : number, or (share, metric)
-        Exactly one of the two. With a share from 0 to 1 of another metric the threshold is each row's own, over the rows that
-        have both; an unlimited limit (2**63 - 4096 or more) is never reached.
+        Exactly one of the two. A pair gives each row its own threshold: a share from 0 to 1 of another metric. Only rows with
+        both metrics count then, and 2**63 - 4096 or more is unlimited and never reached.
 
     Returns
     -------
     Bernoulli
-        With the 95 % interval by Wilson.
+        The share of the rows that have the metric.
 
     Raises
     ------
     CallstatsError
-        Unless exactly one threshold is given, a number or a pair of this form.
+        Unless exactly one threshold is given, as a number or a pair.
+
+    Notes
+    -----
+    The interval is that of Wilson (1927), "Probable inference, the law of succession, and statistical inference", Journal of the
+    American Statistical Association 22.
 
     Examples
     --------
@@ -86,20 +90,20 @@ def bernoulli(
         raise TypeError(f"bernoulli takes a StatSeries, got {type(series).__name__}")
     if (at_least is None) == (at_most is None):
         raise CallstatsError("exactly one of at_least and at_most must be given")
-    values, there = _peaks(series, metric, "max" if at_most is None else "min")
+    values, present = _peak_values(series, metric, "max" if at_most is None else "min")
     threshold = at_least if at_most is None else at_most
     if isinstance(threshold, tuple):
         share, other = threshold
-        limits, has_limit = _cells(series, other)
-        there = there & has_limit
-        values, limits = values[there], limits[there]
-        part = _share(share)
+        limits, has_limit = _values_of(series, other)
+        present = present & has_limit
+        values, limits = values[present], limits[present]
+        exact_share = _share(share)
         if at_most is None:
-            reached = (values >= _parts(limits, part, up=True)) & (limits < UNLIMITED)
+            reached = (values >= _scaled(limits, exact_share, up=True)) & (limits < UNLIMITED)
         else:
-            reached = (values <= _parts(limits, part, up=False)) | (limits >= UNLIMITED)
+            reached = (values <= _scaled(limits, exact_share, up=False)) | (limits >= UNLIMITED)
     else:
-        values = values[there]
+        values = values[present]
         number = _number(threshold)
         bound = math.ceil(number) if at_most is None else math.floor(number)
         if not 0 <= bound <= U64_MAX:
@@ -110,28 +114,28 @@ def bernoulli(
 
 
 def wilson(k: int, n: int) -> Bernoulli:
-    """The share k of n with its 95 % interval."""
+    """Return the share k of n with its 95 % interval by Wilson (1927)."""
     if not n:
         return Bernoulli(k, n, None, None, None)
-    p, by = k / n, 1 + _Z * _Z / n
-    middle = (p + _Z * _Z / (2 * n)) / by
-    half = _Z * math.sqrt(p * (1 - p) / n + _Z * _Z / (4 * n * n)) / by
-    # At its ends the interval is exact, whatever rounding makes of it.
+    p, scale = k / n, 1 + _Z * _Z / n
+    middle = (p + _Z * _Z / (2 * n)) / scale
+    half = _Z * math.sqrt(p * (1 - p) / n + _Z * _Z / (4 * n * n)) / scale
+    # Rounding must not move the ends away from 0, p and 1.
     low = 0.0 if k == 0 else min(max(middle - half, 0.0), p)
     high = 1.0 if k == n else max(min(middle + half, 1.0), p)
     return Bernoulli(k, n, p, low, high)
 
 
-def at_most_chance(k: int, n: int, p: float) -> float:
-    """The chance of k or fewer of n, each with chance p."""
+def binomial_cdf(k: int, n: int, p: float) -> float:
+    """Return the probability of k or fewer successes in n trials, each with probability p."""
     if k < 0:
         return 0.0
     if k >= n or p <= 0:
         return 1.0
     if p >= 1:
         return 0.0
-    if k >= n * p:  # the other tail is the shorter one
-        return 1 - at_most_chance(n - k - 1, n, 1 - p)
+    if k >= n * p:  # the other tail has fewer terms
+        return 1 - binomial_cdf(n - k - 1, n, 1 - p)
     term = math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * math.log(p) + (n - k) * math.log1p(-p))
     odds, total = (1 - p) / p, term
     for i in range(k, 0, -1):
@@ -143,62 +147,63 @@ def at_most_chance(k: int, n: int, p: float) -> float:
 
 
 def upper_bound(k: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """The one-sided upper bound for the chance behind k of n, by Clopper and Pearson (1934).
+    """Return the one-sided upper bound of the probability behind k of n.
 
     Notes
     -----
-    The chance at which k or fewer come up with ``1 - confidence``, by bisection: the same as a quantile of the beta distribution.
-    From "The use of confidence or fiducial limits illustrated in the case of the binomial".
+    The bound is that of Clopper and Pearson (1934), "The use of confidence or fiducial limits illustrated in the case of the
+    binomial", Biometrika 26: at this probability, k or fewer have the probability ``1 - confidence``. Bisection finds the same
+    value as a quantile of the beta distribution.
     """
     if k >= n:
         return 1.0
     low, high = k / n, 1.0
     while low < (middle := (low + high) / 2) < high:
-        if at_most_chance(k, n, middle) > 1 - confidence:
+        if binomial_cdf(k, n, middle) > 1 - confidence:
             low = middle
         else:
             high = middle
     return high
 
 
-def most_allowed(n: int, risk: float, confidence: float = CONFIDENCE) -> int:
-    """The largest k of n whose upper bound is within the risk; -1 when n is too small for any."""
+def max_exceedances(n: int, risk: float, confidence: float = CONFIDENCE) -> int:
+    """Return the largest k of n whose upper bound is within the risk; -1 when n is too small for any."""
     low, high = -1, n
     while high - low > 1:
         middle = (low + high) // 2
-        if at_most_chance(middle, n, risk) <= 1 - confidence:
+        if binomial_cdf(middle, n, risk) <= 1 - confidence:
             low = middle
         else:
             high = middle
     return low
 
 
-def least_calls(risk: float, confidence: float = CONFIDENCE) -> int:
-    """The least n of which 0 have an upper bound within the risk."""
+def min_calls(risk: float, confidence: float = CONFIDENCE) -> int:
+    """Return the smallest n for which 0 of n has an upper bound within the risk."""
     n = max(math.ceil(math.log(1 - confidence) / math.log1p(-risk)) - 1, 1)
-    while most_allowed(n, risk, confidence) < 0:
+    while max_exceedances(n, risk, confidence) < 0:
         n += 1
     return n
 
 
-def _peaks(series: StatSeries, metric: str, kept: str) -> tuple[Block, AnyArray]:
-    """A metric's peak in each row, and which rows have the metric."""
-    values, there = _cells(series, metric)
-    peaks, has_peak = _cells(series, f"{metric}@{kept}")
-    return np.where(has_peak, peaks, values), there
+def _peak_values(series: StatSeries, metric: str, kept: str) -> tuple[Block, AnyArray]:
+    """Return a metric's peak, else its value, in each row, and a mask of the rows that have the metric."""
+    values, present = _values_of(series, metric)
+    peaks, has_peak = _values_of(series, f"{metric}@{kept}")
+    return np.where(has_peak, peaks, values), present
 
 
-def _cells(series: StatSeries, metric: str) -> tuple[Block, AnyArray]:
-    """A metric's values, 0 where it has none, and where it has one."""
+def _values_of(series: StatSeries, metric: str) -> tuple[Block, AnyArray]:
+    """Return a metric's values, 0 where absent, and a mask of the present ones."""
     if metric not in series.names:
         return np.zeros(len(series), dtype=np.uint64), np.zeros(len(series), dtype=np.bool_)
-    place = series.names.index(metric)
-    there = np.ones(len(series), dtype=np.bool_) if series.present is None else series.present[place]
-    return series.values[place], there
+    index = series.names.index(metric)
+    present = np.ones(len(series), dtype=np.bool_) if series.present is None else series.present[index]
+    return series.values[index], present
 
 
 def _number(value: object) -> Fraction:
-    """A threshold as the number that it is, to the bit."""
+    """Return a threshold as an exact number."""
     if isinstance(value, (int, Fraction, np.integer)) and not isinstance(value, bool):
         return Fraction(value if isinstance(value, Fraction) else int(value))
     if isinstance(value, (float, np.floating)) and math.isfinite(value):
@@ -207,18 +212,19 @@ def _number(value: object) -> Fraction:
 
 
 def _share(value: float | Fraction) -> Fraction:
-    """A share as it is written: 0.9 is nine tenths."""
+    """Return a share as it is written: 0.9 is nine tenths."""
     try:
         share = Fraction(str(value))
     except (ValueError, ZeroDivisionError):
         share = Fraction(-1)
-    if not 0 <= share <= 1 or share.denominator > _LARGEST_PART:
+    if not 0 <= share <= 1 or share.denominator > _MAX_DENOMINATOR:
         raise CallstatsError(f"a share must be from 0 to 1, of at most 9 digits, got {value!r}")
     return share
 
 
-def _parts(limits: Block, share: Fraction, *, up: bool) -> Block:
-    """The share of each limit, rounded up or down; exact, since neither half of it passes 64 bits."""
-    over, under = np.uint64(share.numerator), np.uint64(share.denominator)
-    rest = limits % under * over
-    return limits // under * over + (rest + (under - np.uint64(1) if up else np.uint64(0))) // under
+def _scaled(limits: Block, share: Fraction, *, up: bool) -> Block:
+    """Return the share of each limit, rounded up or down. Quotient and remainder are scaled apart, so that 64 bits suffice."""
+    numerator, denominator = np.uint64(share.numerator), np.uint64(share.denominator)
+    rest = limits % denominator * numerator
+    rounding = denominator - np.uint64(1) if up else np.uint64(0)
+    return limits // denominator * numerator + (rest + rounding) // denominator

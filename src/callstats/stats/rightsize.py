@@ -8,42 +8,44 @@ from typing import TypeAlias
 
 import numpy as np
 
-from callstats._types import U64_MAX, AnyArray
+from callstats._types import U64_MAX, AnyArray, Block
 from callstats.errors import CallstatsError
-from callstats.stats.proportions import CONFIDENCE, UNLIMITED, least_calls, most_allowed, upper_bound
+from callstats.stats.proportions import CONFIDENCE, UNLIMITED, max_exceedances, min_calls, upper_bound
 
 MIB = 2**20
-NO_LIMIT = 0
-"""Stands for a limit that isn't known; a container engine reports it of a container that is gone."""
+UNKNOWN = 0
+"""Stands for an unknown peak or limit: a container engine reports 0 for a container that is gone."""
 
-Whole: TypeAlias = "Sequence[int] | AnyArray"
+Integers: TypeAlias = "Sequence[int] | AnyArray"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RightSize:
-    """What size of memory calls need.
+    """The memory size that calls need.
 
     Attributes
     ----------
     risk : float
-        The share of calls that may go over.
+        The share of calls that may exceed the size.
     step : int
-        Sizes are multiples of so many bytes.
+        Sizes are multiples of this many bytes.
     calls : int
-        Calls whose peak is known.
+        Calls with a known peak, and calls that were killed for memory.
+    unsampled : int
+        Calls left out, as their peak is unknown.
     needed : int
-        The least number of calls that an answer for this risk needs.
+        The min number of calls for this risk.
     size : int or None
-        The least size whose risk is within the one asked for, with 95 % confidence; None where there is no answer.
+        The smallest size whose risk is within `risk` with 95 % confidence, in bytes; None where there is no answer.
     over : int or None
-        How many of the calls would have gone over `size`.
+        Calls that would have exceeded `size`.
     bound : float or None
-        The share of calls that go over it is at most this, with 95 % confidence.
+        An upper bound of the share of calls that exceed `size`, with 95 % confidence.
     limit : int or None
         The mean limit of the calls that have one, in bytes.
     saved : float or None
-        What part of the memory held under those limits the size saves, weighed by how long each call held it; negative where it
-        takes more. None without such limits.
+        The share that `size` saves of the memory reserved by those limits, weighted by duration; negative where it takes more.
+        None without such limits.
     reason : str or None
         Why there is no answer.
     """
@@ -51,6 +53,7 @@ class RightSize:
     risk: float
     step: int
     calls: int
+    unsampled: int = 0
     needed: int
     size: int | None = None
     over: int | None = None
@@ -61,35 +64,36 @@ class RightSize:
 
 
 def rightsize(
-    peaks: Whole,
+    peaks: Integers,
     *,
     risk: float = 0.001,
     step: int = 64 * MIB,
-    limits: Whole | None = None,
-    killed: Whole | None = None,
-    durations: Whole | None = None,
+    limits: Integers | None = None,
+    killed: Integers | None = None,
+    durations: Integers | None = None,
 ) -> RightSize:
-    """The least memory size over which at most a share `risk` of calls would have gone.
+    """Return the smallest memory size that at most a share `risk` of calls exceeds.
 
     Parameters
     ----------
     peaks : (n,) int
-        The most memory that each call used, in bytes.
+        The peak memory of each call, in bytes; 0 is unknown. Calls with an unknown peak are left out and counted, unless they
+        were killed.
     risk : float
-        Above 0, below 1.
+        Above 0 and below 1.
     step : int
-        The size is a multiple of it.
+        The size is a multiple of this many bytes.
     limits : (n,) int, optional
-        The limit that each call ran under; 0 is one that isn't known, and 2**63 - 4096 or more none.
+        The limit of each call in bytes; 0 is unknown, and 2**63 - 4096 or more unlimited.
     killed : (n,) bool, optional
-        Which calls were killed for memory. Such a call is over at every size below twice its own limit, and at all without one.
+        Calls that were killed for memory. Such a call needs at least twice its limit; without a known limit it exceeds any size.
     durations : (n,) int, optional
-        How long each call ran, in any unit; they weigh what is saved.
+        The duration of each call in any unit, as weights for `RightSize.saved`.
 
     Returns
     -------
     RightSize
-        With a reason instead of a size where there are too few calls to tell.
+        With a reason in place of a size where the calls are too few.
 
     Raises
     ------
@@ -98,52 +102,54 @@ def rightsize(
 
     Notes
     -----
-    The risk behind k calls over of n is at most the one-sided 95 % bound by Clopper and Pearson. The largest k whose bound is
-    within the risk depends on n alone, so the size is an order statistic of the needs, and holds in 95 % of cases whatever their
-    distribution (Wilks 1941, "Determination of sample sizes for setting tolerance limits").
+    With k of n calls over a size, its risk is at most the one-sided 95 % bound of Clopper and Pearson (1934). The largest k whose
+    bound is within `risk` depends on n alone. So the size is an order statistic of the needs, and holds in 95 % of cases for any
+    distribution. The method is that of Wilks (1941), "Determination of sample sizes for setting tolerance limits", Annals of
+    Mathematical Statistics 12.
 
     Examples
     --------
-    >>> rightsize(range(0, 100 * 2**20, 2**20), risk=0.05, step=2**20).size // 2**20
-    98
+    >>> rightsize(range(2**20, 101 * 2**20, 2**20), risk=0.05, step=2**20).size // 2**20
+    99
     >>> rightsize([5, 6], risk=0.01).reason
     'not enough calls: 2 of the 299 that a risk of 1 % needs'
     """
     if not 0 < risk < 1:
-        raise CallstatsError(f"a risk must be above 0 and below 1, got {risk!r}")
+        raise CallstatsError(f"risk must be above 0 and below 1, got {risk!r}")
     if step < 1:
-        raise CallstatsError(f"a step must be 1 or more bytes, got {step!r}")
-    n = len(peaks)
-    for name, given in (("limits", limits), ("killed", killed), ("durations", durations)):
-        if given is not None and len(given) != n:
-            raise CallstatsError(f"{name} must have a value for each of the {n} peaks, got {len(given)}")
-    needs = np.array(peaks, dtype=np.uint64)
-    caps = np.zeros(n, dtype=np.uint64) if limits is None else np.asarray(limits, dtype=np.uint64)
-    limited = (caps != NO_LIMIT) & (caps < UNLIMITED)
+        raise CallstatsError(f"step must be 1 or more bytes, got {step!r}")
+    needs: Block = np.array(peaks, dtype=np.uint64)
+    for name, values in (("limits", limits), ("killed", killed), ("durations", durations)):
+        if values is not None and len(values) != len(needs):
+            raise CallstatsError(f"{name} must have a value for each of the {len(needs)} peaks, got {len(values)}")
+    caps: Block = np.zeros(len(needs), dtype=np.uint64) if limits is None else np.asarray(limits, dtype=np.uint64)
+    weights = np.ones(len(needs), dtype=np.int64) if durations is None else np.asarray(durations)
+    limited = (caps != UNKNOWN) & (caps < UNLIMITED)
+    known = needs != UNKNOWN
     if killed is not None:
-        over = np.asarray(killed, dtype=np.bool_)
+        dead = np.asarray(killed, dtype=np.bool_)
         twice = np.where(limited, caps * np.uint64(2), np.uint64(U64_MAX))
-        needs = np.where(over, np.maximum(needs, twice), needs)
-    allowed, needed = most_allowed(n, risk), least_calls(risk)
-    answer = RightSize(risk=risk, step=step, calls=n, needed=needed)
+        needs = np.where(dead, np.maximum(needs, twice), needs)
+        known |= dead
+    needs, n = needs[known], int(np.count_nonzero(known))
+    needed = min_calls(risk)
+    result = RightSize(risk=risk, step=step, calls=n, unsampled=len(known) - n, needed=needed)
     if n < needed:
-        return replace(answer, reason=f"not enough calls: {n:,} of the {needed:,} that a risk of {100 * risk:g} % needs")
-    place = n - 1 - allowed
-    need = int(np.partition(needs, place)[place])
+        return replace(result, reason=f"not enough calls: {n:,} of the {needed:,} that a risk of {100 * risk:g} % needs")
+    index = n - 1 - max_exceedances(n, risk)
+    need = int(np.partition(needs, index)[index])
     if need == U64_MAX:
-        return replace(answer, reason="too many calls were killed whose limit is not known")
-    size = max(-(-need // step), 1) * step
-    over_size = int(np.count_nonzero(needs > np.uint64(min(size, U64_MAX))))
-    held, spans = caps[limited].tolist(), [1] * int(np.count_nonzero(limited))
-    if durations is not None:
-        spans = np.asarray(durations)[limited].tolist()
-        spans = spans if any(spans) else [1] * len(spans)
-    under_limits = sum(cap * span for cap, span in zip(held, spans, strict=True))
-    return replace(
-        answer,
-        size=size,
-        over=over_size,
-        bound=upper_bound(over_size, n, CONFIDENCE),
-        limit=sum(held) // len(held) if held else None,
-        saved=1 - size * sum(spans) / under_limits if held else None,
-    )
+        return replace(result, reason="too many calls were killed whose limit is not known")
+    size = -(-need // step) * step
+    over = int(np.count_nonzero(needs > np.uint64(min(size, U64_MAX))))
+    limit, saved = _savings(size, caps[known & limited].tolist(), weights[known & limited].tolist())
+    return replace(result, size=size, over=over, bound=upper_bound(over, n, CONFIDENCE), limit=limit, saved=saved)
+
+
+def _savings(size: int, limits: list[int], weights: list[int]) -> tuple[int | None, float | None]:
+    """Return the mean limit, and the weighted share of the limits that a size saves."""
+    if not limits:
+        return None, None
+    weights = weights if any(weights) else [1] * len(limits)
+    reserved = sum(limit * weight for limit, weight in zip(limits, weights, strict=True))
+    return sum(limits) // len(limits), 1 - size * sum(weights) / reserved

@@ -1,8 +1,8 @@
-"""The statistics of one series: `summarize`."""
+"""Statistics of each metric of a series: `summarize`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -20,42 +20,43 @@ from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
 
 _NS_PER_SECOND = 10**9
-_STAND_INS = ("min", "max", "first", "last")
+_PEAKS = ("min", "max", "first", "last")
+"""The order of the peaks in a plan of the totals kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a series says of one metric. ``Summary()`` is that of a metric without values: all None.
+    """Statistics of one metric of a series. ``Summary()`` is that of a metric without values: all None.
 
     Attributes
     ----------
     n : int
         Rows that have the metric.
     first : int or None
-        The first value: the first row's ``x@first`` where it is kept.
+        The first value: ``x@first`` of the first row where it has one.
     last : int or None
-        The last value: the last row's ``x@last`` where it is kept.
+        The last value: ``x@last`` of the last row where it has one.
     min : int or None
-        The least value: of each row its ``x@min`` where it is kept, else its ``x``.
+        The smallest value, where a row has ``x@min`` that one in place of its ``x``.
     max : int or None
-        The largest value: of each row its ``x@max`` where it is kept, else its ``x``.
+        The largest value, where a row has ``x@max`` that one in place of its ``x``.
     mean : float or None
-        Weighed by the rows' counts, and correctly rounded.
+        Weighted by counts, and correctly rounded.
     median : int or None
-        The floor of the mean of the middle two rows, or the middle row.
+        The middle value of the rows, or the floor of the mean of the middle two.
     p95 : int or None
-        The value at place ``ceil(p * n / 100)`` of the rows in order of size, p being 95.
+        Element ``ceil(p * n / 100)`` of the sorted values, where p is 95.
     p99 : int or None
         The same for 99.
     increase : int or None
-        By how much a counter rose in all; a value below the one before is a reset to 0. None for what is no counter.
+        The total increase of a counter, where a value below the one before is a reset to 0. None for other metrics.
     growth : float or None
-        Units per second: the slope of the least-squares line through the rows, of rows with one time the last. None for fewer
-        than two times.
+        The slope of the least-squares line through the rows, in units per second. Of rows with the same time the last counts.
+        None for fewer than two times.
     exact : bool
-        Whether `max`, or the `increase` of a counter, is that of the raw samples: each row stands for one sample, or keeps its
-        ``x@max``, of a counter its ``x@first`` and ``x@last`` (then resets inside a row are still missed). A blob without counts
-        is taken at its word: Fn's own reduced blobs have none.
+        Whether `max`, or the `increase` of a counter, is that of the raw samples: each row stands for one sample or has
+        ``x@max``, for a counter ``x@first`` and ``x@last`` (resets inside a row are still missed). Rows without counts are taken
+        for single samples, although Fn's own reduced blobs have none.
     """
 
     n: int = 0
@@ -79,18 +80,18 @@ def summarize(x: StatBatch, *, counters: Iterable[str] = ...) -> list[dict[str, 
 def summarize(
     x: StatSeries | StatBatch, *, counters: Iterable[str] = FN_COUNTERS
 ) -> dict[str, Summary] | list[dict[str, Summary]]:
-    """Statistics of each metric of a series, or of every series of a batch.
+    """Compute statistics of each metric of a series, or of each series of a batch.
 
     Parameters
     ----------
     x : StatSeries or StatBatch
     counters : iterable of str
-        The metrics that only rise; by default those of Fn's nine.
+        The metrics that only rise; by default Fn's four.
 
     Returns
     -------
     dict of str to Summary
-        For each metric that the series has; ``x@max`` and the like enter that of ``x``. For a batch a list of them.
+        One for each metric of the series; ``x@max`` and other peaks are part of that of ``x``. A list of these for a batch.
 
     Examples
     --------
@@ -114,39 +115,39 @@ def summarize(
 
 
 def _summaries(columns: Columns, offsets: Counts, counters: frozenset[str]) -> Iterator[dict[str, Summary]]:
-    """The summaries of each series of a batch."""
-    metrics, plan = plan_of(columns.names)
+    """Yield the summaries of each series of a batch."""
+    metrics, plan = totals_plan(columns.names)
     present = as_bytes(columns.present)
     totals = kernels.active.totals(columns.values, present, columns.counts, offsets, plan)
     moments = kernels.active.moments(columns.times, columns.values, present, offsets, plan[0])
     bounds = offsets.tolist()
     for i, (begin, end) in enumerate(pairwise(bounds)):
-        ranks = _ranks(columns, plan[0], begin, end)
+        ranks = _percentiles(columns, plan[0], begin, end)
         every = zip(metrics, totals[:, i].tolist(), moments[:, i].tolist(), ranks, strict=True)
         yield {name: _summary(total, moment, rank, name in counters) for name, total, moment, rank in every if total[0]}
 
 
 def _summary(total: list[int], moment: list[int], ranks: tuple[int, int, int], counter: bool) -> Summary:
-    n, weight, first, last, least, most, sum_high, sum_low, risen_high, risen_low, _, whole_max, whole_ends = total
+    n, weight, first, last, low, high, sum_high, sum_low, rise_high, rise_low, _, max_is_exact, ends_are_exact = total
     median, p95, p99 = ranks
     return Summary(
         n=n,
         first=first,
         last=last,
-        min=least,
-        max=most,
+        min=low,
+        max=high,
         mean=(sum_high << 64 | sum_low) / weight,
         median=median,
         p95=p95,
         p99=p99,
-        increase=risen_high << 64 | risen_low if counter else None,
-        growth=growth_of(moment),
-        exact=bool(whole_ends if counter else whole_max),
+        increase=rise_high << 64 | rise_low if counter else None,
+        growth=slope_of(moment),
+        exact=bool(ends_are_exact if counter else max_is_exact),
     )
 
 
-def growth_of(moment: list[int]) -> float | None:
-    """Units per second, of the sums that the kernel gives; the one rounding is that of the result."""
+def slope_of(moment: list[int]) -> float | None:
+    """Return units per second from the exact moments of a kernel; only the result is rounded."""
     n, t_high, t_low, x_high, x_low, *products = moment
     if n < 2:
         return None
@@ -156,35 +157,40 @@ def growth_of(moment: list[int]) -> float | None:
 
 
 @lru_cache(maxsize=256)
-def plan_of(names: tuple[str, ...]) -> tuple[tuple[str, ...], Counts]:
-    """The metrics that get a summary, and for each its place and those of its peaks, as the kernel takes them."""
-    places = {name: place for place, name in enumerate(names)}
+def totals_plan(names: tuple[str, ...]) -> tuple[tuple[str, ...], Counts]:
+    """Return the metrics that get a summary, and the (5, k) indexes of each and of its peaks for the totals kernel."""
+    indexes = {name: index for index, name in enumerate(names)}
     metrics = tuple(name for name in names if parse_peak_name(name) is None)
-    plan = [[places[name], *(places.get(f"{name}@{kept}", -1) for kept in _STAND_INS)] for name in metrics]
+    plan = [plan_column(name, indexes) for name in metrics]
     return metrics, np.ascontiguousarray(np.array(plan, dtype=np.int64).reshape(len(metrics), 5).T)
 
 
-def _ranks(columns: Columns, metrics: Counts, begin: int, end: int) -> list[tuple[int, int, int]]:
-    """Median, 95th and 99th percentile of each metric of the series that lies there; zeros for one that it lacks."""
+def plan_column(name: str, indexes: Mapping[str, int]) -> list[int]:
+    """Return the indexes of a metric and of its peaks, -1 for absent ones."""
+    return [indexes.get(name, -1), *(indexes.get(f"{name}@{peak}", -1) for peak in _PEAKS)]
+
+
+def _percentiles(columns: Columns, metrics: Counts, begin: int, end: int) -> list[tuple[int, int, int]]:
+    """Return median, p95 and p99 of each metric over the rows from begin to end; zeros without values."""
     if begin == end:
         return [(0, 0, 0)] * len(metrics)
     if columns.present is None:
-        return _picked(columns.values[metrics, begin:end])
+        return _block_percentiles(columns.values[metrics, begin:end])
     ranks = []
     for metric in metrics.tolist():
-        cells = columns.values[metric, begin:end][columns.present[metric, begin:end]]
-        ranks += _picked(cells[np.newaxis]) if len(cells) else [(0, 0, 0)]
+        values = columns.values[metric, begin:end][columns.present[metric, begin:end]]
+        ranks += _block_percentiles(values[np.newaxis]) if len(values) else [(0, 0, 0)]
     return ranks
 
 
-def _picked(cells: Block) -> list[tuple[int, int, int]]:
-    """The same for each row of a block."""
-    n = cells.shape[1]
-    places = [(n - 1) // 2, n // 2, place_of(95, n), place_of(99, n)]
-    ordered = np.partition(cells, sorted(set(places)), axis=1)[:, places].tolist()
+def _block_percentiles(values: Block) -> list[tuple[int, int, int]]:
+    """Return the same for each row of a block."""
+    n = values.shape[1]
+    indexes = [(n - 1) // 2, n // 2, percentile_index(95, n), percentile_index(99, n)]
+    ordered = np.partition(values, sorted(set(indexes)), axis=1)[:, indexes].tolist()
     return [((low + high) // 2, p95, p99) for low, high, p95, p99 in ordered]
 
 
-def place_of(percent: int, n: int) -> int:
-    """Where the percentile of n >= 1 values in order stands, from 0."""
+def percentile_index(percent: int, n: int) -> int:
+    """Return the index of a percentile among n >= 1 sorted values."""
     return max((percent * n + 99) // 100 - 1, 0)

@@ -17,8 +17,8 @@ from callstats.plot.panels import MOST_ABOVE, span_ns
 from callstats.plot.plotly import Panel, panels, time_unit
 from callstats.series import StatSeries
 from callstats.stats import UNLIMITED, CallsSummary, summarize
-from callstats.stats.calls import LIMIT, USAGE, WORKING
-from callstats.stats.format import figures
+from callstats.stats.call import LIMIT, USAGE, WORKING
+from callstats.stats.format import summary_texts
 
 DIGITS = 5
 """Digits of a value that is drawn: more can't be seen."""
@@ -126,7 +126,7 @@ def _group(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
     return {
         "name": printable(group.name),
         "cells": list(_cells(summary)),
-        "figures": [(texts[title], text) for title, text in figures(summary)],
+        "figures": [(texts[title], text) for title, text in summary_texts(summary)],
         "memory": _bars(memory, [(at / memory.width, text) for at, text in lines], texts),
         "duration": _bars(duration_bins(durations), [], texts),
     }
