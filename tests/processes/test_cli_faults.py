@@ -74,8 +74,8 @@ def test_closed_streams(tmp_path: Path) -> None:
         ("reduce calls.db --max-samples 0", b"would empty every histogram"),
         ("reduce calls.db --max-samples -1", b"is not in the range"),
         ("list calls.db --limit 99999999999999999999", b"is not in the range"),
-        ("reduce calls.db --max-samples 7 --how x=max --how x=min", b"--how is given twice for 'x'"),
-        ("reduce calls.db --max-samples 7 --how max --how min", b"--how is given twice for all metrics"),
+        ("reduce calls.db --max-samples 7 --how x=max --how x=min", b"--how must name 'x' once"),
+        ("reduce calls.db --max-samples 7 --how max --how min", b"--how must name all metrics once"),
         ("reduce calls.db --max-samples 7 --table $(printf 'x\\377')", b"must be text that encodes to UTF-8"),
         ("reduce sqlite+aiosqlite:///calls.db --max-samples 7", b"driver pysqlite, got a URL for 'aiosqlite'"),
         ("reduce 'sqlite:///calls.db?nothing=1' --max-samples 7", b"with options that its driver knows, got nothing"),
@@ -110,7 +110,7 @@ def test_a_new_table_has_no_column_twice(tmp_path: Path) -> None:
     """Names of Fn's are free where the table is there."""
     database(tmp_path / "calls.db", "CREATE TABLE runs (status TEXT PRIMARY KEY)")
     with pytest.raises(
-        CallstatsError, match="^key must be a name that a new table does not use for another column, got 'status'$"
+        CallstatsError, match=r"^key must be a name that a new table does not use for another column, got 'status'$"
     ):
         create_table(tmp_path / "calls.db", table="others", key="status")
     assert create_table(tmp_path / "calls.db", table="runs", key="status", column="error") == "added"
@@ -119,7 +119,7 @@ def test_a_new_table_has_no_column_twice(tmp_path: Path) -> None:
 def test_a_generated_column(tmp_path: Path) -> None:
     """It can be read, and not reduced."""
     path = database(tmp_path / "calls.db", "ALTER TABLE calls ADD COLUMN made TEXT GENERATED ALWAYS AS (stats)")
-    with pytest.raises(CallstatsError, match="^column must be writable, got 'made': the database generates it$"):
+    with pytest.raises(CallstatsError, match=r"^column must be writable, got 'made': the database generates it$"):
         reduce_table(path, 7, column="made")
 
 
