@@ -74,7 +74,7 @@ def _text_of(ns: int) -> str:
 def stored_time_ns(value: object) -> int | None:
     """Return a time as a database stores it in nanoseconds since the epoch, to the microsecond; None if it is no time.
 
-    Text is ISO 8601. What has no offset is UTC. A number is in seconds, milliseconds, microseconds or nanoseconds.
+    Text is ISO 8601. A time without an offset is UTC. A number is in seconds, milliseconds, microseconds or nanoseconds.
     """
     if isinstance(value, str):
         try:

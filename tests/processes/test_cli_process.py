@@ -275,5 +275,5 @@ def test_the_demo_s_lines_hold_any_name(tmp_path: Path) -> None:
             "demo", f"--db={name}", first=f"import os; os.chdir({str(tmp_path)!r}); {FEW}", PYTHONIOENCODING="utf-8"
         )
         assert (code, (tmp_path / name).exists()) == (2, True), err  # the call that is shown is not among the few
-        assert "has no call '01M83YEN8Q00000000000001VP'" in err
+        assert "ID must be the key of a call in table 'calls', got '01M83YEN8Q00000000000001VP'" in err
         assert out.count("\n$ callstats ") == 4

@@ -32,9 +32,10 @@ _FILE_ENDINGS = ("-journal", "-wal", "-shm", "")
 @column_options
 @click.option("--example", is_flag=True, help="Make an SQLite file with 2,001 calls to try callstats on.")
 def init_command(url: str, table: str, key: str, column: str, example: bool) -> None:
-    """Make a table of calls, or add the column to an existing table.
+    """Make a table of calls, or add the missing columns to an existing table.
 
-    A new table has Fn's columns: id, app_id, fn_id, status, created_at, started_at, completed_at, stats and error.
+    A new table has Fn's columns: id, app_id, fn_id (a call's name), status, created_at, started_at, completed_at, stats and
+    error. It also has command, host, pid, exit_code and tags (a JSON object).
 
     One call of the example is a real container's, as a Docker engine reported it. The others are made up, and last from a tenth
     of a second to two hours. A file that holds the example is replaced; any other file stays unchanged.
