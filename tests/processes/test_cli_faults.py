@@ -110,7 +110,7 @@ def test_a_new_table_has_no_column_twice(tmp_path: Path) -> None:
     """Names of Fn's are free where the table is there."""
     database(tmp_path / "calls.db", "CREATE TABLE runs (status TEXT PRIMARY KEY)")
     with pytest.raises(
-        CallstatsError, match="^key must be a name that a new table does not use for another column, got 'status'$"
+        CallstatsError, match=r"^key must be a name that a new table does not use for another column, got 'status'$"
     ):
         create_table(tmp_path / "calls.db", table="others", key="status")
     assert create_table(tmp_path / "calls.db", table="runs", key="status", column="error") == "added"
@@ -119,7 +119,7 @@ def test_a_new_table_has_no_column_twice(tmp_path: Path) -> None:
 def test_a_generated_column(tmp_path: Path) -> None:
     """It can be read, and not reduced."""
     path = database(tmp_path / "calls.db", "ALTER TABLE calls ADD COLUMN made TEXT GENERATED ALWAYS AS (stats)")
-    with pytest.raises(CallstatsError, match="^column must be writable, got 'made': the database generates it$"):
+    with pytest.raises(CallstatsError, match=r"^column must be writable, got 'made': the database generates it$"):
         reduce_table(path, 7, column="made")
 
 

@@ -105,7 +105,7 @@ def test_json_report(db: Path, backend: str) -> None:
     assert result.stdout.isascii()
     report = json.loads(result.stdout)
     assert report["backend"] == backend
-    assert (report["rows"], report["changed"], report["refused"], report["stopped"]) == (4, 2, 1, None)
+    assert (report["rows"], report["changed"], report["rejected"], report["stopped"]) == (4, 2, 1, None)
     assert report["rejects"][0]["key"] == {"hex": "00ff"}
 
 
@@ -184,17 +184,23 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["reduce", "{db}", "--max-samples", "10", "--batch-bytes", "0kB"], "expected 1 byte or more, got '0kB'"),
         (
             ["reduce", "{db}", "--max-samples", "10", "--key", "stats"],
-            "--key and --column must be two columns, got",
+            "--column must be another column than the key, got",
         ),
-        (["summary", "{db}", "--time-column", "", "--since", "1d"], "callstats: --since needs a --time-column, got None"),
+        (
+            ["summary", "{db}", "--time-column", "", "--since", "1d"],
+            "--since must be None without a --time-column, got",
+        ),
         (
             ["reduce", "sqlite:///{db}?foo=1", "--max-samples", "9"],
-            "whose options its driver knows, got foo",
+            "with options that its driver knows, got foo",
         ),
         (["reduce", "{db}", "--max-bytes", "3 pounds"], "expected bytes such as 65535, 64kB or 32MiB, got '3 pounds'"),
         (["reduce", "{db}", "--max-samples", "10", "--batch-size", "0"], "0 is not in the range 1<=x"),
-        (["reduce", "{db}", "--max-samples", "10", "--table", "cals"], "there is no table 'cals': the database has 'calls'"),
-        (["reduce", "{db}", "--max-samples", "10", "--column", "x"], "table 'calls' has no column 'x'"),
+        (
+            ["reduce", "{db}", "--max-samples", "10", "--table", "cals"],
+            "--table must be a table of the database, got 'cals'",
+        ),
+        (["reduce", "{db}", "--max-samples", "10", "--column", "x"], "--column must be a column of table 'calls', got 'x'"),
         (["reduce", "{db}", "--max-samples", "10", "--where", "x = 1"], "no such column: x"),
         (
             ["reduce", "{db}", "--max-samples", "10", "--dry-run", "--save", "x"],
@@ -210,11 +216,11 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["reduce", "--jsonl", "--max-samples", "10", "--table", "calls"], "it does not go with --table"),
         (["reduce", "none.jsonl", "--jsonl", "--max-samples", "10"], "can't read 'none.jsonl': No such file or directory"),
         (["import", "{db}"], "expected URL FILE, or FILE alone with CALLSTATS_URL set"),
-        (["import", "{db}", "none.jsonl"], "No such file or directory: 'none.jsonl'"),
+        (["import", "{db}", "none.jsonl"], "got 'none.jsonl': No such file or directory"),
         (["import", "a", "b", "c"], "expected URL FILE, or FILE alone with CALLSTATS_URL set"),
-        (["init", "{db}", "--key", "x"], "table 'calls' has no column 'x'"),
+        (["init", "{db}", "--key", "x"], "--key must be a column of table 'calls', got 'x'"),
         (["recall"], "No such command 'recall'"),
-        (["list", "{db}", "--key", "status"], "callstats: expected a key that is unique: column 'status' of 'calls' has no"),
+        (["list", "{db}", "--key", "status"], "callstats: --key must be a unique column of table 'calls', got 'status'"),
     ],
 )
 def test_wrong_use(db: Path, args: list[str], message: str) -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from callstats import StatSeries, decimate
 from callstats.cli import show
 from callstats.cli.app import cli
+from callstats.db import connect as connect_to
 from support.database import Value, blob, connect, made
 from support.zoo import SECOND
 
@@ -120,7 +121,7 @@ def test_colour(env: dict[str, str], colored: bool, tmp_path: Path, monkeypatch:
 
     out = Terminal()
     monkeypatch.setattr(show.sys, "stdout", out)
-    call = show.read_call(db, "call-1")
+    call = connect_to(db).get("call-1")
     assert call.series is not None
     show._print(call, call.series, ("mem_usage",))
     assert ("\x1b[36m" in out.getvalue()) is colored
@@ -146,7 +147,11 @@ def test_which_call(tmp_path: Path) -> None:
     assert "call      1\nsamples   3, 2 s\n" in run(db, "1").stdout
     assert run(db).stdout == run(CALLSTATS_URL=str(db)).stdout
     assert run(db, "1").stdout == run("1", CALLSTATS_URL=str(db)).stdout
-    for wrong, said in (((), "which database"), ((db, 9), "has no call '9'"), ((db, 1, 2), "expected URL ID")):
+    for wrong, said in (
+        ((), "which database"),
+        ((db, 9), "in table 'calls', got '9'"),
+        ((db, 1, 2), "expected URL ID"),
+    ):
         result = run(*wrong)
         assert (result.exit_code, said in result.stderr) == (2, True)
 

@@ -118,7 +118,7 @@ def test_json(db: Path) -> None:
 
     found = json.loads(result.stdout, parse_constant=refuse)
     assert result.stdout.isascii()
-    assert (found["by"], found["calls"], found["refused"], found["stopped"]) == ("fn_id", 102, 0, None)
+    assert (found["by"], found["calls"], found["rejected"], found["stopped"]) == ("fn_id", 102, 0, None)
     big, resize, short = found["groups"]
     assert (big["unlimited"], big["headroom"], big["limit"], big["page_cache"]) == (True, None, UNLIMITED, 0)
     assert resize["memory"] == {"n": 100, "p50": 52953088, "p95": 95 * MIB, "p99": 99 * MIB, "max": 100 * MIB}
@@ -185,13 +185,13 @@ def test_untimed_calls_are_told_of(tmp_path: Path) -> None:
 def test_wrong_use(db: Path) -> None:
     """Options that mean nothing are refused in one line, by code 2."""
     for args, said in (
-        ((db, "--by", "gone"), "table 'calls' has no column 'gone': it has 'id', 'fn_id'"),
+        ((db, "--by", "gone"), "--by must be a column of table 'calls', got 'gone': it has 'id', 'fn_id'"),
         ((db, "--rightsize", "0"), "expected a share above 0 and below 100 %"),
         ((db, "--rightsize", "100%"), "expected a share above 0 and below 100 %"),
         ((db, "--step", "0"), "expected a size of memory such as 64m or 1g, got '0'"),
         ((db, "--since", "soon"), "expected an age such as 7d or 12h, or a time"),
         ((), "which database? Give its URL, or set CALLSTATS_URL"),
-        ((db, "--where", "nonsense ("), "where 'nonsense ('"),
+        ((db, "--where", "nonsense ("), "got 'nonsense ('"),
         ((db.with_name("no.db"),), "there is no SQLite database"),
     ):
         result = run(*args)

@@ -148,6 +148,7 @@ class ListedCall:
 def listed_call(call: Call) -> ListedCall:
     """Return what `list` shows of a call."""
     columns = {"fn_id": call.name, "status": call.status, "started_at": call.started_at, "completed_at": call.completed_at}
+    columns = {name: value for name, value in columns.items() if value is not None}
     rows = None if call.series is None else len(call.series)
     return ListedCall(call.key, columns, rows, call.usage.peak_memory, call.usage.cpu_mean, call.rejected)
 
