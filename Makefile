@@ -3,7 +3,7 @@
 # make bench       time both backends, then print the ratios to other means; fails when one misses its target
 # make bench-compare BASE=rev   whether this tree's benchmarks are slower than those of a revision
 # make fuzz        MUTANTS=1000000 mutants of stored histograms through both readers, then SECONDS=120 of a fuzzer guided by coverage
-# make lint        ruff, mypy, stubtest of the kernels' stubs, cython-lint, codespell
+# make lint        ruff, mypy, stubtest of the kernels' stubs, cython-lint, codespell, the glossary of the prose
 # make docs        the documentation, into build/docs
 # make test-debug  the tests over kernels that check each index, under AddressSanitizer and UBSan
 # make test-wheel  the tests over a wheel built from the sdist, away from this tree
@@ -99,6 +99,7 @@ lint: $(BUILT) $(VENV)/.extra-dev
 		$(patsubst src/callstats/kernels/%.pyi,callstats.kernels.%,$(wildcard src/callstats/kernels/*_cy.pyi))
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint src/callstats/kernels
 	$(VENV)/bin/codespell
+	PYTHONPATH=tests $(PY) -m support.prose src
 
 docs: $(BUILT) $(VENV)/.extra-docs
 	rm -rf build/docs

@@ -124,7 +124,7 @@ def test_figures_of_many() -> None:
         figures = each[i][totals.metrics[j]]
         high, low = totals.sums[at].tolist()
         assert (high << 64 | low) / int(totals.samples[at]) == figures.mean
-        assert (int(totals.least[at]), int(totals.most[at])) == (figures.min, figures.max)
+        assert (int(totals.mins[at]), int(totals.maxes[at])) == (figures.min, figures.max)
         if figures.increase is not None:
             high, low = totals.increases[at].tolist()
             assert high << 64 | low == figures.increase
