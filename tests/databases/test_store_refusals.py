@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from callstats import CallstatsError, Rule
-from callstats.db import DatabaseError, shown_url
+from callstats.db import DatabaseError
+from callstats.db.engine import shown_url
 from support.database import TABLE, ask, blob, cell, connect, made
 from support.tables import add_calls, create_table, get_series, reduce_table, restore_table
 

@@ -11,8 +11,9 @@ from typing import Any
 from callstats._json import json_text
 from callstats._types import FN_COUNTERS
 from callstats._units import plural, printable, size_text
+from callstats.call import Value
 from callstats.cli.lines import key_text
-from callstats.db import Group, TableSummary, Value
+from callstats.db import Group, TableSummary
 from callstats.stats import CallsSummary, summarize_calls
 from callstats.stats.format import PERCENTILES, summary_texts
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from callstats.db import connect, parse_url, shown_url
+from callstats.db import connect
+from callstats.db.engine import parse_url, shown_url
 
 _MARK = 0x63616C6C
 """SQLite's application id of a database that holds the example."""

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from callstats import kernels
 from callstats._units import memory_text, plural, printable, size_text
-from callstats.db import Call, Change, Key, ReduceResult, Reject, RestoreResult
+from callstats.call import Key
+from callstats.db import Call, Change, ReduceResult, Reject, RestoreResult
 from callstats.drivers import RunResult
 from callstats.errors import CallstatsError
 from callstats.series import StatSeries

@@ -22,7 +22,8 @@ from callstats.call import new_call_id
 from callstats.cli.exits import DriverFault, ExitCode
 from callstats.cli.lines import recorded_line
 from callstats.cli.options import COUNT, KEPT, duration, examples, size
-from callstats.db import connect, shown_url
+from callstats.db import connect
+from callstats.db.engine import shown_url
 from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, DriverError, ProcessDriver, RunResult, Status, Task
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]

@@ -10,12 +10,14 @@ from typing import Any
 import click
 
 from callstats._units import plural, printable, size_text
+from callstats.call import Value
 from callstats.cli.answers import group_text
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.lines import key_text, reject_line
 from callstats.cli.options import FN_COLUMNS, column_options, connect_to, detail_options, examples, write_file
 from callstats.cli.summary import memory_size, risk_part, since_time
-from callstats.db import Call, TableSummary, Value, shown_url
+from callstats.db import Call, TableSummary
+from callstats.db.engine import shown_url
 from callstats.plot import ReportCall, ReportGroup, render
 
 RISK = "1%"

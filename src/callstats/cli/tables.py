@@ -9,7 +9,8 @@ from callstats.cli.example import make_example
 from callstats.cli.exits import ExitCode, ctrl_c_stops
 from callstats.cli.lines import import_lines, unknown_lines
 from callstats.cli.options import column_options, examples, with_default_url
-from callstats.db import connect, shown_url
+from callstats.db import connect
+from callstats.db.engine import shown_url
 
 _DONE = {
     "created": "created table {table} in {url}",
