@@ -164,8 +164,8 @@ def faults_of_class(value: Any) -> Iterator[str]:
     elif "__init__" in vars(value) and not getattr(value, "_is_protocol", False) and not issubclass(value, Exception):
         yield from faults_of_function(value)
     ours = [base for base in value.__mro__ if base.__module__.startswith("callstats.")]
-    for base, name, member in ((base, *item) for base in ours for item in vars(base).items()):
-        inherited = any(hasattr(other, name) for other in base.__mro__[1:])  # such as what SQLAlchemy asks of a type
+    for owner, name, member in ((base, *item) for base in ours for item in vars(base).items()):
+        inherited = any(hasattr(other, name) for other in owner.__mro__[1:])  # such as what SQLAlchemy asks of a type
         if name[0] == "_" or name in fields or inherited:
             continue
         function = getattr(member, "__func__", member)

@@ -10,14 +10,14 @@ from typing import Any
 
 import click
 
-from callstats._units import duration_text, printable
+from callstats._units import duration_text, plural, printable
 from callstats.cli.exits import ExitCode
 from callstats.cli.lines import key_text
 from callstats.cli.options import FN_COLUMNS, column_options, connect_to, detail_options, examples, write_file
 from callstats.db import Call
 from callstats.plot import terminal as text
 from callstats.plot.panels import span_ns, tracks
-from callstats.series import StatSeries, plural
+from callstats.series import StatSeries
 
 STYLES: dict[text.Ink, str] = {
     "title": "bold",
