@@ -1,4 +1,4 @@
-"""Reduce the stats of a call: series of samples, binned downsampling, and the stored histogram."""
+"""Reduce the stats of calls: series of samples, downsampling by bins, and stored histograms."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from callstats.stats.call import CallUsage
 
 backend: str = kernels.active.BACKEND
-"""Which kernels run: ``"cython"`` or ``"python"``."""
+"""The kernels in use: ``"cython"`` or ``"python"``."""
 
 __all__ = [
     "KEEP_PEAKS",

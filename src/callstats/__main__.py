@@ -1,4 +1,4 @@
-"""So that ``python -m callstats`` is the command."""
+"""Run the command, for ``python -m callstats``."""
 
 from callstats.cli import main
 

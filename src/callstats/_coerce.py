@@ -1,4 +1,4 @@
-"""Whole numbers out of whatever holds them, bit for bit or not at all."""
+"""Conversion to whole numbers: exact to the bit, or an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, AnyArray
 from callstats.errors import SeriesError, shorten_repr
 
-_FLOAT_EXACT = 2**53  # from here on a float64 may stand for its neighbours too
+_FLOAT_EXACT = 2**53  # float64 is exact only below
 
 _NS_PER_UNIT = {
     "W": 604_800 * 10**9,
@@ -34,27 +34,27 @@ _UNITS_PER_NS = {"ps": 10**3, "fs": 10**6, "as": 10**9}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a column of whole numbers may hold."""
+    """The values that a column of whole numbers may have."""
 
     dtype: npt.DTypeLike
     typecode: str
-    low: int
-    high: int
-    what: str
+    min: int
+    max: int
+    description: str
     dates: bool = False
     holes: bool = False
 
 
 METRIC = Kind(np.uint64, "Q", 0, U64_MAX, f"a whole number from 0 to {U64_MAX}", holes=True)
 TIME = Kind(np.int64, "q", FIRST_TIME, I64_MAX, f"nanoseconds from {FIRST_TIME} to {I64_MAX}", dates=True)
-PLACE = Kind(np.int64, "q", 0, I64_MAX, f"a whole number from 0 to {I64_MAX}")
+INDEX = Kind(np.int64, "q", 0, I64_MAX, f"a whole number from 0 to {I64_MAX}")
 COUNT = Kind(np.int64, "q", 1, I64_MAX, f"a whole number from 1 to {I64_MAX}")
 
 
 def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray | None]:
-    """Copy values into a fresh 1-D array; with it the presence of each, or None when all are there.
+    """Copy values into a new 1-D array. Return it and a mask of the values present, which is None when all are.
 
-    `where` names the values in errors. Lists are read as Python ints, arrays by their own type; neither goes through float.
+    `where` names the values in errors. Neither lists nor arrays go through float.
     """
     mask: AnyArray | None = None
     if isinstance(values, np.ma.MaskedArray):
@@ -62,63 +62,63 @@ def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray |
         values = np.asarray(values.data)
         if values.ndim == 1 and mask.any():
             if not kind.holes:
-                _refuse(where, int(mask.argmax()), "a masked value", kind)
-            # What lies under a mask is anything at all.
+                _reject(where, int(mask.argmax()), "a masked value", kind)
+            # The values below a mask are arbitrary.
             values = np.where(mask, np.zeros((), dtype=values.dtype), values)
     if isinstance(values, (str, bytes, bytearray, AbstractSet, Mapping)) or not (
         hasattr(values, "__array__") or isinstance(values, Iterable)
     ):
         raise SeriesError(f"{where} must be a sequence of whole numbers, got {shorten_repr(values)}")
     if kind.dates and getattr(getattr(values, "dtype", None), "tz", None) is not None:
-        # pandas' times with a zone: by themselves they would be objects, and not all of their bits.
+        # By default, numpy makes objects of pandas' times with a zone, and drops their nanoseconds.
         values = np.asarray(values, dtype=f"M8[{cast(Any, values).dtype.unit}]")
     if isinstance(values, np.ndarray) or hasattr(values, "__array__") or isinstance(values, (memoryview, array)):
         data = np.asarray(values)
         if data.ndim != 1:
             raise SeriesError(f"{where} must have one dimension, got {data.ndim}")
         if data.dtype.kind == "f" and not isinstance(values, np.ndarray) and hasattr(values, "tolist"):
-            data = np.array([*values.tolist(), None], dtype=object)[:-1]  # its own values: absent ones made floats of them all
+            data = np.array([*values.tolist(), None], dtype=object)[:-1]  # absent values made floats of all
         if data.dtype.kind != "O":
             out = _from_array(data, where, kind)
             return out, None if mask is None or not mask.any() else ~mask
         values = data.tolist()
-    out, there = _from_list(list(cast("Iterable[Any]", values)), where, kind)
+    out, present = _from_list(list(cast("Iterable[Any]", values)), where, kind)
     if mask is not None and mask.any():
-        there = ~mask if there is None else there & ~mask
-    return out, there
+        present = ~mask if present is None else present & ~mask
+    return out, present
 
 
-def cell(value: object, where: str, kind: Kind) -> int | None:
-    """One value of a column that comes value by value; None where it is absent."""
-    return None if kind.holes and _is_absent(value) else _whole(value, where, None, kind)
+def scalar(value: object, where: str, kind: Kind) -> int | None:
+    """Return one value as an int; None if it is absent."""
+    return None if kind.holes and _is_absent(value) else _to_int(value, where, None, kind)
 
 
 def _from_array(data: AnyArray, where: str, kind: Kind) -> AnyArray:
     if data.dtype.kind == "M" and kind.dates:
         return _from_dates(data, where, kind)
     if data.dtype.kind == "f":
-        data = data.astype(np.promote_types(data.dtype, np.float64))  # a narrower type can't hold the limit
+        data = data.astype(np.promote_types(data.dtype, np.float64))  # the limit exceeds narrower types
         bad = ~(np.isfinite(data) & (np.abs(data) < _FLOAT_EXACT))
         bad |= np.where(bad, 0, data) % 1 != 0
         if bad.any():
             i = int(bad.argmax())
-            _refuse(where, i, shorten_repr(data[i]), kind)
+            _reject(where, i, shorten_repr(data[i]), kind)
         data = data.astype(np.int64)
     elif data.dtype.kind not in "iu":
         if len(data):
-            _refuse(where, 0, shorten_repr(data[0]), kind)
+            _reject(where, 0, shorten_repr(data[0]), kind)
         return np.zeros(0, dtype=kind.dtype)
     info = np.iinfo(data.dtype)
-    if info.min < kind.low or info.max > kind.high:
-        # Compared as the array's own type: a bound that this type can't hold can't be passed either.
+    if info.min < kind.min or info.max > kind.max:
+        # Compare in the array's own type. No value exceeds a bound that this type can't represent.
         bad = np.zeros(len(data), dtype=np.bool_)
-        if info.min < kind.low:
-            bad |= data < data.dtype.type(kind.low)
-        if info.max > kind.high:
-            bad |= data > data.dtype.type(kind.high)
+        if info.min < kind.min:
+            bad |= data < data.dtype.type(kind.min)
+        if info.max > kind.max:
+            bad |= data > data.dtype.type(kind.max)
         if bad.any():
             i = int(bad.argmax())
-            _refuse(where, i, shorten_repr(data[i]), kind)
+            _reject(where, i, shorten_repr(data[i]), kind)
     return np.array(data, dtype=kind.dtype, order="C")
 
 
@@ -126,18 +126,18 @@ def _from_dates(data: AnyArray, where: str, kind: Kind) -> AnyArray:
     unit, step = np.datetime_data(data.dtype)
     absent = np.isnat(data)
     if absent.any():
-        _refuse(where, int(absent.argmax()), "NaT", kind)
+        _reject(where, int(absent.argmax()), "NaT", kind)
     if unit == "generic":
         if len(data):
-            _refuse(where, 0, f"{shorten_repr(data[0])}, a date without a unit", kind)
+            _reject(where, 0, f"{shorten_repr(data[0])}, a date without a unit", kind)
         return np.zeros(0, dtype=kind.dtype)
     if unit in ("Y", "M"):
-        # Years and months have no fixed length: as days, which hold every one of them that nanoseconds can reach.
+        # Years and months have no fixed length. Days cover all of int64 nanoseconds.
         raw = data.view(data.dtype.str.replace("M8", "i8").split("[")[0]).astype(np.int64)
         far = (raw > 12_000 // step) | (raw < -12_000 // step)
         if far.any():
             i = int(far.argmax())
-            _refuse(where, i, shorten_repr(data[i]), kind)
+            _reject(where, i, shorten_repr(data[i]), kind)
         data, unit, step = data.astype("datetime64[D]"), "D", 1
     raw = data.view(data.dtype.str.replace("M8", "i8").split("[")[0]).astype(np.int64)
     if unit in _UNITS_PER_NS:
@@ -145,14 +145,13 @@ def _from_dates(data: AnyArray, where: str, kind: Kind) -> AnyArray:
         ticks = [int(tick) * step for tick in raw.tolist()]
         for i, tick in enumerate(ticks):
             if tick % per:
-                _refuse(where, i, shorten_repr(data[i]), kind)
+                _reject(where, i, shorten_repr(data[i]), kind)
         return _from_list([tick // per for tick in ticks], where, kind)[0]
     ns = _NS_PER_UNIT[unit] * step
-    low, high = -(-kind.low // ns), kind.high // ns
-    bad = (raw < low) | (raw > high)
+    bad = (raw < -(-kind.min // ns)) | (raw > kind.max // ns)
     if bad.any():
         i = int(bad.argmax())
-        _refuse(where, i, shorten_repr(data[i]), kind)
+        _reject(where, i, shorten_repr(data[i]), kind)
     return raw * ns
 
 
@@ -163,48 +162,48 @@ def _from_list(values: list[Any], where: str, kind: Kind) -> tuple[AnyArray, Any
         except OverflowError:
             pass
         else:
-            if not len(out) or (int(out.min()) >= kind.low and int(out.max()) <= kind.high):
+            if not len(out) or (int(out.min()) >= kind.min and int(out.max()) <= kind.max):
                 return out, None
-    there = np.ones(len(values), dtype=np.bool_)
-    whole = [0] * len(values)
+    present = np.ones(len(values), dtype=np.bool_)
+    integers = [0] * len(values)
     for i, value in enumerate(values):
         if kind.holes and _is_absent(value):
-            there[i] = False
+            present[i] = False
         else:
-            whole[i] = _whole(value, where, i, kind)
-    return np.array(array(kind.typecode, whole), dtype=kind.dtype), None if there.all() else there
+            integers[i] = _to_int(value, where, i, kind)
+    return np.array(array(kind.typecode, integers), dtype=kind.dtype), None if present.all() else present
 
 
-def _whole(value: Any, where: str, i: int | None, kind: Kind) -> int:
+def _to_int(value: Any, where: str, i: int | None, kind: Kind) -> int:
     if isinstance(value, np.datetime64) and kind.dates:
         try:
             return int(_from_dates(np.array([value]), where, kind)[0])
         except SeriesError:
-            _refuse(where, i, shorten_repr(value), kind)
+            _reject(where, i, shorten_repr(value), kind)
     if isinstance(value, datetime) and kind.dates and type(value).__name__ != "NaTType" and value.utcoffset() is not None:
         value = since_epoch(value)
     if isinstance(value, (float, np.floating)) and -_FLOAT_EXACT < value < _FLOAT_EXACT and value == int(value):
         value = int(value)
-    whole: int | None = None
+    integer: int | None = None
     if not isinstance(value, (bool, np.bool_, float, np.floating)):
         with suppress(TypeError):
-            whole = operator.index(value)
-    if whole is None or not kind.low <= whole <= kind.high:
-        _refuse(where, i, shorten_repr(value), kind)
-    return whole
+            integer = operator.index(value)
+    if integer is None or not kind.min <= integer <= kind.max:
+        _reject(where, i, shorten_repr(value), kind)
+    return integer
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def since_epoch(time: datetime) -> int:
-    """Nanoseconds; pandas keeps those that a datetime has no room for."""
+    """Return nanoseconds since the epoch. pandas' times have them beside the microseconds."""
     return (time - _EPOCH) // timedelta(microseconds=1) * 1000 + getattr(time, "nanosecond", 0)
 
 
 def _is_absent(value: object) -> bool:
-    return value is None or value is np.ma.masked or type(value).__name__ == "NAType"  # pandas' own, without pandas
+    return value is None or value is np.ma.masked or type(value).__name__ == "NAType"  # of pandas, which is not imported
 
 
-def _refuse(where: str, i: int | None, came: str, kind: Kind) -> NoReturn:
-    raise SeriesError(f"{where if i is None else f'{where}[{i}]'} must be {kind.what}, got {came}")
+def _reject(where: str, i: int | None, value: str, kind: Kind) -> NoReturn:
+    raise SeriesError(f"{where if i is None else f'{where}[{i}]'} must be {kind.description}, got {value}")

@@ -1,4 +1,4 @@
-"""A series as plain arrays, and what is done to them as a whole."""
+"""Columns: a series as plain arrays, and the operations on whole series."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from callstats.errors import SeriesError
 
 
 class Columns(NamedTuple):
-    """A series as plain arrays: one row of `values` (and `present`) for each of the sorted `names`.
+    """A series as plain arrays. `values` and `present` have one row for each of the sorted `names`.
 
-    `present` is None when every value is there, `counts` is None when every row stands for one sample.
+    `present` is None when every value is present. `counts` is None when every row stands for one sample.
     """
 
     names: tuple[str, ...]
@@ -25,42 +25,45 @@ class Columns(NamedTuple):
     counts: Counts | None
 
 
-class Held:
-    """Columns that are held for good: what series and batches show of them, as views that nobody can write to."""
+EMPTY = Columns((), np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.uint64), None, None)
+
+
+class ReadOnlyColumns:
+    """The arrays that series and batches share, as read-only views."""
 
     __slots__ = ("_columns",)
     _columns: Columns
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics, sorted."""
+        """Return the metrics, sorted."""
         return self._columns.names
 
     @property
     def timestamps(self) -> Times:
-        """(n,) int64 nanoseconds since the epoch; in a batch those of all series one after another."""
+        """Return (n,) int64 nanoseconds since the epoch; in a batch, those of all series one after another."""
         return self._columns.times.view()
 
     @property
     def values(self) -> Block:
-        """(k, n) uint64, a row for each of `names`; 0 where absent."""
+        """Return (k, n) uint64 with a row for each of `names`; 0 where absent."""
         return self._columns.values.view()
 
     @property
     def present(self) -> Present | None:
-        """(k, n) bool, which values are there; None when all are."""
+        """Return (k, n) bool: which values are present. None when all are."""
         present = self._columns.present
         return None if present is None else present.view()
 
     @property
     def counts(self) -> Counts:
-        """(n,) int64, how many raw samples each row stands for."""
+        """Return (n,) int64: how many raw samples each row stands for."""
         _, times, _, _, counts = self._columns
-        return locked(np.ones(len(times), dtype=np.int64)) if counts is None else counts.view()
+        return freeze(np.ones(len(times), dtype=np.int64)) if counts is None else counts.view()
 
 
 def take(columns: Columns, order: Counts) -> Columns:
-    """The rows at the places in `order`."""
+    """Return the rows at the given indices."""
     names, times, values, present, counts = columns
     return Columns(
         names,
@@ -71,12 +74,12 @@ def take(columns: Columns, order: Counts) -> Columns:
     )
 
 
-# By position: the keyword takes longer than the work, and this is done for every series that is made.
+# By position: the keyword takes longer than the work, and every new series needs this.
 _set_writeable = cast("Callable[[AnyArray, bool], None]", np.ndarray.setflags)
 
 
-def settled(columns: Columns) -> Columns:
-    """The one form in which columns are held: no metric without a value, no presence or counts that say nothing, read-only."""
+def normalize(columns: Columns) -> Columns:
+    """Return read-only columns without empty metrics; `present` and `counts` are None where they would be all True or all 1."""
     names, times, values, present, counts = columns
     if not len(times):
         columns = Columns((), times, values[:0], None, None)
@@ -88,12 +91,9 @@ def settled(columns: Columns) -> Columns:
     if columns.counts is not None and columns.counts.item(0) == 1 and (columns.counts == 1).all():
         columns = columns._replace(counts=None)
     _, times, values, present, counts = columns
-    _set_writeable(times, False)
-    _set_writeable(values, False)
-    if present is not None:
-        _set_writeable(present, False)
-    if counts is not None:
-        _set_writeable(counts, False)
+    for array in (times, values, present, counts):
+        if array is not None:
+            _set_writeable(array, False)
     return columns
 
 
@@ -103,8 +103,8 @@ def equal(a: Columns, b: Columns) -> bool:
     return all(np.array_equal(x, y) if x is not None and y is not None else x is y for x, y in zip(a[1:], b[1:], strict=True))
 
 
-def joined(members: list[Columns], offsets: Counts) -> Columns:
-    """The columns of many series as one block."""
+def concatenate(members: list[Columns], offsets: Counts) -> Columns:
+    """Return the columns of many series as one block."""
     names = tuple(sorted(set().union(*(member.names for member in members))))
     n = int(offsets[-1])
     times = np.empty(n, dtype=np.int64)
@@ -113,10 +113,10 @@ def joined(members: list[Columns], offsets: Counts) -> Columns:
     present = None if full else np.zeros((len(names), n), dtype=np.bool_)
     plain = all(member.counts is None for member in members)
     counts = None if plain else np.ones(n, dtype=np.int64)
-    places = {name: row for row, name in enumerate(names)}
+    row_of = {name: row for row, name in enumerate(names)}
     for member, begin, end in zip(members, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         times[begin:end] = member.times
-        rows = slice(None) if member.names == names else [places[name] for name in member.names]
+        rows = slice(None) if member.names == names else [row_of[name] for name in member.names]
         values[rows, begin:end] = member.values
         if present is not None:
             present[rows, begin:end] = True if member.present is None else member.present
@@ -125,47 +125,47 @@ def joined(members: list[Columns], offsets: Counts) -> Columns:
     return Columns(names, times, values, present, counts)
 
 
-def refuse_disorder(times: Times, offsets: Counts | None = None) -> None:
-    """Refuse times that go back, but for those from the end of a series to the next one, where there are offsets of several."""
+def validate_order(times: Times, offsets: Counts | None = None) -> None:
+    """Raise if timestamps decrease within a series. Offsets part the times of several series."""
     back = times[1:] < times[:-1]
     if offsets is not None:
         back[offsets[(offsets > 0) & (offsets < len(times))] - 1] = False
     if back.any():
         i = int(back.argmax()) + 1
         raise SeriesError(
-            f"timestamps must not decrease: timestamps[{i}]={times[i]} is before timestamps[{i - 1}]={times[i - 1]}"
+            f"timestamps must not decrease, got timestamps[{i}]={times[i]} after timestamps[{i - 1}]={times[i - 1]}"
         )
 
 
-def refuse_totals(counts: Counts, offsets: Iterable[int]) -> None:
-    """Refuse counts of a series whose total int64 can't hold."""
+def validate_totals(counts: Counts, offsets: Iterable[int]) -> None:
+    """Raise if the counts of a series exceed int64 in total."""
     if len(counts) and int(counts.max()) * len(counts) > I64_MAX:
         for begin, end in pairwise(offsets):
             total = sum(counts[begin:end].tolist())
             if total > I64_MAX:
-                raise SeriesError(f"counts must add up to {I64_MAX} at most, got {total}")
+                raise SeriesError(f"counts must have a total of at most {I64_MAX}, got {total}")
 
 
-def refuse_offsets(offsets: Counts, size: int, what: str) -> None:
-    """Refuse offsets, one at least, that don't go from one to the next within so many bytes, rows or the like."""
+def validate_offsets(offsets: Counts, size: int, unit: str) -> None:
+    """Raise unless offsets rise within 0 to `size`, a number of bytes or rows."""
     if offsets.dtype != np.int64 or offsets.ndim != 1 or not len(offsets) or not offsets.flags.c_contiguous:
-        raise SeriesError(f"offsets must be a contiguous array of int64, one at least, got {kind_of(offsets)}")
+        raise SeriesError(f"offsets must be a contiguous array of at least one int64, got {describe_array(offsets)}")
     back = offsets[1:] < offsets[:-1]
     if back.any():
         i = int(back.argmax()) + 1
-        raise SeriesError(f"offsets must not decrease: offsets[{i}]={offsets[i]} is below offsets[{i - 1}]={offsets[i - 1]}")
+        raise SeriesError(f"offsets must not decrease, got offsets[{i}]={offsets[i]} after offsets[{i - 1}]={offsets[i - 1]}")
     if offsets[0] < 0 or offsets[-1] > size:
-        raise SeriesError(f"offsets must lie within the {size} {what}, got {offsets[0]} to {offsets[-1]}")
+        raise SeriesError(f"offsets must be within the {size} {unit}, got {offsets[0]} to {offsets[-1]}")
 
 
-def kind_of(array: object) -> str:
-    """An array as a message shows it."""
+def describe_array(array: object) -> str:
+    """Return an array's type as a message shows it."""
     if not isinstance(array, np.ndarray):
         return type(array).__name__
     return f"{array.dtype} of shape {array.shape}{'' if array.flags.c_contiguous else ', with gaps'}"
 
 
-def locked(array: Counts) -> Counts:
-    """The array, read-only from now on."""
+def freeze(array: Counts) -> Counts:
+    """Make an array read-only, and return it."""
     array.flags.writeable = False
     return array

@@ -1,4 +1,4 @@
-"""Work shared by threads."""
+"""Work that several threads share."""
 
 from __future__ import annotations
 
@@ -13,50 +13,45 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def share(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:
-    """The work done on each item, in the order of the items, by so many threads, of which the caller's is one.
+def map_ordered(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:
+    """Return the results of the work in the order of the items. The caller is one of the threads.
 
-    Items are taken as they are needed, and a thread is started when there is an item for it. What the first item that fails
-    raises ends the work; the others that were begun are done by then.
-
-    Raises
-    ------
-    CallstatsError
-        When `threads` is no whole number from 1 on.
+    Threads take items one by one, and start only while there are items. The first failure, in the order of the items, is raised
+    again once items already started have finished.
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ArgumentError("threads", "a whole number, 1 or more", threads)
     numbered = enumerate(items)
-    taking = Lock()
+    lock = Lock()
     helpers: list[Thread] = []
     results: dict[int, Result] = {}
-    faults: dict[int, BaseException] = {}
+    errors: dict[int, BaseException] = {}
 
-    # By its own name it would refer to itself, and such a cycle keeps the results until the collector comes.
-    def take_part(itself: Callable[..., None]) -> None:
-        at = I64_MAX  # of a fault in the items themselves: it comes after all that they gave
+    # A reference to itself by name would be a cycle, which keeps the results until a garbage collection.
+    def take_items(itself: Callable[..., None]) -> None:
+        index = I64_MAX  # an error of the iterable itself comes last
         try:
-            while not faults:
-                at = I64_MAX
-                with taking:
+            while not errors:
+                index = I64_MAX
+                with lock:
                     taken = next(numbered, None)
                     if taken is None:
                         return
-                    at, item = taken
+                    index, item = taken
                     if len(helpers) < threads - 1:
                         helper = Thread(target=itself, args=[itself], name="callstats")
                         helper.start()
                         helpers.append(helper)
-                results[at] = work(item)
-        except BaseException as fault:  # noqa: BLE001 - it is raised where the work was asked for
-            faults[at] = fault
+                results[index] = work(item)
+        except BaseException as error:  # noqa: BLE001 - the caller gets it
+            errors[index] = error
 
     try:
-        take_part(take_part)
+        take_items(take_items)
         for helper in helpers:
             helper.join()
-        if faults:
-            raise faults[min(faults)]
-        return [results[at] for at in range(len(results))]
+        if errors:
+            raise errors[min(errors)]
+        return [results[index] for index in range(len(results))]
     finally:
-        faults.clear()  # an error refers to this frame, too
+        errors.clear()  # an error refers to this frame

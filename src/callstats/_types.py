@@ -11,16 +11,16 @@ Times: TypeAlias = "npt.NDArray[np.int64]"
 """(n,) nanoseconds since the epoch, UTC."""
 
 Counts: TypeAlias = "npt.NDArray[np.int64]"
-"""(n,) whole numbers: raw samples per row, offsets, edges."""
+"""(n,) whole numbers: raw samples per row, offsets or edges."""
 
 Block: TypeAlias = "npt.NDArray[np.uint64]"
-"""(k, n) metric values, a row a metric; 0 where absent."""
+"""(k, n) metric values with a row for each metric; 0 where absent."""
 
 Present: TypeAlias = "npt.NDArray[np.bool_]"
-"""(k, n) which values are there."""
+"""(k, n) which values are present."""
 
 Bytes: TypeAlias = "npt.NDArray[np.uint8]"
-"""Raw bytes, and presence as the kernels see it."""
+"""Raw bytes, and `Present` as the kernels take it."""
 
 AnyArray: TypeAlias = "npt.NDArray[Any]"
 
@@ -28,10 +28,10 @@ U64_MAX = 2**64 - 1
 I64_MAX = 2**63 - 1
 
 FIRST_TIME = -9_223_372_036_854_000_000
-"""1677-09-21T00:12:43.146Z, the first whole millisecond that int64 nanoseconds reach."""
+"""1677-09-21T00:12:43.146Z, the first whole millisecond of int64 nanoseconds."""
 
 FN_COUNTERS = ("disk_read", "disk_write", "net_rx", "net_tx")
-"""The metrics of Fn's nine that only rise; the others are gauges."""
+"""Fn's counters, which only rise; its other five metrics are gauges."""
 
 COUNTERS = (*FN_COUNTERS, "cpu_time")
 """Every known counter: Fn's four, and the processor time in nanoseconds."""

@@ -8,14 +8,25 @@ from typing import SupportsIndex, overload
 import numpy as np
 
 from callstats import _coerce, _json, kernels
-from callstats._columns import Columns, Held, equal, joined, kind_of, locked, refuse_offsets, settled, take
+from callstats._columns import (
+    Columns,
+    ReadOnlyColumns,
+    concatenate,
+    describe_array,
+    equal,
+    freeze,
+    normalize,
+    take,
+    validate_offsets,
+)
 from callstats._types import Bytes, Counts
+from callstats._units import plural
 from callstats.errors import CallstatsError, DecodeError, SeriesError, detached, shorten_repr
-from callstats.series import StatSeries, checked, listed, plural
+from callstats.series import StatSeries, join_names, validate_columns
 
 
-class StatBatch(Held):
-    """Many series of differing lengths and metrics as one block.
+class StatBatch(ReadOnlyColumns):
+    """Many series, of any lengths and metrics, as one block.
 
     Parameters
     ----------
@@ -23,8 +34,8 @@ class StatBatch(Held):
 
     Notes
     -----
-    Series i lies at ``offsets[i]`` to ``offsets[i + 1]`` of `timestamps`, `values`, `present` and `counts`, which are read-only;
-    `names` are all metrics of all series, sorted. ``batch[i]`` has only its own.
+    Series i has the rows from ``offsets[i]`` to ``offsets[i + 1]`` of `timestamps`, `values`, `present` and `counts`. All arrays
+    are read-only. `names` has the metrics of all series, sorted; ``batch[i].names`` only those of series i.
 
     Examples
     --------
@@ -43,17 +54,17 @@ class StatBatch(Held):
                 raise SeriesError(f"series[{i}] must be a StatSeries, got {shorten_repr(member)}")
         offsets = np.zeros(len(members) + 1, dtype=np.int64)
         np.cumsum([len(member) for member in members], out=offsets[1:])
-        self._columns = settled(joined([member._columns for member in members], offsets))
-        self._offsets = locked(offsets)
+        self._columns = normalize(concatenate([member._columns for member in members], offsets))
+        self._offsets = freeze(offsets)
 
     @classmethod
     def from_json(cls, blobs: Iterable[object], *, sort: bool = False) -> StatBatch:
-        """Read stored histograms.
+        """Decode stored histograms.
 
         Parameters
         ----------
         blobs : iterable
-            Each as for `StatSeries.from_json`.
+            Blobs as `StatSeries.from_json` takes them.
         sort : bool
             As for `StatSeries.from_json`.
 
@@ -64,9 +75,9 @@ class StatBatch(Held):
         Raises
         ------
         DecodeError
-            It names the blob: ``blobs[17]: …``.
+            A blob is malformed. The message names it: ``blobs[17]: …``.
         TypeError
-            For a single blob.
+            `blobs` is a single blob.
 
         Examples
         --------
@@ -74,11 +85,11 @@ class StatBatch(Held):
         [1, 0]
         """
         if isinstance(blobs, (bytes, bytearray, memoryview, str)):
-            raise TypeError(f"StatBatch.from_json takes an iterable of blobs, got {type(blobs).__name__}")
-        return cls(_read(i, blob, sort) for i, blob in enumerate(blobs))
+            raise TypeError(f"blobs must be an iterable of blobs, got {type(blobs).__name__}")
+        return cls(_decode(i, blob, sort) for i, blob in enumerate(blobs))
 
     def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
-        """The stored text of each series.
+        """Encode the stored text of each series.
 
         Parameters
         ----------
@@ -99,7 +110,7 @@ class StatBatch(Held):
 
     @property
     def offsets(self) -> Counts:
-        """(m + 1,) int64, where each of the m series begins, and the end."""
+        """Return (m + 1,) int64: the first row of each of the m series, and the end."""
         return self._offsets.view()
 
     def __len__(self) -> int:
@@ -110,7 +121,7 @@ class StatBatch(Held):
     @overload
     def __getitem__(self, key: SupportsIndex) -> StatSeries: ...
     def __getitem__(self, key: slice | SupportsIndex) -> StatBatch | StatSeries:
-        """One series, or a batch of some."""
+        """Return one series, or a batch of a slice."""
         if isinstance(key, slice):
             return StatBatch(self[i] for i in range(len(self))[key])
         i = range(len(self))[key]
@@ -128,64 +139,66 @@ class StatBatch(Held):
 
     def __repr__(self) -> str:
         rows = plural(len(self._columns.times), "row")
-        return f"<StatBatch: {len(self)} series, {rows} of {listed(self.names)}>"
+        return f"<StatBatch: {len(self)} series, {rows} of {join_names(self.names)}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _batch, (*self._columns, self._offsets)
+        return _unpickle, (*self._columns, self._offsets)
 
     @classmethod
     def _of(cls, columns: Columns, offsets: Counts) -> StatBatch:
-        """A batch from checked arrays of its own."""
+        """Make a batch of validated arrays that nothing else refers to."""
         batch = cls.__new__(cls)
-        batch._columns = settled(columns)
-        batch._offsets = locked(offsets)
+        batch._columns = normalize(columns)
+        batch._offsets = freeze(offsets)
         return batch
 
 
-def read_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[StatBatch, dict[int, CallstatsError]]:
-    """Read the stored histograms ``data[offsets[i]:offsets[i + 1]]``; of each that is refused, which is empty, the error."""
-    refuse_texts(data, offsets)
-    names, times, values, there, counts, ends, was_read = kernels.active.read_buffer(data, offsets)
-    present = None if there is None else there.view(np.bool_)
-    columns = Columns(tuple(name.decode() for name in names), times, values, present, counts)
-    others = np.flatnonzero(was_read == 0).tolist()
+def decode_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[StatBatch, dict[int, CallstatsError]]:
+    """Decode the blobs ``data[offsets[i]:offsets[i + 1]]``.
+
+    Return the batch and the errors by index. Rejected blobs become empty series.
+    """
+    validate_buffer(data, offsets)
+    names, times, values, present, counts, ends, decoded = kernels.active.read_buffer(data, offsets)
+    mask = None if present is None else present.view(np.bool_)
+    columns = Columns(tuple(name.decode() for name in names), times, values, mask, counts)
+    others = np.flatnonzero(decoded == 0).tolist()
     if not others:
         return StatBatch._of(columns, ends), {}
-    refused: dict[int, CallstatsError] = {}
-    members, whose = [columns], [np.repeat(np.arange(len(was_read)), np.diff(ends))]
+    errors: dict[int, CallstatsError] = {}
+    members, indices = [columns], [np.repeat(np.arange(len(decoded)), np.diff(ends))]
     for i in others:
         try:
             member, _ = _json.decode(data[offsets[i] : offsets[i + 1]].tobytes(), sort=sort)
         except CallstatsError as error:
-            refused[i] = detached(error)
+            errors[i] = detached(error)
         else:
-            members.append(settled(member))
-            whose.append(np.full(len(member.times), i))
-    series = np.concatenate(whose)
+            members.append(normalize(member))
+            indices.append(np.full(len(member.times), i))
+    index_of_row = np.concatenate(indices)
     bounds = np.cumsum([0, *(len(member.times) for member in members)])
-    ends[1:] = np.cumsum(np.bincount(series, minlength=len(was_read)))
-    return StatBatch._of(take(joined(members, bounds), np.argsort(series, kind="stable")), ends), refused
+    ends[1:] = np.cumsum(np.bincount(index_of_row, minlength=len(decoded)))
+    return StatBatch._of(take(concatenate(members, bounds), np.argsort(index_of_row, kind="stable")), ends), errors
 
 
-def _batch(names: object, times: object, values: object, present: object, counts: object, offsets: object) -> StatBatch:
-    """Unpickle."""
-    places, _ = _coerce.column(offsets, "offsets", _coerce.PLACE)
-    columns = checked(names, times, values, present, counts, places)
-    n = len(columns.times)
-    refuse_offsets(places, n, "rows")
-    if places[0] != 0 or places[-1] != n:
-        raise SeriesError(f"offsets must part all {n} rows, got {places[0]} to {places[-1]}")
-    return StatBatch._of(columns, places)
-
-
-def refuse_texts(data: Bytes, offsets: Counts) -> None:
-    """Refuse texts in one buffer, and offsets between them, through which a kernel would read what lies elsewhere."""
+def validate_buffer(data: Bytes, offsets: Counts) -> None:
+    """Raise if data or offsets would make a kernel read out of bounds."""
     if data.dtype != np.uint8 or data.ndim != 1 or not data.flags.c_contiguous:
-        raise SeriesError(f"data must be a contiguous array of uint8, got {kind_of(data)}")
-    refuse_offsets(offsets, len(data), "bytes")
+        raise SeriesError(f"data must be a contiguous array of uint8, got {describe_array(data)}")
+    validate_offsets(offsets, len(data), "bytes")
 
 
-def _read(i: int, blob: object, sort: bool) -> StatSeries:
+def _unpickle(names: object, times: object, values: object, present: object, counts: object, offsets: object) -> StatBatch:
+    bounds, _ = _coerce.column(offsets, "offsets", _coerce.INDEX)
+    columns = validate_columns(names, times, values, present, counts, bounds)
+    n = len(columns.times)
+    validate_offsets(bounds, n, "rows")
+    if bounds[0] != 0 or bounds[-1] != n:
+        raise SeriesError(f"offsets must part all {n} rows, got {bounds[0]} to {bounds[-1]}")
+    return StatBatch._of(columns, bounds)
+
+
+def _decode(i: int, blob: object, sort: bool) -> StatSeries:
     try:
         return StatSeries.from_json(blob, sort=sort)
     except DecodeError as error:

@@ -82,7 +82,7 @@ class Call:
         Returns
         -------
         pandas.DataFrame
-            As `callstats.adapters.pandas.write` makes it.
+            As `StatSeries.to_pandas` returns it.
 
         Raises
         ------
@@ -93,9 +93,7 @@ class Call:
         """
         if self.series is None:
             raise CallstatsError(f"call {self.key!r} has no series: {self.rejected or 'none was given'}")
-        from callstats.adapters import pandas
-
-        return pandas.write(self.series)
+        return self.series.to_pandas()
 
 
 def new_call_id(created_ms: int, low: int | None = None) -> str:

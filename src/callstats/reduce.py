@@ -1,4 +1,4 @@
-"""What a Rule does: `decimate` for series, `reduce_json` for stored text."""
+"""Reduction by a Rule: `decimate` for series, `reduce_json` for stored text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeVar, cast, overload
 import numpy as np
 
 from callstats import _json, kernels
-from callstats._columns import Columns
-from callstats._parallel import share
+from callstats._columns import EMPTY, Columns
+from callstats._parallel import map_ordered
 from callstats._types import I64_MAX, U64_MAX, Bytes, Counts
-from callstats.batch import StatBatch, refuse_texts
+from callstats.batch import StatBatch, validate_buffer
 from callstats.errors import ArgumentError, BudgetError, CallstatsError, DecodeError, SeriesError, detached, suggest_keywords
 from callstats.rule import REDUCERS, How, Missing, Reducer, Rule, make_rule, parse_peak_name
 from callstats.series import StatSeries
@@ -35,7 +35,7 @@ def decimate(
     Parameters
     ----------
     x : StatSeries or StatBatch
-        Left as it is.
+        It is never modified.
     rule : Rule or int
         How to reduce. A number is the rule's `max_samples`.
     how, missing, max_bytes
@@ -44,21 +44,21 @@ def decimate(
     Returns
     -------
     StatSeries or StatBatch
-        As `x`: unchanged where the rule leaves it.
+        The same type as `x`. A series that the rule leaves unchanged is returned itself.
 
     Raises
     ------
     SeriesError
-        When a sum passes 2**64 - 1.
+        A sum exceeds 2**64 - 1.
     BudgetError
-        When not even one row fits `max_bytes`.
+        Not even one row fits `max_bytes`.
 
     Notes
     -----
-    The span is cut into bins of ``max((last - first) // max_samples, 1)`` ns. An empty bin gives no row; once ``max_samples - 1``
-    rows are out, the next takes all that is left. A bin of one sample is passed on untouched; any other gives the floor of the
-    mean of its times, weighed by counts, and each metric reduced by its reducer, in exact integers. The bins are those of the Fn
-    project's ``Decimate``.
+    Bins are ``max((last - first) // max_samples, 1)`` ns wide, as in the Fn project's ``Decimate``. An empty bin gives no row.
+    After ``max_samples - 1`` rows, the next bin takes all remaining samples. A bin of one sample is left unchanged. Any other
+    bin becomes a row, in exact integers: its time is the floor of the mean of its times, weighted by counts, and each metric is
+    reduced by its reducer.
 
     Examples
     --------
@@ -70,12 +70,12 @@ def decimate(
     if isinstance(x, StatSeries):
         return _decimate_series(x, rule)
     if not isinstance(x, StatBatch):
-        raise TypeError(f"decimate takes a StatSeries or a StatBatch, got {type(x).__name__}")
+        raise TypeError(f"x must be a StatSeries or a StatBatch, got {type(x).__name__}")
     if rule.max_bytes is not None:
-        return StatBatch(_named(f"series[{i}]", _decimate_series, member, rule) for i, member in enumerate(x))
+        return StatBatch(_with_location(f"series[{i}]", _decimate_series, member, rule) for i, member in enumerate(x))
     if rule.max_samples is None or not (np.diff(x.offsets) > rule.max_samples).any():
         return x
-    columns, offsets = _reduced(x._columns, x.offsets, rule, rule.max_samples)
+    columns, offsets = _decimate_columns(x._columns, x.offsets, rule, rule.max_samples)
     return StatBatch._of(columns, cast(Counts, offsets))
 
 
@@ -123,28 +123,28 @@ def reduce_json(
     Parameters
     ----------
     blobs : iterable of bytes-like, str, list or None
-        Each as `StatSeries.from_json` takes it; None gives ``b""``.
+        Blobs as `StatSeries.from_json` takes them. None gives ``b""``.
     rule, how, missing, max_bytes
         As for `decimate`.
     counts : bool
-        Whether rows written anew say how many samples they stand for.
+        Whether the text of a reduced blob has counts, as in `StatSeries.to_json`.
     sort : bool
-        Put rows whose times go back into order (stable) instead of refusing the blob.
+        Sort the rows by time (stable). Without it, times that decrease are an error.
     threads : int
-        How many threads share the work.
+        Number of threads.
     errors : {"raise", "return"}
-        Whether the first blob that is refused ends the work, or each such blob's `CallstatsError` takes its place in the list.
+        Raise the first error, or return each rejected blob's `CallstatsError` in its place.
 
     Returns
     -------
     list of bytes
-        One for each blob. A blob that the rule leaves unchanged comes back byte for byte, though it is checked like any other,
-        unless it is larger than `max_bytes`, or `sort` had to move a row.
+        One for each blob. A blob that the rule leaves unchanged is validated and returned byte for byte, unless it exceeds
+        `max_bytes`, or `sort` moved a row.
 
     Raises
     ------
     CallstatsError
-        A `DecodeError`, `SeriesError` or `BudgetError` that names the blob: ``blobs[17]: $[3].timestamp: …``.
+        A `DecodeError`, `SeriesError` or `BudgetError`. The message names the blob: ``blobs[17]: $[3].timestamp: …``.
 
     Examples
     --------
@@ -154,50 +154,47 @@ def reduce_json(
     """
     rule = make_rule(rule, how, missing, max_bytes)
     if isinstance(blobs, (bytes, bytearray, memoryview, str)) or not isinstance(blobs, Iterable):
-        raise TypeError(f"reduce_json takes an iterable of blobs, got {type(blobs).__name__}")
+        raise TypeError(f"blobs must be an iterable of blobs, got {type(blobs).__name__}")
     if errors not in ("raise", "return"):
         raise ArgumentError("errors", "'raise' or 'return'", errors)
 
     def reduce_chunk(chunk: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
         return _reduce_chunk(*chunk, rule, counts, sort, errors == "raise")
 
-    return [result for results in share(reduce_chunk, _chunks(blobs), threads) for result in results]
+    return [result for results in map_ordered(reduce_chunk, _chunks(blobs), threads) for result in results]
 
 
-def _decimate_series(series: StatSeries, rule: Rule) -> StatSeries:
-    reduced = fit(series._columns, rule)
-    return series if reduced is series._columns else StatSeries._of(reduced)
+def reduce_columns(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
+    """Reduce columns by a rule. Return the same object if the rule leaves them unchanged.
 
-
-def fit(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
-    """The columns reduced by a rule: the same object where it leaves them unchanged.
-
-    `counts` says whether the text whose size `max_bytes` limits has them.
+    `counts` says whether the text that `max_bytes` limits has counts.
     """
     names, times, values, present, weights = columns
     n = len(times)
-    most = n if rule.max_samples is None else min(n, rule.max_samples)
-    if rule.max_bytes is not None and most > 0:
-        out_names, plan = plan_of(names, rule)
+    rows = n if rule.max_samples is None else min(n, rule.max_samples)
+    if rule.max_bytes is not None and rows > 0:
+        out_names, plan = plan_metrics(names, rule)
         limit, keys = min(rule.max_bytes, I64_MAX), _json.keys_of(out_names)
         zero = rule.missing == "zero"
-        most = kernels.active.fit(times, values, _json.as_bytes(present), weights, most, limit, zero, counts, plan, *keys)
-        if most == 0:
-            size = len(_json.encode(_reduced(columns, None, rule, 1)[0], counts=counts))
-            raise BudgetError(f"max_bytes must hold one row at least, got {rule.max_bytes} for a row of {size} bytes")
-        most = abs(most)  # where a sum is too large, the reduction will tell
-    return columns if most == n else _reduced(columns, None, rule, most)[0]
+        rows = kernels.active.fit(times, values, _json.as_bytes(present), weights, rows, limit, zero, counts, plan, *keys)
+        if rows == 0:
+            size = len(_json.encode(_decimate_columns(columns, None, rule, 1)[0], counts=counts))
+            raise BudgetError(f"max_bytes must be at least the size of one row, {size} bytes, got {rule.max_bytes}")
+        rows = abs(rows)  # negative where a sum is too large; the reduction raises the error
+    return columns if rows == n else _decimate_columns(columns, None, rule, rows)[0]
 
 
-def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: int) -> tuple[Columns, Counts | None]:
-    """A batch reduced, or one series (no offsets): the one place that calls the kernel."""
+def _decimate_series(series: StatSeries, rule: Rule) -> StatSeries:
+    reduced = reduce_columns(series._columns, rule)
+    return series if reduced is series._columns else StatSeries._of(reduced)
+
+
+def _decimate_columns(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: int) -> tuple[Columns, Counts | None]:
+    """Reduce a batch, or one series (without offsets). Only this function calls the kernel."""
     names, times, values, present, counts = columns
     if max_samples <= 0:
-        none = np.zeros(0, dtype=np.int64)
-        return Columns((), none, np.zeros((0, 0), dtype=np.uint64), None, None), None if offsets is None else np.zeros_like(
-            offsets
-        )
-    out_names, plan = plan_of(names, rule)
+        return EMPTY, None if offsets is None else np.zeros_like(offsets)
+    out_names, plan = plan_metrics(names, rule)
     out_times, out_values, out_present, out_counts, out_offsets, fault = kernels.active.decimate(
         times,
         values,
@@ -215,33 +212,37 @@ def _reduced(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: 
             member = int(np.searchsorted(out_offsets, row, side="right")) - 1
             where, row = f"series[{member}]: ", row - int(out_offsets[member])
         raise SeriesError(
-            f"{where}the sum of metrics[{out_names[column]!r}] must be at most {U64_MAX}: row {row} of the result passes it"
+            f"{where}the sum of metrics[{out_names[column]!r}] must be at most {U64_MAX}, got more in row {row} of the result"
         )
     if out_present is not None:
         out_present = out_present.view(np.bool_)
     return Columns(out_names, out_times, out_values, out_present, out_counts), out_offsets
 
 
-def plan_of(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
-    """The metrics of the result, and of each its source, its stand-in, its reducer, and whether it is asked for."""
-    return (_plan if len(names) <= _json.MANY_NAMES else _plan.__wrapped__)(names, rule)
+def plan_metrics(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
+    """Return the metrics of a result, and the (4, k) plan of how kernels compute them.
+
+    The plan has the indices of a metric's source and of its fallback, both -1 where there is none, its reducer's index, and
+    whether the rule asks for it.
+    """
+    return (_plan_metrics if len(names) <= _json.MANY_NAMES else _plan_metrics.__wrapped__)(names, rule)
 
 
 @lru_cache(maxsize=256)
-def _plan(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
-    places = {name: place for place, name in enumerate(names)}
+def _plan_metrics(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
+    index_of = {name: index for index, name in enumerate(names)}
     plan: dict[str, tuple[int, int, Reducer, bool]] = {}
-    for name, place in places.items():
+    for name, index in index_of.items():
         peak = parse_peak_name(name)
         if peak is not None:
-            base, reducer = peak
-            asked = base in places and parse_peak_name(base) is None and reducer in rule.reducers(base)[1:]
-            plan[name] = (place, places.get(base, -1), reducer, asked)
+            metric, reducer = peak
+            asked = metric in index_of and parse_peak_name(metric) is None and reducer in rule.reducers(metric)[1:]
+            plan[name] = (index, index_of.get(metric, -1), reducer, asked)
             continue
         first, *further = rule.reducers(name)
-        plan[name] = (place, -1, first, True)
+        plan[name] = (index, -1, first, True)
         for reducer in further:
-            plan.setdefault(f"{name}@{reducer}", (places.get(f"{name}@{reducer}", -1), place, reducer, True))
+            plan.setdefault(f"{name}@{reducer}", (index_of.get(f"{name}@{reducer}", -1), index, reducer, True))
     columns = [(own, other, REDUCERS.index(reducer), asked) for _, (own, other, reducer, asked) in sorted(plan.items())]
     array = np.array(columns, dtype=np.int64).reshape(len(columns), 4)
     return tuple(sorted(plan)), np.ascontiguousarray(array.T)
@@ -251,7 +252,7 @@ _CHUNK_BLOBS, _CHUNK_BYTES = 256, 2**21
 
 
 def _chunks(blobs: Iterable[object]) -> Iterator[tuple[int, list[object]]]:
-    """Blobs for one call of the kernel, with the place of the first: few, since their results are in memory twice for a time."""
+    """Yield blobs for one call of the kernel, and the index of the first. Chunks are small, since results are copied once."""
     start, chunk, size = 0, [], 0
     for blob in blobs:
         chunk.append(blob)
@@ -265,13 +266,15 @@ def _chunks(blobs: Iterable[object]) -> Iterator[tuple[int, list[object]]]:
 def _reduce_chunk(
     start: int, blobs: list[object], rule: Rule, counts: bool, sort: bool, raising: bool
 ) -> list[bytes | CallstatsError]:
-    texts = [_own_text(blob) for blob in blobs]
-    # An empty text is the empty series to the kernel, and stands here for a blob that is none.
-    results: list[Any] = kernels.active.reduce_texts([text or b"" for text in texts], *_numbers(rule), counts, _layout_by(rule))
+    texts = [_text_or_none(blob) for blob in blobs]
+    # The kernel gets b"" for an invalid blob, and its result is replaced.
+    results: list[Any] = kernels.active.reduce_texts(
+        [text or b"" for text in texts], *_kernel_limits(rule), counts, _layout_for(rule)
+    )
     for i, (blob, text, result) in enumerate(zip(blobs, texts, results, strict=True)):
         if result is None or text is None:
             try:
-                results[i] = _named(f"blobs[{start + i}]" if raising else None, _reduce_blob, blob, rule, counts, sort)
+                results[i] = _with_location(f"blobs[{start + i}]" if raising else None, _reduce_blob, blob, rule, counts, sort)
             except CallstatsError as error:
                 if raising:
                     raise
@@ -282,101 +285,101 @@ def _reduce_chunk(
 def reduce_buffer(
     data: Bytes, offsets: Counts, rule: Rule, *, counts: bool = True, sort: bool = False, threads: int = 1
 ) -> tuple[list[bytes | Bytes], Counts, dict[int, CallstatsError]]:
-    """Reduce the texts ``data[offsets[i]:offsets[i + 1]]`` as `reduce_json` does: the door for whoever holds them in one buffer.
+    """Reduce the blobs ``data[offsets[i]:offsets[i + 1]]`` as `reduce_json` does.
 
-    Gives the results in the same form, the bytes as pieces to be joined, which are views of `data` where nothing changes; and of
-    each text that is refused, whose result is empty, the error by its number.
+    Return pieces to be joined, the offsets of the joined results, and the errors by index. Pieces without changes are views of
+    `data`. Rejected blobs become empty.
     """
-    refuse_texts(data, offsets)
-    numbers, layout = _numbers(rule), _layout_by(rule)
+    validate_buffer(data, offsets)
+    limits, layout = _kernel_limits(rule), _layout_for(rule)
 
-    def reduce_stretch(stretch: tuple[int, int]) -> tuple[list[bytes | Bytes], Counts, dict[int, CallstatsError]] | None:
-        begin, end = stretch
-        text, ends, status = kernels.active.reduce_text(data, offsets[begin : end + 1], *numbers, counts, layout)
+    def reduce_span(span: tuple[int, int]) -> tuple[list[bytes | Bytes], Counts, dict[int, CallstatsError]] | None:
+        begin, end = span
+        text, ends, status = kernels.active.reduce_text(data, offsets[begin : end + 1], *limits, counts, layout)
         if not status.any():
             return None
         own: list[bytes | Bytes] = []
-        sizes, faults, done = np.diff(ends), {}, 0
-        for i in np.flatnonzero(status == _OTHER).tolist():
-            at = begin + i
+        sizes, rejected, done = np.diff(ends), {}, 0
+        for i in np.flatnonzero(status == _UNHANDLED).tolist():
+            index = begin + i
             try:
-                result = _reduce_blob(data[offsets[at] : offsets[at + 1]].tobytes(), rule, counts, sort)
+                result = _reduce_blob(data[offsets[index] : offsets[index + 1]].tobytes(), rule, counts, sort)
             except CallstatsError as error:
-                faults[at] = detached(error)
+                rejected[index] = detached(error)
                 continue
             sizes[i] = len(result)
             own += [text[done : ends[i]], result]
             done = int(ends[i])
-        return [*own, text[done:] if done else text], sizes, faults
+        return [*own, text[done:] if done else text], sizes, rejected
 
-    stretches = list(_stretches(offsets, _STRETCH_BYTES if threads == 1 else _CHUNK_BYTES))
-    sizes, kept = np.diff(offsets), 0  # what lies after the texts kept stays as it is
+    spans = list(_spans(offsets, _SPAN_BYTES if threads == 1 else _CHUNK_BYTES))
+    sizes, done = np.diff(offsets), 0  # blobs from `done` on are unchanged so far
     pieces: list[bytes | Bytes] = []
-    refused: dict[int, CallstatsError] = {}
-    for (begin, end), changed in zip(stretches, share(reduce_stretch, stretches, threads), strict=True):
+    errors: dict[int, CallstatsError] = {}
+    for (begin, end), changed in zip(spans, map_ordered(reduce_span, spans, threads), strict=True):
         if changed is not None:
-            own, sizes[begin:end], faults = changed
-            pieces += [data[offsets[kept] : offsets[begin]], *own]
-            refused |= faults
-            kept = end
-    pieces.append(data[offsets[kept] : offsets[-1]])
+            own, sizes[begin:end], rejected = changed
+            pieces += [data[offsets[done] : offsets[begin]], *own]
+            errors |= rejected
+            done = end
+    pieces.append(data[offsets[done] : offsets[-1]])
     new_offsets = np.zeros(len(offsets), dtype=np.int64)
     np.cumsum(sizes, out=new_offsets[1:])
-    return [piece for piece in pieces if len(piece)], new_offsets, refused
+    return [piece for piece in pieces if len(piece)], new_offsets, errors
 
 
-def _stretches(offsets: Counts, most_bytes: int) -> Iterator[tuple[int, int]]:
-    """Which texts go to the kernel together: as many as have so many bytes, and one at least."""
+def _spans(offsets: Counts, max_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of blobs for one call of the kernel: of at most `max_bytes`, but one blob or more."""
     begin, n = 0, len(offsets) - 1
     while begin < n:
-        end = max(begin + 1, int(np.searchsorted(offsets, offsets[begin] + most_bytes, side="right")) - 1)
+        end = max(begin + 1, int(np.searchsorted(offsets, offsets[begin] + max_bytes, side="right")) - 1)
         yield begin, end
         begin = end
 
 
-_STRETCH_BYTES = 2**26
-"""What goes to the kernel at once: the more, the less is done around it, but its results are in memory twice for a time."""
+_SPAN_BYTES = 2**26
+"""Size of the kernel's input: more means less work around the kernel, but more memory for its results."""
 
-_OTHER = 2
-"""What the text kernel says of a text that the general route is to tell of."""
+_UNHANDLED = 2
+"""Kernel status of a blob that needs the fallback decoder."""
 
 
-def _own_text(blob: object) -> bytes | None:
-    """The bytes of a blob; None where the general route is to tell of it."""
+def _text_or_none(blob: object) -> bytes | None:
+    """Return the bytes of a blob; None where it needs the fallback decoder."""
     try:
         return b"" if blob is None else _json.text_of(blob)
     except DecodeError:
         return None
 
 
-def _numbers(rule: Rule) -> tuple[int, int, bool]:
-    """A rule as the text kernel takes it: the most rows, the most bytes (-1: no limit), and whether what is missing is 0."""
-    most = I64_MAX if rule.max_samples is None else max(min(rule.max_samples, I64_MAX), -1)
-    return most, -1 if rule.max_bytes is None else min(rule.max_bytes, I64_MAX), rule.missing == "zero"
+def _kernel_limits(rule: Rule) -> tuple[int, int, bool]:
+    """Return max_samples, max_bytes (-1: no limit), and whether a missing value counts as 0."""
+    rows = I64_MAX if rule.max_samples is None else max(min(rule.max_samples, I64_MAX), -1)
+    return rows, -1 if rule.max_bytes is None else min(rule.max_bytes, I64_MAX), rule.missing == "zero"
 
 
-def _layout_by(rule: Rule) -> Callable[[tuple[bytes, ...]], tuple[Counts, bytes, Counts]]:
-    """What the text kernel asks for the metrics that it finds."""
+def _layout_for(rule: Rule) -> Callable[[tuple[bytes, ...]], tuple[Counts, bytes, Counts]]:
+    """Return the function by which the text kernel asks for the plan and keys of the metrics that it finds."""
 
     def layout(names: tuple[bytes, ...]) -> tuple[Counts, bytes, Counts]:
-        out_names, columns = plan_of(tuple(name.decode() for name in names), rule)
-        return columns, *_json.keys_of(out_names)
+        out_names, plan = plan_metrics(tuple(name.decode() for name in names), rule)
+        return plan, *_json.keys_of(out_names)
 
     return layout
 
 
 def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool) -> bytes:
-    """One blob by the general route."""
+    """Reduce one blob by the fallback decoder."""
     text = b"" if blob is None else _json.text_of(blob)
     columns, moved = _json.decode(blob, sort=sort)
     few = rule.max_samples is None or len(columns.times) <= rule.max_samples
     if text is not None and not moved and few and (rule.max_bytes is None or len(text) <= rule.max_bytes):
         return text
-    return _json.encode(fit(columns, rule, counts=counts), counts=counts)
+    return _json.encode(reduce_columns(columns, rule, counts=counts), counts=counts)
 
 
-def _named(where: str | None, work: Callable[..., Result], *args: object) -> Result:
-    """Do the work; an error of it says where."""
+def _with_location(where: str | None, work: Callable[..., Result], *args: object) -> Result:
+    """Call a function. Put the location before the message of its error."""
     try:
         return work(*args)
     except CallstatsError as error:

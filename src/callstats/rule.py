@@ -99,7 +99,7 @@ class Rule:
     max_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        assign = object.__setattr__  # a frozen dataclass has no other way to normalise its fields
+        assign = object.__setattr__  # a frozen dataclass rejects plain assignment
         assign(self, "max_samples", _optional_int("max_samples", self.max_samples))
         assign(self, "max_bytes", _optional_int("max_bytes", self.max_bytes))
         if self.max_bytes is not None and self.max_bytes < 1:

@@ -1,4 +1,4 @@
-"""StatSeries: samples as numpy arrays, held once and never written to again."""
+"""StatSeries: samples as read-only numpy arrays."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
 from callstats import _coerce, _json
-from callstats._columns import Columns, Held, equal, kind_of, refuse_disorder, refuse_totals, settled, take
+from callstats._columns import Columns, ReadOnlyColumns, describe_array, equal, normalize, take, validate_order, validate_totals
 from callstats._timestamps import format_times, parse_time
 from callstats._types import AnyArray, Counts, Present, Times
+from callstats._units import plural
 from callstats.errors import CallstatsError, SeriesError, shorten_repr
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Stat(NamedTuple):
@@ -25,35 +29,35 @@ class Stat(NamedTuple):
     timestamp : int
         Nanoseconds since the epoch, UTC.
     metrics : dict of str to int
-        Those that the sample has.
+        The metrics that the sample has.
     """
 
     timestamp: int
     metrics: dict[str, int]
 
 
-class StatSeries(Held):
+class StatSeries(ReadOnlyColumns):
     """One call's samples.
 
     Parameters
     ----------
     timestamps : (n,) array-like
-        Nanoseconds since the epoch, UTC, non-decreasing; whole numbers, datetime64 of any unit, or times that know their zone.
+        Nanoseconds since the epoch, UTC, non-decreasing: whole numbers, datetime64 of any unit, or datetimes with a time zone.
     metrics : mapping of str to (n,) array-like
-        Values from 0 to 2**64 - 1. A masked value, or None in a list, is absent. A metric that no row has is dropped.
+        Values from 0 to 2**64 - 1. A masked value, or None in a list, is absent. A metric without any value is dropped.
     counts : (n,) array-like, optional
-        How many raw samples each row stands for, each at least 1, their total within int64. By default 1 each.
+        How many raw samples each row stands for. Each count is 1 or more, and their total fits int64. By default all are 1.
     sort : bool
-        Put times that go back into order (stable) instead of refusing them.
+        Sort the rows by time (stable). Without it, times that decrease are an error.
 
     Raises
     ------
     SeriesError
-        For anything that would not convert without losing a bit; it names metric, index and value.
+        A value can't be converted exactly. The message names metric, index and value.
 
     Notes
     -----
-    Everything is copied, and the arrays handed out are read-only.
+    All input is copied. The arrays of a series are read-only.
 
     Examples
     --------
@@ -78,42 +82,42 @@ class StatSeries(Held):
     ) -> None:
         times, _ = _coerce.column(timestamps, "timestamps", _coerce.TIME)
         if not isinstance(metrics, Mapping):
-            raise SeriesError(f"metrics must map names to values, got {shorten_repr(metrics)}")
+            raise SeriesError(f"metrics must be a mapping of names to values, got {shorten_repr(metrics)}")
         for name in metrics:
             if not isinstance(name, str) or not _json.is_text(name):
-                raise SeriesError(f"metrics must be named by text that UTF-8 can hold, got {shorten_repr(name)}")
-        # Of a member of an enumeration, say, the name is the text itself.
+                raise SeriesError(f"metric names must be text that UTF-8 can encode, got {shorten_repr(name)}")
+        # str.__str__ gives an Enum member's value, not 'Color.RED'.
         columns_by_name = {str.__str__(name): values for name, values in metrics.items()}
         names = tuple(sorted(columns_by_name))
         values = np.empty((len(names), len(times)), dtype=np.uint64)
         present: Present | None = None
         for j, name in enumerate(names):
             where = f"metrics[{name!r}]"
-            cells, there = _coerce.column(columns_by_name[name], where, _coerce.METRIC)
-            _same_length(where, cells, times)
-            values[j] = cells
-            if there is not None:
+            row, row_present = _coerce.column(columns_by_name[name], where, _coerce.METRIC)
+            _validate_length(where, row, times)
+            values[j] = row
+            if row_present is not None:
                 if present is None:
                     present = np.ones(values.shape, dtype=np.bool_)
-                present[j] = there
-        weights = None if counts is None else _counts(counts, times)
+                present[j] = row_present
+        weights = None if counts is None else _convert_counts(counts, times, (0, len(times)))
         columns = Columns(names, times, values, present, weights)
         if not sort:
-            refuse_disorder(times)
+            validate_order(times)
         elif (times[1:] < times[:-1]).any():
             columns = take(columns, np.argsort(times, kind="stable"))
-        self._columns = settled(columns)
+        self._columns = normalize(columns)
 
     @classmethod
     def from_samples(
         cls, samples: Iterable[tuple[int | datetime | str, Mapping[str, int | None]]], *, sort: bool = False
     ) -> StatSeries:
-        """A series from samples one by one.
+        """Make a series from single samples.
 
         Parameters
         ----------
         samples : iterable of (timestamp, mapping)
-            A timestamp is int nanoseconds, an aware `datetime`, or RFC 3339 text. A None value is absent.
+            A timestamp is int nanoseconds, an aware `datetime`, or RFC 3339 text. The value None is absent.
         sort : bool
             As for `StatSeries`.
 
@@ -124,7 +128,7 @@ class StatSeries(Held):
         Raises
         ------
         SeriesError
-            For a sample that is no such pair, and for whatever `StatSeries` refuses.
+            A sample is not such a pair, or has a value that `StatSeries` rejects.
 
         Examples
         --------
@@ -132,33 +136,33 @@ class StatSeries(Held):
         array([1000000000, 2000000000])
         """
         times: list[object] = []
-        cells: dict[str, list[object]] = {}
+        values: dict[str, list[object]] = {}
         for i, sample in enumerate(samples):
             try:
                 timestamp, metrics = sample
             except (TypeError, ValueError):
                 raise SeriesError(f"samples[{i}] must be a (timestamp, metrics) pair, got {shorten_repr(sample)}") from None
-            times.append(nanoseconds(timestamp, f"samples[{i}]"))
+            times.append(to_nanoseconds(timestamp, f"samples[{i}]"))
             if not isinstance(metrics, Mapping):
-                raise SeriesError(f"samples[{i}] must map names to values, got {shorten_repr(metrics)}")
+                raise SeriesError(f"samples[{i}] must have a mapping of names to values, got {shorten_repr(metrics)}")
             for name, value in metrics.items():
-                column = cells.setdefault(name, [])
+                column = values.setdefault(name, [])
                 column.extend([None] * (i - len(column)))
                 column.append(value)
-        for column in cells.values():
+        for column in values.values():
             column.extend([None] * (len(times) - len(column)))
-        return cls(times, cells, sort=sort)
+        return cls(times, values, sort=sort)
 
     @classmethod
     def from_json(cls, value: object, *, sort: bool = False) -> StatSeries:
-        """Read a stored histogram.
+        """Decode a stored histogram.
 
         Parameters
         ----------
         value : bytes-like, str, list or None
-            JSON text, or what a JSON reader made of it. None, ``""``, ``null`` and ``[]`` are the empty series.
+            JSON text, or a list that a JSON library decoded. None, ``""``, ``null`` and ``[]`` are the empty series.
         sort : bool
-            Put rows whose times go back into order (stable) instead of refusing them.
+            Sort the rows by time (stable). Without it, times that decrease are an error.
 
         Returns
         -------
@@ -167,7 +171,7 @@ class StatSeries(Held):
         Raises
         ------
         DecodeError
-            With the byte offset or the path of the first fault.
+            The input is malformed. The error has the byte offset or the path of the first fault.
 
         Examples
         --------
@@ -179,15 +183,15 @@ class StatSeries(Held):
     from_db = from_json
 
     def to_json(self, *, counts: bool = True, digits: int = 3) -> bytes:
-        """The stored text: empty, or compact JSON and a newline, as Go's encoder writes it.
+        """Encode the stored text: empty, or compact JSON and a newline, as Go's encoder writes it.
 
         Parameters
         ----------
         counts : bool
-            Whether rows that stand for more than one sample say so. Without it the text has Fn's exact shape, and every later
-            mean is a mean of means.
+            Whether rows that stand for several samples have a ``count``. Without counts the text has Fn's exact shape, but every
+            later mean is a mean of means.
         digits : {3, 9}
-            Digits of a second; times are floored to them.
+            Digits of the fraction of a second. Times are floored.
 
         Returns
         -------
@@ -195,8 +199,8 @@ class StatSeries(Held):
 
         Raises
         ------
-        CallstatsError
-            For other digits.
+        ArgumentError
+            `digits` is another number.
 
         Examples
         --------
@@ -206,11 +210,55 @@ class StatSeries(Held):
         return _json.encode(self._columns, counts=counts, digits=digits)
 
     def to_db(self) -> str:
-        """The stored text as a string, for a text column."""
+        """Encode the stored text as a str, for a text column."""
         return self.to_json().decode()
+
+    def to_pandas(self, *, counts: str | None = "count") -> pd.DataFrame:
+        """Return the series as a DataFrame of nullable UInt64, indexed by time in UTC.
+
+        Parameters
+        ----------
+        counts : str or None
+            The column of the counts. It is there only if some row stands for more than one sample. None leaves it out.
+
+        Returns
+        -------
+        DataFrame
+
+        Raises
+        ------
+        SeriesError
+            A metric has the name of the counts' column.
+
+        Examples
+        --------
+        >>> StatSeries([0, 10**9], {"x": [1, None]}).to_pandas()["x"].tolist()
+        [1, <NA>]
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ImportError('callstats.StatSeries.to_pandas needs pandas: pip install "callstats[pandas]"') from None
+        names, times, values, present, weights = self._columns
+        if counts in names:
+            raise SeriesError(f"counts must be a name that no metric has, got {counts!r}")
+        columns: dict[str, Any] = {}
+        for j, name in enumerate(names):
+            mask = np.zeros(len(times), np.bool_) if present is None else ~present[j]
+            columns[name] = pd.arrays.IntegerArray(values[j].copy(), mask)
+        if counts is not None and weights is not None:
+            columns[counts] = weights.copy()
+        return pd.DataFrame(columns, index=pd.DatetimeIndex(times.view("M8[ns]"), tz="UTC", name="timestamp"))
 
     def __len__(self) -> int:
         return len(self._columns.times)
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether the series has a metric of that name."""
+        return name in self._columns.names
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.names)
 
     @overload
     def __getitem__(self, key: str) -> AnyArray: ...
@@ -219,11 +267,11 @@ class StatSeries(Held):
     @overload
     def __getitem__(self, key: SupportsIndex) -> Stat: ...
     def __getitem__(self, key: str | slice | SupportsIndex) -> AnyArray | StatSeries | Stat:
-        """The row of a metric (masked where it has holes), a slice of the series by position, or one sample."""
+        """Return a metric's values (masked where absent), a slice of the series by position, or one sample."""
         names, times, values, present, _ = self._columns
         if isinstance(key, str):
             if key not in names:
-                raise KeyError(f"no metric {key!r}: there are {', '.join(names) or 'none'}")
+                raise KeyError(f"no metric {key!r}: the series has {', '.join(names) or 'none'}")
             row = names.index(key)
             if present is None or present[row].all():
                 full: AnyArray = values[row]
@@ -232,11 +280,11 @@ class StatSeries(Held):
             return masked
         if isinstance(key, slice):
             if key.step is not None and operator.index(key.step) < 0:
-                raise SeriesError(f"a slice must not turn time around, got the step {key.step}")
+                raise SeriesError(f"a slice must have a positive step, got {shorten_repr(key.step)}")
             return self._of(take(self._columns, np.arange(len(self))[key]))
         i = range(len(self))[key]
-        there = range(len(names)) if present is None else np.flatnonzero(present[:, i])
-        return Stat(int(times[i]), {names[j]: int(values[j, i]) for j in there})
+        rows = range(len(names)) if present is None else np.flatnonzero(present[:, i])
+        return Stat(int(times[i]), {names[j]: int(values[j, i]) for j in rows})
 
     def __iter__(self) -> Iterator[Stat]:
         names, times, values, present, _ = self._columns
@@ -245,8 +293,8 @@ class StatSeries(Held):
             for time, row in rows:
                 yield Stat(time, dict(zip(names, row, strict=True)))
         else:
-            for (time, row), held in zip(rows, present.T.tolist(), strict=True):
-                yield Stat(time, {name: cell for name, cell, there in zip(names, row, held, strict=True) if there})
+            for (time, row), mask in zip(rows, present.T.tolist(), strict=True):
+                yield Stat(time, {name: value for name, value, keep in zip(names, row, mask, strict=True) if keep})
 
     def __eq__(self, other: object) -> bool:
         return equal(self._columns, other._columns) if isinstance(other, StatSeries) else NotImplemented
@@ -257,73 +305,50 @@ class StatSeries(Held):
         if not len(self):
             return "<StatSeries: empty>"
         first, last = format_times(self._columns.times[[0, -1]])
-        return f"<StatSeries: {plural(len(self), 'row')} of {listed(self.names)}, {first} to {last}>"
+        return f"<StatSeries: {plural(len(self), 'row')} of {join_names(self.names)}, {first} to {last}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _series, tuple(self._columns)
+        return _unpickle, tuple(self._columns)
 
     @classmethod
     def _of(cls, columns: Columns) -> StatSeries:
-        """A series from checked arrays of its own."""
+        """Make a series of validated arrays that nothing else refers to."""
         series = cls.__new__(cls)
-        series._columns = settled(columns)
+        series._columns = normalize(columns)
         return series
 
 
-def _series(*columns: Any) -> StatSeries:
-    """Unpickle."""
-    return StatSeries._of(checked(*columns))
+def _unpickle(*columns: Any) -> StatSeries:
+    return StatSeries._of(validate_columns(*columns))
 
 
-def checked(
+def validate_columns(
     names: object, times: object, values: object, present: object, counts: object, offsets: Counts | None = None
 ) -> Columns:
-    """Columns out of what came from outside, copied, and held to all that kernels take for granted.
+    """Copy untrusted arrays into Columns, and raise unless they have all that kernels rely on.
 
-    With offsets they are those of many series, which the offsets part.
+    Offsets part the rows of several series.
     """
     if not isinstance(names, tuple) or not all(type(name) is str and _json.is_text(name) for name in names):
-        raise SeriesError(f"names must be a tuple of text that UTF-8 can hold, got {shorten_repr(names)}")
+        raise SeriesError(f"names must be a tuple of text that UTF-8 can encode, got {shorten_repr(names)}")
     if any(a >= b for a, b in pairwise(names)):
-        raise SeriesError(f"names must be sorted, and none there twice, got {shorten_repr(names)}")
+        raise SeriesError(f"names must be sorted and unique, got {shorten_repr(names)}")
     stamps, _ = _coerce.column(times, "timestamps", _coerce.TIME)
     n = len(stamps)
-    block = _block(values, "values", np.dtype(np.uint64), (len(names), n))
-    held = None
+    block = _copy_block(values, "values", np.dtype(np.uint64), (len(names), n))
+    mask = None
     if present is not None:
-        held = _block(present, "present", np.dtype(np.bool_), block.shape)
-        np.not_equal(held.view(np.uint8), 0, out=held)  # what was no bool before may be any byte
-        block *= held
-    weights = None
-    if counts is not None:
-        weights, _ = _coerce.column(counts, "counts", _coerce.COUNT)
-        _same_length("counts", weights, stamps)
-        refuse_totals(weights, (0, n) if offsets is None else offsets.tolist())
-    refuse_disorder(stamps, offsets)
-    return Columns(names, stamps, block, held, weights)
+        mask = _copy_block(present, "present", np.dtype(np.bool_), block.shape)
+        np.not_equal(mask.view(np.uint8), 0, out=mask)  # a bool from outside may be any byte
+        block *= mask
+    bounds = (0, n) if offsets is None else offsets.tolist()
+    weights = None if counts is None else _convert_counts(counts, stamps, bounds)
+    validate_order(stamps, offsets)
+    return Columns(names, stamps, block, mask, weights)
 
 
-def _block(values: object, where: str, dtype: np.dtype[Any], shape: tuple[int, int]) -> AnyArray:
-    """A copy of a block; of numbers in the other order of bytes too."""
-    if not isinstance(values, np.ndarray) or values.dtype.newbyteorder("=") != dtype or values.shape != shape:
-        raise SeriesError(f"{where} must be {dtype} of shape {shape}, got {kind_of(values)}")
-    return np.array(values, dtype=dtype, order="C", subok=False)
-
-
-def _same_length(where: str, values: AnyArray, times: Times) -> None:
-    if len(values) != len(times):
-        raise SeriesError(f"{where} must have a value for each of the {len(times)} timestamps, got {len(values)}")
-
-
-def _counts(counts: object, times: Times) -> Counts:
-    weights, _ = _coerce.column(counts, "counts", _coerce.COUNT)
-    _same_length("counts", weights, times)
-    refuse_totals(weights, (0, len(weights)))
-    return weights
-
-
-def nanoseconds(timestamp: object, where: str) -> object:
-    """A sample's time as whole nanoseconds; what is none of the known kinds is left for the series to judge."""
+def to_nanoseconds(timestamp: object, where: str) -> object:
+    """Return nanoseconds for text or a datetime. Return anything else unchanged, for the series to validate."""
     if isinstance(timestamp, str):
         try:
             return parse_time(timestamp)
@@ -336,10 +361,25 @@ def nanoseconds(timestamp: object, where: str) -> object:
     return timestamp
 
 
-def plural(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
-def listed(names: tuple[str, ...]) -> str:
+def join_names(names: tuple[str, ...]) -> str:
+    """Return the first names as one text."""
     shown = ", ".join(names[:4]) or "no metric"
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
+
+
+def _copy_block(values: object, where: str, dtype: np.dtype[Any], shape: tuple[int, int]) -> AnyArray:
+    if not isinstance(values, np.ndarray) or values.dtype.newbyteorder("=") != dtype or values.shape != shape:
+        raise SeriesError(f"{where} must be {dtype} of shape {shape}, got {describe_array(values)}")
+    return np.array(values, dtype=dtype, order="C", subok=False)
+
+
+def _validate_length(where: str, values: AnyArray, times: Times) -> None:
+    if len(values) != len(times):
+        raise SeriesError(f"{where} must have a value for each of the {len(times)} timestamps, got {len(values)}")
+
+
+def _convert_counts(counts: object, times: Times, offsets: Iterable[int]) -> Counts:
+    weights, _ = _coerce.column(counts, "counts", _coerce.COUNT)
+    _validate_length("counts", weights, times)
+    validate_totals(weights, offsets)
+    return weights

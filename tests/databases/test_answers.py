@@ -107,10 +107,10 @@ def test_columns_by_any_name(tmp_path: Path) -> None:
         with pytest.raises(CallstatsError, match="must be a column of table 'runs', got 'gone': it has 'the key', 'job'"):
             summarize_table(path, **{**names, name: "gone"})
     with pytest.raises(
-        CallstatsError, match="^since must be None for a table without times, got 1: 'runs' has no column 'created_at'$"
+        CallstatsError, match=r"^since must be None for a table without times, got 1: 'runs' has no column 'created_at'$"
     ):
         summarize_table(path, **names, since=1)
-    with pytest.raises(CallstatsError, match="^since must be None without a time_column, got 1$"):
+    with pytest.raises(CallstatsError, match=r"^since must be None without a time_column, got 1$"):
         summarize_table(path, **names, since=1, time_column=None)
 
 

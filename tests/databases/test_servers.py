@@ -193,7 +193,7 @@ def test_a_generated_column(on_server: Database) -> None:
     made = "GENERATED ALWAYS AS (origin) STORED"
     on_server.ask(f"CREATE TABLE runs (id INTEGER PRIMARY KEY, origin TEXT, made TEXT {made}, stats TEXT DEFAULT ('[]'))")
     on_server.ask(f"INSERT INTO runs (id, origin, stats) VALUES (1, '{blob(50)}', '{blob(50)}')")
-    with pytest.raises(CallstatsError, match="^column must be writable, got 'made': the database generates it$"):
+    with pytest.raises(CallstatsError, match=r"^column must be writable, got 'made': the database generates it$"):
         reduce_table(on_server.url, RULE, table="runs", column="made")
     assert len(get_series(on_server.url, 1, table="runs", column="made")) == 50
     assert reduce_table(on_server.url, RULE, table="runs").changed == 1

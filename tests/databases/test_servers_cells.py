@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_23_mysqls_text_is_never_cut(mysql: Database, mode: str, collation: str)
     with sql_mode(mysql, MODES[mode]):
         report = reduce_table(mysql.url, rule)
     assert (report.changed, report.rejected) == (1, 0)
-    assert mysql.cell("a").encode() == reduce_json([large(185)], rule, max_bytes=65_535)[0]
+    assert mysql.cell("a").encode() == reduce_json([large(185)], replace(rule, max_bytes=65_535))[0]
     assert len(mysql.cell("a")) <= 65_535
 
 

@@ -129,7 +129,7 @@ def test_tables_without_transactions_are_refused(mysql: Database) -> None:
     """MyISAM has no row locks."""
     mysql.make([("a", blob(12))], key="VARCHAR(99)", end=" ENGINE = MyISAM")
     with pytest.raises(
-        CallstatsError, match="^table must be an InnoDB table, which has transactions, got 'calls': its engine is MyISAM$"
+        CallstatsError, match=r"^table must be an InnoDB table, which has transactions, got 'calls': its engine is MyISAM$"
     ):
         reduce_table(mysql.url, 10)
 

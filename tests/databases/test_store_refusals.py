@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from callstats import CallstatsError, Rule
-from callstats.db import DatabaseError, shown_url
+from callstats.db import DatabaseError
+from callstats.db.engine import shown_url
 from support.database import TABLE, ask, blob, cell, connect, made
 from support.tables import add_calls, create_table, get_series, reduce_table, restore_table
 
@@ -107,7 +108,7 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
         reduce_table(other, 10)
     with pytest.raises(CallstatsError, match="there is no SQLite database"):
         reduce_table(tmp_path, 10)
-    with pytest.raises(CallstatsError, match="^url_or_engine must be a database URL or the path of an SQLite file, got ''$"):
+    with pytest.raises(CallstatsError, match=r"^url_or_engine must be a database URL or the path of an SQLite file, got ''$"):
         reduce_table("", 10)
     with pytest.raises(CallstatsError, match="unable to open database file"):
         create_table(tmp_path / "no" / "such.db")
@@ -116,7 +117,7 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
 def test_utf16_is_refused(tmp_path: Path) -> None:
     """The bytes of such a database's text are not those of the stored form."""
     db = made(tmp_path / "calls.db", [("a", blob(12))], before=["PRAGMA encoding = 'UTF-16'"])
-    with pytest.raises(CallstatsError, match="^the database's encoding must be UTF-8, got UTF-16"):
+    with pytest.raises(CallstatsError, match=r"^the database's encoding must be UTF-8, got UTF-16"):
         reduce_table(db, 10)
     assert cell(db, "a") == blob(12)
 
@@ -125,7 +126,7 @@ def test_init_names_a_missing_key(tmp_path: Path) -> None:
     """A table without the key is not one of calls."""
     db = made(tmp_path / "calls.db", [])
     with pytest.raises(
-        CallstatsError, match="^key must be a column of table 'calls', got 'call_id': it has 'id', 'status', 'stats'$"
+        CallstatsError, match=r"^key must be a column of table 'calls', got 'call_id': it has 'id', 'status', 'stats'$"
     ):
         create_table(db, key="call_id", column="new")
     assert ask(db, "SELECT sql FROM sqlite_master")[0] == (TABLE,)

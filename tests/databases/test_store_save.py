@@ -268,7 +268,7 @@ def test_import_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CallstatsError, match=r"^path must be a file that can be read, got '.*: No such file or directory$"):
         restore_table(db, tmp_path / "none.jsonl")
     file = saved_file(tmp_path / "old.jsonl", ("a", "1"))
-    with pytest.raises(CallstatsError, match="^table must be a table of the database, got 'cals'"):
+    with pytest.raises(CallstatsError, match=r"^table must be a table of the database, got 'cals'"):
         restore_table(db, file, table="cals")
     with closing(connect(db)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""The heaviest calls of a table, and ``callstats report`` in this process: what is read, chosen and written, and the exit codes."""
+"""The heaviest calls of a table, and ``callstats report`` in this process: what it writes, and its exit codes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_read_call(tmp_path: Path) -> None:
     small = made(tmp_path / "small.db", [("a", blob(3))])
     found = get_call(small, "a")
     assert (found.name, found.created_at, len(found.series or ())) == (None, None, 3)
-    with pytest.raises(ValueError, match="^by must be a column of table 'calls', got 'fn'"):
+    with pytest.raises(ValueError, match=r"^by must be a column of table 'calls', got 'fn'"):
         get_call(small, "a", group_column="fn")
 
 
@@ -171,7 +171,7 @@ def test_over_all_databases(database: Database) -> None:
     survey = summarize_table(database.url, top=50)
     assert (survey.calls, survey.stopped, len(survey.groups)) == (3, None, 1)
     assert sorted(call.key for call in survey.heaviest) == ["a", "b"]
-    with pytest.raises(ValueError, match="^key must be the key of a call in table 'calls', got 'x'$"):
+    with pytest.raises(ValueError, match=r"^key must be the key of a call in table 'calls', got 'x'$"):
         get_call(database.url, "x")
     database.make([(7, blob(5))], key="BIGINT", table="numbered")
     assert get_call(database.url, "7", table="numbered").key == 7

@@ -159,10 +159,10 @@ def test_wrong_use_of_tiers_is_named(database: Database) -> None:
     ]:
         with pytest.raises(CallstatsError, match=message):
             reduce_table(database.url, RULE, **options)  # type: ignore[arg-type]
-    with pytest.raises(CallstatsError, match="^max_samples must be None beside tiers, which have their own, got 240$"):
+    with pytest.raises(CallstatsError, match=r"^max_samples must be None beside tiers, which have their own, got 240$"):
         reduce_table(database.url, Rule(), tiers=TIERS)
     if database.kind != "sqlite":
-        with pytest.raises(CallstatsError, match="^time_column must be a column of times or text, got 'n': it is of type int"):
+        with pytest.raises(CallstatsError, match=r"^time_column must be a column of times or text, got 'n': it is of type int"):
             reduce_table(database.url, RULE, tiers=TIERS, time_column="n")
 
 

@@ -24,7 +24,7 @@ from support.zoo import Item, series_of, zoo
 ZOO = zoo()
 MODULES = {name: importlib.import_module(f"callstats.kernels.{module}") for name, module in TWINS.items()}
 KERNELS = [name for name in MODULES["python"].__all__ if name.islower()]
-BY_ITSELF = {"reduce_text", "read_buffer"}  # of one buffer, as adapters have it: test_text.py and test_read_buffer.py
+BY_ITSELF = {"reduce_text", "read_buffer"}  # of one buffer, as adapters have it: test_text.py and test_decode_buffer.py
 
 RULES = [
     Rule(1),

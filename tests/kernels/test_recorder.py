@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 import sysconfig
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -26,6 +29,30 @@ def record(samples: list[Sample], rule: Any = 240, **options: Any) -> StatSeries
     for time, metrics in samples:
         recorder.write_stat(time, metrics)
     return recorder.end()
+
+
+def test_repr(backend: str) -> None:
+    """The repr is one short line, before, during and after the recording."""
+    recorder = Recorder(60)
+    assert repr(recorder) == "<Recorder: recording, no metric, 0 dropped>"
+    recorder.write_stat(0, dict.fromkeys("fedcba", 1))
+    recorder.write_stat(-(2**63), {"a": 1})
+    assert repr(recorder) == "<Recorder: recording, a, b, c, d and 2 more, 1 dropped>"
+    recorder.end()
+    assert repr(recorder) == "<Recorder: ended, a, b, c, d and 2 more, 1 dropped>"
+
+
+@pytest.mark.parametrize("work", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_copies(work: Callable[[Recorder], object]) -> None:
+    """A recording can't be copied or pickled; the error says what can."""
+    with pytest.raises(TypeError, match=r"^a Recorder can't be copied or pickled: call end\(\), and copy or pickle its series$"):
+        work(Recorder())
+
+
+def test_fields_of_its_rule(backend: str) -> None:
+    """They may be given by name, as to `decimate`."""
+    samples = [(i * SECOND, {"x": i}) for i in range(100)]
+    assert record(samples, 7, how="max", missing="zero", max_bytes=400) == record(samples, Rule(7, "max", "zero", 400))
 
 
 # --- within the capacity ------------------------------------------------------------------------------------------------------

@@ -169,7 +169,9 @@ def test_sums_are_exact_past_64_bits(backend: str) -> None:
     for time, metrics in samples:
         recorder.write_stat(time, metrics)
     for _ in range(2):
-        with pytest.raises(SeriesError, match=r"the sum of metrics\['x'\] must be at most 18446744073709551615: row 0"):
+        with pytest.raises(
+            SeriesError, match=r"the sum of metrics\['x'\] must be at most 18446744073709551615, got more in row 0"
+        ):
             recorder.end()
 
 
@@ -186,7 +188,7 @@ def test_max_bytes(backend: str, capacity: int) -> None:
     samples = [(i * SECOND, {"mem_usage": 10**6 + i}) for i in range(100)]
     series = record(samples, Rule(240, max_bytes=400), capacity=capacity)
     assert len(series.to_json()) <= 400 and len(series) in (4, 5)
-    with pytest.raises(BudgetError, match="max_bytes must hold one row at least, got 20 for a row of "):
+    with pytest.raises(BudgetError, match=r"max_bytes must be at least the size of one row, .* bytes, got 20"):
         record(samples, Rule(240, max_bytes=20), capacity=capacity)
 
 

@@ -490,6 +490,33 @@ def test_repr_is_short() -> None:
         assert len(repr(series)) < 300 and "\n" not in repr(series)
 
 
+def test_in_and_key_completion() -> None:
+    """`in` tells whether a metric is there; a sample, or its index, is none. IPython completes the names."""
+    series = StatSeries([0, 1], {"y": [1, None], "x@max": [2, 3], "gone": [None, None]})
+    assert "y" in series and "x@max" in series
+    assert "x" not in series and "gone" not in series and 0 not in series and series[0] not in series and [] not in series
+    assert series._ipython_key_completions_() == ["x@max", "y"]
+
+
+def test_rejected_values_are_one_line() -> None:
+    """A value of many lines, or a long one, is one line of an error."""
+
+    class Table:
+        shape = (3, 2)
+
+        def __repr__(self) -> str:
+            return "   a  b\n0  1  2\n1  3  4"
+
+    class Poem:
+        def __repr__(self) -> str:
+            return "one\n  two"
+
+    for value, shown in ((Table(), "a Table of shape (3, 2)"), (Poem(), "one two"), ("x" * 999, f"'{'x' * 56}...")):
+        with pytest.raises(SeriesError) as caught:
+            StatSeries([0], value)  # type: ignore[arg-type]
+        assert str(caught.value) == f"metrics must be a mapping of names to values, got {shown}"
+
+
 def test_no_rows_and_no_metrics() -> None:
     """A series may have no rows, and rows without metrics."""
     assert len(StatSeries([], {})) == 0 and not list(StatSeries([], {}))

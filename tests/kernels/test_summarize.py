@@ -214,9 +214,9 @@ def test_counts_weigh_the_mean_alone() -> None:
 
 def test_only_series_and_names() -> None:
     """What is no series is a TypeError, and one text is no list of names."""
-    with pytest.raises(TypeError, match="summarize takes a StatSeries or a StatBatch, got list"):
+    with pytest.raises(TypeError, match="x must be a StatSeries or a StatBatch, got list"):
         summarize([])  # type: ignore[call-overload]
-    with pytest.raises(CallstatsError, match="counters must be the names of metrics, got the text 'net_rx'"):
+    with pytest.raises(CallstatsError, match="counters must be a collection of metric names, got 'net_rx'"):
         summarize(StatSeries([], {}), counters="net_rx")
 
 

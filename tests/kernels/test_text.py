@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import callstats.kernels
 from callstats import Rule, StatSeries, decimate, reduce_json
-from callstats.reduce import _layout_by
+from callstats.reduce import _layout_for
 from support import parity
 from support.blobs import grammar, seeds
 from support.mutants import mutants
@@ -71,7 +71,7 @@ def raw(blobs: list[bytes], rule: Rule, counts: bool = True) -> Any:
     data = np.frombuffer(b"".join(blobs), dtype=np.uint8)
     budget = -1 if rule.max_bytes is None else rule.max_bytes
     return callstats.kernels.active.reduce_text(
-        data, offsets, rule.max_samples, budget, rule.missing == "zero", counts, _layout_by(rule)
+        data, offsets, rule.max_samples, budget, rule.missing == "zero", counts, _layout_for(rule)
     )
 
 

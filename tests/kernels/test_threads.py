@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from callstats import CallstatsError, reduce_json
-from callstats._parallel import share
+from callstats._parallel import map_ordered
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 100])
 def test_results_in_the_order_of_the_items(threads: int, n: int) -> None:
     """However many threads there are, for however many items."""
-    assert share(lambda item: -item, iter(range(n)), threads) == [-item for item in range(n)]
+    assert map_ordered(lambda item: -item, iter(range(n)), threads) == [-item for item in range(n)]
 
 
 def test_the_caller_and_helpers_work_at_once() -> None:
     """Three threads do three items side by side: each waits for the others."""
     together = threading.Barrier(3, timeout=30)
-    names = share(lambda _: (together.wait(), threading.current_thread())[1], range(3), 3)
+    names = map_ordered(lambda _: (together.wait(), threading.current_thread())[1], range(3), 3)
     assert len(set(names)) == 3
     assert threading.current_thread() in names
 
@@ -30,8 +31,15 @@ def test_the_caller_and_helpers_work_at_once() -> None:
 def test_no_more_threads_than_items() -> None:
     """A thread is started when there is an item for it."""
     before = threading.active_count()
-    seen = share(lambda _: threading.active_count(), range(2), 1000)
+    seen = map_ordered(lambda _: threading.active_count(), range(2), 1000)
     assert max(seen) <= before + 2
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_no_more_threads_than_asked_for(threads: int) -> None:
+    """The caller counts as one of them."""
+    seen = map_ordered(lambda _: (time.sleep(0.002), threading.get_ident())[1], range(40), threads)
+    assert threading.get_ident() in seen and len(set(seen)) <= threads
 
 
 def test_items_are_taken_as_they_are_needed() -> None:
@@ -49,7 +57,7 @@ def test_items_are_taken_as_they_are_needed() -> None:
         nonlocal done
         done += 1
 
-    share(work, items(), 1)
+    map_ordered(work, items(), 1)
     assert ahead == 1
 
 
@@ -65,7 +73,7 @@ def test_the_first_item_that_fails_is_told_of(threads: int) -> None:
         return item
 
     with pytest.raises(ValueError, match=r"^item 20$"):
-        share(work, range(10_000), threads)
+        map_ordered(work, range(10_000), threads)
     assert len(begun) <= 21 + threads
 
 
@@ -79,14 +87,14 @@ def test_items_that_fail(threads: int, error: type[BaseException]) -> None:
         raise error("broken")
 
     with pytest.raises(error, match="broken"):
-        share(lambda item: item, items(), threads)
+        map_ordered(lambda item: item, items(), threads)
 
 
 @pytest.mark.parametrize("threads", [0, -1, True, 1.0, "2", None])
 def test_numbers_of_threads_that_are_none(threads: object) -> None:
     """Whoever calls need not check them."""
     with pytest.raises(CallstatsError, match="threads must be a whole number, 1 or more, got"):
-        share(abs, [1], threads)
+        map_ordered(abs, [1], threads)
 
 
 def test_no_garbage_is_left() -> None:

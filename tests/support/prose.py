@@ -54,9 +54,9 @@ def faults_of_text(text: Text) -> Iterator[Fault]:
         if len(sentence.split()) > RULES["longest_sentence"]:
             start = " ".join(sentence.split()[:5])
             yield Fault(text.line, f"{start}… ({len(sentence.split())} words)", "shorter sentences")
-    if text.is_error and re.search(r"\bgot\b", prose) and not re.search(r", got\b", prose):
-        yield Fault(text.line, prose[:60], "X must be Y, got Z; or: WHERE: expected X, got Y")
-    elif text.is_error and re.search(r"\bgot\b", prose) and not WANTED.search(prose):
+    if (text.is_error and re.search(r"\bgot\b", prose) and not re.search(r", got\b", prose)) or (
+        text.is_error and re.search(r"\bgot\b", prose) and not WANTED.search(prose)
+    ):
         yield Fault(text.line, prose[:60], "X must be Y, got Z; or: WHERE: expected X, got Y")
 
 

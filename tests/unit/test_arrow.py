@@ -93,7 +93,7 @@ def test_what_lies_under_a_null() -> None:
 @pytest.mark.parametrize("stretch", [1, 300_000, 2**26])
 def test_chunks_and_stretches(stretch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks stay chunks, empty ones too, and an array is as its stretches, of however many bytes."""
-    monkeypatch.setattr("callstats.reduce._STRETCH_BYTES", stretch)
+    monkeypatch.setattr("callstats.reduce._SPAN_BYTES", stretch)
     blobs = fine() * 3
     chunks = pa.chunked_array([pa.array(blobs[:5]), pa.array([], pa.binary()), pa.array(blobs[5:])])
     result = arrow.reduce(chunks, 2)
@@ -272,7 +272,7 @@ def test_lists_from_elsewhere() -> None:
     for bad in (pa.array([1]), pa.array([[1]]), pa.array([[{"x": 1}]]), pa.array([[None, {"timestamp": 1}]])):
         with pytest.raises(SeriesError):
             arrow.read_lists(bad)
-    with pytest.raises(SeriesError, match=r"timestamps must not decrease: timestamps\[2\]=1 is before timestamps\[1\]=3"):
+    with pytest.raises(SeriesError, match=r"timestamps must not decrease, got timestamps\[2\]=1 after timestamps\[1\]=3"):
         arrow.read_lists(pa.array([[{"timestamp": 9}], [{"timestamp": 3}, {"timestamp": 1}]]))
 
 

@@ -70,9 +70,9 @@ def test_wrong_thresholds(threshold: object) -> None:
 
 def test_one_threshold() -> None:
     """Exactly one side is asked for, of a series."""
-    with pytest.raises(CallstatsError, match="exactly one of at_least and at_most must be given"):
+    with pytest.raises(CallstatsError, match="at_most must be given exactly where at_least is not, got 2"):
         bernoulli(StatSeries([], {}), "x", at_least=1, at_most=2)
-    with pytest.raises(TypeError, match="bernoulli takes a StatSeries, got list"):
+    with pytest.raises(TypeError, match="series must be a StatSeries, got list"):
         bernoulli([], "x", at_least=1)  # type: ignore[arg-type]
     assert bernoulli(StatSeries([1], {"x": [5]}), "x", at_least=np.uint64(5)).k == 1
 

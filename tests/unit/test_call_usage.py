@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from callstats import DecodeError, StatSeries, decimate
+from callstats import KEEP_PEAKS, DecodeError, StatSeries, decimate
 from callstats.stats import CallData, CallUsage, summarize_calls, usage_of
 from callstats.stats.format import usage_text
 from support.blobs import grammar, seeds
@@ -20,7 +20,6 @@ MIB = 2**20
 UNLIMITED = 9223372036854771712
 START = 1_700_000_000 * SECOND
 
-KEEP_PEAKS: Any = {"mem_usage": ("mean", "max"), "mem_working": ("mean", "max"), "cpu_total": ("mean", "max"), "mem_limit": "max"}
 KEPT = ("peak_memory", "memory_metric", "memory_limit", "cpu_peak", "cpu_time_ns", "duration_ns", "samples")
 """The values that reductions by KEEP_PEAKS don't change."""
 

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 
 from callstats import Bernoulli, StatBatch, StatSeries, decimate, kernels, summarize
-from callstats.stats import CallData, Percentiles, leak_trend, rightsize, summarize_calls
-from callstats.stats.calls import CallScalars, _layout
+from callstats.stats import CallData, Percentiles, leak_trend, rightsize, summarize_calls, usage_of
+from callstats.stats.call import _kernel_layout
+from callstats.stats.calls import CallScalars
+from callstats.stats.format import summary_texts
 from callstats.stats.proportions import wilson
 from support.blobs import grammar, seeds
 from support.parity import exact, outcome, same
@@ -76,55 +78,50 @@ def test_every_figure(n: int) -> None:
     assert found.errors == sum(call.status in ("error", "timeout", "killed") for call in calls)
     assert found.unsampled == sum(not len(call.series) for call in calls)
 
-    held, blind = [], 0
+    rows = []
     for call, metrics in zip(calls, each, strict=True):
-        usage, working = metrics.get("mem_usage"), metrics.get("mem_working")
-        memory = working if working is not None and (working.exact or usage is None) else usage
+        usage = usage_of(call.series, call.duration_ns)
         first = int(call.series.timestamps[0]) if len(call.series) else 0
-        last = int(call.series.timestamps[-1]) if len(call.series) else 0
-        if memory is None:
-            blind += call.status == "killed"
-            continue
-        limit = metrics["mem_limit"].max if "mem_limit" in metrics else 0
         time = first if call.time_ns is None else call.time_ns
-        lasted = last - first if call.duration_ns is None else call.duration_ns
-        held.append((time, memory, limit or 0, call.status == "killed", lasted, memory is usage))
-    assert found.memory == spread([memory.max for _, memory, *_ in held])
-    assert found.page_cache == sum(row[5] for row in held)
-    assert found.growth == spread([memory.growth for _, memory, *_ in held if memory.growth is not None])
-    near = [dead or (limit < UNLIMITED and memory.max >= Fraction(9, 10) * limit) for _, memory, limit, dead, *_ in held if limit]
+        rows.append((time, usage, metrics.get(usage.memory_metric or ""), call.status == "killed"))
+    known = [row for row in rows if row[1].peak_memory is not None]
+    usages = [row[1] for row in rows]
+    assert found.memory == spread([usage.peak_memory for _, usage, *_ in known])
+    assert found.page_cache == sum(usage.memory_metric == "mem_usage" for usage in usages)
+    assert found.growth == spread([memory.growth for *_, memory, _ in known if memory.growth is not None])
+    near = [
+        dead or (usage.memory_limit < UNLIMITED and usage.peak_memory >= Fraction(9, 10) * usage.memory_limit)
+        for _, usage, _, dead in known
+        if usage.memory_limit
+    ]
     assert found.near == wilson(sum(near), len(near))
-    latest = max(((row[0], place, row[2]) for place, row in enumerate(held) if row[2]), default=(0, 0, None))[2]
+    limits = [(time, index, usage.memory_limit) for index, (time, usage, *_) in enumerate(rows) if usage.memory_limit]
+    latest = max(limits, default=(0, 0, None))[2]
     assert found.limit == latest
     assert found.is_unlimited == (latest is not None and latest >= UNLIMITED)
-    assert found.headroom == (None if latest is None or latest >= UNLIMITED else latest - max(row[1].max for row in held))
-    in_order = sorted(held, key=lambda row: row[0])
-    assert found.trend == leak_trend([row[1].min for row in in_order])
+    assert found.headroom == (None if latest is None or latest >= UNLIMITED else latest - found.memory.max)
+    in_order = sorted(known, key=lambda row: row[0])
+    assert found.trend == leak_trend([memory.min for *_, memory, _ in in_order if memory.min])
     assert found.rightsize == rightsize(
-        [row[1].max for row in held] + [0] * blind,
+        [usage.peak_memory or 0 for usage in usages],
         risk=0.05,
         step=MIB,
-        limits=[row[2] for row in held] + [0] * blind,
-        killed=[row[3] for row in held] + [True] * blind,
-        durations=[row[4] for row in held] + [0] * blind,
+        limits=[usage.memory_limit or 0 for usage in usages],
+        killed=[row[3] for row in rows],
+        durations=[usage.duration_ns or 0 for usage in usages],
     )
-    spans = [
-        int(call.series.timestamps[-1] - call.series.timestamps[0]) if call.duration_ns is None else call.duration_ns
-        for call in calls
-        if call.duration_ns is not None or len(call.series)
-    ]
-    assert found.duration_ns == spread(spans)
-    used = [(metrics["cpu_total"], call.series) for call, metrics in zip(calls, each, strict=True) if "cpu_total" in metrics]
-    assert found.cpu == spread([cpu.mean for cpu, _ in used])
-    assert found.cpu_peak == spread([cpu.max for cpu, _ in used])
+    assert found.duration_ns == spread([usage.duration_ns for usage in usages if usage.duration_ns is not None])
+    assert found.cpu == spread([usage.cpu_mean for usage in usages if usage.cpu_mean is not None])
+    assert found.cpu_peak == spread([usage.cpu_peak for usage in usages if usage.cpu_peak is not None])
     pooled = [
         (sample.metrics["cpu_total"], count)
-        for _, rows in used
-        for sample, count in zip(rows, rows.counts.tolist(), strict=True)
+        for call in calls
+        for sample, count in zip(call.series, call.series.counts.tolist(), strict=True)
         if "cpu_total" in sample.metrics
     ]
     if pooled:
-        assert found.cpu_mean == float(Fraction(sum(v * c for v, c in pooled), sum(c for _, c in pooled)))
+        mean = float(Fraction(sum(v * c for v, c in pooled), sum(c for _, c in pooled)))
+        assert found.cpu_mean == pytest.approx(mean, rel=1e-12)
     else:
         assert found.cpu_mean is None
     for name in COUNTERS:
@@ -132,7 +129,9 @@ def test_every_figure(n: int) -> None:
         assert found.increases[name] == sum(risen)
         assert found.increase[name] == spread([min(value, 2**64 - 1) for value in risen])
         assert (name in found.approximate) == any(not metrics[name].exact for metrics in each if name in metrics)
-    assert ("memory" in found.approximate) == any(not row[1].exact for row in held)
+    for name, field in (("memory", "peak_memory"), ("cpu", "cpu_mean"), ("cpu_peak", "cpu_peak"), ("duration_ns", "duration_ns")):
+        inexact = [usage for usage in usages if getattr(usage, field) is not None and field not in usage.exact]
+        assert (name in found.approximate) == bool(inexact)
 
 
 def test_the_zoo_as_calls() -> None:
@@ -176,16 +175,46 @@ def test_case_30_no_processor_use() -> None:
     assert (found.cpu_mean, found.cpu.p95, found.cpu_peak.max) == (0.0, 0.0, 0)
 
 
-def test_working_memory_needs_its_peaks() -> None:
-    """A reduced working set without its peaks gives way to mem_usage with them, and that includes the page cache."""
+def test_lost_peaks_are_inexact() -> None:
+    """A working set without its peaks is inexact, and mem_usage with them does not take its place."""
     series = StatSeries([k * SECOND for k in range(60)], {"mem_usage": [900 + k for k in range(60)], "mem_working": range(60)})
     whole = summarize_calls([CallData(series)])
-    kept = summarize_calls([CallData(decimate(series, 6, how={"mem_usage": ("mean", "max")}))])
-    both = summarize_calls([CallData(decimate(series, 6, how=("mean", "max")))])
-    lost = summarize_calls([CallData(decimate(series, 6))])
-    assert [(found.memory.max, found.page_cache) for found in (whole, kept, both)] == [(59, 0), (959, 1), (59, 0)]
-    assert (lost.page_cache, "memory" in lost.approximate, "rightsize" in lost.approximate) == (1, True, True)
-    assert "memory" not in kept.approximate
+    kept = summarize_calls([CallData(decimate(series, 6, how=("mean", "max")))])
+    lost = summarize_calls([CallData(decimate(series, 6, how={"mem_usage": ("mean", "max")}))])
+    assert [(found.memory.max, found.page_cache) for found in (whole, kept)] == [(59, 0), (59, 0)]
+    assert not {"memory", "rightsize"} & (whole.approximate | kept.approximate)
+    assert lost.memory.max is not None
+    assert lost.memory.max < 59
+    assert (lost.page_cache, "memory" in lost.approximate, "rightsize" in lost.approximate) == (0, True, True)
+
+
+def test_unknown_memory_is_not_zero_bytes() -> None:
+    """Calls with a mem_usage of 0 count as calls, and not as small ones; killed ones still need more than their limit."""
+    small = [CallData(StatSeries([0], {"mem_usage": [100 * MIB], "mem_limit": [MIB * 400]}))] * 60
+    zero = [CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [MIB * 400]}))] * 40
+    found = summarize_calls([*small, *zero, CallData(StatSeries([], {}))], risk=0.05)
+    assert (found.calls, found.unsampled, found.memory.n, found.memory.p50, found.near.n) == (101, 1, 60, 100 * MIB, 60)
+    assert found.rightsize is not None
+    assert (found.rightsize.size, found.rightsize.calls, found.rightsize.unsampled) == (128 * MIB, 60, 41)
+    assert dict(summary_texts(found))["right size"] == (
+        "128 MiB: 0 of 60 calls would have gone over, at most 4.87 % with 95 % confidence; "
+        "41 calls without known memory left out; saves 68 % of limits of 400 MiB on average"
+    )
+    blind = CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [MIB * 400]}), "killed")
+    sized = summarize_calls([*small, *[blind] * 60], risk=0.5).rightsize
+    assert sized is not None
+    assert (sized.size, sized.unsampled) == (832 * MIB, 0)
+
+
+def test_one_call_is_its_usage() -> None:
+    """The summary of a single call tells the numbers of its usage."""
+    series = StatSeries(
+        [0, 3 * SECOND], {"mem_working": [5, 9], "cpu_total": [10, 33], "cpu_time@last": [1, SECOND], "x": [1, 2]}
+    )
+    for duration in (None, 3 * SECOND, 7):
+        usage, found = usage_of(series, duration), summarize_calls([CallData(series, duration_ns=duration)])
+        assert (found.memory.max, found.cpu_mean, found.cpu.p50) == (usage.peak_memory, usage.cpu_mean, usage.cpu_mean)
+        assert (found.cpu_peak.max, found.duration_ns.p50) == (usage.cpu_peak, usage.duration_ns)
 
 
 def test_a_batch_of_calls_needs_no_copies() -> None:
@@ -197,14 +226,14 @@ def test_a_batch_of_calls_needs_no_copies() -> None:
 
 
 def test_eight_bytes_a_call_and_scalar() -> None:
-    """What stays of a call are 13 numbers of 8 bytes and one of 1, however many samples it had."""
+    """A call keeps 12 numbers of 8 bytes and one of 1, however many samples it had."""
     metrics = ("mem_usage", "mem_limit", "cpu_total", *COUNTERS)
     call = CallData(StatSeries([k * SECOND for k in range(60)], {name: range(60) for name in metrics}), "success", 0, 1)
     scalars = CallScalars()
     for _ in range(100):
-        scalars.add(call.series._columns, *call[1:])
+        scalars.add(*call)
     arrays = [*scalars.increase.values(), *(held for held in vars(scalars).values() if isinstance(held, array))]
-    assert [(len(held), held.itemsize) for held in arrays].count((100, 8)) == len(arrays) - 1 == 13
+    assert [(len(held), held.itemsize) for held in arrays].count((100, 8)) == len(arrays) - 1 == 12
     assert scalars.kills.itemsize == 1
 
 
@@ -214,12 +243,12 @@ def test_eight_bytes_a_call_and_scalar() -> None:
 def both_ways(blob: bytes) -> None:
     """A blob taken in as it is stored gives the figures of its decoded series, or its error; in both twins the same words."""
     texts, series = CallScalars(), CallScalars()
-    found = same(lambda: kernels.active.text_totals(blob, _layout))
-    error = outcome(lambda: texts.add_text(blob, "killed", None, None))
+    found = same(lambda: kernels.active.text_totals(blob, _kernel_layout))
+    error = outcome(lambda: texts.add(blob, "killed"))
     decoded = outcome(lambda: StatSeries.from_json(blob))
     if isinstance(decoded, StatSeries):
-        assert error is None
-        series.add(decoded._columns, "killed", None, None)
+        assert error == usage_of(decoded)
+        series.add(decoded, "killed")
     else:
         assert found is None
         assert exact(error) == exact(decoded)
@@ -264,5 +293,5 @@ def test_the_zoo_as_stored_calls() -> None:
 def test_no_blob_is_no_sample() -> None:
     """A NULL cell is a call without a sample."""
     scalars = CallScalars()
-    scalars.add_text(None, "success", None, None)
+    scalars.add(None, "success")
     assert (scalars.calls, scalars.unsampled) == (1, 1)

@@ -34,6 +34,15 @@ CASES = [
 ]
 
 
+def test_to_pandas_without_pandas() -> None:
+    """A method of a series says the same."""
+    program = "import sys; sys.modules['pandas'] = None\nimport callstats; callstats.StatSeries([], {}).to_pandas()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr.splitlines()[-1] == (
+        'ImportError: callstats.StatSeries.to_pandas needs pandas: pip install "callstats[pandas]"'
+    )
+
+
 @pytest.mark.parametrize(("module", "function", "argument", "missing", "package", "extra"), CASES)
 def test_a_missing_extra(module: str, function: str, argument: str, missing: str, package: str, extra: str) -> None:
     """The error is one line in the house's words, whatever else is installed; the module itself can be imported."""

@@ -67,6 +67,26 @@ def test_counts_by_another_name(adapter: ModuleType) -> None:
     assert adapter.read(adapter.write(series, counts=None), counts=None) == StatSeries([1, 2], {"count": [1, 2]})
 
 
+@pytest.mark.parametrize("series", [ODD, StatSeries([], {}), *(item.series() for item in zoo())], ids=len)
+def test_to_pandas(series: StatSeries) -> None:
+    """`to_pandas` gives nullable integers, times in UTC, and counts only where they say something."""
+    frame = series.to_pandas()
+    assert pandas_adapter.read(frame) == series
+    assert str(frame.index.dtype) == "datetime64[ns, UTC]" and frame.index.name == "timestamp"
+    counts = ["count"] if len(series) and series.counts.max() > 1 else []
+    assert list(frame.columns) == [*series.names, *counts]
+    assert {str(frame[name].dtype) for name in series.names} <= {"UInt64"}
+    assert list(series.to_pandas(counts=None).columns) == list(series.names)
+
+
+def test_to_pandas_and_a_metric_called_count() -> None:
+    """The counts need another name then."""
+    series = StatSeries([1, 2], {"count": [1, 2]}, counts=[5, 6])
+    with pytest.raises(SeriesError, match=r"^counts must be a name that no metric has, got 'count'$"):
+        series.to_pandas()
+    assert series.to_pandas(counts="n")["n"].tolist() == [5, 6]
+
+
 def test_pandas_frames_from_elsewhere() -> None:
     """Any zone and unit, floats with NaN for missing, objects, Arrow types and plain numbers of an index are read."""
     index = pd.DatetimeIndex(["2017-11-27 08:52:53", "2017-11-27 08:52:54"], tz="America/Chicago").as_unit("s")

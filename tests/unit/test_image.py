@@ -179,37 +179,37 @@ REFUSED = [
 ]
 
 REASONS = [
-    (7, "an image name must be a str, got int"),
-    (b"mongo", "an image name must be a str, got bytes"),
-    (None, "an image name must be a str, got NoneType"),
-    ("", "an image name must not be empty"),
-    (HEX, f"an image name must not be 64 hex digits alone, which is an image's id, got '{HEX}'"),
-    ("Mongo:1", "the repository must be in lower case, got 'Mongo' in 'Mongo:1'"),
-    ("quay.io/Team/app", "the repository must be in lower case, got 'Team/app' in 'quay.io/Team/app'"),
-    ("Team/App", "the repository must be in lower case, got 'App' in 'Team/App'"),
+    (7, "name must be a str, got 7"),
+    (b"mongo", "name must be a str, got b'mongo'"),
+    (None, "name must be a str, got None"),
+    ("", "name must not be empty, got ''"),
+    (HEX, f"name must not be an image id (64 hex digits), got '{HEX}'"),
+    ("Mongo:1", "image 'Mongo:1': expected a repository in lower case, got 'Mongo'"),
+    ("quay.io/Team/app", "image 'quay.io/Team/app': expected a repository in lower case, got 'Team/app'"),
+    ("Team/App", "image 'Team/App': expected a repository in lower case, got 'App'"),
     (
         "a//b",
         (
-            "expected a repository of a-z and 0-9 in parts divided by '/', with single '.', '_', '__' or dashes inside a part, "
-            "got 'a//b' in 'a//b'"
+            "image 'a//b': expected a repository of a-z and 0-9 in parts divided by '/', with single '.', '_', '__' or dashes "
+            "inside a part, got 'a//b'"
         ),
     ),
     (
         "host:x/app",
-        "expected a registry such as example.com, example.com:5000 or [2001:db8::2]:5000, got 'host:x' in 'host:x/app'",
+        "image 'host:x/app': expected a registry such as example.com, example.com:5000 or [2001:db8::2]:5000, got 'host:x'",
     ),
     (
         "app:",
-        "expected a tag of 1 to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-', got '' in 'app:'",
+        "image 'app:': expected a tag of 1 to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-', got ''",
     ),
     (
         "app@sha256:066978",
         (
-            "expected a digest of sha256 and 64, sha384 and 96, sha512 and 128 lower-case hex digits, "
-            "got 'sha256:066978' in 'app@sha256:066978'"
+            "image 'app@sha256:066978': expected a digest of sha256 and 64, sha384 and 96, sha512 and 128 lower-case hex digits, "
+            "got 'sha256:066978'"
         ),
     ),
-    (f"quay.io/{'a' * 256}", f"the repository must have at most 255 characters, got 256 in 'quay.io/{'a' * 192}…'"),
+    (f"quay.io/{'a' * 256}", f"image 'quay.io/{'a' * 48}...: expected a repository of at most 255 characters, got 256"),
 ]
 
 

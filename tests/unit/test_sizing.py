@@ -86,9 +86,12 @@ def test_what_it_saves() -> None:
     assert more.saved == -1.0
 
 
-def test_zero_and_huge() -> None:
-    """Calls without any memory need one step, and values near 2**64 don't wrap."""
-    assert rightsize([0] * 100, risk=0.05, step=64).size == 64
+def test_unknown_and_huge() -> None:
+    """Peaks of 0 are unknown: left out, and counted; values near 2**64 don't wrap."""
+    found = rightsize([0] * 100, risk=0.05, step=64)
+    assert (found.size, found.calls, found.unsampled) == (None, 0, 100)
+    found = rightsize([0] * 100 + [1] * 60, risk=0.05, step=64, limits=[5] * 100 + [256] * 60)
+    assert (found.size, found.calls, found.unsampled, found.limit, found.saved) == (64, 60, 100, 256, 0.75)
     assert rightsize([2**64 - 2] * 100, risk=0.05, step=64).size == 2**64
 
 
@@ -101,9 +104,9 @@ def test_wrong_risks(risk: float) -> None:
 
 def test_wrong_lengths_and_steps() -> None:
     """Each call has one of each."""
-    with pytest.raises(CallstatsError, match="limits must have a value for each of the 2 peaks, got 1"):
+    with pytest.raises(CallstatsError, match="limits must be as many as the 2 peaks, got 1"):
         rightsize([1, 2], limits=[1])
-    with pytest.raises(CallstatsError, match="step must be 1 or more bytes, got 0"):
+    with pytest.raises(CallstatsError, match="step must be 1 byte or more, got 0"):
         rightsize([1], step=0)
 
 

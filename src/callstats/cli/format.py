@@ -10,7 +10,8 @@ from callstats._units import percent_text, printable, size_text
 from callstats.stats.format import usage_text
 
 if TYPE_CHECKING:
-    from callstats.db import Call, JobResult, Key, Reject
+    from callstats.call import Call, Key
+    from callstats.db import JobResult, Reject
     from callstats.stats.call import CallUsage
 
 

@@ -10,7 +10,8 @@ from callstats._units import printable
 from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
 from callstats.cli.format import key_text, reject_line, stopped_lines, table_text
 from callstats.cli.options import column_options, examples, split_file
-from callstats.db import connect, shown_url
+from callstats.db import connect
+from callstats.db.engine import shown_url
 
 if TYPE_CHECKING:
     from callstats.db import RestoreResult

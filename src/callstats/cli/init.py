@@ -12,7 +12,8 @@ import click
 from callstats._units import printable
 from callstats.cli.format import table_text
 from callstats.cli.options import column_options, database_argument, examples
-from callstats.db import connect, parse_url, shown_url
+from callstats.db import connect
+from callstats.db.engine import parse_url, shown_url
 
 _DONE = {
     "created": "created {table}",

@@ -22,7 +22,8 @@ from callstats.call import Call, new_call_id
 from callstats.cli.errors import ExitCode
 from callstats.cli.format import call_fields, memory_text, name_text, table_text
 from callstats.cli.options import COUNT, SECONDS, SIZE, default_database, examples
-from callstats.db import connect, shown_url
+from callstats.db import connect
+from callstats.db.engine import shown_url
 from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, ProcessDriver, RunResult, Status, Task
 from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS

@@ -36,7 +36,8 @@ from callstats.cli.options import (
     examples,
     merge_how,
 )
-from callstats.db import connect, shown_url
+from callstats.db import connect
+from callstats.db.engine import shown_url
 from callstats.errors import ArgumentError, DatabaseError
 from callstats.rule import Missing, Rule
 

@@ -22,7 +22,7 @@ from callstats.cli.options import (
     write_file,
 )
 from callstats.cli.summary import summarize
-from callstats.db import shown_url
+from callstats.db.engine import shown_url
 from callstats.plot import ReportCall, ReportGroup, render
 
 if TYPE_CHECKING:

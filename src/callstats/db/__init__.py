@@ -3,8 +3,7 @@
 SQLAlchemy is loaded where it is used, and comes with the extra ``callstats[cli]``.
 """
 
-from callstats.call import Call, Key, Value
-from callstats.db.engine import parse_url, shown_url
+from callstats.call import Call
 from callstats.db.results import Change, ExportResult, Group, JobResult, ReduceResult, Reject, RestoreResult, TableSummary
 from callstats.db.table import CallTable, connect
 from callstats.errors import DatabaseError
@@ -17,13 +16,9 @@ __all__ = [
     "ExportResult",
     "Group",
     "JobResult",
-    "Key",
     "ReduceResult",
     "Reject",
     "RestoreResult",
     "TableSummary",
-    "Value",
     "connect",
-    "parse_url",
-    "shown_url",
 ]

@@ -52,13 +52,21 @@ class Reject(NamedTuple):
 
 
 class Change(NamedTuple):
-    """How far a reduction moves a metric's peak or mean in one row."""
+    """How far a reduction moves a metric's peak or mean in one row.
+
+    Attributes
+    ----------
+    key : int, str, float or bytes
+    metric : str
+    before : float
+    after : float or None
+        None if the reduced row lacks the metric.
+    """
 
     key: Key
     metric: str
     before: float
     after: float | None
-    """None if the reduced row lacks the metric."""
 
     @property
     def share(self) -> float:

@@ -162,7 +162,7 @@ def _clash(names: Names) -> CallstatsError | None:
 
 
 def _fn_columns(names: Names) -> list[str]:
-    """Return the names of Fn's columns of short text. A column that the caller does without gets its default name."""
+    """Return the names of Fn's columns of short text. A column given as None gets its default name."""
     parameters = ("group_column", "status_column", "time_column", "start_column", "end_column")
     return list(dict.fromkeys(["app_id", *(getattr(names, name) or OPTIONAL_COLUMNS[name] for name in parameters)]))
 

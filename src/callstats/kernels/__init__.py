@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import PurePath
 from types import ModuleType
 
@@ -42,18 +43,19 @@ def _choose(word: str) -> ModuleType:
     return _py
 
 
-def _runs_command() -> bool:
-    """Return whether Python was started as ``callstats`` or ``python -m callstats``."""
+def _is_command() -> bool:
+    """Return whether Python was started as ``callstats`` or as ``python -m callstats``."""
     program = PurePath(sys.argv[0]).name if getattr(sys, "argv", None) else ""
     if program == "-m":  # Python has not found the module yet
-        return "callstats" in sys.orig_argv
+        return ("-m", "callstats") in pairwise(sys.orig_argv)
     return program in ("callstats", "callstats.exe")
 
 
 try:
     active: ModuleType = _choose(os.environ.get("CALLSTATS_BACKEND", "auto"))
 except ImportError as error:
-    if not _runs_command():
+    # The command can't catch this itself: its package is imported first.
+    if not _is_command():
         raise
     sys.stderr.write(f"callstats: {error}\n")
     sys.exit(2)

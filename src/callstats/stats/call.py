@@ -217,7 +217,7 @@ def _by_name(names: tuple[str, ...], words: AnyArray) -> dict[str, list[int]]:
 
 
 class _Layout(NamedTuple):
-    """What the kernels compute of a call with certain metrics."""
+    """The columns that the kernels compute for a call with certain metrics."""
 
     columns: tuple[str, ...]
     plan: Counts

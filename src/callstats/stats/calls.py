@@ -155,7 +155,7 @@ def summarize_calls(calls: Iterable[CallData], *, risk: float | None = None, ste
 
     Raises
     ------
-    CallstatsError
+    ArgumentError
         When risk or step is out of range.
 
     Examples
@@ -286,12 +286,12 @@ class CallScalars:
         )
 
     def known_peaks(self) -> AnyArray:
-        """The peak memory of each call that has one."""
+        """Return the peak memory of each call that has one."""
         peaks = _view(self.peaks)
         return peaks[peaks > 0]
 
     def known_durations(self) -> AnyArray:
-        """The duration of each call that has one."""
+        """Return the duration of each call that has one."""
         durations = _view(self.durations)
         return durations[durations >= 0]
 
@@ -328,5 +328,5 @@ def percentiles(values: AnyArray) -> Percentiles:
 
 
 def _view(values: array[int] | array[float]) -> AnyArray:
-    """The same memory as numpy sees it."""
+    """Return an array over the same memory."""
     return np.frombuffer(values, dtype=values.typecode) if len(values) else np.zeros(0, dtype=values.typecode)

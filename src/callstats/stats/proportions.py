@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from callstats._types import U64_MAX, AnyArray, Block
-from callstats.errors import CallstatsError
+from callstats.errors import ArgumentError
 from callstats.series import StatSeries
 
 UNLIMITED = 2**63 - 4096
@@ -33,7 +33,7 @@ class Bernoulli:
     k : int
         Rows or calls that met the condition.
     n : int
-        Rows or calls that were judged.
+        Rows or calls that were compared.
     p : float or None
         ``k / n``; None, like the interval, where n is 0.
     low : float or None
@@ -58,8 +58,7 @@ def bernoulli(
     ----------
     series : StatSeries
     metric : str
-        Where a row has ``metric@max`` (for `at_most` ``metric@min``), that one is judged. Each row counts once, whatever its
-        count.
+        Where a row has ``metric@max`` (for `at_most` ``metric@min``), that one counts in its place. Each row counts once.
     at_least, at_most : number, or (share, metric)
         Exactly one of the two. A pair gives each row its own threshold: a share from 0 to 1 of another metric. Only rows with
         both metrics count then, and 2**63 - 4096 or more is unlimited and never reached.
@@ -71,7 +70,7 @@ def bernoulli(
 
     Raises
     ------
-    CallstatsError
+    ArgumentError
         Unless exactly one threshold is given, as a number or a pair.
 
     Notes
@@ -87,24 +86,24 @@ def bernoulli(
     (2, 4, 0.5)
     """
     if not isinstance(series, StatSeries):
-        raise TypeError(f"bernoulli takes a StatSeries, got {type(series).__name__}")
+        raise TypeError(f"series must be a StatSeries, got {type(series).__name__}")
     if (at_least is None) == (at_most is None):
-        raise CallstatsError("exactly one of at_least and at_most must be given")
+        raise ArgumentError("at_most", "given exactly where at_least is not", at_most)
     values, present = _peak_values(series, metric, "max" if at_most is None else "min")
-    threshold = at_least if at_most is None else at_most
+    where, threshold = ("at_least", at_least) if at_most is None else ("at_most", at_most)
     if isinstance(threshold, tuple):
         share, other = threshold
         limits, has_limit = _values_of(series, other)
         present = present & has_limit
         values, limits = values[present], limits[present]
-        exact_share = _share(share)
+        exact_share = _share(f"{where}[0]", share)
         if at_most is None:
             reached = (values >= _scaled(limits, exact_share, up=True)) & (limits < UNLIMITED)
         else:
             reached = (values <= _scaled(limits, exact_share, up=False)) | (limits >= UNLIMITED)
     else:
         values = values[present]
-        number = _number(threshold)
+        number = _number(where, threshold)
         bound = math.ceil(number) if at_most is None else math.floor(number)
         if not 0 <= bound <= U64_MAX:
             reached = np.full(len(values), (bound < 0) == (at_most is None))
@@ -202,23 +201,23 @@ def _values_of(series: StatSeries, metric: str) -> tuple[Block, AnyArray]:
     return series.values[index], present
 
 
-def _number(value: object) -> Fraction:
+def _number(where: str, value: object) -> Fraction:
     """Return a threshold as an exact number."""
     if isinstance(value, (int, Fraction, np.integer)) and not isinstance(value, bool):
         return Fraction(value if isinstance(value, Fraction) else int(value))
     if isinstance(value, (float, np.floating)) and math.isfinite(value):
         return Fraction(float(value))
-    raise CallstatsError(f"a threshold must be a finite number, or (share, metric), got {value!r}")
+    raise ArgumentError(where, "a finite number or (share, metric)", value)
 
 
-def _share(value: float | Fraction) -> Fraction:
+def _share(where: str, value: float | Fraction) -> Fraction:
     """Return a share as it is written: 0.9 is nine tenths."""
     try:
         share = Fraction(str(value))
     except (ValueError, ZeroDivisionError):
         share = Fraction(-1)
     if not 0 <= share <= 1 or share.denominator > _MAX_DENOMINATOR:
-        raise CallstatsError(f"a share must be from 0 to 1, of at most 9 digits, got {value!r}")
+        raise ArgumentError(where, "a share from 0 to 1 of at most 9 digits", value)
     return share
 
 

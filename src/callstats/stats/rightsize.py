@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from callstats._types import U64_MAX, AnyArray, Block
-from callstats.errors import CallstatsError
+from callstats.errors import ArgumentError
 from callstats.stats.proportions import CONFIDENCE, UNLIMITED, max_exceedances, min_calls, upper_bound
 
 MIB = 2**20
@@ -97,7 +97,7 @@ def rightsize(
 
     Raises
     ------
-    CallstatsError
+    ArgumentError
         When risk or step is out of range, or the lengths differ.
 
     Notes
@@ -115,13 +115,13 @@ def rightsize(
     'not enough calls: 2 of the 299 that a risk of 1 % needs'
     """
     if not 0 < risk < 1:
-        raise CallstatsError(f"risk must be above 0 and below 1, got {risk!r}")
+        raise ArgumentError("risk", "above 0 and below 1", risk)
     if step < 1:
-        raise CallstatsError(f"step must be 1 or more bytes, got {step!r}")
+        raise ArgumentError("step", "1 byte or more", step)
     needs: Block = np.array(peaks, dtype=np.uint64)
     for name, values in (("limits", limits), ("killed", killed), ("durations", durations)):
         if values is not None and len(values) != len(needs):
-            raise CallstatsError(f"{name} must have a value for each of the {len(needs)} peaks, got {len(values)}")
+            raise ArgumentError(name, f"as many as the {len(needs)} peaks", len(values))
     caps: Block = np.zeros(len(needs), dtype=np.uint64) if limits is None else np.asarray(limits, dtype=np.uint64)
     weights = np.ones(len(needs), dtype=np.int64) if durations is None else np.asarray(durations)
     limited = (caps != UNKNOWN) & (caps < UNLIMITED)

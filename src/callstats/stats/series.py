@@ -15,7 +15,7 @@ from callstats._columns import Columns
 from callstats._json import as_bytes
 from callstats._types import FN_COUNTERS, Block, Counts
 from callstats.batch import StatBatch
-from callstats.errors import CallstatsError
+from callstats.errors import ArgumentError
 from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
 
@@ -51,7 +51,7 @@ class Summary:
     increase : int or None
         The total increase of a counter, where a value below the one before is a reset to 0. None for other metrics.
     growth : float or None
-        The slope of the least-squares line through the rows, in units per second. Of rows with the same time the last counts.
+        The slope of the linear regression over the rows, in units per second. Of rows with the same time the last counts.
         None for fewer than two times.
     exact : bool
         Whether `max`, or the `increase` of a counter, is that of the raw samples: each row stands for one sample or has
@@ -104,13 +104,13 @@ def summarize(
     15
     """
     if isinstance(counters, str):
-        raise CallstatsError(f"counters must be the names of metrics, got the text {counters!r}")
+        raise ArgumentError("counters", "a collection of metric names", counters)
     rising = frozenset(counters)
     if isinstance(x, StatSeries):
         offsets = np.array([0, len(x)], dtype=np.int64)
         return next(_summaries(x._columns, offsets, rising))
     if not isinstance(x, StatBatch):
-        raise TypeError(f"summarize takes a StatSeries or a StatBatch, got {type(x).__name__}")
+        raise TypeError(f"x must be a StatSeries or a StatBatch, got {type(x).__name__}")
     return list(_summaries(x._columns, x.offsets, rising))
 
 

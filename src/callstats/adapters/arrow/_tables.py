@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from callstats import _coerce
-from callstats._columns import Columns, refuse_disorder, refuse_totals
+from callstats._columns import Columns, validate_order, validate_totals
 from callstats._types import AnyArray, Counts, Present
 from callstats.adapters.arrow._text import one_array
 from callstats.batch import StatBatch
@@ -106,9 +106,9 @@ def batch_of(
         if present is not None:
             held[j] &= present[places[name]]
             values[j][~held[j]] = 0
-    refuse_disorder(stamps, offsets)
+    validate_order(stamps, offsets)
     weights = None
     if counts is not None:
         weights, _ = _coerce.column(counts, "counts", _coerce.COUNT)
-        refuse_totals(weights, offsets.tolist())
+        validate_totals(weights, offsets.tolist())
     return StatBatch._of(Columns(names, stamps, values, None if held.all() else held, weights), offsets)

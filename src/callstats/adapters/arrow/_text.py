@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from callstats._types import I64_MAX, AnyArray
-from callstats.batch import StatBatch, read_buffer
+from callstats.batch import StatBatch, decode_buffer
 from callstats.errors import CallstatsError
 from callstats.reduce import reduce_buffer
 from callstats.rule import Rule
@@ -107,7 +107,7 @@ def read_array(array: Any, *, sort: bool) -> tuple[StatBatch, Reduced]:
     if pa.types.is_null(working) or not len(array):
         return StatBatch([StatSeries([], {})] * len(array)), {}
     data, offsets, _ = text_buffer(array if working == array.type else array.cast(working))
-    return read_buffer(data, offsets, sort=sort)
+    return decode_buffer(data, offsets, sort=sort)
 
 
 def text_buffer(array: Any) -> tuple[AnyArray, AnyArray, int]:

@@ -1,4 +1,4 @@
-"""What the jobs need from a database beyond SQL that all of them understand."""
+"""The base of all dialects: everything that jobs need beyond SQL that all databases understand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What database servers have in common: row locks, and columns that have a type."""
+"""The base of the servers' dialects: row locks, and columns that have a type."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ _POLL_SECONDS = 0.1
 
 
 class Outcome(NamedTuple):
-    """What happens to a row: it is rejected for a reason, gets a new blob, or stays unchanged."""
+    """The outcome of a row: it is rejected for a reason, gets a new blob, or stays unchanged."""
 
     row: Row
     reduced: bytes | None = None

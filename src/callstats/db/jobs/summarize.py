@@ -1,4 +1,4 @@
-"""The summarize job: one pass over a table, which keeps a few numbers of each call, by group."""
+"""The summarize job: read a table once, and keep a few numbers of each call, by group."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import callstats.kernels
 from callstats import CallstatsError, DecodeError, StatBatch, StatSeries, reduce_json
 from callstats.adapters import arrow
-from callstats.batch import read_buffer
+from callstats.batch import decode_buffer
 from callstats.stats import batch as batches
 from callstats.stats import summarize
 from support import parity, strategies
@@ -59,7 +59,7 @@ def test_all_at_once_is_one_by_one() -> None:
     blobs = [*(blob or b"" for blob in stored()), *(item.series().to_json() for item in zoo())]
     series, refused = alone(blobs)
     assert len(refused) > 20
-    batch, errors = read_buffer(*buffer(blobs))
+    batch, errors = decode_buffer(*buffer(blobs))
     assert list(batch) == series
     assert batch == StatBatch(series)
     assert {i: str(error) for i, error in errors.items()} == refused
@@ -70,7 +70,7 @@ def test_all_at_once_is_one_by_one() -> None:
 def test_random_batches(members: list[list[Row]]) -> None:
     """Random series, written and read at once, are those read one by one."""
     blobs = [series_of(rows).to_json() for rows in members]
-    batch, errors = read_buffer(*buffer(blobs))
+    batch, errors = decode_buffer(*buffer(blobs))
     assert not errors
     assert batch == StatBatch.from_json(blobs)
 
@@ -79,8 +79,8 @@ def test_random_batches(members: list[list[Row]]) -> None:
 def test_sorting() -> None:
     """Times that go back are refused, or put in order where that is asked for."""
     back = b'[{"timestamp":"1970-01-01T00:00:01Z","metrics":{"x":1}},{"timestamp":"1970-01-01T00:00:00Z","metrics":{"x":2}}]'
-    assert list(read_buffer(*buffer([back, b""]))[1]) == [0]
-    batch, errors = read_buffer(*buffer([b"", back]), sort=True)
+    assert list(decode_buffer(*buffer([back, b""]))[1]) == [0]
+    batch, errors = decode_buffer(*buffer([b"", back]), sort=True)
     assert (list(batch), errors) == ([StatSeries([], {}), StatSeries.from_json(back, sort=True)], {})
 
 
@@ -124,7 +124,7 @@ def test_figures_of_many() -> None:
         figures = each[i][totals.metrics[j]]
         high, low = totals.sums[at].tolist()
         assert (high << 64 | low) / int(totals.samples[at]) == figures.mean
-        assert (int(totals.least[at]), int(totals.most[at])) == (figures.min, figures.max)
+        assert (int(totals.mins[at]), int(totals.maxes[at])) == (figures.min, figures.max)
         if figures.increase is not None:
             high, low = totals.increases[at].tolist()
             assert high << 64 | low == figures.increase
