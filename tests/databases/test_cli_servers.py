@@ -56,7 +56,8 @@ def test_tiers_and_rejects(calls: Database, tmp_path: Path) -> None:
     assert json.loads(line)["key"] == "bad"
     assert "expected" in json.loads(line)["reason"]
     again = run("reduce", calls.url, *TIERS, "--rejects", file)
-    assert (again.exit_code, again.stderr) == (2, f"callstats: --rejects must be a new file, got {str(file)!r}\n")
+    assert again.exit_code == 2
+    assert again.stderr.startswith("callstats: --rejects must be a new file, got ")
     now = run("reduce", calls.url, *TIERS[:4])
     assert re.match(r"ages are as of 20\d\d-\d\d-\d\dT[\d:.]+Z\n", now.stderr)
 
@@ -89,7 +90,7 @@ def test_a_limit_ends_with_3(calls: Database) -> None:
         (["--tier", "7d"], "--tier must be an age and a number of samples, such as 7d=60, got '7d'"),
         (["--tier", "7y=60"], "--tier must be a duration such as"),
         (["--tier", "7d=many"], "--tier must be an age and a number of samples"),
-        (["--tier", "7d=1", "--tier", "168h=2"], "expected one tier for each age, got two for 7 days"),
+        (["--tier", "7d=1", "--tier", "168h=2"], "--tier must be of different ages, got '7 days"),
         (["--tier", "7d=1", "--max-samples", "2"], "--max-samples must be given without --tier"),
         (["--max-samples", "2", "--as-of", "2026-01-01T00:00:00Z"], "--as-of must be given with --tier"),
         (["--tier", "7d=1", "--as-of", "yesterday"], "--as-of must be a date or an RFC 3339 time, such as 2026-10-26, "),

@@ -88,11 +88,11 @@ def test_the_command(tmp_path: Path) -> None:
     result = run(db, "-o", tmp_path / "page.html", "--rightsize", "5%", "--top", 3)
     assert (result.exit_code, result.stderr) == (0, "")
     assert re.fullmatch(
-        r"83 calls in 3 groups, 0 refused; wrote \S+page.html, [45]\.\d MB: open it in a browser\n", result.stdout
+        r"83 calls in 3 groups, 0 rejected; wrote \S+page.html, [45]\.\d MB: open it in a browser\n", result.stdout
     )
     assert db.read_bytes() == before
     data = data_of(tmp_path / "page.html")
-    assert data["by"] == "fn_id"
+    assert data["by"] == "name"
     assert [one["name"] for one in data["groups"]] == ["export", "resize", "short"]
     assert [one["group"] for one in data["calls"]] == [0, 1, 0]
     assert data["calls"][0]["facts"][0] == ["status", "killed"]
@@ -126,14 +126,17 @@ def test_refused_rows(tmp_path: Path) -> None:
     db = stored(tmp_path / "calls.db", [call("a", "f", series(3, MIB).to_db()), call("b", "f", "[{]")])
     result = run(db, "-o", tmp_path / "page.html")
     assert result.exit_code == 1
-    assert result.stderr.startswith("refused 'b': ")
-    assert "left out, since they hold no histogram that can be read: 1 row" in data_of(tmp_path / "page.html")["notes"]
+    assert result.stderr.startswith("rejected 'b': ")
+    assert "left out, since their histogram can't be read: 1 row" in data_of(tmp_path / "page.html")["notes"]
 
 
 def test_wrong_use(tmp_path: Path) -> None:
     """No database, or a place that can't be written, is told in one line."""
     db = platform(tmp_path / "calls.db")
-    for args, said in (((), "which database"), ((db, "-o", tmp_path / "no" / "page.html"), "No such file")):
+    for args, said in (
+        ((), "there is no SQLite database 'calls.db'"),
+        ((db, "-o", tmp_path / "no" / "page.html"), "No such file"),
+    ):
         result = run(*args)
         assert (result.exit_code, said in result.stderr) == (2, True)
 

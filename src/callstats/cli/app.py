@@ -10,7 +10,7 @@ from callstats.cli.errors import Group
 from callstats.cli.export import export_command
 from callstats.cli.import_ import import_command
 from callstats.cli.init import init_command
-from callstats.cli.list import list_command
+from callstats.cli.list_ import list_command
 from callstats.cli.options import examples
 from callstats.cli.record import record_command
 from callstats.cli.reduce import reduce_command

@@ -122,7 +122,7 @@ def default_database() -> str:
 def database(text: str) -> str:
     """Return an argument that stands for a database; anything else is wrong use."""
     if not is_database(text):
-        shown = "" if "@" in text else f", got {shorten_repr(text)}"  # it may be a URL with a password, and a typing error
+        shown = "" if "@" in text or ":" in text else f", got {shorten_repr(text)}"  # a misspelt URL may hold a password
         forms = "a URL, a path with a /, a name that ends in .db or .sqlite, or an SQLite file"
         raise click.UsageError(f"the database must be {forms}{shown}")
     return text

@@ -1,4 +1,4 @@
-"""``callstats list``."""
+"""``callstats list``. A module named `list` would hide the builtin from its package."""
 
 from __future__ import annotations
 
