@@ -44,7 +44,7 @@ test: $(BUILT) $(VENV)/.extra-test
 bench: $(BUILT) $(VENV)/.extra-test
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
 	$(PY) benchmarks/ratios.py
-	$(PY) benchmarks/store.py
+	$(PY) benchmarks/db.py
 
 # Base, head, base, head; where something seems slower all get a second chance, as many runs again. Peers and the numpy twins, whose
 # speed nobody is promised, are left out.

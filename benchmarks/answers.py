@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from callstats import StatSeries, backend
-from callstats.db import summarize_table
+from callstats import StatSeries, backend, connect
 from inputs import stored_call
 
 DISTINCT = 200
@@ -71,13 +70,14 @@ def main() -> int:
         path = asked.db or Path(folder) / "calls.db"
         if not path.exists():
             fill(path, asked.calls)
-        found = summarize_table(path, where="id < 20000", risk=0.01)
+        calls = connect(path)
+        found = calls.summarize(where="id < 20000", risk=0.01)
         few, calls_before = peak_bytes(), found.calls
         alone, whole = [], []
         for _ in range(asked.repeat):
             alone.append(decode(path))
             began = time.process_time()
-            found = summarize_table(path, risk=0.01)
+            found = calls.summarize(risk=0.01)
             whole.append(time.process_time() - began)
     ratio, grown = min(whole) / min(alone), (peak_bytes() - few) / max(found.calls - calls_before, 1)
     print(f"{found.calls:,} calls, {found.bytes_read / 1e9:.2f} GB, {backend} backend")

@@ -1,5 +1,8 @@
 """Reduce the stats of calls: series of samples, downsampling by bins, and stored histograms."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from callstats import kernels
 from callstats._version import __version__
 from callstats.batch import StatBatch
@@ -19,6 +22,11 @@ from callstats.rule import KEEP_PEAKS, Rule
 from callstats.series import Stat, StatSeries
 from callstats.stats import Bernoulli, Summary, bernoulli, summarize
 
+if TYPE_CHECKING:
+    from callstats.call import Call
+    from callstats.db.table import CallTable, connect
+    from callstats.stats.call import CallUsage
+
 backend: str = kernels.active.BACKEND
 """The kernels in use: ``"cython"`` or ``"python"``."""
 
@@ -26,6 +34,9 @@ __all__ = [
     "KEEP_PEAKS",
     "Bernoulli",
     "BudgetError",
+    "Call",
+    "CallTable",
+    "CallUsage",
     "CallstatsError",
     "DatabaseError",
     "DecodeError",
@@ -42,8 +53,25 @@ __all__ = [
     "__version__",
     "backend",
     "bernoulli",
+    "connect",
     "decimate",
     "parse_image",
     "reduce_json",
     "summarize",
 ]
+
+_LAZY = {
+    "Call": "callstats.call",
+    "CallTable": "callstats.db.table",
+    "CallUsage": "callstats.stats.call",
+    "connect": "callstats.db.table",
+}
+"""Names whose modules are loaded on first use."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value

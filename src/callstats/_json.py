@@ -7,6 +7,7 @@ would change its meaning.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -352,3 +353,24 @@ def _assemble(times: list[int], cells: dict[str, list[int | None]], weights: lis
         values[j] = cast(list[int], column)
     counts = None if weights is None else np.array(weights, dtype=np.int64)
     return Columns(names, np.array(times, dtype=np.int64), values, present, counts)
+
+
+# --- other JSON --------------------------------------------------------------------------------------------------------------
+
+
+def json_text(value: object, *, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
+    """Return any value that a database may hold as valid JSON in ASCII."""
+    return json.dumps(_plain(value), indent=indent, separators=separators, allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    """Return a value as one of JSON's types: bytes as ``{"hex": …}``, infinity as ``{"real": "inf"}``, others as text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"hex": bytes(value).hex()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"real": repr(value)}
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +17,9 @@ _TIME = re.compile(
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH = date(1970, 1, 1).toordinal()
+_EPOCH_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_SCALES = ((10**9, 10**11), (10**6, 10**14), (10**3, 10**17), (1, 2**63))
+"""Nanoseconds per unit, and the limit of numbers in that unit: 10**11 s is in the year 5138, 10**11 ms in 1973."""
 
 
 def parse_time(text: str) -> int:
@@ -66,3 +69,32 @@ def format_times(times: Times, digits: int = 3) -> list[str]:
 
 def _text_of(ns: int) -> str:
     return format_times(np.array([ns], dtype=np.int64))[0]
+
+
+def stored_time_ns(value: object) -> int | None:
+    """Return a time as a database stores it in nanoseconds since the epoch, to the microsecond; None if it is no time.
+
+    Text is ISO 8601. A time without an offset is UTC. A number is in seconds, milliseconds, microseconds or nanoseconds.
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if isinstance(value, datetime):
+        since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH_TIME
+        ns = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+        return ns if FIRST_TIME <= ns <= I64_MAX else None
+    if isinstance(value, (int, float)) and 0 < value < 2**63:
+        scale = next(scale for scale, limit in _SCALES if value < limit)
+        return ns if (ns := int(value * scale)) <= I64_MAX else None
+    return None
+
+
+def format_time(ns: int, *, digits: int = 6, zone: str = "Z") -> str:
+    """Return a time as text in UTC, floored to `digits` digits of a second."""
+    at = _EPOCH_TIME + timedelta(microseconds=ns // 1000)
+    fraction = f"{at.microsecond:06}"[:digits]
+    return f"{at.year:04}-{at:%m-%dT%H:%M:%S}.{fraction}{zone}"

@@ -111,5 +111,5 @@ def percent_text(share: float, digits: str = ".3g") -> str:
 
 
 def plural(n: int, what: str) -> str:
-    """Return a number of things."""
+    """Return a number with its noun, in the plural unless the number is 1."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

@@ -66,7 +66,7 @@ def test_sorting(chromium: Any, plain: Path, size: tuple[int, int]) -> None:
         page.get_by_role("button", name="memory max").click()
         assert names(page) == ["resize", "export", "short"]
         assert heading.get_attribute("aria-sort") == "ascending"
-        page.get_by_role("button", name="fn_id").click()
+        page.get_by_role("button", name="name", exact=True).click()
         assert names(page) == ["export", "resize", "short"]
 
 
@@ -94,7 +94,7 @@ def test_by_keyboard(chromium: Any, plain: Path) -> None:
         page.get_by_role("button", name="export").focus()
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "group-title"
-        assert page.locator("#group-title").inner_text() == "fn_id export"
+        assert page.locator("#group-title").inner_text() == "name export"
         assert page.locator("#call option").count() == 2
 
 
@@ -191,7 +191,7 @@ def test_hostile_names_are_text(chromium: Any, wicked: Path, size: tuple[int, in
             page.get_by_label("Search").fill(name)
             buttons = page.locator("#groups tbody th button")
             buttons.nth(buttons.evaluate_all("all => all.map(node => node.textContent)").index(name)).click()
-            assert page.locator("#group-title").evaluate("node => node.textContent") == f"fn_id {name}"
+            assert page.locator("#group-title").evaluate("node => node.textContent") == f"name {name}"
             assert name in page.locator("#call").evaluate("node => node.options[0].textContent")
             facts = page.locator("#facts dd").evaluate_all("all => all.map(node => node.textContent)")
             assert facts.count(name) == 2

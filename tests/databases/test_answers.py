@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from callstats import CallstatsError, StatSeries, decimate
-from callstats.db import add_calls, init_table, summarize_table
-from callstats.db.jobs import summarize as answers
-from callstats.db.jobs.summarize import time_of
+from callstats._timestamps import stored_time_ns
+from callstats.db import query
 from callstats.demo import demo_calls
 from callstats.stats import CallData, summarize_calls
 from support.database import Value, blob, connect, made
+from support.tables import add_calls, create_table, summarize_table
 from support.zoo import SECOND
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -60,11 +60,11 @@ def test_groups_are_their_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     want = {key: summarize_calls(some, risk=0.1) for key, some in calls.items()}
     for page_rows in (128, 1, 7, 59, 60, 61):
-        monkeypatch.setattr(answers, "PAGE_ROWS", page_rows)
+        monkeypatch.setattr(query, "PAGE_ROWS", page_rows)
         found = summarize_table(path, risk=0.1)
-        assert dict(found.groups) == want
-        assert [group.key for group in found.groups] == [7, "a", "b", b"\xff", None]
-        assert (found.calls, found.refused, found.by, found.stopped) == (60, 0, "fn_id", None)
+        assert {group.name: group.summary for group in found.groups} == want
+        assert [group.name for group in found.groups] == [7, "a", "b", b"\xff", None]
+        assert (found.calls, found.rejected, found.by, found.stopped) == (60, 0, "fn_id", None)
         assert found.bytes_read == sum(len(row[-1]) for row in rows)  # type: ignore[arg-type]
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
     assert [file.name for file in tmp_path.iterdir()] == ["calls.db"]
@@ -73,7 +73,7 @@ def test_groups_are_their_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_an_empty_table(tmp_path: Path) -> None:
     """No calls, no groups, no warning."""
     found = summarize_table(made(tmp_path / "calls.db", []), risk=0.01)
-    assert (found.groups, found.calls, found.refused) == ((), 0, 0)
+    assert (found.groups, found.calls, found.rejected) == ((), 0, 0)
 
 
 def test_a_table_of_keys_and_histograms_alone(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_table_of_keys_and_histograms_alone(tmp_path: Path) -> None:
         tmp_path / "calls.db", [(1, blob(10)), (2, None), (3, "")], table="CREATE TABLE calls (id INTEGER PRIMARY KEY, stats)"
     )
     found = summarize_table(path)
-    [(key, summary)] = found.groups
+    [(key, summary)] = [(group.name, group.summary) for group in found.groups]
     assert (found.by, key, summary.calls, summary.unsampled, summary.errors) == (None, None, 3, 2, 0)
     assert (summary.duration_ns.max, summary.duration_ns.n) == (9 * SECOND, 1)
     assert "duration_ns" in summary.approximate
@@ -100,15 +100,17 @@ def test_columns_by_any_name(tmp_path: Path) -> None:
             )
     names = {"table": "runs", "key": "the key", "column": "hist", "by": "job", "status_column": "state"}
     found = summarize_table(path, **names, time_column="t0", start_column="t0", end_column="t 1", since=T0 * SECOND)
-    [(key, summary)] = found.groups
+    [(key, summary)] = [(group.name, group.summary) for group in found.groups]
     assert (key, summary.calls, summary.killed, summary.duration_ns.max) == ("j", 5, 5, 4 * SECOND)
     assert not summary.approximate
     for name in ("by", "status_column", "time_column", "start_column", "end_column"):
-        with pytest.raises(CallstatsError, match="table 'runs' has no column 'gone': it has 'the key', 'job'"):
+        with pytest.raises(CallstatsError, match="must be a column of table 'runs', got 'gone': it has 'the key', 'job'"):
             summarize_table(path, **{**names, name: "gone"})
-    with pytest.raises(CallstatsError, match="since needs a column with times: table 'runs' has no column 'created_at'"):
+    with pytest.raises(
+        CallstatsError, match=r"^since must be None for a table without times, got 1: 'runs' has no column 'created_at'$"
+    ):
         summarize_table(path, **names, since=1)
-    with pytest.raises(CallstatsError, match="since needs a time_column, got None"):
+    with pytest.raises(CallstatsError, match=r"^since must be None without a time_column, got 1$"):
         summarize_table(path, **names, since=1, time_column=None)
 
 
@@ -129,13 +131,13 @@ def test_bad_cells_are_named(tmp_path: Path) -> None:
     table = "CREATE TABLE calls (id TEXT PRIMARY KEY, stats)"
     found = summarize_table(made(tmp_path / "calls.db", cells, table=table), by=None, on_reject=seen.append)
     assert found.groups[0].summary.calls == 3
-    assert found.refused == 5
+    assert found.rejected == 5
     assert [reject.key for reject in found.rejects] == [None, "c", "d", "e", "g"]
     assert list(found.rejects) == seen
     reasons = {reject.key: reject.reason for reject in found.rejects}
-    assert reasons["d"] == "expected text or bytes, got a cell of type integer"
+    assert reasons["d"] == "expected text or bytes, got a value of type integer"
     assert reasons["e"].startswith("byte 1: expected UTF-8, got the byte 0xff")
-    assert reasons[None] == "rows whose key is NULL, which no page can go on from: 1"
+    assert reasons[None] == "rows whose key is NULL, after which no page can start: 1"
 
 
 def test_since(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_since(tmp_path: Path) -> None:
     ]
     rows: list[tuple[Value, ...]] = [(f"{i:02}", f"{i:02}", "success", at, None, None, "") for i, at in enumerate(stamps)]
     found = summarize_table(filled(tmp_path / "calls.db", rows), since=cut * SECOND)
-    assert [group.key for group in found.groups] == ["01", "02", "03", "05", "06", "08", "09", "10"]
+    assert [group.name for group in found.groups] == ["01", "02", "03", "05", "06", "08", "09", "10"]
     assert found.calls == 8
     assert found.untimed == 2  # NULL and "some day"; year 1 is a time before
     assert summarize_table(tmp_path / "calls.db").calls == len(stamps)
@@ -196,7 +198,7 @@ def test_since(tmp_path: Path) -> None:
 )
 def test_times(value: object, seconds: float | None) -> None:
     """A time in any of the forms that databases have; what is none is None."""
-    assert time_of(value) == (None if seconds is None else int(seconds * SECOND))
+    assert stored_time_ns(value) == (None if seconds is None else int(seconds * SECOND))
 
 
 def test_durations_that_make_no_sense(tmp_path: Path) -> None:
@@ -206,7 +208,8 @@ def test_durations_that_make_no_sense(tmp_path: Path) -> None:
         ("b", "f", "success", stamp(T0), "0001-01-01T00:00:00.000Z", stamp(T0), blob(5)),
         ("c", "f", "success", None, None, None, ""),
     ]
-    [(_, summary)] = summarize_table(filled(tmp_path / "calls.db", rows)).groups
+    [group] = summarize_table(filled(tmp_path / "calls.db", rows)).groups
+    summary = group.summary
     assert (summary.duration_ns.n, summary.duration_ns.max) == (2, 4 * SECOND)
     assert "duration_ns" in summary.approximate
 
@@ -215,7 +218,7 @@ def test_where_and_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """A condition in SQL narrows the rows, and a stop ends with what was read."""
     path = made(tmp_path / "calls.db", [(f"{i:03}", blob(2)) for i in range(300)])
     assert summarize_table(path, where="id < '010' -- the first").calls == 10
-    monkeypatch.setattr(answers, "PAGE_ROWS", 128)
+    monkeypatch.setattr(query, "PAGE_ROWS", 128)
     asked = iter([False, False, True])
     found = summarize_table(path, stop=lambda: next(asked))
     assert (found.calls, found.stopped) == (256, "asked to stop")
@@ -235,10 +238,10 @@ def test_while_others_write(tmp_path: Path) -> None:
 def test_the_demo(tmp_path: Path) -> None:
     """The demo's calls: each function's group, and the one that leaks within a call rises."""
     path = tmp_path / "demo.db"
-    init_table(path)
+    create_table(path)
     add_calls(path, demo_calls())
     found = summarize_table(path, risk=0.05)
-    groups = dict(found.groups)
+    groups = {group.name: group.summary for group in found.groups}
     assert found.calls == 2001
     assert groups["reindex"].growth.p50 > 0
     assert groups["reindex"].rightsize is not None

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from callstats import Rule, reduce_json
-from callstats.db import reduce_table
 from support.database import blob
 from support.databases import Database
 from support.killed import Runs
+from support.tables import reduce_table
 
 ROWS = 600
 KILLS = 20

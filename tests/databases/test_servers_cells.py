@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from callstats import CallstatsError, Rule, StatSeries, reduce_json
-from callstats.db import add_calls, import_saved, reduce_table
 from support.database import blob
 from support.databases import Database
+from support.tables import add_calls, reduce_table, restore_table
 
 NINE = ["cpu_total", "cpu_user", "cpu_kernel", "mem_usage", "mem_limit", "net_rx", "net_tx", "disk_read", "disk_write"]
 COLLATIONS = ["utf8mb4_general_ci", "utf8mb4_bin"]
@@ -44,8 +45,8 @@ def test_mysqls_text_is_never_cut(mysql: Database, mode: str, collation: str) ->
     assert len(reduce_json([large(185)], rule)[0]) > 65_535
     with sql_mode(mysql, MODES[mode]):
         report = reduce_table(mysql.url, rule)
-    assert (report.changed, report.refused) == (1, 0)
-    assert mysql.cell("a").encode() == reduce_json([large(185)], rule, max_bytes=65_535)[0]
+    assert (report.changed, report.rejected) == (1, 0)
+    assert mysql.cell("a").encode() == reduce_json([large(185)], replace(rule, max_bytes=65_535))[0]
     assert len(mysql.cell("a")) <= 65_535
 
 
@@ -58,14 +59,14 @@ def test_what_does_not_fit_is_refused_before_any_sql(mysql: Database, mode: str,
     mysql.make([("b", blob(99)), ("a", large(240))], stats="MEDIUMTEXT", table="roomy")
     reduce_table(mysql.url, 12, table="roomy", save=tmp_path / "old.jsonl")
     with sql_mode(mysql, MODES[mode]):
-        message = "the cell of 'a' has 82802 bytes, and column 'stats' holds 65535: reduce it, or give the column a larger type"
+        message = "the blob of 'a' must have at most the 65535 bytes that column 'stats' holds, got 82802: reduce it, or give"
         with pytest.raises(CallstatsError, match=message):
-            import_saved(mysql.url, tmp_path / "old.jsonl")
+            restore_table(mysql.url, tmp_path / "old.jsonl")
         row = dict.fromkeys(["app_id", "fn_id", "status", "created_at", "started_at", "completed_at", "error"])
-        with pytest.raises(CallstatsError, match="the cell of 'c' has 82802 bytes"):
+        with pytest.raises(CallstatsError, match="the blob of 'c' must have at most the 65535 bytes"):
             add_calls(mysql.url, [{**row, "id": "n", "stats": ""}, {**row, "id": "c", "stats": large(240)}])
     assert mysql.cells() == {"a": "x", "b": "y"}
-    assert import_saved(mysql.url, tmp_path / "old.jsonl", table="roomy").restored == 2
+    assert restore_table(mysql.url, tmp_path / "old.jsonl", table="roomy").restored == 2
     assert reduce_table(mysql.url, Rule(240, max_bytes=65_535), table="roomy").changed == 1
 
 
@@ -98,7 +99,7 @@ def test_bytes_that_are_no_text(on_server: Database, batch_size: int) -> None:
     report = reduce_table(on_server.url, 10, verify=True, batch_size=batch_size)
     want = reduce_json([blob(12)], 10)[0]
     assert on_server.cells() == {"a": want, **bad, "z": want}
-    assert (report.changed, report.refused) == (2, 3)
+    assert (report.changed, report.rejected) == (2, 3)
     assert {reject.key for reject in report.rejects} == bad.keys()
     assert all(reject.reason.startswith("byte ") for reject in report.rejects)
 
@@ -134,9 +135,9 @@ def test_what_the_server_refuses_is_one_row(on_server: Database) -> None:
     """A constraint or a trigger refuses its row alone, and the reason holds nothing of the row."""
     on_server.make([(key, blob(12)) for key in "abc"], more=", CHECK (id <> 'b' OR length(stats) > 500)")
     report = reduce_table(on_server.url, 1)
-    assert (report.changed, report.refused, report.stopped) == (2, 1, None)
+    assert (report.changed, report.rejected, report.stopped) == (2, 1, None)
     assert report.rejects[0].key == "b"
-    assert report.rejects[0].reason.startswith("the database refuses the reduced text: ")
+    assert report.rejects[0].reason.startswith("the database rejects the reduced text: ")
     assert "timestamp" not in report.rejects[0].reason
     assert [on_server.cell(key) == blob(12) for key in "abc"] == [False, True, False]
 
@@ -149,7 +150,7 @@ def test_a_dry_run_writes_nothing(database: Database) -> None:
     before = database.cells()
     dry = reduce_table(database.url, 5, dry_run=True)
     assert database.cells() == before
-    assert (dry.changed, dry.refused, dry.dry_run) == (2, 1, True)
+    assert (dry.changed, dry.rejected, dry.dry_run) == (2, 1, True)
     assert dry.peak_change is not None
     assert dry.peak_change[:3] == ("spike", "x", 1100)
     assert dry.peak_change.after is not None

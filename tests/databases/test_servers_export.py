@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from callstats import CallstatsError, StatBatch, StatSeries
 from callstats.adapters import parquet
 from callstats.cli.app import cli
-from callstats.db import export_table
 from support.database import blob
 from support.databases import Database
+from support.tables import export_table
 
 MORE = {
     "sqlite": ", came TEXT, raw BLOB, number INTEGER",
@@ -89,7 +89,7 @@ def test_without_other_columns(calls: Database, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("others", "long", "message"),
     [
-        (["color"], False, "table 'calls' has no column 'color': it has 'id', "),
+        (["color"], False, "others must be a column of table 'calls', got 'color': it has 'id', "),
         (["status", "status"], False, "the file would have two called 'status'"),
         (["stats"], False, "the file would have two called 'stats'"),
         (["count"], True, "the file would have two called 'count'"),

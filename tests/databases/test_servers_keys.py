@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from callstats import CallstatsError, reduce_json
-from callstats.db import import_saved, read_series, reduce_table
 from support.database import blob
 from support.databases import Database
+from support.tables import get_series, reduce_table, restore_table
 
 WORDS = ["10", "9", "1", "01", "a", "B", "c", "_", "é", "z ", "Z1", "zz", "ß", "😀", "a'b", "a\\", ":x", "%s", "%", ""]
 UUIDS = [str(uuid.UUID(int=i * 7919**9)) for i in range(1, 12)]
@@ -53,8 +53,8 @@ def test_keys_of_every_kind(name: str, batch_size: int, request: pytest.FixtureR
     )
     assert reduce_table(database.url, 10, batch_size=batch_size, verify=True).unchanged == len(keys)
     if batch_size == 3:
-        assert len(read_series(database.url, keys[1])) == 10
-        assert import_saved(database.url, tmp_path / "old.jsonl").restored == len(keys)
+        assert len(get_series(database.url, keys[1])) == 10
+        assert restore_table(database.url, tmp_path / "old.jsonl").restored == len(keys)
         assert database.cells() == before
 
 
@@ -82,28 +82,28 @@ def test_null_keys_are_reported(on_server: Database) -> None:
     on_server.ask("CREATE TABLE calls (id VARCHAR(99) UNIQUE, stats VARCHAR(9999))")
     on_server.add([(None, blob(12)), (None, blob(13)), (None, ""), ("a", blob(12))])
     report = reduce_table(on_server.url, 10)
-    assert (report.changed, report.refused) == (1, 2)
+    assert (report.changed, report.rejected) == (1, 2)
     assert on_server.ask("SELECT count(*) FROM calls WHERE id IS NULL AND stats <> ''") == [(2,)]
 
 
 WRONG = {
     "composite": (
         "CREATE TABLE calls (a INTEGER, id INTEGER, stats VARCHAR(9999), PRIMARY KEY (a, id))",
-        r"expected a key of one column: the primary key of 'calls' is \(a, id\)",
+        r"key must be one column that is unique by itself, got 'id': the primary key of 'calls' is \(a, id\)",
     ),
     "not unique": (
         "CREATE TABLE calls (id INTEGER, stats VARCHAR(9999))",
-        "expected a key that is unique: column 'id' of 'calls' has no unique index of its own",
+        "key must be a unique column of table 'calls', got 'id': it has no unique index of its own",
     ),
     "no histograms": (
         "CREATE TABLE calls (id INTEGER PRIMARY KEY, stats INTEGER)",
-        "expected a column of text, bytes or JSON: column 'stats' of 'calls' is of type int",
+        "column must be a column of text, bytes or JSON, got 'stats': it is of type int",
     ),
     "no column": (
         "CREATE TABLE calls (id INTEGER PRIMARY KEY, stat INTEGER)",
-        "table 'calls' has no column 'stats': it has 'id', 'stat'",
+        "column must be a column of table 'calls', got 'stats': it has 'id', 'stat'",
     ),
-    "no table": ("CREATE TABLE runs (id INTEGER)", "there is no table 'calls': the database has 'runs'"),
+    "no table": ("CREATE TABLE runs (id INTEGER)", "table must be a table of the database, got 'calls': it has 'runs'"),
 }
 
 
@@ -121,14 +121,16 @@ def test_where_is_the_servers_own_sql(on_server: Database) -> None:
     on_server.make([(f"k:{i}%", blob(12)) for i in range(9)])
     assert reduce_table(on_server.url, 10, where="id LIKE 'k:%' AND id <> 'k:3%' -- all but one").changed == 8
     for where in ("colour = 1", "1; DROP TABLE calls", "id = "):
-        with pytest.raises(CallstatsError, match=r"^where '"):
+        with pytest.raises(CallstatsError, match=r"^where must be a condition in the SQL of \w+, got '"):
             reduce_table(on_server.url, 10, where=where)
 
 
 def test_tables_without_transactions_are_refused(mysql: Database) -> None:
     """MyISAM has no row locks."""
     mysql.make([("a", blob(12))], key="VARCHAR(99)", end=" ENGINE = MyISAM")
-    with pytest.raises(CallstatsError, match="expected a table of InnoDB, which has transactions: 'calls' is kept by MyISAM"):
+    with pytest.raises(
+        CallstatsError, match=r"^table must be an InnoDB table, which has transactions, got 'calls': its engine is MyISAM$"
+    ):
         reduce_table(mysql.url, 10)
 
 

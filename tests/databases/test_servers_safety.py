@@ -15,12 +15,12 @@ import pytest
 
 import callstats.db.dialects.mysql
 import callstats.db.dialects.postgres
-import callstats.db.jobs.pace
 import callstats.db.jobs.reduce
 from callstats import Rule, reduce_json
-from callstats.db import ReduceReport, import_saved, reduce_table
+from callstats.db import ReduceResult
 from support.database import blob
 from support.databases import Database
+from support.tables import reduce_table, restore_table
 
 RULE = Rule(10, how={"mem_usage": ("mean", "max")})
 DONE = reduce_json([blob(12)], RULE)[0].decode()
@@ -29,7 +29,7 @@ DONE = reduce_json([blob(12)], RULE)[0].decode()
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same number of tries in less time."""
-    monkeypatch.setattr(callstats.db.jobs.pace, "_FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(callstats.db.jobs.reduce, "_FIRST_PAUSE", 0.02)
 
 
 def once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_locked_rows_are_tried_again(on_server: Database) -> None:
     seen: list[int] = []
     with row_lock(on_server, "03") as let_go:
 
-        def progress(report: ReduceReport) -> None:
+        def progress(report: ReduceResult) -> None:
             seen.append(report.rows)
             if report.rows == 19:
                 let_go()
@@ -95,12 +95,12 @@ def test_locked_rows_may_be_gone_or_short_by_then(on_server: Database) -> None:
         on_server.run(connection, "DELETE FROM calls WHERE id = '03'")
         on_server.run(connection, "UPDATE calls SET stats = '' WHERE id = '05'")
 
-        def progress(report: ReduceReport) -> None:
+        def progress(report: ReduceResult) -> None:
             if report.rows == 7:
                 on_server.run(connection, "COMMIT")
 
         report = reduce_table(on_server.url, RULE, progress=progress)
-    assert (report.changed, report.passed, report.rows, report.stopped) == (7, 1, 8, None)
+    assert (report.changed, report.skipped, report.rows, report.stopped) == (7, 1, 8, None)
 
 
 def test_a_lock_holds_for_its_batch_only(on_server: Database) -> None:
@@ -136,7 +136,7 @@ def test_a_lock_on_the_table_is_waited_for(on_server: Database, monkeypatch: pyt
     with on_server.connect() as connection:
         timer = threading.Timer(1.5, lambda: connection.cursor().execute(unlock))
 
-        def progress(report: ReduceReport) -> None:
+        def progress(report: ReduceResult) -> None:
             if report.rows == 5:
                 connection.cursor().execute(lock)
                 timer.start()
@@ -212,7 +212,7 @@ def test_a_lost_connection_is_made_anew(on_server: Database, save: bool, tmp_pat
     assert report.retries >= 4
     assert set(on_server.cells().values()) == {DONE}
     if saved is not None:
-        assert import_saved(on_server.url, saved).unknown == 0
+        assert restore_table(on_server.url, saved).unknown == 0
         assert set(on_server.cells().values()) == {blob(12)}
 
 
@@ -232,7 +232,7 @@ def restarted(database: Database, seconds: float) -> Callable[[], None]:
 
 def test_a_server_that_comes_back(on_server: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """It dies in mid-batch, and is there again some seconds later: the job resumes by itself, and nothing is lost."""
-    monkeypatch.setattr(callstats.db.jobs.pace, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(callstats.db.jobs.reduce, "_FIRST_PAUSE", 0.1)
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     once(restarted(on_server, 1.0), monkeypatch)
     report = reduce_table(on_server.url, RULE, batch_size=5)
@@ -271,7 +271,7 @@ def test_an_engine_without_transactions(on_server: Database) -> None:
     """An Engine that commits each statement would hold no lock: the job has its own transactions, and puts all back."""
     from sqlalchemy import create_engine
 
-    from callstats.db.urls import parse_url
+    from callstats.db import parse_url
 
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     engine = create_engine(parse_url(on_server.url), isolation_level="AUTOCOMMIT")
@@ -334,7 +334,7 @@ def test_a_limit_holds_for_rows_that_were_locked(on_server: Database) -> None:
         on_server.run(connection, "BEGIN")
         on_server.run(connection, "UPDATE calls SET status = 'seen' WHERE id IN ('00', '01', '02', '03', '04')")
 
-        def progress(report: ReduceReport) -> None:
+        def progress(report: ReduceResult) -> None:
             on_server.run(connection, "COMMIT")
 
         report = reduce_table(on_server.url, RULE, limit=8, progress=progress)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from callstats.db import summarize_table
-from callstats.db.jobs import summarize as answers
+from callstats.db.jobs import summarize as job
+from callstats.db.query import TableSession
 from support.database import blob
 from support.databases import Database
+from support.tables import summarize_table
 
 SINCE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 NS = int(SINCE.timestamp()) * 10**9
@@ -74,19 +75,19 @@ def test_old_rows_stay_unread(database: Database, kind: str, monkeypatch: pytest
     database.make(rows, more=f", created_at {TYPES[kind][database.kind]}", columns="id, stats, created_at")
     read: list[str] = []
 
-    def watched(*given: Any) -> Iterator[tuple[Any, ...]]:
-        for row in real(*given):
+    def watched(*given: Any, **options: Any) -> Iterator[tuple[Any, ...]]:
+        for row in real(*given, **options):
             read.append(row[0])
             yield row
 
-    real = answers._rows
-    monkeypatch.setattr(answers, "_rows", watched)
+    real = TableSession.scan
+    monkeypatch.setattr(TableSession, "scan", watched)
     found = summarize_table(database.url, by="id", since=NS)
-    assert {group.key for group in found.groups} == recent
+    assert {group.name for group in found.groups} == recent
     assert found.untimed == len({"null", "none"} & {*read})
     assert recent <= {*read}
     assert len(read) <= (most if kind != "number" else len(rows))
-    monkeypatch.setattr(answers, "_recent", lambda *_: None)
+    monkeypatch.setattr(job, "recent_calls", lambda *_: None)
     read.clear()
     whole = summarize_table(database.url, by="id", since=NS)
     assert (whole.groups, whole.untimed, len(read)) == (found.groups, found.untimed, len(rows))

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from callstats import CallstatsError, Rule, StatSeries, reduce_json
-from callstats.db import ReduceReport, Reject, add_calls, init_table, read_series, reduce_table
+from callstats import Rule, StatSeries, reduce_json
+from callstats.db import DatabaseError, ReduceResult, Reject
 from support.database import ask, blob, cell, cells, connect, made
+from support.tables import add_calls, create_table, get_series, reduce_table
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -46,9 +47,9 @@ def test_long_histograms_are_reduced(tmp_path: Path, backend: str) -> None:
         ("e", "null", None),
     ]
     before = len(blob(100)) + len(blob(50, seed=1))
-    assert dataclasses.replace(report, seconds=0) == ReduceReport(
+    assert dataclasses.replace(report, seconds=0) == ReduceResult(
         rows=5,
-        passed=3,
+        skipped=3,
         changed=2,
         bytes_read=before,
         bytes_before=before,
@@ -65,8 +66,8 @@ def test_a_second_run_changes_nothing(tmp_path: Path, verify: bool) -> None:
     assert reduce_table(db, KEPT).changed == 19
     before = digest(db)
     report = reduce_table(db, KEPT, verify=verify)
-    assert (report.changed, report.refused, report.rows) == (0, 0, 20)
-    assert report.unchanged == (20 if verify else 20 - report.passed)
+    assert (report.changed, report.rejected, report.rows) == (0, 0, 20)
+    assert report.unchanged == (20 if verify else 20 - report.skipped)
     assert digest(db) == before
 
 
@@ -76,7 +77,7 @@ def test_the_database_passes_short_cells_over(tmp_path: Path, limit: int) -> Non
     rows = max(limit, 0)
     db = made(tmp_path / "calls.db", [("a", shortest(rows)), ("b", shortest(rows + 1))])
     report = reduce_table(db, limit)
-    assert (report.passed, report.changed) == (1, 1)
+    assert (report.skipped, report.changed) == (1, 1)
     assert cell(db, "a") == shortest(rows)
     assert cell(db, "b") == reduce_json([shortest(rows + 1)], limit)[0].decode()
 
@@ -84,7 +85,7 @@ def test_the_database_passes_short_cells_over(tmp_path: Path, limit: int) -> Non
 def test_limits_beyond_every_size(tmp_path: Path) -> None:
     """A limit that no cell can reach is no fault."""
     db = made(tmp_path / "calls.db", [("a", blob(30))])
-    assert reduce_table(db, Rule(10**30, max_bytes=10**30)).passed == 1
+    assert reduce_table(db, Rule(10**30, max_bytes=10**30)).skipped == 1
     assert reduce_table(db, Rule(None), verify=True).unchanged == 1
 
 
@@ -94,7 +95,7 @@ def test_max_bytes_reads_what_is_larger(tmp_path: Path) -> None:
     size = len(old)
     db = made(tmp_path / "calls.db", [("a", old), ("b", old + " ")])
     report = reduce_table(db, Rule(None, max_bytes=size))
-    assert (report.passed, report.changed) == (1, 1)
+    assert (report.skipped, report.changed) == (1, 1)
     assert (cell(db, "a"), cell(db, "b")) == (old, old)
     report = reduce_table(db, Rule(None, max_bytes=600))
     assert report.changed == 2
@@ -105,7 +106,7 @@ def test_budget_that_nothing_fits_refuses_the_row(tmp_path: Path) -> None:
     """A row that no reduction makes small enough keeps its cell."""
     db = made(tmp_path / "calls.db", [("a", blob(30))])
     report = reduce_table(db, Rule(None, max_bytes=10))
-    assert report.refused == 1
+    assert report.rejected == 1
     assert "max_bytes must be at least the size of one row" in report.rejects[0].reason
     assert cell(db, "a") == blob(30)
 
@@ -113,9 +114,9 @@ def test_budget_that_nothing_fits_refuses_the_row(tmp_path: Path) -> None:
 def test_verify_reads_every_row(tmp_path: Path) -> None:
     """Short cells are checked too, when asked for."""
     db = made(tmp_path / "calls.db", [("a", "[1]"), ("b", None), ("c", blob(3)), ("d", "")])
-    assert reduce_table(db, 10).passed == 4
+    assert reduce_table(db, 10).skipped == 4
     report = reduce_table(db, 10, verify=True)
-    assert (report.passed, report.unchanged, report.refused) == (0, 3, 1)
+    assert (report.skipped, report.unchanged, report.rejected) == (0, 3, 1)
     assert [reject.key for reject in report.rejects] == ["a"]
 
 
@@ -170,9 +171,9 @@ def test_batches_end_by_bytes_too(tmp_path: Path) -> None:
 def test_long_stretches_of_short_rows_are_walked_through(tmp_path: Path) -> None:
     """Rows that are passed over are counted, and end batches too."""
     db = made(tmp_path / "calls.db", [(i, blob(12) if i in (3, 95) else "") for i in range(100)])
-    seen: list[ReduceReport] = []
+    seen: list[ReduceResult] = []
     report = reduce_table(db, 10, batch_size=10, progress=seen.append)
-    assert (report.changed, report.passed) == (2, 98)
+    assert (report.changed, report.skipped) == (2, 98)
     assert [part.rows for part in seen][:3] == [10, 20, 30]
 
 
@@ -185,8 +186,8 @@ def test_cells_of_every_kind(tmp_path: Path, batch_size: int) -> None:
     bad: dict[str, tuple[str, str]] = {
         "blob-ff": ("CAST(? AS BLOB)", "byte "),
         "text-ff": ("CAST(? AS TEXT)", "byte "),
-        "integer": ("1", "expected text or bytes, got a cell of type integer"),
-        "real": ("1.5", "expected text or bytes, got a cell of type real"),
+        "integer": ("1", "expected text or bytes, got a value of type integer"),
+        "real": ("1.5", "expected text or bytes, got a value of type real"),
         "nul": ("CAST(? AS TEXT)", "byte "),
     }
     raw = {"blob-ff": b"[\xff]", "text-ff": b"[\xff]", "nul": blob(12).encode() + b"\0"}
@@ -203,7 +204,7 @@ def test_cells_of_every_kind(tmp_path: Path, batch_size: int) -> None:
         ("z", "text", want),
     ]
     assert [row for row in cells(db) if row[0] in bad] == [row for row in before if row[0] in bad]
-    assert (report.changed, report.refused) == (3, 5)
+    assert (report.changed, report.rejected) == (3, 5)
     reasons = dict(report.rejects)
     assert reasons.keys() == bad.keys()
     for key, (_, start) in bad.items():
@@ -235,9 +236,9 @@ def test_a_constraint_refuses_its_row_alone(tmp_path: Path) -> None:
     table = "CREATE TABLE calls (id TEXT PRIMARY KEY, stats TEXT, CHECK (id <> 'b' OR length(stats) > 500))"
     db = made(tmp_path / "calls.db", [(key, blob(12)) for key in "abc"], table=table)
     report = reduce_table(db, 1)
-    assert (report.changed, report.refused) == (2, 1)
+    assert (report.changed, report.rejected) == (2, 1)
     assert report.rejects[0].key == "b"
-    assert report.rejects[0].reason.startswith("the database refuses the reduced text: CHECK constraint failed")
+    assert report.rejects[0].reason.startswith("the database rejects the reduced text: CHECK constraint failed")
     assert [cell(db, key) == blob(12) for key in "abc"] == [False, True, False]
     assert report.bytes_before == 2 * len(blob(12))
 
@@ -247,7 +248,7 @@ def test_rejects_are_all_told_and_the_first_are_kept(tmp_path: Path) -> None:
     db = made(tmp_path / "calls.db", [(i, "x" * 999) for i in range(130)])
     told: list[Reject] = []
     report = reduce_table(db, 10, batch_size=20, on_reject=told.append)
-    assert (report.refused, len(report.rejects), len(told)) == (130, 100, 130)
+    assert (report.rejected, len(report.rejects), len(told)) == (130, 100, 130)
     assert report.rejects == tuple(told[:100])
 
 
@@ -289,7 +290,7 @@ def test_a_dry_run_takes_no_lock(tmp_path: Path) -> None:
     """It goes on beside a writer that holds the lock, and keeps nobody from writing."""
     db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(10)])
 
-    def write(_: ReduceReport) -> None:
+    def write(_: ReduceResult) -> None:
         with closing(connect(db, timeout=0)) as other:
             other.execute("BEGIN EXCLUSIVE")
 
@@ -311,10 +312,10 @@ def test_stop_ends_between_batches(tmp_path: Path) -> None:
 def test_progress_is_the_report_so_far(tmp_path: Path) -> None:
     """Each report adds up, and knows the total."""
     db = made(tmp_path / "calls.db", [(i, blob(5 + i)) for i in range(20)])
-    seen: list[ReduceReport] = []
+    seen: list[ReduceResult] = []
     reduce_table(db, 10, batch_size=6, progress=seen.append)
     for report in seen:
-        assert report.rows == report.passed + report.unchanged + report.changed + report.refused
+        assert report.rows == report.skipped + report.unchanged + report.changed + report.rejected
         assert report.total == 20
     assert seen[-1].rows == 20
     assert reduce_table(db, 10).total is None
@@ -326,31 +327,32 @@ def test_progress_is_the_report_so_far(tmp_path: Path) -> None:
 def test_init_makes_the_table_of_fn(tmp_path: Path) -> None:
     """A missing table is made in Fn's shape, a missing column added, and nothing else is done."""
     db = tmp_path / "calls.db"
-    assert init_table(db) == "created"
+    assert create_table(db) == "created"
     names = ["id", "app_id", "fn_id", "status", "created_at", "started_at", "completed_at", "stats", "error"]
+    names += ["command", "host", "pid", "exit_code", "tags"]
     assert [row[1] for row in ask(db, "PRAGMA table_info(calls)")] == names
     assert ask(db, "SELECT name, pk, \"notnull\" FROM pragma_table_info('calls') WHERE pk") == [("id", 1, 1)]
     before = digest(db)
-    assert init_table(db) == "nothing"
+    assert create_table(db) == "nothing"
     assert digest(db) == before
 
 
 def test_init_adds_a_missing_column(tmp_path: Path) -> None:
     """A table that is there keeps its rows, and gets the column."""
     db = made(tmp_path / "calls.db", [("a", "x")])
-    assert init_table(db, column="a column: of%its own") == "added"
-    assert init_table(db, column="A Column: of%its own") == "nothing"
-    assert ask(db, "SELECT * FROM calls") == [("a", None, "x", None)]
+    assert create_table(db, column="a column: of%its own") == "added"
+    assert create_table(db, column="A Column: of%its own") == "nothing"
+    assert ask(db, "SELECT * FROM calls") == [("a", None, "x", *[None] * 6)]
 
 
 def test_calls_can_be_added_and_read(tmp_path: Path) -> None:
-    """add_calls puts rows in, all or none, and read_series gives a stored series back."""
+    """add_calls puts rows in, all or none, and get_series gives a stored series back."""
     db = tmp_path / "calls.db"
-    init_table(db)
+    create_table(db)
     row: dict[str, Any] = dict.fromkeys(["app_id", "fn_id", "status", "created_at", "started_at", "completed_at", "error"], "x")
     assert add_calls(db, ({**row, "id": f"c{i}", "stats": blob(i)} for i in range(250))) == 250
-    assert read_series(db, "c7") == StatSeries.from_json(blob(7))
-    with pytest.raises(CallstatsError, match=r"^UNIQUE constraint failed"):
+    assert get_series(db, "c7") == StatSeries.from_json(blob(7))
+    with pytest.raises(DatabaseError, match=r"^UNIQUE constraint failed"):
         add_calls(db, [{**row, "id": "new", "stats": ""}, {**row, "id": "c7", "stats": ""}])
-    with pytest.raises(CallstatsError, match=r"^table 'calls' has no call 'new'$"):
-        read_series(db, "new")
+    with pytest.raises(ValueError, match=r"^key must be the key of a call in table 'calls', got 'new'$"):
+        get_series(db, "new")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from callstats.db import ReduceReport, add_calls, init_table, read_series, reduce_table
+from callstats.db import ReduceResult
 from support.database import blob, connect, made
+from support.tables import add_calls, create_table, get_series, reduce_table
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -20,7 +21,7 @@ def test_no_lock_is_left(tmp_path: Path, journal: str) -> None:
     """Between batches and at the end another program can lock the whole file at once."""
     db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(10)], before=[f"PRAGMA journal_mode = {journal}"])
 
-    def lock(_: ReduceReport | None = None) -> None:
+    def lock(_: ReduceResult | None = None) -> None:
         with closing(connect(db, timeout=0)) as other:
             other.execute("BEGIN EXCLUSIVE")
             other.execute("UPDATE calls SET status = 'seen'")
@@ -69,9 +70,9 @@ def test_a_database_in_memory() -> None:
     from sqlalchemy import create_engine
 
     engine = create_engine("sqlite://")
-    assert init_table(engine) == "created"
+    assert create_table(engine) == "created"
     row = dict.fromkeys(["app_id", "fn_id", "status", "created_at", "started_at", "completed_at", "error"])
     add_calls(engine, [{**row, "id": "a", "stats": blob(100)}])
     assert reduce_table(engine, 10).changed == 1
-    assert len(read_series(engine, "a")) == 10
+    assert len(get_series(engine, "a")) == 10
     engine.dispose()

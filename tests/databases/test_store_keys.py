@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from callstats import reduce_json
-from callstats.db import Reject, reduce_table
+from callstats.db import Reject
 from support.database import TABLE, Value, ask, blob, cell, cells, connect, made
+from support.tables import reduce_table
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -78,7 +79,7 @@ def test_keys_that_are_no_utf8(tmp_path: Path) -> None:
     ask(db, "INSERT INTO calls (id, stats) VALUES (CAST(x'6DFF' AS TEXT), ?)", blob(12))
     ask(db, "INSERT INTO calls (id, stats) VALUES (CAST(x'6DFE' AS TEXT), '[1,' || ?)", " " * 999)
     report = reduce_table(db, 10, batch_size=1, save=tmp_path / "old.jsonl")
-    assert (report.changed, report.refused) == (3, 1)
+    assert (report.changed, report.rejected) == (3, 1)
     assert report.rejects[0].key == "m\udcfe"
     assert ask(db, "SELECT DISTINCT stats FROM calls WHERE id <> CAST(x'6DFE' AS TEXT)") == [
         (reduce_json([blob(12)], 10)[0].decode(),)
@@ -90,6 +91,6 @@ def test_null_keys_are_reported(tmp_path: Path) -> None:
     db = made(tmp_path / "calls.db", [(None, blob(12)), (None, blob(13)), (None, ""), ("a", blob(12))])
     told: list[Reject] = []
     report = reduce_table(db, 10, on_reject=told.append)
-    assert (report.changed, report.refused) == (1, 2)
+    assert (report.changed, report.rejected) == (1, 2)
     assert told == [Reject(None, "rows whose key is NULL, which no update can name: 2")]
     assert ask(db, "SELECT stats FROM calls WHERE id IS NULL") == [(blob(12),), (blob(13),), ("",)]

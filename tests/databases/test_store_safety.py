@@ -17,9 +17,9 @@ import pytest
 
 import callstats.db.jobs.reduce
 from callstats import Rule, reduce_json
-from callstats.db import import_saved, reduce_table
 from support.database import Value, ask, blob, cell, cells, connect, made
 from support.programs import started
+from support.tables import reduce_table, restore_table
 
 RULE = Rule(10, how={"mem_usage": ("mean", "max")})
 
@@ -67,9 +67,9 @@ def test_a_write_between_read_and_lock_is_kept(tmp_path: Path, kind: str, journa
     reduced = reduce_json([blob(12)], RULE)[0].decode()
     assert [cell(db, key) for key in "abc"] == [reduced, want, reduced]
     assert report.rows == 3
-    assert report.refused == (kind == "what is none")
+    assert report.rejected == (kind == "what is none")
     assert report.changed == (2 if kind in ("a short one", "NULL", "what is none") else 3)
-    import_saved(db, saved)
+    restore_table(db, saved)
     assert [cell(db, key) for key in "ac"] == [blob(12)] * 2
     assert cell(db, "b") == {"a BLOB": blob(12).encode(), "another column": blob(12)}.get(kind, (*values, None)[0])
 
@@ -131,7 +131,7 @@ def test_a_lock_that_stays_ends_the_job(tmp_path: Path) -> None:
 def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """KeyboardInterrupt passes through; the batch at hand is not written, half or whole, nor kept as saved."""
     db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(9)])
-    real = callstats.db.jobs.reduce.SavedCell
+    real = callstats.db.jobs.reduce.SavedBlob
     made_cells = []
 
     def interrupted(*args: Any) -> Any:
@@ -140,7 +140,7 @@ def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.M
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(callstats.db.jobs.reduce, "SavedCell", interrupted)
+    monkeypatch.setattr(callstats.db.jobs.reduce, "SavedBlob", interrupted)
     with pytest.raises(KeyboardInterrupt):
         reduce_table(db, RULE, batch_size=3, save=tmp_path / "old.jsonl")
     assert [cell(db, str(i)) == blob(12) for i in range(9)] == [False] * 3 + [True] * 6
@@ -154,8 +154,8 @@ def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.M
 SLOWLY = """
 import itertools, sys, time
 import callstats.db.jobs.reduce as job
-import callstats.db.query
 from callstats import Rule
+from callstats.db import connect
 real, batches = job.reduce_json, itertools.count()
 def slowly(*args, **options):
     time.sleep(0.01 if next(batches) < int(sys.argv[4]) else 60)
@@ -163,7 +163,7 @@ def slowly(*args, **options):
 job.reduce_json = slowly
 rule = Rule(10, how={"mem_usage": ("mean", "max")})
 tell = lambda report: print(report.rows, flush=True)
-report = job.reduce_table(sys.argv[1], rule, batch_size=int(sys.argv[2]), save=sys.argv[3], progress=tell)
+report = connect(sys.argv[1]).reduce(rule, batch_size=int(sys.argv[2]), save=sys.argv[3], progress=tell)
 assert report.stopped is None, report.stopped
 """
 
@@ -206,7 +206,7 @@ def test_killed_runs_lose_nothing(tmp_path: Path) -> None:
     assert 0 < report.changed < 600
     assert cells(db) == cells(calm)
     for file in saved:
-        assert import_saved(db, file).unknown == 0
+        assert restore_table(db, file).unknown == 0
     assert cells(db) == before
 
 

@@ -1,4 +1,4 @@
-"""Old cells are kept by `save` and put back by `import_saved`, to the byte."""
+"""Old cells are kept by `save` and put back by `restore_table`, to the byte."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import create_engine, event
 
 from callstats import CallstatsError, Rule
-from callstats.db import ImportReport, ReduceReport, import_saved, reduce_table
-from callstats.db.jobs.restore import SavedCell, Saver
-from callstats.db.results import LostError, PassingError
+from callstats.db import ReduceResult, RestoreResult
+from callstats.db.jobs.restore import Saver
 from support.database import Value, ask, blob, cell, cells, connect, made
+from support.tables import reduce_table, restore_table
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -50,10 +50,10 @@ def test_the_old_table_comes_back(tmp_path: Path) -> None:
     whole = "SELECT typeof(id), hex(id), status, typeof(stats), hex(stats) FROM calls ORDER BY id"
     before = ask(db, whole)
     report = reduce_table(db, Rule(1), save=saved, batch_size=3)
-    assert (report.changed, report.refused) == (9, 1)
+    assert (report.changed, report.rejected) == (9, 1)
     assert ask(db, whole) != before
     assert len(lines(saved)) == 9
-    done = import_saved(db, saved)
+    done = restore_table(db, saved)
     assert (done.rows, done.restored, done.unknown, done.torn, done.stopped) == (9, 9, 0, False, None)
     assert ask(db, whole) == before
     assert reduce_table(db, Rule(1)).changed == 9
@@ -115,9 +115,7 @@ def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
     db, saved = made(tmp_path / "calls.db", [("a", blob(100))]), tmp_path / "old.jsonl"
     reduce_table(db, 50, save=saved)
     kept, before = saved.read_bytes(), cells(db)
-    with pytest.raises(
-        CallstatsError, match=r"^save must be a new file, so that no saved rows are lost: '.*old\.jsonl' is there$"
-    ):
+    with pytest.raises(CallstatsError, match=r"^save must be a new file, got '.*: its saved rows would be lost$"):
         reduce_table(db, 10, save=saved)
     assert (saved.read_bytes(), cells(db)) == (kept, before)
 
@@ -173,7 +171,7 @@ def test_a_full_disk_stops_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    def fill(_: ReduceReport) -> None:
+    def fill(_: ReduceResult) -> None:
         monkeypatch.setattr("os.fsync", full)
 
     report = reduce_table(db, 10, save=saved, batch_size=2, progress=fill)
@@ -199,7 +197,7 @@ TAILS = [WHOLE[:end] for end in range(1, len(WHOLE))]
 def test_half_a_last_line_is_ignored(tmp_path: Path, tail: bytes) -> None:
     """A kill can leave one; its row had not been changed yet."""
     db = made(tmp_path / "calls.db", [("a", "x"), ("b", "y"), ("c", "z")])
-    report = import_saved(db, saved_file(tmp_path / "old.jsonl", ("a", "1"), ("b", "2"), tail=tail))
+    report = restore_table(db, saved_file(tmp_path / "old.jsonl", ("a", "1"), ("b", "2"), tail=tail))
     assert (report.restored, report.torn) == (2, True)
     assert [cell(db, key) for key in "abc"] == ["1", "2", "z"]
 
@@ -212,8 +210,8 @@ def test_half_a_last_line_is_ignored(tmp_path: Path, tail: bytes) -> None:
 def test_garbage_at_the_end_is_no_half_line(tmp_path: Path, tail: bytes, rows: list[tuple[Value, str]]) -> None:
     """What no kill leaves is refused with its number, be it all that there is."""
     db = made(tmp_path / "calls.db", [("a", "x"), ("b", "y")])
-    with pytest.raises(CallstatsError, match=rf"old\.jsonl: line {len(rows) + 1}: expected a saved row: "):
-        import_saved(db, saved_file(tmp_path / "old.jsonl", *rows, tail=tail))
+    with pytest.raises(CallstatsError, match=rf"old\.jsonl: line {len(rows) + 1}: "):
+        restore_table(db, saved_file(tmp_path / "old.jsonl", *rows, tail=tail))
     assert cell(db, "a") == "x"
 
 
@@ -225,7 +223,7 @@ def test_infinite_keys_come_back(tmp_path: Path) -> None:
     assert reduce_table(db, 10, save=tmp_path / "old.jsonl").changed == 4
     saved = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "old.jsonl").read_bytes().splitlines()]
     assert [line["key"] for line in saved] == [{"real": "-inf"}, -7, 2.5, {"real": "inf"}]
-    assert import_saved(db, tmp_path / "old.jsonl").restored == 4
+    assert restore_table(db, tmp_path / "old.jsonl").restored == 4
     assert [cell(db, key) for key in keys] == [blob(12)] * 4
 
 
@@ -236,14 +234,14 @@ def test_keys_that_no_database_has(tmp_path: Path) -> None:
     file.write_bytes(
         b"".join(b'{"key":' + key + b',"stats":""}\n' for key in (b'"\\ud800"', b"-" + b"9" * 5000, b"-9e30", b"-5"))
     )
-    report = import_saved(db, file)
+    report = restore_table(db, file)
     assert (report.unknown, report.unknown_keys) == (4, ("\ud800", float("-inf"), -9e30, -5))
 
 
 def test_a_whole_last_line_without_its_end_counts(tmp_path: Path) -> None:
     """An editor may have taken the line end away."""
     db = made(tmp_path / "calls.db", [("a", "x"), ("b", "y")])
-    report = import_saved(db, saved_file(tmp_path / "old.jsonl", ("a", "1"), tail=b'{"key":"b","stats":"2"}'))
+    report = restore_table(db, saved_file(tmp_path / "old.jsonl", ("a", "1"), tail=b'{"key":"b","stats":"2"}'))
     assert (report.restored, report.torn) == (2, False)
     assert cell(db, "b") == "2"
 
@@ -267,7 +265,7 @@ def test_a_whole_last_line_without_its_end_counts(tmp_path: Path) -> None:
         (b'{"key":Infinity,"stats":""}', "byte 7: expected a value, got Infinity"),
         (b'{"key":{"real":"nan"},"stats":""}', "expected a key that is a number, text or hex"),
         (b'{"key":1,"stats":2.5}', "expected stats to be text, and blob true or false"),
-        (b'{"key":1,"stats":"\\ud800"}', "expected stats to be text that UTF-8 can hold, got a lone surrogate"),
+        (b'{"key":1,"stats":"\\ud800"}', "expected stats to be text that encodes to UTF-8, got a lone surrogate"),
         (b'{"key":1,"stats":"\xff"}', "byte 18: expected UTF-8, got the byte 0xff"),
         ('{"key":1,"stats":""}'.encode("utf-16"), "byte 0: expected UTF-8, got the byte 0xff"),
     ],
@@ -276,8 +274,8 @@ def test_a_bad_line_is_named_before_anything_is_written(tmp_path: Path, line: by
     """The file is checked as a whole first."""
     db = made(tmp_path / "calls.db", [("a", "x"), ("b", "y")])
     file = saved_file(tmp_path / "old.jsonl", ("a", "1"), tail=line + b'\n{"key":"b","stats":"2"}\n')
-    with pytest.raises(CallstatsError, match=r"old\.jsonl: line 2: expected a saved row: ") as caught:
-        import_saved(db, file)
+    with pytest.raises(CallstatsError, match=r"old\.jsonl: line 2: ") as caught:
+        restore_table(db, file)
     assert why in str(caught.value)
     assert [cell(db, key) for key in "ab"] == ["x", "y"]
 
@@ -286,7 +284,7 @@ def test_unknown_keys_are_counted_and_named(tmp_path: Path) -> None:
     """Rows that are gone by now stop nothing."""
     db = made(tmp_path / "calls.db", [("a", "x"), ("b", "y")])
     rows = [("a", "1"), *((f"gone{i}", "?") for i in range(149)), (2**64, "?"), ("b", "2")]
-    report = import_saved(db, saved_file(tmp_path / "old.jsonl", *rows))
+    report = restore_table(db, saved_file(tmp_path / "old.jsonl", *rows))
     assert (report.rows, report.restored, report.unknown) == (152, 2, 150)
     assert report.unknown_keys == tuple(f"gone{i}" for i in range(100))
     assert [cell(db, key) for key in "ab"] == ["1", "2"]
@@ -296,24 +294,24 @@ def test_import_in_batches(tmp_path: Path) -> None:
     """Progress after each batch of 1,000, and `stop` before."""
     db = made(tmp_path / "calls.db", [(i, "x") for i in range(2500)], table="CREATE TABLE calls (id INTEGER PRIMARY KEY, stats)")
     file = saved_file(tmp_path / "old.jsonl", *((i, "1") for i in range(2500)))
-    seen: list[ImportReport] = []
+    seen: list[RestoreResult] = []
     answers = iter([False, False, True])
-    report = import_saved(db, file, progress=seen.append, stop=lambda: next(answers))
+    report = restore_table(db, file, progress=seen.append, stop=lambda: next(answers))
     assert [part.restored for part in seen] == [1000, 2000]
     assert (report.restored, report.stopped) == (2000, "asked to stop")
-    assert import_saved(db, file).restored == 2500
+    assert restore_table(db, file).restored == 2500
 
 
 def test_import_says_what_is_missing(tmp_path: Path) -> None:
     """No file, no table, or a lock."""
     db = made(tmp_path / "calls.db", [("a", "x")])
-    with pytest.raises(CallstatsError, match=r"^No such file or directory: '.*none\.jsonl'$"):
-        import_saved(db, tmp_path / "none.jsonl")
+    with pytest.raises(CallstatsError, match=r"^path must be a file that can be read, got '.*: No such file or directory$"):
+        restore_table(db, tmp_path / "none.jsonl")
     file = saved_file(tmp_path / "old.jsonl", ("a", "1"))
-    with pytest.raises(CallstatsError, match="there is no table 'cals'"):
-        import_saved(db, file, table="cals")
+    with pytest.raises(CallstatsError, match=r"^table must be a table of the database, got 'cals'"):
+        restore_table(db, file, table="cals")
     with closing(connect(db)) as other:
         other.execute("BEGIN IMMEDIATE")
-        report = import_saved(f"sqlite:///{db}?timeout=0.05", file)
+        report = restore_table(f"sqlite:///{db}?timeout=0.05", file)
     assert report.stopped == "database is locked: another program kept its lock for too long"
     assert cell(db, "a") == "x"

@@ -1,4 +1,4 @@
-"""`survey_table`, and ``callstats report`` in this process: what is read, chosen and written, and the exit codes."""
+"""The heaviest calls of a table, and ``callstats report`` in this process: what it writes, and its exit codes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from callstats import CallstatsError
 from callstats.cli.app import cli
-from callstats.db import read_call, summarize_table, survey_table
 from support.databases import Database
 from support.reports import MIB, call, hostile, platform, series, stored
+from support.tables import get_call, summarize_table
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -36,9 +35,10 @@ def data_of(path: Path) -> dict[str, Any]:
 def test_same_as_the_summary(tmp_path: Path) -> None:
     """The groups are those of `summarize_table`, with the scalars of their calls."""
     db = platform(tmp_path / "calls.db")
-    survey, summary = survey_table(db, risk=0.05), summarize_table(db, risk=0.05)
-    assert survey.summary.groups == summary.groups
-    assert [(group.key, len(group.peaks), len(group.durations)) for group in survey.groups] == [
+    survey, summary = summarize_table(db, risk=0.05, top=50), summarize_table(db, risk=0.05)
+    assert survey.groups == summary.groups
+    assert summary.heaviest == ()
+    assert [(group.name, len(group.peaks), len(group.durations)) for group in survey.groups] == [
         ("export", 2, 2),
         ("resize", 80, 80),
         ("short", 0, 1),
@@ -51,11 +51,11 @@ def test_the_heaviest_by_turns(tmp_path: Path) -> None:
     rows = [call(f"a{i}", "a", series(5, (10 + i) * MIB).to_db()) for i in range(4)]
     rows += [call("b1", "b", series(5, MIB).to_db()), call("b2", "b", series(5, MIB).to_db()), call("c", "c", "")]
     db = stored(tmp_path / "calls.db", rows)
-    assert [found.key for found in survey_table(db).heaviest] == ["a3", "b1", "a2", "b2", "a1", "a0"]
-    assert [found.key for found in survey_table(db, top=3).heaviest] == ["a3", "b1", "a2"]
-    assert survey_table(db, top=0).heaviest == ()
-    found = survey_table(db, top=1, by=None).heaviest[0]
-    assert (found.key, found.status, found.completed) == ("a3", "success", "2026-10-26T00:01:00Z")
+    assert [found.key for found in summarize_table(db, top=50).heaviest] == ["a3", "b1", "a2", "b2", "a1", "a0"]
+    assert [found.key for found in summarize_table(db, top=3).heaviest] == ["a3", "b1", "a2"]
+    assert summarize_table(db, top=0).heaviest == ()
+    found = summarize_table(db, top=1, by=None).heaviest[0]
+    assert (found.key, found.status, found.completed_at) == ("a3", "success", "2026-10-26T00:01:00Z")
 
 
 def test_calls_without_memory(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_calls_without_memory(tmp_path: Path) -> None:
     from callstats import StatSeries
 
     db = stored(tmp_path / "calls.db", [call("a", "a", StatSeries([0], {"x": [1]}).to_db()), call("b", "a", "")])
-    assert [found.key for found in survey_table(db).heaviest] == ["a"]
+    assert [found.key for found in summarize_table(db, top=50).heaviest] == ["a"]
 
 
 def test_read_call(tmp_path: Path) -> None:
@@ -71,14 +71,14 @@ def test_read_call(tmp_path: Path) -> None:
     from support.database import blob, made
 
     db = hostile(tmp_path / "calls.db")
-    found = read_call(db)
+    found = get_call(db)
     assert found.key.startswith("7")
-    assert (found.group, found.status, found.error) == (found.key[1:],) * 3
+    assert (found.name, found.status, found.error) == (found.key[1:],) * 3
     small = made(tmp_path / "small.db", [("a", blob(3))])
-    found = read_call(small, "a")
-    assert (found.group, found.created, len(found.series or ())) == (None, None, 3)
-    with pytest.raises(CallstatsError, match="no column 'fn'"):
-        read_call(small, "a", by="fn")
+    found = get_call(small, "a")
+    assert (found.name, found.created_at, len(found.series or ())) == (None, None, 3)
+    with pytest.raises(ValueError, match=r"^by must be a column of table 'calls', got 'fn'"):
+        get_call(small, "a", group_column="fn")
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -88,11 +88,11 @@ def test_the_command(tmp_path: Path) -> None:
     result = run(db, "-o", tmp_path / "page.html", "--rightsize", "5%", "--top", 3)
     assert (result.exit_code, result.stderr) == (0, "")
     assert re.fullmatch(
-        r"83 calls in 3 groups, 0 refused; wrote \S+page.html, [45]\.\d MB: open it in a browser\n", result.stdout
+        r"83 calls in 3 groups, 0 rejected; wrote \S+page.html, [45]\.\d MB: open it in a browser\n", result.stdout
     )
     assert db.read_bytes() == before
     data = data_of(tmp_path / "page.html")
-    assert data["by"] == "fn_id"
+    assert data["by"] == "name"
     assert [one["name"] for one in data["groups"]] == ["export", "resize", "short"]
     assert [one["group"] for one in data["calls"]] == [0, 1, 0]
     assert data["calls"][0]["facts"][0] == ["status", "killed"]
@@ -126,14 +126,17 @@ def test_refused_rows(tmp_path: Path) -> None:
     db = stored(tmp_path / "calls.db", [call("a", "f", series(3, MIB).to_db()), call("b", "f", "[{]")])
     result = run(db, "-o", tmp_path / "page.html")
     assert result.exit_code == 1
-    assert result.stderr.startswith("refused 'b': ")
-    assert "left out, since they hold no histogram that can be read: 1 row" in data_of(tmp_path / "page.html")["notes"]
+    assert result.stderr.startswith("rejected 'b': ")
+    assert "left out, since their histogram can't be read: 1 row" in data_of(tmp_path / "page.html")["notes"]
 
 
 def test_wrong_use(tmp_path: Path) -> None:
     """No database, or a place that can't be written, is told in one line."""
     db = platform(tmp_path / "calls.db")
-    for args, said in (((), "which database"), ((db, "-o", tmp_path / "no" / "page.html"), "No such file")):
+    for args, said in (
+        ((), "there is no SQLite database 'calls.db'"),
+        ((db, "-o", tmp_path / "no" / "page.html"), "No such file"),
+    ):
         result = run(*args)
         assert (result.exit_code, said in result.stderr) == (2, True)
 
@@ -165,13 +168,13 @@ def test_over_all_databases(database: Database) -> None:
     from support.database import blob
 
     database.make([("a", blob(5)), ("b", blob(9, seed=1)), ("c", None)])
-    assert read_call(database.url).key == "c"
-    found = read_call(database.url, "b")
-    assert (found.key, found.group, len(found.series or ())) == ("b", None, 9)
-    survey = survey_table(database.url)
-    assert (survey.summary.calls, survey.summary.stopped, len(survey.groups)) == (3, None, 1)
+    assert get_call(database.url).key == "c"
+    found = get_call(database.url, "b")
+    assert (found.key, found.name, len(found.series or ())) == ("b", None, 9)
+    survey = summarize_table(database.url, top=50)
+    assert (survey.calls, survey.stopped, len(survey.groups)) == (3, None, 1)
     assert sorted(call.key for call in survey.heaviest) == ["a", "b"]
-    with pytest.raises(CallstatsError, match="has no call 'x'"):
-        read_call(database.url, "x")
+    with pytest.raises(ValueError, match=r"^key must be the key of a call in table 'calls', got 'x'$"):
+        get_call(database.url, "x")
     database.make([(7, blob(5))], key="BIGINT", table="numbered")
-    assert read_call(database.url, "7", table="numbered").key == 7
+    assert get_call(database.url, "7", table="numbered").key == 7

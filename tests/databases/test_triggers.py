@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from callstats import reduce_json
-from callstats.db import import_saved, reduce_table
 from support.database import blob
 from support.databases import Database
+from support.tables import reduce_table, restore_table
 
 REDUCED = reduce_json([blob(30)], 10)[0].decode()
 
@@ -78,13 +78,13 @@ def test_a_change_that_is_undone_is_refused(database: Database, name: str, tmp_p
     with_trigger(database, UNDOING[database.kind][name], "be")
     for changed in (4, 0):
         report = reduce_table(database.url, 10, batch_size=3)
-        assert (report.changed, report.refused, report.stopped) == (changed, 2, None)
+        assert (report.changed, report.rejected, report.stopped) == (changed, 2, None)
         assert report.rejects == (("b", KEPT), ("e", KEPT))
     assert database.cells() == {key: blob(30) if key in "be" else REDUCED for key in "abcdef"}
     file = tmp_path / "old.jsonl"
     file.write_text("".join(json.dumps({"key": key, "stats": "[]"}) + "\n" for key in "abz"))
-    back = import_saved(database.url, file)
-    assert (back.restored, back.refused, back.unknown_keys) == (1, 1, ("z",))
+    back = restore_table(database.url, file)
+    assert (back.restored, back.rejected, back.unknown_keys) == (1, 1, ("z",))
     assert back.rejects == (("b", "the database keeps another text: something, such as a trigger or a rule, undoes the change"),)
     assert (database.cell("a"), database.cell("b")) == ("[]", blob(30))
 
@@ -96,14 +96,14 @@ def test_a_change_that_is_refused(database: Database, name: str, tmp_path: Path)
     with_trigger(database, RAISING[database.kind][name], "be")
     saved = tmp_path / "old.jsonl"
     report = reduce_table(database.url, 10, batch_size=4, save=saved)
-    assert (report.changed, report.refused, report.stopped) == (4, 2, None)
+    assert (report.changed, report.rejected, report.stopped) == (4, 2, None)
     assert [reject.key for reject in report.rejects] == ["b", "e"]
     assert all("not this" in reject.reason for reject in report.rejects)
     assert database.cells() == {key: blob(30) if key in "be" else REDUCED for key in "abcdef"}
     assert {json.loads(line)["key"] for line in saved.read_text().splitlines()} >= {*"acdf"}
     file = tmp_path / "more.jsonl"
     file.write_text("".join(json.dumps({"key": key, "stats": "[]"}) + "\n" for key in "abz"))
-    back = import_saved(database.url, file)
+    back = restore_table(database.url, file)
     assert (back.restored, back.unknown_keys, back.stopped) == (1, ("z",), None)
     [reject] = back.rejects
     assert reject.key == "b"
@@ -121,7 +121,7 @@ def test_a_conflict_that_is_ignored_is_refused(tmp_path: Path) -> None:
     assert (report.changed, report.rejects) == (1, (("b", KEPT), ("c", KEPT)))
     file = tmp_path / "old.jsonl"
     file.write_text("".join(json.dumps({"key": key, "stats": rows["c"]}) + "\n" for key in "abz"))
-    back = import_saved(path, file)
+    back = restore_table(path, file)
     assert (back.restored, back.unknown_keys, [key for key, _ in back.rejects]) == (0, ("z",), ["a", "b"])
     with closing(sqlite3.connect(path)) as connection:
         assert dict(connection.execute("SELECT * FROM calls")) == rows | {"a": REDUCED}
@@ -149,8 +149,8 @@ def test_a_cell_in_a_form_of_its_own(postgres: Database, tmp_path: Path) -> None
     postgres.ask("CREATE TRIGGER odd BEFORE UPDATE ON calls FOR EACH ROW EXECUTE FUNCTION odd()")
     file = tmp_path / "old.jsonl"
     file.write_text(json.dumps({"key": "a", "stats": blob(3)}) + "\n")
-    back = import_saved(postgres.url, file)
-    assert (back.restored, back.refused) == (1, 0)
+    back = restore_table(postgres.url, file)
+    assert (back.restored, back.rejected) == (1, 0)
 
 
 def test_a_change_that_an_heirs_trigger_undoes(postgres: Database) -> None:
@@ -168,6 +168,6 @@ def test_a_generated_column_is_wrong_use(database: Database) -> None:
     """Nothing can be written to it; what only reads takes it."""
     text = {"sqlite": "TEXT", "postgres": "TEXT", "mysql": "LONGTEXT"}[database.kind]
     database.make([("a", blob(30))], more=f", twin {text} GENERATED ALWAYS AS (stats) STORED")
-    with pytest.raises(ValueError, match=r"^expected a column that can be written: 'twin' of 'calls' is a generated one$"):
+    with pytest.raises(ValueError, match=r"^column must be writable, got 'twin': the database generates it$"):
         reduce_table(database.url, 10, column="twin")
     assert reduce_table(database.url, 10).changed == 1

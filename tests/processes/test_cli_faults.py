@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from callstats import CallstatsError, StatSeries
-from callstats.db import cell_room, import_saved, init_table, reduce_table
+from callstats.db import connect
 from support.databases import Database
+from support.tables import create_table, reduce_table, restore_table
 
 PROGRAM = str(Path(sys.executable).with_name("callstats"))
 MINUTE = StatSeries([second * 10**9 for second in range(60)], {"x": range(60)}).to_db()
@@ -73,14 +74,14 @@ def test_closed_streams(tmp_path: Path) -> None:
         ("reduce calls.db --max-samples 0", b"would empty every histogram"),
         ("reduce calls.db --max-samples -1", b"is not in the range"),
         ("list calls.db --limit 99999999999999999999", b"is not in the range"),
-        ("reduce calls.db --max-samples 7 --how x=max --how x=min", b"--how is given twice for 'x'"),
-        ("reduce calls.db --max-samples 7 --how max --how min", b"--how is given twice for all metrics"),
+        ("reduce calls.db --max-samples 7 --how x=max --how x=min", b"--how must name 'x' once"),
+        ("reduce calls.db --max-samples 7 --how max --how min", b"--how must name all metrics once"),
         ("reduce calls.db --max-samples 7 --table $(printf 'x\\377')", b"must be text that encodes to UTF-8"),
-        ("reduce sqlite+aiosqlite:///calls.db --max-samples 7", b"through pysqlite, got a URL for 'aiosqlite'"),
-        ("reduce 'sqlite:///calls.db?nothing=1' --max-samples 7", b"whose options its driver knows, got nothing"),
-        ("init new.db --key id --column id", b"are both 'id'"),
-        ("init new.db --key status", b"a new table has a column 'status' of its own"),
-        ("init new.db --table sqlite_calls", b"reserved"),
+        ("reduce sqlite+aiosqlite:///calls.db --max-samples 7", b"driver pysqlite, got a URL for 'aiosqlite'"),
+        ("reduce 'sqlite:///calls.db?nothing=1' --max-samples 7", b"with options that its driver knows, got nothing"),
+        ("init new.db --key id --column id", b"must be another column than the key, got 'id'"),
+        ("init new.db --key status", b"must be a name that a new table does not use for another column, got 'status'"),
+        ("init new.db --table sqlite_calls", b"reserve"),
     ],
 )
 def test_wrong_use(line: str, told: bytes, tmp_path: Path) -> None:
@@ -110,15 +111,17 @@ def test_an_example_goes_into_a_file(command: str, tmp_path: Path) -> None:
 def test_a_new_table_has_no_column_twice(tmp_path: Path) -> None:
     """Names of Fn's are free where the table is there."""
     database(tmp_path / "calls.db", "CREATE TABLE runs (status TEXT PRIMARY KEY)")
-    with pytest.raises(CallstatsError, match="a new table has a column 'status' of its own"):
-        init_table(tmp_path / "calls.db", table="others", key="status")
-    assert init_table(tmp_path / "calls.db", table="runs", key="status", column="error") == "added"
+    with pytest.raises(
+        CallstatsError, match=r"^key must be a name that a new table does not use for another column, got 'status'$"
+    ):
+        create_table(tmp_path / "calls.db", table="others", key="status")
+    assert create_table(tmp_path / "calls.db", table="runs", key="status", column="error") == "added"
 
 
 def test_a_generated_column(tmp_path: Path) -> None:
     """It can be read, and not reduced."""
     path = database(tmp_path / "calls.db", "ALTER TABLE calls ADD COLUMN made TEXT GENERATED ALWAYS AS (stats)")
-    with pytest.raises(CallstatsError, match="'made' of 'calls' is a generated one"):
+    with pytest.raises(CallstatsError, match=r"^column must be writable, got 'made': the database generates it$"):
         reduce_table(path, 7, column="made")
 
 
@@ -129,7 +132,7 @@ def test_a_trigger_that_keeps_a_row_as_it_was(tmp_path: Path) -> None:
         "CREATE TRIGGER keeper BEFORE UPDATE ON calls WHEN OLD.id = 'a' BEGIN SELECT RAISE(IGNORE); END",
     )
     first, second = reduce_table(path, 7), reduce_table(path, 7)
-    assert (first.changed, first.refused, second.changed, second.refused) == (1, 1, 0, 1)
+    assert (first.changed, first.rejected, second.changed, second.rejected) == (1, 1, 0, 1)
     assert second.rejects[0] == (
         "a",
         "the database keeps the old text: something, such as a trigger or a rule, undoes the change",
@@ -154,7 +157,7 @@ def test_keys_that_json_has_not(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "refused.jsonl").read_text(), parse_constant=refuse)["key"] == {"real": "inf"}
     saved = [json.loads(row, parse_constant=refuse) for row in (tmp_path / "old.jsonl").read_text().splitlines()]
     assert [row["key"] for row in saved] == [{"real": "-inf"}, 1.5]
-    assert import_saved(tmp_path / "calls.db", tmp_path / "old.jsonl").restored == 2
+    assert restore_table(tmp_path / "calls.db", tmp_path / "old.jsonl").restored == 2
     shown = shell('"$callstats" list calls.db --json', tmp_path)
     assert {"real": "inf"} in [json.loads(row, parse_constant=refuse)["key"] for row in shown.stdout.splitlines()]
 
@@ -172,15 +175,15 @@ def test_a_run_that_changes_nothing_saves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"garbage", "line 1: expected a saved row: byte 0: expected value, got 'g'"),
-        (b"\xff\xfe{\x00", "line 1: expected a saved row: byte 0: expected UTF-8, got the byte 0xff"),
+        (b"garbage", "line 1: byte 0: expected value, got 'g'"),
+        (b"\xff\xfe{\x00", "line 1: byte 0: expected UTF-8, got the byte 0xff"),
         (
             b'{"key":' + b"9" * 5000 + b',"stats":0}\n',
-            "line 1: expected a saved row: expected stats to be text, and blob true or false",
+            "line 1: expected stats to be text, and blob true or false",
         ),
         (
             b'{"key":1,"stats":"\\ud800"}\n',
-            "line 1: expected a saved row: expected stats to be text that UTF-8 can hold, got a lone surrogate",
+            "line 1: expected stats to be text that encodes to UTF-8, got a lone surrogate",
         ),
     ],
 )
@@ -188,7 +191,7 @@ def test_files_that_hold_no_saved_rows(content: bytes, told: str, tmp_path: Path
     """In words of ours; garbage is no half of a line."""
     (tmp_path / "old.jsonl").write_bytes(content)
     with pytest.raises(CallstatsError) as raised:
-        import_saved(database(tmp_path / "calls.db"), tmp_path / "old.jsonl")
+        restore_table(database(tmp_path / "calls.db"), tmp_path / "old.jsonl")
     assert str(raised.value).endswith(told)
 
 
@@ -197,7 +200,7 @@ def test_the_room_of_a_column(mysql: Database) -> None:
     columns = ", ".join(f"{name} TEXT" for name in ("app_id", "fn_id", "status", "stats", "error"))
     times = ", ".join(f"{name}_at TEXT" for name in ("created", "started", "completed"))
     mysql.ask(f"CREATE TABLE calls (id VARCHAR(64) PRIMARY KEY, {columns}, {times})")
-    assert cell_room(mysql.url) == 65_535
+    assert connect(mysql.url).max_blob_bytes() == 65_535
     command = [PROGRAM, "record", "--db", mysql.url, "--interval", "10ms", "--max-samples", "5000", "--", "sleep", "4"]
     assert subprocess.run(command, timeout=120, check=False).returncode == 0
     [(stored,)] = mysql.ask("SELECT stats FROM calls")

@@ -62,7 +62,7 @@ def test_missing_sqlalchemy_is_one_line(tmp_path: Path) -> None:
     assert run("reduce", "x.db", "--max-samples", 10, first=first) == (
         2,
         "",
-        'callstats: callstats.db.reduce_table needs sqlalchemy: pip install "callstats[cli]"\n',
+        'callstats: callstats.connect needs SQLAlchemy: pip install "callstats[cli]"\n',
     )
     assert run("reduce", "--jsonl", "--max-samples", 1, "--plain", first=first, stdin=blob(3))[:2] == (
         0,
@@ -103,10 +103,10 @@ def test_ctrl_c_ends_after_the_batch(tmp_path: Path) -> None:
     assert program.returncode == 3
     changed = sum(raw != blob(12).encode() for _, _, raw in cells(db))
     assert changed == 12
-    assert out.startswith(f"{changed} rows: {changed} changed, ")
-    assert "stopped early: asked to stop; all that is counted here is done\n" in out
+    assert out.startswith(f"table calls in {db}, {changed} rows: {changed} changed, ")
+    assert "stopped early: asked to stop; the rows counted here are written\n" in out
     code, out, _ = run("reduce", db, "--max-samples", 10)
-    assert (code, out.split(" unchanged")[0]) == (0, f"200 rows: {200 - changed} changed, {changed}")
+    assert (code, out.split(" unchanged")[0]) == (0, f"table calls in {db}, 200 rows: {200 - changed} changed, {changed}")
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
             program.send_signal(signal.SIGINT)
         out, err = program.communicate(timeout=PATIENCE)
     assert (program.returncode, out) == (3, "")
-    assert err == "stopped at once: the batch at hand was not written\n"
+    assert err == "stopped at once: the current batch was not written\n"
     assert all(raw == blob(12).encode() for _, _, raw in cells(db))
 
 
@@ -134,7 +134,7 @@ def test_an_ignored_ctrl_c(tmp_path: Path) -> None:
             assert program.stderr.readline() == "batch\n"
             program.send_signal(signal.SIGINT)
         out, _ = program.communicate(timeout=PATIENCE)
-    assert (program.returncode, out.split(" unchanged")[0]) == (0, "40 rows: 40 changed, 0")
+    assert (program.returncode, out.split(" unchanged")[0]) == (0, f"table calls in {db}, 40 rows: 40 changed, 0")
 
 
 # --- demo -------------------------------------------------------------------------------------------------------------
@@ -151,20 +151,27 @@ def test_demo(tmp_path: Path) -> None:
     db = tmp_path / "demo.db"
     code, out, err = run("demo", "--db", db, PYTHONIOENCODING="utf-8")
     assert (code, "Traceback" in err) == (0, False)
-    assert out.startswith(f"$ callstats init {db} --example\n2,001 calls are in {db}\n")
+    assert out.startswith(f"$ callstats init {db} --example\n2,001 calls are in table calls in {db}\n")
     assert re.search(r"\n50000000\n", out)
-    assert re.search(r"^callstats: peak memory [\d.]+ MiB, CPU \d+ %, \d\.\d\d s; call \w{26} in .*demo.db$", err, re.MULTILINE)
-    assert re.search(r"\n\w{26}  sh  +success  20\d\d-\d\d-\d\dT[\d:.]+Z +\d+ +[\d.]+ MiB +\d+ %\n", out)
-    assert re.search(r"\n2,002 rows: [\d,]+ changed", out)
+    assert re.search(
+        r"^callstats: peak memory [\d.]+ MiB, CPU [\d.]+ %, \d\.\d+ s; call \w{26} in table calls in .*demo.db$",
+        err,
+        re.MULTILINE,
+    )
+    assert re.search(r"\n\w{26}  sh  +success  20\d\d-\d\d-\d\dT[\d:.]+Z +\d+ +[\d.]+ MiB +[\d.]+ %\n", out)
+    assert re.search(r"\ntable calls in .*demo.db, 2,002 rows: [\d,]+ changed", out)
     assert re.search(r"[\d.]+ MB before, [\d.]+ MB after in the rows changed: [\d.]+ % less\n[\d.]+ s, .* backend\n", out)
-    assert re.search(r"\nsamples   7,\d\d\d in 60 rows, 1 h \d\d min\n\nmem_usage  max 1\.\d GiB, limit 2 GiB, mean ", out)
+    used = r"duration  2 h \d\d min\nsamples   7,\d\d\d in 60 rows\nmemory    1\.\d GiB\nCPU       ~[\d.]+ %\n"
+    assert re.search(rf"\n{used}\nmem_usage  max 1\.\d GiB, limit 2 GiB, mean ", out)
     page = tmp_path / "demo-report.html"
-    assert re.search(r"\n2,002 calls in 9 groups, 0 refused; wrote \S+demo-report.html, 5\.\d MB: open it in a browser\n\n$", out)
+    assert re.search(
+        r"\n2,002 calls in 9 groups, 0 rejected; wrote \S+demo-report.html, 5\.\d MB: open it in a browser\n\n$", out
+    )
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert "█" in out
     assert ask(db, "SELECT count(*), max(json_array_length(nullif(stats, ''))) FROM calls") == [(2002, 60)]
     code, out, _ = run("reduce", db, "--max-samples", 60)
-    assert (code, out.split(",")[:2]) == (0, ["2", "002 rows: 0 changed"])
+    assert (code, out.split(", ")[1]) == (0, "2,002 rows: 0 changed")
     assert run("init", db, "--example", first=FEW)[0] == 0
     assert ask(db, "SELECT count(*) FROM calls") == [(40,)]
 
@@ -237,7 +244,7 @@ def test_the_example_behind_a_link(tmp_path: Path) -> None:
     link, db = tmp_path / "link.db", tmp_path / "real.db"
     link.symlink_to(db)
     for _ in range(2):
-        assert run("init", link, "--example", first=FEW)[:2] == (0, f"40 calls are in {link}\n")
+        assert run("init", link, "--example", first=FEW)[:2] == (0, f"40 calls are in table calls in {link}\n")
         assert link.is_symlink()
         assert ask(db, "SELECT count(*) FROM calls") == [(40,)]
 
@@ -250,14 +257,14 @@ def test_the_example_needs_a_file(tmp_path: Path, url: str) -> None:
     for command in (["init", url, "--example"], ["demo", "--db", url]):
         code, _, err = run(*command, first=f"import os; os.chdir({str(tmp_path)!r}); {FEW}")
         assert (code, list(tmp_path.iterdir())) == (2, [])
-        assert "the example goes into a file of SQLite's, got " in err
+        assert "the example must be in an SQLite file, got " in err or "the database must be a URL, " in err
         assert "s3cret" not in err
 
 
 def test_the_example_by_a_url(tmp_path: Path) -> None:
     """A URL of SQLite's names a file as well as its path does."""
     db = tmp_path / "demo.db"
-    assert run("init", f"sqlite:///{db}", "--example", first=FEW)[:2] == (0, f"40 calls are in {db}\n")
+    assert run("init", f"sqlite:///{db}", "--example", first=FEW)[:2] == (0, f"40 calls are in table calls in {db}\n")
     assert ask(db, "SELECT count(*) FROM calls") == [(40,)]
 
 
@@ -268,5 +275,5 @@ def test_the_demo_s_lines_hold_any_name(tmp_path: Path) -> None:
             "demo", f"--db={name}", first=f"import os; os.chdir({str(tmp_path)!r}); {FEW}", PYTHONIOENCODING="utf-8"
         )
         assert (code, (tmp_path / name).exists()) == (2, True), err  # the call that is shown is not among the few
-        assert "has no call '01M83YEN8Q00000000000001VP'" in err
+        assert "ID must be the key of a call in table 'calls', got '01M83YEN8Q00000000000001VP'" in err
         assert out.count("\n$ callstats ") == 4

@@ -124,8 +124,11 @@ def test_children_that_are_waited_for(db: Path) -> None:
     [
         ([], "Missing argument 'COMMAND...'"),
         (["--interval", "1ms", "--", "true"], "interval must be 0.01 seconds or more"),
-        (["--interval", "soon", "--", "true"], "expected a length of time such as 500ms, 60s or 2h, got 'soon'"),
-        (["--memory", "lots", "--", "true"], "expected bytes such as"),
+        (
+            ["--interval", "soon", "--", "true"],
+            "--interval must be a duration such as 250ms, 90s, 30min, 1.5h, 1h30m, 7d or 4w, got 'soon'",
+        ),
+        (["--memory", "lots", "--", "true"], "--memory must be a size such as 65535, 64k"),
         (["--driver", "docker", "--", "true"], "--driver docker needs an --image"),
         (["--image", "a", "--", "true"], "--driver docker needs an --image"),
         (["--network", "none", "--", "true"], "--driver docker needs an --image"),
@@ -223,7 +226,11 @@ def test_the_line(db: Path) -> None:
     done = record(db, "--interval", "50ms", "--", *bare, program)
     line = done.stderr.decode()
     peak = float(line.split("peak memory ")[1].split(" MiB")[0])
-    assert 95 < peak < 110 and re.search(r" %, \d\.\d\d s; ", line) and line.endswith(f"call {last(db, 'id')[0]} in {db}\n")
+    assert (
+        95 < peak < 110
+        and re.search(r" %, \d\.\d+ s; ", line)
+        and line.endswith(f"call {last(db, 'id')[0]} in table calls in {db}\n")
+    )
 
 
 def test_docker(db: Path, engine: Engine) -> None:
@@ -251,11 +258,26 @@ def test_list(db: Path) -> None:
     record(db, "--", "true")
     shell(db, "sleep 0.3; exit 3")
     lines = listed(db).stdout.splitlines()
-    assert lines[0].split() == ["call", "function", "status", "started", "rows", "peak", "memory", "CPU"]
+    assert lines[0].split() == ["call", "name", "status", "started", "samples", "peak", "memory", "CPU"]
     assert [line.split()[1:3] for line in lines[1:]] == [["sh", "error"], ["true", "success"]]
     assert listed(db, "--limit", 1).stdout.splitlines()[1].split() == lines[1].split()
     rows = [json.loads(line) for line in listed(db, "--json").stdout.splitlines()]
-    assert [row["rows"] > 0 for row in rows] == [True, False] and rows[1]["peak_memory"] is None
+    assert [row["usage"]["samples"] > 0 for row in rows] == [True, False] and rows[1]["usage"]["peak_memory"] is None
+
+
+def test_json_of_a_recording(db: Path) -> None:
+    """--json prints the call to standard error, with the values of its usage that list and show print later."""
+    done = shell(db, "sleep 0.3; echo out", "--json")
+    call = json.loads(done.stderr)
+    assert done.stdout == b"out\n" and call["usage"]["samples"] > 1 and "peak_memory" in call["usage"]["exact"]
+    assert call == json.loads(listed(db, "--json").stdout)
+
+
+def test_an_unknown_option_is_wrong_use(db: Path) -> None:
+    """Before the command; after it, options are the command's own."""
+    done = record(db, "--intervall", "1s", "true")
+    assert done.returncode == 2 and b"--intervall" in done.stderr and not db.exists()
+    assert record(db, "sh", "-c", "exit 3").returncode == 3
 
 
 def test_list_of_any_table(tmp_path: Path) -> None:
@@ -266,6 +288,6 @@ def test_list_of_any_table(tmp_path: Path) -> None:
     with closing(connect(db)) as connection:
         connection.execute("UPDATE calls SET status = 'a\x1b[31mb' WHERE id = 'good'")
     done = listed(db)
-    assert done.returncode == 1 and "refused 'bad': " in done.stderr
+    assert done.returncode == 1 and "rejected 'bad': " in done.stderr
     assert "\x1b" not in done.stdout and "4.9 KiB" in done.stdout
     assert listed(tmp_path / "none.db").returncode == 2

@@ -136,13 +136,13 @@ def test_numbers_as_large_as_they_come(folder: Path, command: str) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ("--key id --column id", "expected columns of different names: the key and the histograms are both 'id'"),
-        ("--key id --column ID", "expected columns of different names: the key and the histograms are both 'ID'"),
-        ("--table sqlite_x", "--table must not have a name that is reserved for SQLite itself, got 'sqlite_x'"),
-        ("--table ''", "--table must be a name that UTF-8 can hold, got ''"),
-        ("--table $(printf '\\377')", "--table must be a name that UTF-8 can hold, got '\\udcff'"),
-        ("--key $(printf '\\377')", "--key must be a name that UTF-8 can hold, got '\\udcff'"),
-        ("--column $(printf '\\377')", "--column must be a name that UTF-8 can hold, got '\\udcff'"),
+        ("--key id --column id", "--column must be another column than the key, got 'id'"),
+        ("--key id --column ID", "--column must be another column than the key, got 'ID'"),
+        ("--table sqlite_x", "--table must be a name that SQLite does not reserve, got 'sqlite_x'"),
+        ("--table ''", "--table must be a name that encodes to UTF-8, got ''"),
+        ("--table $(printf '\\377')", "--table must be a name that encodes to UTF-8, got '\\udcff'"),
+        ("--key $(printf '\\377')", "--key must be a name that encodes to UTF-8, got '\\udcff'"),
+        ("--column $(printf '\\377')", "--column must be a name that encodes to UTF-8, got '\\udcff'"),
     ],
 )
 def test_init_leaves_no_file_behind(tmp_path: Path, args: str, message: str) -> None:
@@ -171,7 +171,7 @@ def test_other_drivers_of_sqlite(folder: Path, driver: str) -> None:
     """Installed or not, the job knows one."""
     done = run(folder, f"list sqlite+{driver}:///calls.db")
     assert done.returncode == 2
-    assert done.stderr == f"callstats: callstats.db reaches SQLite through pysqlite, got a URL for {driver!r}\n"
+    assert done.stderr == f"callstats: the database must be for SQLite's driver pysqlite, got a URL for {driver!r}\n"
     assert run(folder, "list sqlite+pysqlite:///calls.db").returncode == 0
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from callstats import Rule, StatSeries, reduce_json
 from callstats.adapters.spark import reduce_stats, summarize_stats
-from callstats.db import add_calls, init_table
 from support.databases import Database
 from support.sparking import jdbc
+from support.tables import add_calls, create_table
 from support.zoo import SECOND
 
 # PySpark looks at pandas wherever it uses Arrow; no frame of pandas is made here.
@@ -35,7 +35,7 @@ def calls(on_server: Database) -> dict[str, str | None]:
             cells[f"{i:04}"] = None if i == 7 else "no histogram"
         day = f"{MONTHS[i % 3][:8]}{1 + i % 28:02}T00:00:00.000Z"
         rows.append({"id": f"{i:04}", "fn_id": f"fn {i % 5}", "created_at": day, "stats": cells[f"{i:04}"]})
-    init_table(on_server.url)
+    create_table(on_server.url)
     assert add_calls(on_server.url, rows) == len(rows)
     return cells
 

@@ -15,8 +15,8 @@ import json, os, sys, time, traceback
 from datetime import timedelta
 import psycopg, pymysql, sqlalchemy
 from callstats import Rule
-from callstats.db import reduce_table
-import callstats.db.engine, callstats.db.query, callstats.db.jobs.plan
+from callstats.db import connect
+import callstats.db.dialects.mysql, callstats.db.dialects.postgres, callstats.db.jobs.reduce
 print("ready", flush=True)
 while line := sys.stdin.readline():
     jobs = json.loads(line)
@@ -32,7 +32,7 @@ while line := sys.stdin.readline():
                     if lingers and not told and (report.changed or done):
                         os.write(1, b"begun\\n")
                         told.append(report)
-                report = reduce_table(job.pop("url"), rule, tiers=tiers or None, progress=tell, **job)
+                report = connect(job.pop("url")).reduce(rule, tiers=tiers or None, progress=tell, **job)
                 tell(report, done=True)
                 time.sleep(lingers)
                 os._exit(0 if report.stopped is None else 3)

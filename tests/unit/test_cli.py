@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 import callstats
-from callstats import Rule, reduce_json
-from callstats._units import printable, size_text
-from callstats.cli import progress
+from callstats import KEEP_PEAKS, Rule, reduce_json
+from callstats.cli import reduce as reduce_module
 from callstats.cli.app import cli
-from callstats.cli.options import how_of, how_part, size
+from callstats.cli.options import HOW, merge_how
 from support.database import ask, blob, cell, cells, connect, made
 
 pytestmark = pytest.mark.usefixtures("backend")
 
-KEPT: Any = {"mem_usage": ("mean", "max")}
+KEPT: Any = KEEP_PEAKS
 
 
 def run(*args: object, stdin: bytes | None = None, **env: str | None) -> Result:
@@ -53,11 +53,11 @@ def test_reduce_keeps_peaks_and_counts(db: Path, backend: str) -> None:
     assert result.exit_code == 0
     assert result.stderr == ""
     first, second, third = result.stdout.splitlines()
-    assert first == "3 rows: 2 changed, 0 unchanged, 0 refused, 1 too short to be read"
+    assert first == f"table calls in {db}, 3 rows: 2 changed, 0 unchanged, 0 rejected, 1 too short to be read"
     assert re.fullmatch(r"[\d.]+ kB before, [\d.]+ kB after in the rows changed: [\d.]+ % less", second)
     assert re.fullmatch(rf"[\d.]+ s, [\d.]+ [kM]?B/s, {backend} backend", third)
     again = run("reduce", db, "--max-samples", 10)
-    assert again.stdout.startswith("3 rows: 0 changed, ")
+    assert again.stdout.startswith(f"table calls in {db}, 3 rows: 0 changed, ")
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_reduce_keeps_peaks_and_counts(db: Path, backend: str) -> None:
         (["--how", "max"], Rule(10, how="max"), True),
         (["--how", "mean,max"], Rule(10, how=("mean", "max")), True),
         (["--how", "cpu_total=min, max"], Rule(10, how={**KEPT, "cpu_total": ("min", "max")}), True),
-        (["--how", "mem_usage=last"], Rule(10, how={"mem_usage": "last"}), True),
+        (["--how", "mem_usage=last"], Rule(10, how={**KEPT, "mem_usage": "last"}), True),
         (["--how", "sum", "--how", "cpu_total=first"], Rule(10, how={"*": "sum", "cpu_total": "first"}), True),
         (["--max-bytes", "900"], Rule(10, how=KEPT, max_bytes=900), True),
-        (["--max-bytes", "1kB"], Rule(10, how=KEPT, max_bytes=1000), True),
+        (["--max-bytes", "1kB"], Rule(10, how=KEPT, max_bytes=1024), True),
         (["--threads", "3", "--batch-size", "1", "--batch-bytes", "1KiB", "--verify"], Rule(10, how=KEPT), True),
     ],
 )
@@ -92,7 +92,9 @@ def test_dry_run_and_where(db: Path) -> None:
     """--dry-run says what would be done; --where narrows it."""
     before = cells(db)
     result = run("reduce", db, "--max-samples", 10, "--dry-run", "--where", "id <> 'b'")
-    assert result.stdout.startswith("2 rows: 1 to change, 0 unchanged, 0 refused, 1 too short to be read\n")
+    assert result.stdout.startswith(
+        f"table calls in {db}, 2 rows: 1 to change, 0 unchanged, 0 rejected, 1 too short to be read\n"
+    )
     assert result.stdout.endswith("dry run: nothing was written\n")
     assert cells(db) == before
 
@@ -105,7 +107,8 @@ def test_json_report(db: Path, backend: str) -> None:
     assert result.stdout.isascii()
     report = json.loads(result.stdout)
     assert report["backend"] == backend
-    assert (report["rows"], report["changed"], report["refused"], report["stopped"]) == (4, 2, 1, None)
+    assert (report["rows"], report["changed"], report["rejected"], report["stopped"]) == (4, 2, 1, None)
+    assert (report["table"], report["database"]) == ("calls", str(db))
     assert report["rejects"][0]["key"] == {"hex": "00ff"}
 
 
@@ -116,7 +119,7 @@ def test_save_and_import(db: Path, tmp_path: Path) -> None:
     assert cells(db) != before
     result = run("import", db, saved)
     assert result.exit_code == 0
-    assert re.fullmatch(r"2 rows put back, 0 not in the table, [\d.]+ s\n", result.stdout)
+    assert re.fullmatch(r"table calls in \S+: 2 rows put back, 0 not in the table, [\d.]+ s\n", result.stdout)
     assert cells(db) == before
     assert run("reduce", db, "--max-samples", 10, "--save", saved).exit_code == 2
 
@@ -135,14 +138,14 @@ def test_import_names_what_it_can_not_place(db: Path, tmp_path: Path) -> None:
     assert run("import", db, saved).stderr.splitlines()[100] == "and 50 more"
 
 
-def test_refused_rows_are_named(db: Path) -> None:
+def test_rejected_rows_are_named(db: Path) -> None:
     """Each on standard error by key and reason, escaped; exit code 1; the others are done."""
     ask(db, "INSERT INTO calls (id, stats) VALUES (?, ?)", "evil\x1b]0;\x07\n\u202e", '[{"\x1b[2J' + "x" * 999)
     result = run("reduce", db, "--max-samples", 10)
     assert result.exit_code == 1
-    assert result.stderr.startswith("refused 'evil\\x1b]0;\\x07\\n\\u202e': byte ")
+    assert result.stderr.startswith("rejected 'evil\\x1b]0;\\x07\\n\\u202e': byte ")
     assert result.stderr.count("\n") == 1
-    assert result.stdout.startswith("4 rows: 2 changed, 0 unchanged, 1 refused, ")
+    assert ", 4 rows: 2 changed, 0 unchanged, 1 rejected, " in result.stdout
     assert all(c.isprintable() or c == "\n" for c in result.output)
 
 
@@ -157,64 +160,86 @@ def test_the_environment_names_the_database(db: Path) -> None:
     ("args", "message"),
     [
         (["reduce", "{db}"], "one of --max-samples, --max-bytes and --tier is needed"),
-        (["reduce", "--max-samples", "10"], "which database? Give its URL, or set CALLSTATS_URL"),
-        (["reduce", "{db}", "--max-samples", "10", "--plain", "--how", "max"], "--plain means the mean of every metric"),
+        (["reduce", "calls", "--max-samples", "10"], "the database must be a URL, a path with a /, a name that ends in .db or"),
+        (["init", "calls"], "or an SQLite file, got 'calls'"),
+        (["list", "-"], "or an SQLite file, got '-'"),
+        (["summary", "user:secret@host"], "or an SQLite file\n"),
+        (["report", "calls"], "the database must be a URL"),
+        (["show", "calls", "1"], "the database must be a URL"),
+        (["export", "calls", "x.parquet"], "the database must be a URL"),
+        (["report", "{db}", "-o", "{db}"], "--output must be a file that is no database, got"),
+        (["show", "{db}", "a", "--png", "{db}"], "--png must be a file that is no database, got"),
+        (["export", "{db}", "{db}"], "FILE must be a file that is no database, got"),
+        (["record", "--no-such", "--db", "{db}", "true"], "--no-such"),
+        (["summary", "{db}", "--since", "7"], "--since must be a date or an RFC 3339 time, such as 2026-10-26,"),
+        (["reduce", "{db}", "--tier", "7d"], "--tier must be an age and a number of samples, such as 7d=60, got '7d'"),
+        (
+            ["reduce", "{db}", "--tier", "7y=60"],
+            "--tier must be a duration such as 250ms, 90s, 30min, 1.5h, 1h30m, 7d or 4w, got",
+        ),
+        (["reduce", "{db}", "--max-samples", "10", "--plain", "--how", "max"], "--plain must be given without --how"),
         (["reduce", "{db}", "--max-samples", "ten"], "'ten' is not a valid integer"),
         (
             ["reduce", "{db}", "--max-samples", "10", "--how", "median"],
-            "a reducer to be one of mean, min, max, first, last, sum, got",
+            "--how must be a reducer: one of mean, min, max, first, last, sum, got 'median'",
         ),
         (
             ["reduce", "{db}", "--max-samples", "10", "--how", "x=max,mean"],
-            "a further reducer to be one of min, max, first, last, got",
+            "--how must be after the first reducer one of min, max, first, last, got 'mean'",
         ),
-        (["reduce", "{db}", "--max-samples", "10", "--how", "x=max,max"], "expected each reducer once, got 'max' again"),
+        (["reduce", "{db}", "--max-samples", "10", "--how", "x=max,max"], "--how must have each reducer once, got 'max' again"),
         (
             ["reduce", "{db}", "--max-samples", "10", "--how", "x=max", "--how", "x=min"],
-            "--how is given twice for 'x'",
+            "--how must name 'x' once",
         ),
         (
             ["reduce", "{db}", "--max-samples", "10", "--how", "max", "--how", "*=min"],
-            "--how is given twice for all metrics",
+            "--how must name all metrics once",
         ),
-        (["reduce", "{db}", "--max-samples", "0"], "--max-samples 0 would empty every histogram"),
+        (["reduce", "{db}", "--max-samples", "0"], "--max-samples must be 1 or more, got 0, which would empty every histogram"),
         (["reduce", "{db}", "--max-samples", "-1"], "-1 is not in the range"),
         (["record", "--db", "{db}", "--max-samples", "0", "true"], "0 is not in the range 1<=x"),
-        (["reduce", "{db}", "--max-bytes", "0"], "expected 1 byte or more, got '0'"),
-        (["reduce", "{db}", "--max-samples", "10", "--batch-bytes", "0kB"], "expected 1 byte or more, got '0kB'"),
+        (["reduce", "{db}", "--max-bytes", "0"], "--max-bytes must be 1 byte or more, got '0'"),
+        (["reduce", "{db}", "--max-samples", "10", "--batch-bytes", "0kB"], "--batch-bytes must be 1 byte or more, got '0kB'"),
         (
             ["reduce", "{db}", "--max-samples", "10", "--key", "stats"],
-            "--key and --column must be two columns, got",
+            "--column must be another column than the key, got 'stats'",
         ),
-        (["summary", "{db}", "--time-column", "", "--since", "1d"], "callstats: --since needs a --time-column, got None"),
+        (["summary", "{db}", "--time-column", "", "--since", "1d"], "--since must be given with a --time-column"),
         (
             ["reduce", "sqlite:///{db}?foo=1", "--max-samples", "9"],
-            "whose options its driver knows, got foo",
+            "the database must be a SQLite URL with options that its driver knows, got foo",
         ),
-        (["reduce", "{db}", "--max-bytes", "3 pounds"], "expected bytes such as 65535, 64kB or 32MiB, got '3 pounds'"),
+        (
+            ["reduce", "{db}", "--max-bytes", "3 pounds"],
+            "--max-bytes must be a size such as 65535, 64k (or 64kB, 64KiB: all 1024 bytes a k), 32m or 1.5g, got '3 pounds'",
+        ),
         (["reduce", "{db}", "--max-samples", "10", "--batch-size", "0"], "0 is not in the range 1<=x"),
-        (["reduce", "{db}", "--max-samples", "10", "--table", "cals"], "there is no table 'cals': the database has 'calls'"),
-        (["reduce", "{db}", "--max-samples", "10", "--column", "x"], "table 'calls' has no column 'x'"),
+        (
+            ["reduce", "{db}", "--max-samples", "10", "--table", "cals"],
+            "--table must be a table of the database, got 'cals'",
+        ),
+        (["reduce", "{db}", "--max-samples", "10", "--column", "x"], "--column must be a column of table 'calls', got 'x'"),
         (["reduce", "{db}", "--max-samples", "10", "--where", "x = 1"], "no such column: x"),
         (
             ["reduce", "{db}", "--max-samples", "10", "--dry-run", "--save", "x"],
-            "it does not go with --save",
+            "--save must be given without --dry-run",
         ),
         (["reduce", "none.db", "--max-samples", "10"], "there is no SQLite database 'none.db'"),
         (
             ["reduce", "db2://u:secret@h/db", "--max-samples", "10"],
-            "callstats.db works over SQLite, PostgreSQL, MySQL, got",
+            "the database must be for SQLite, PostgreSQL or MySQL, got",
         ),
-        (["reduce", "--jsonl", "--max-samples", "10", "--where", "1"], "it does not go with --where"),
-        (["reduce", "--jsonl", "--max-samples", "10", "--json"], "it does not go with --json"),
-        (["reduce", "--jsonl", "--max-samples", "10", "--table", "calls"], "it does not go with --table"),
+        (["reduce", "--jsonl", "--max-samples", "10", "--where", "1"], "--where must be given without --jsonl"),
+        (["reduce", "--jsonl", "--max-samples", "10", "--json"], "--json must be given without --jsonl"),
+        (["reduce", "--jsonl", "--max-samples", "10", "--table", "calls"], "--table must be given without --jsonl"),
         (["reduce", "none.jsonl", "--jsonl", "--max-samples", "10"], "can't read 'none.jsonl': No such file or directory"),
-        (["import", "{db}"], "expected URL FILE, or FILE alone with CALLSTATS_URL set"),
-        (["import", "{db}", "none.jsonl"], "No such file or directory: 'none.jsonl'"),
-        (["import", "a", "b", "c"], "expected URL FILE, or FILE alone with CALLSTATS_URL set"),
-        (["init", "{db}", "--key", "x"], "table 'calls' has no column 'x'"),
+        (["import", "{db}"], "the arguments must be [DB] FILE"),
+        (["import", "{db}", "none.jsonl"], "FILE must be a file that can be read, got 'none.jsonl': No such file"),
+        (["import", "a", "b", "c"], "the arguments must be [DB] FILE"),
+        (["init", "{db}", "--key", "x"], "--key must be a column of table 'calls', got 'x'"),
         (["recall"], "No such command 'recall'"),
-        (["list", "{db}", "--key", "status"], "callstats: expected a key that is unique: column 'status' of 'calls' has no"),
+        (["list", "{db}", "--key", "status"], "callstats: --key must be a unique column of table 'calls', got 'status'"),
     ],
 )
 def test_wrong_use(db: Path, args: list[str], message: str) -> None:
@@ -244,11 +269,14 @@ def test_init(tmp_path: Path) -> None:
     """Says what it did."""
     db = tmp_path / "new.db"
     assert run("init", db).stdout == f"created table calls in {db}\n"
-    assert run("init", db, "--column", "more").stdout == f"added column more to table calls in {db}\n"
-    assert run("init", db).stdout == f"nothing to do: table calls in {db} has its column stats\n"
+    assert run("init", db, "--column", "more").stdout == f"added the missing columns to table calls in {db}\n"
+    assert run("init", db).stdout == f"nothing to do: table calls in {db} has its columns\n"
 
 
-@pytest.mark.parametrize("command", [[], ["reduce"], ["init"], ["import"], ["record"], ["list"], ["demo"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["reduce"], ["init"], ["import"], ["record"], ["list"], ["show"], ["summary"], ["report"], ["export"], ["demo"]],
+)
 def test_help_has_examples(command: list[str]) -> None:
     """Every help text ends in examples, a line each."""
     result = run(*command, "--help")
@@ -263,7 +291,7 @@ def test_help_has_examples(command: list[str]) -> None:
 
 def test_progress_lines(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Off a terminal a line now and then, on standard error."""
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(reduce_module, "SECONDS_BETWEEN_LINES", 0.0)
     result = run("reduce", db, "--max-samples", 10, "--batch-size", 2)
     first, second = result.stderr.splitlines()
     assert re.fullmatch(r"2 of 3 rows, [\d.]+ [kM]?B/s, [\d.]+ kB saved", first)
@@ -273,37 +301,24 @@ def test_progress_lines(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_progress_bar(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal a bar, with refused rows printed above it, their markup shown as it is."""
     ask(db, "INSERT INTO calls (id, stats) VALUES ('[bold]d', ?)", "x" * 999)
-    monkeypatch.setattr(progress, "progress", progress.Bar)
-    monkeypatch.setattr("callstats.cli.reduce.progress", progress.Bar)
+    monkeypatch.setattr(reduce_module, "Progress", partial(reduce_module.Progress, bar=True))
     result = run("reduce", db, "--max-samples", 10, "--batch-size", 1, COLUMNS="200")
     assert result.exit_code == 1
-    assert "refused '[bold]d': byte 0: " in result.stderr
-    assert result.stdout.startswith("4 rows: 2 changed, ")
+    assert "rejected '[bold]d': byte 0: " in result.stderr
+    assert ", 4 rows: 2 changed, " in result.stdout
 
 
 # --- small parts ------------------------------------------------------------------------------------------------------
 
 
-def test_sizes() -> None:
-    """Bytes with or without a unit, of 1000 or of 1024; and back for people."""
-    given = ["0", " 65535 ", "64kB", "64 KIB", "2MiB", "1gb", "7B"]
-    assert [size(text) for text in given] == [0, 65535, 64_000, 65_536, 2**21, 10**9, 7]
-    shown = [0, 999, 1000, 65_535, 123_456_789, 10**16]
-    assert [size_text(value) for value in shown] == ["0 B", "999 B", "1.0 kB", "65.5 kB", "123.5 MB", "10000.0 TB"]
-
-
 def test_how_parts() -> None:
     """A metric's name may have an equals sign; what is kept by default gives way to what is asked for."""
-    assert how_part("a=b=max") == ("a=b", "max")
-    assert how_part("=max") == ("", "max")
-    assert how_of([]) == KEPT
-    assert how_of([("x", "max")]) == {**KEPT, "x": "max"}
-    assert how_of([("*", "max")]) == {"*": "max"}
-
-
-def test_printable() -> None:
-    """Nothing is left that moves a cursor, changes a colour or turns the text around."""
-    assert printable("a\x1b[1m\r\n\t\x9b\u202e\udcff\u00e9\U0001f600") == "a\\x1b[1m\\r\\n\\t\\x9b\\u202e\\udcff\u00e9\U0001f600"
+    assert HOW.convert("a=b=max", None, None) == ("a=b", "max")
+    assert HOW.convert("=max", None, None) == ("", "max")
+    assert merge_how([]) == KEPT
+    assert merge_how([("x", "max")]) == {**KEPT, "x": "max"}
+    assert merge_how([("mem_usage", "last")]) == {**KEPT, "mem_usage": "last"}
+    assert merge_how([("*", "max")]) == {"*": "max"}
 
 
 def strict(text: str) -> Any:
@@ -324,12 +339,13 @@ def test_json_is_json_whatever_the_database_holds(tmp_path: Path) -> None:
     assert [strict(line)["key"] for line in file.read_text().splitlines()] == [infinite, binary]
     listed = [strict(line) for line in run("list", db, "--json").stdout.splitlines()]
     assert [call["key"] for call in listed] == [binary, infinite, {"real": "-inf"}]
-    assert listed[0]["columns"] == {"fn_id": infinite, "status": {"hex": "00ff"}, "started_at": {"real": "-inf"}}
+    shown = ("name", "status", "started_at")
+    assert [listed[0][name] for name in shown] == [infinite, {"hex": "00ff"}, {"real": "-inf"}]
     summary = strict(run("summary", db, "--json").stdout)
-    assert [group["group"] for group in summary["groups"]] == [infinite]
+    assert [group["name"] for group in summary["groups"]] == [infinite]
     assert [reject["key"] for reject in summary["rejects"]] == [infinite, binary]
     report = strict(run("reduce", db, "--max-samples", 5, "--json", "--dry-run").stdout)
-    assert report["peak_change"]["key"] == {"real": "-inf"}
+    assert report["mean_change"]["key"] == {"real": "-inf"}
 
 
 def test_rejects_without_a_row(tmp_path: Path, db: Path) -> None:
@@ -337,3 +353,54 @@ def test_rejects_without_a_row(tmp_path: Path, db: Path) -> None:
     for samples in (30, 10):
         assert run("reduce", db, "--max-samples", samples, "--rejects", tmp_path / "rejects.jsonl").exit_code == 0
     assert not (tmp_path / "rejects.jsonl").exists()
+
+
+# --- databases and outputs --------------------------------------------------------------------------------------------
+
+
+def test_which_database(db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CALLSTATS_URL, else calls.db; an SQLite file of any name, a name with a known ending, a path with a /."""
+    monkeypatch.chdir(tmp_path)
+    want = run("list", db).stdout
+    (tmp_path / "copy").write_bytes(db.read_bytes())
+    for args, env in (([], None), ([], str(db)), ([], ""), (["calls.db"], None), (["copy"], None), (["./copy"], None)):
+        assert run("list", *args, CALLSTATS_URL=env).stdout == want
+    for command in ("summary", "show", "report", "reduce --max-samples 10 --dry-run"):
+        assert run(*command.split()).exit_code == 0
+    assert run("init", "./other").stdout == "created table calls in ./other\n"
+    assert run("show", "b").stdout == run("show", db, "b").stdout
+    assert run("export", "calls.parquet").exit_code == 0
+
+
+def test_an_output_is_whole_or_absent(db: Path, tmp_path: Path) -> None:
+    """A page is written beside its name and renamed: a link stays a link, and no other file is left."""
+    (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
+    assert run("report", db, "-o", tmp_path / "link.html").exit_code == 0
+    assert (tmp_path / "link.html").is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"calls.db", "link.html", "page.html"}
+    assert run("report", db, "-o", tmp_path / "no" / "page.html").exit_code == 2
+
+
+def test_how_names_a_metric_that_no_call_has(db: Path) -> None:
+    """A misspelt metric is reported, on a run that changes rows."""
+    result = run("reduce", db, "--max-samples", 10, "--how", "mem_usgae=max", "--how", "cpu_total=min")
+    assert "--how names metrics that no call has: 'mem_usgae'\n" in result.stdout
+
+
+def test_json_of_a_call(db: Path) -> None:
+    """List and show give the same fields: the call's own, and its usage with the names of exact values as a list."""
+    first = json.loads(run("list", db, "--json").stdout.splitlines()[0])
+    assert json.loads(run("show", db, "--json").stdout) == first
+    assert (first["key"], first["name"], first["rejected"]) == ("c", None, None)
+    assert first["usage"]["samples"] == 2
+    assert {"peak_memory", "samples", "cpu_mean", "cpu_peak"} <= set(first["usage"]["exact"])
+
+
+def test_reduced_values_are_marked(db: Path) -> None:
+    """The peak stays exact after a default reduction, the mean of the CPU does not."""
+    before = [line.split() for line in run("list", db).stdout.splitlines()]
+    assert run("reduce", db, "--max-samples", 10).exit_code == 0
+    after = [line.split() for line in run("list", db).stdout.splitlines()]
+    assert after[0] == before[0] == ["call", "name", "status", "started", "samples", "peak", "memory", "CPU"]
+    assert [row[-5:-2] for row in after[1:]] == [row[-5:-2] for row in before[1:]]
+    assert [row[-2].startswith("~") for row in after[1:]] == [False, True, True]

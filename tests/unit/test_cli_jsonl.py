@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from callstats import reduce_json
+from callstats import KEEP_PEAKS, reduce_json
 from callstats.cli.app import cli
 from support.database import blob
 
 pytestmark = pytest.mark.usefixtures("backend")
 
-KEPT: Any = {"mem_usage": ("mean", "max")}
+KEPT: Any = KEEP_PEAKS
 
 
 def run(*args: object, stdin: bytes | None = None, url: str | None = None) -> Result:
@@ -31,19 +31,19 @@ def test_lines(backend: str, options: list[str]) -> None:
     (want,) = reduce_json([long], 10, how=KEPT)
     assert result.exit_code == 0
     assert result.stdout_bytes == want + short.encode() + b"\nnull\n" + want
-    assert result.stderr.startswith("5 lines: 2 changed, 3 unchanged, 0 refused; ")
+    assert result.stderr.startswith("5 lines: 2 changed, 3 unchanged, 0 rejected; ")
     assert result.stderr.endswith(f"less; {backend} backend\n")
 
 
-def test_refused_lines_pass_through() -> None:
+def test_rejected_lines_pass_through() -> None:
     """Each is named by its number on standard error, and stands unchanged in its place; exit code 1."""
     lines = [blob(20).encode(), b"[\xff\n", blob(20).encode(), b'{"\x1b[2J\n', b"  \n"]
     result = run(stdin=b"".join(lines))
     (want,) = reduce_json([blob(20)], 10, how=KEPT)
     assert result.exit_code == 1
     assert result.stdout_bytes == want + lines[1] + want + lines[3] + lines[4]
-    told = result.stderr.splitlines()
-    assert [line.split(":")[0] for line in told[:3]] == ["refused line 2", "refused line 4", "refused line 5"]
+    messages = result.stderr.splitlines()
+    assert [line.split(":")[0] for line in messages[:3]] == ["rejected line 2", "rejected line 4", "rejected line 5"]
     assert "\x1b" not in result.stderr
 
 
@@ -65,7 +65,7 @@ def test_what_is_reduced_to_nothing_is_an_empty_line() -> None:
 def test_options_reach_the_rule() -> None:
     """The rule's options mean the same as for tables."""
     result = run("--plain", "--missing", "zero", "--max-bytes", "1kB", stdin=blob(100).encode())
-    assert result.stdout_bytes == reduce_json([blob(100)], 10, missing="zero", max_bytes=1000, counts=False)[0]
+    assert result.stdout_bytes == reduce_json([blob(100)], 10, missing="zero", max_bytes=1024, counts=False)[0]
 
 
 def test_a_file_or_standard_input(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from callstats import StatSeries, decimate
 from callstats.cli import show
 from callstats.cli.app import cli
+from callstats.db import connect as connect_table
 from support.database import Value, blob, connect, made
 from support.zoo import SECOND
 
@@ -120,7 +121,8 @@ def test_colour(env: dict[str, str], colored: bool, tmp_path: Path, monkeypatch:
 
     out = Terminal()
     monkeypatch.setattr(show.sys, "stdout", out)
-    call = show.read_call(db, "call-1")
+    with connect_table(db) as table:
+        call = table.get("call-1")
     assert call.series is not None
     show._print(call, call.series, ("mem_usage",))
     assert ("\x1b[36m" in out.getvalue()) is colored
@@ -142,11 +144,14 @@ def test_which_call(tmp_path: Path) -> None:
     """By default that of the greatest key; CALLSTATS_URL makes a single argument the key; a key of digits finds a number."""
     cells = [("1", blob(3)), ("2", blob(4))]
     db = made(tmp_path / "calls.db", cells, table="CREATE TABLE calls (id INTEGER PRIMARY KEY, stats TEXT)")
-    assert "call      2\nsamples   4, 3 s\n" in run(db).stdout
-    assert "call      1\nsamples   3, 2 s\n" in run(db, "1").stdout
+    assert "call      2\nduration  ~3 s\nsamples   4\n" in run(db).stdout
+    assert "call      1\nduration  ~2 s\nsamples   3\n" in run(db, "1").stdout
     assert run(db).stdout == run(CALLSTATS_URL=str(db)).stdout
     assert run(db, "1").stdout == run("1", CALLSTATS_URL=str(db)).stdout
-    for wrong, said in (((), "which database"), ((db, 9), "has no call '9'"), ((db, 1, 2), "expected URL ID")):
+    for wrong, said in (
+        ((db, 9), "ID must be the key of a call in table 'calls', got '9'"),
+        ((db, 1, 2), "the arguments must be [DB] [ID]"),
+    ):
         result = run(*wrong)
         assert (result.exit_code, said in result.stderr) == (2, True)
 
@@ -161,12 +166,12 @@ def test_one_metric(tmp_path: Path) -> None:
     assert "got 'disk': it has 'cpu_total', 'mem_limit', 'mem_usage', 'net_rx'" in result.stderr
 
 
-def test_refused(tmp_path: Path) -> None:
+def test_rejected(tmp_path: Path) -> None:
     """A call whose cell is no histogram is told with the reason, after what else is known of it."""
     result = run(stored(tmp_path / "calls.db", "[{]"))
     assert result.exit_code == 1
-    assert result.stdout.startswith("call      call-1\ngroup     resize\n")
-    assert result.stderr.startswith("refused 'call-1': ")
+    assert result.stdout.startswith("call      call-1\nname      resize\n")
+    assert result.stderr.startswith("rejected 'call-1': ")
 
 
 @pytest.mark.parametrize("case", [*CASES])

@@ -165,11 +165,11 @@ def test_every_histogram_is_in_the_stored_form(read: Read) -> None:
 
 
 def test_metrics(sampled: Read) -> None:
-    """Fn's nine metrics, and the peak of memory where rows were reduced; the first sample has no cpu."""
+    """Fn's nine metrics, and the peaks of memory and CPU where rows were reduced; the first sample has no cpu."""
     for _, series in sampled:
         reduced = bool((series.counts > 1).any())
         nine = (GAUGES | COUNTERS) - (CPU if len(series) == 1 else set())
-        assert set(series.names) == nine | ({"mem_usage@max"} if reduced else set())
+        assert set(series.names) == nine | ({"mem_usage@max", "cpu_total@max"} if reduced else set())
         if not reduced:
             assert not CPU & set(series[0].metrics)
         assert all(set(stat.metrics) > CPU for stat in series[1:])

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from callstats import CallstatsError, SeriesError, StatBatch, StatSeries
 from callstats.adapters import parquet
 from callstats.cli.app import cli
-from callstats.db import export_table
 from support import strategies
 from support.database import Value, blob, made
 from support.reference import Row
+from support.tables import export_table
 from support.zoo import SECOND, series_of, zoo
 
 ODD = [
@@ -103,14 +103,14 @@ def test_long_form_of_a_table(tmp_path: Path) -> None:
     assert calls.to_pylist() == [key for key, _ in kept]
     assert list(batch) == [StatSeries.from_db(cell) for _, cell in kept]
     report = export_table(tmp_path / "calls.db", tmp_path / "again.parquet", long=True)
-    assert (report.rows, report.written, report.refused) == (8, 6, 2)
+    assert (report.rows, report.written, report.rejected) == (8, 6, 2)
     assert [reject.key for reject in report.rejects] == ["f", "g"]
     assert report.rejects[0].reason.startswith("byte 0: expected value")
 
 
 def test_row_groups_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row group is written as soon as enough was read, with however many metrics each has."""
-    monkeypatch.setattr("callstats.db.jobs.export.PAGE_ROWS", 128)
+    monkeypatch.setattr("callstats.db.query.PAGE_ROWS", 128)
     monkeypatch.setattr("callstats.db.jobs.export.GROUP_CALLS", 100)
     cells = [(f"{i:04}", StatSeries([i * SECOND], {f"m{i % 300}": [i]}).to_db()) for i in range(1000)]
     for long in (False, True):

@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateTable
 
 from callstats import DecodeError, StatSeries
 from callstats.adapters.sqlalchemy import StatsType
-from callstats.db.urls import parse_url
+from callstats.db.engine import parse_url
 from support.databases import Database
 from support.zoo import zoo
 

@@ -32,7 +32,9 @@ def test_dates() -> None:
         parse_time("2023-11-14")
 
 
-@pytest.mark.parametrize("text", ["", "soon", "2023-02-29", "2023-11-14T22:13:20", "20231114", "1600-01-01", "2023-1-1", "٢٠٢٣-11-14"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2023-02-29", "2023-11-14T22:13:20", "20231114", "1600-01-01", "2023-1-1", "٢٠٢٣-11-14"]
+)
 def test_wrong_times(text: str) -> None:
     """The error shows the forms and the text."""
     with pytest.raises(CallstatsError, match=f"^time must be a date or an RFC 3339 time, such as 2026-10-26, .*, got '{text}'"):

@@ -1,4 +1,4 @@
-"""The command ``callstats``: a thin skin on `callstats.db`. It needs the extra ``callstats[cli]``."""
+"""The command ``callstats``: a thin skin over `callstats.db`. It needs the extra ``callstats[cli]``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from io import TextIOWrapper
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command, by default with the program's own arguments; it ends in `SystemExit` with one of `ExitCode`'s codes."""
+    """Run the command, by default with the program's own arguments. It ends in SystemExit, with one of `ExitCode`'s codes."""
     _fill_streams()
     _await_children()
     try:
-        import click  # noqa: F401 - only whether they are there
+        import click  # noqa: F401 - only to see whether they are installed
         import rich  # noqa: F401
     except ModuleNotFoundError as error:
         sys.stderr.write(f'callstats needs {error.name}: pip install "callstats[cli]"\n')
@@ -36,9 +36,9 @@ _STREAMS = (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr"
 
 
 def _fill_streams() -> None:
-    """Put something in the place of standard streams that are closed, lest a database's file takes it.
+    """Open a closed standard stream to the null device, so that no database gets its number.
 
-    To write there fails as it does where the stream is closed; only messages vanish.
+    Writing there fails, as on a closed stream; only messages vanish.
     """
     for number, (name, mode, flag) in enumerate(_STREAMS):
         stream = getattr(sys, name)
@@ -48,7 +48,7 @@ def _fill_streams() -> None:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
             os.set_inheritable(number, True)
-            if number:  # what reads says itself that there is nothing
+            if number:  # code that reads standard input reports that it is closed
                 setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
         elif mode == "w" and isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever a database holds, it can be shown
+            stream.reconfigure(errors="backslashreplace")  # text of a database may not fit the encoding

@@ -6,16 +6,17 @@ import click
 
 import callstats
 from callstats.cli.demo import demo_command
-from callstats.cli.exits import Group
+from callstats.cli.errors import Group
 from callstats.cli.export import export_command
-from callstats.cli.listing import list_command
+from callstats.cli.import_ import import_command
+from callstats.cli.init import init_command
+from callstats.cli.list_ import list_command
 from callstats.cli.options import examples
 from callstats.cli.record import record_command
 from callstats.cli.reduce import reduce_command
 from callstats.cli.report import report_command
 from callstats.cli.show import show_command
 from callstats.cli.summary import summary_command
-from callstats.cli.tables import import_command, init_command
 
 
 @click.group(
@@ -37,9 +38,11 @@ from callstats.cli.tables import import_command, init_command
 def cli() -> None:
     """Record calls, and reduce their stored histograms.
 
-    A database is a SQLAlchemy URL or the path of an SQLite file; CALLSTATS_URL is the default.
+    A database is a SQLAlchemy URL or the path of an SQLite file. The default is CALLSTATS_URL, else calls.db. A name without a /
+    must end in .db or .sqlite, or be an SQLite file. Durations are written as 250ms, 90s, 30min, 1.5h, 1h30m, 7d or 4w; sizes as
+    64k, 32m or 1.5g, in units of 1024.
 
-    Exit codes: 0 done; 1 some rows were refused, each named with its key and the reason; 2 wrong use; 3 stopped early.
+    Exit codes: 0 done; 1 some rows were rejected, each reported with its key and the reason; 2 wrong use; 3 stopped early.
     `record` ends with its command's own code.
     """
 

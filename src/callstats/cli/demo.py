@@ -1,4 +1,4 @@
-"""``callstats demo``: the README's lines, one after the other."""
+"""``callstats demo``: the README's commands, one after the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from callstats.cli.options import examples
+from callstats.cli.options import examples, is_database
 
 LINES = (
     "callstats init demo.db --example",
@@ -25,17 +25,18 @@ LINES = (
 @click.option("--db", type=click.Path(dir_okay=False), default="demo.db", show_default=True, help="The file to make.")
 @click.pass_context
 def demo_command(ctx: click.Context, db: str) -> None:
-    """Run the README's first lines: make a database of 2,001 calls, record one more, list, reduce, show and report.
+    """Run the README's first commands: make a database of 2,001 calls, record one more, list, reduce, show and report.
 
-    A database that an earlier demo made is replaced, any other one is left alone; the report beside it is written anew.
+    The database of an earlier demo is replaced, any other file stays unchanged. The report beside it is always replaced.
     """
     if not Path(db).name:
         raise click.UsageError(f"--db must name a file, got {db!r}")
     group = ctx.find_root().command
-    db = f"./{db}" if db.startswith("-") else db  # which is no option
-    named = {"demo.db": db, "demo-report.html": f"{Path(db).with_suffix('')}-report.html"}
+    if db.startswith("-") or not is_database(db):
+        db = f"./{db}"
+    names = {"demo.db": db, "demo-report.html": f"{Path(db).with_suffix('')}-report.html"}
     for line in LINES:
-        shown = re.sub("demo.db|demo-report.html", lambda name: shlex.quote(named[name[0]]), line)
+        shown = re.sub("demo.db|demo-report.html", lambda name: shlex.quote(names[name[0]]), line)
         if line.startswith("callstats report") and find_spec("plotly") is None:
             click.echo('no report: that needs Plotly: pip install "callstats[report]"')
             continue

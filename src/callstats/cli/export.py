@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from callstats._units import printable, size_text
-from callstats.cli.exits import ExitCode, ctrl_c_stops
-from callstats.cli.lines import reject_line
-from callstats.cli.options import column_options, examples, with_default_url
-from callstats.db import ExportReport, export_table
+from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
+from callstats.cli.format import reject_line
+from callstats.cli.options import check_output, column_options, examples, split_file
+from callstats.db import connect
+
+if TYPE_CHECKING:
+    from callstats.db import ExportResult
 
 
 @click.command(
@@ -21,35 +24,45 @@ from callstats.db import ExportReport, export_table
         "callstats export calls.db values.parquet --long --where \"status = 'success'\"",
     ),
 )
-@click.argument("url_and_file", nargs=-1, required=True, metavar="[URL] FILE")
-@click.option("--long", is_flag=True, help="A row for each value of each sample, instead of one for each call with its text.")
-@click.option(
-    "--with", "others", multiple=True, metavar="COLUMN", help="Write this column of the table too, as text. Can be repeated."
-)
+@click.argument("arguments", nargs=-1, metavar="[DB] FILE")
+@click.option("--long", is_flag=True, help="Write a row for each value of each sample, instead of a row for each call.")
+@click.option("--with", "others", multiple=True, metavar="COLUMN", help="Write this column too, as text. Can be repeated.")
 @click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
 @column_options
-def export_command(url_and_file: tuple[str, ...], **asked: Any) -> None:
+def export_command(
+    arguments: tuple[str, ...],
+    table: str,
+    key: str,
+    column: str,
+    long: bool,
+    others: tuple[str, ...],
+    where: str | None,
+) -> ExitCode:
     """Write the histograms of a table to a new Parquet file.
 
-    By default the file has each call's key and its stored text, as they are. With --long it has the columns call, row, timestamp,
-    metric, value and count, and a row for each value; a call without samples has one with nothing else. Columns that --with names
-    are written beside both, times in ISO 8601 and bytes in hex. Row groups are written one after another, compressed with zstd,
-    and the file appears when it is whole.
+    By default the file has each call's key and its stored text, unchanged. With --long it has the columns call, row, timestamp,
+    metric, value and count, and a row for each value; a call without samples has one row without them. Columns that --with names
+    follow, times in ISO 8601 and bytes in hex. The file is compressed with zstd, and appears when it is complete.
     """
-    url, file = with_default_url(url_and_file)
-    with ctrl_c_stops() as stop:
-        report = export_table(url, file, **asked, stop=stop, on_reject=lambda reject: click.echo(reject_line(reject), err=True))
-    click.echo(export_line(report))
-    ctx = click.get_current_context()
-    if report.stopped is not None:
-        ctx.exit(ExitCode.STOPPED)
-    ctx.exit(ExitCode.REFUSED if report.refused else ExitCode.DONE)
+    url, file = split_file(arguments)
+    check_output(file, "FILE")
+    with ctrl_c_stops() as stop, connect(url, table=table, key=key, column=column) as calls:
+        result = calls.export(
+            file,
+            long=long,
+            others=others,
+            where=where,
+            stop=stop,
+            on_reject=lambda reject: click.echo(reject_line(reject), err=True),
+        )
+    click.echo(export_line(result))
+    return exit_code(result)
 
 
-def export_line(report: ExportReport) -> str:
-    """What the export did."""
-    line = f"{report.rows:,} rows: {report.written:,} written, {report.refused:,} refused"
-    if report.stopped is not None:
-        return printable(f"{line}; stopped early: {report.stopped}; there is no file")
-    sizes = f"{size_text(report.bytes_read)} of text, {size_text(report.bytes_written)} in the file"
-    return f"{line}; {sizes}; {report.seconds:.1f} s"
+def export_line(result: ExportResult) -> str:
+    """Return what the export did."""
+    line = f"{result.rows:,} rows: {result.written:,} written, {result.rejected:,} rejected"
+    if result.stopped is not None:
+        return printable(f"{line}; stopped early: {result.stopped}; no file was written")
+    sizes = f"{size_text(result.bytes_read)} of text, {size_text(result.bytes_written)} in the file"
+    return f"{line}; {sizes}; {result.seconds:.1f} s"

@@ -1,47 +1,81 @@
-"""Histograms from line to line, without a database."""
+"""``callstats reduce --jsonl``: lines in, lines out, without a database."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any, BinaryIO
 
-from callstats.cli.lines import LineCounts
+import click
+
+from callstats import kernels
+from callstats._units import plural, printable
+from callstats.cli.errors import ExitCode, Stopped
+from callstats.cli.format import less_text
 from callstats.errors import CallstatsError
 from callstats.reduce import reduce_json
 from callstats.rule import Rule
 
 
+@dataclass
+class LinesResult:
+    """The result of `reduce --jsonl`."""
+
+    changed: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    bytes_before: int = 0
+    """Bytes of the changed lines."""
+    bytes_after: int = 0
+
+
+def reduce_file(file: str | None, rule: Rule, **batches: Any) -> ExitCode:
+    """Reduce the lines of a file or of standard input, and print the result to standard error."""
+    file = file or "-"
+    if file == "-" and sys.stdin is None:
+        raise click.UsageError("--jsonl needs a file or standard input, and that is closed")
+    try:
+        source = click.open_file(file, "rb")
+    except OSError as error:
+        raise click.UsageError(f"can't read {file!r}: {error.strerror}") from None
+    with source:
+        lines = _lines(source, "standard input" if file == "-" else repr(file))
+        result = reduce_lines(lines, sys.stdout.buffer, rule, **batches)
+    click.echo(lines_line(result), err=True)
+    return ExitCode.REJECTED if result.rejected else ExitCode.DONE
+
+
+def _lines(source: IO[bytes], name: str) -> Iterator[bytes]:
+    try:
+        yield from source
+    except OSError as error:
+        raise Stopped(f"can't read {name}: {error.strerror or error}") from None
+
+
 def reduce_lines(
-    lines: Iterable[bytes],
-    sink: BinaryIO,
-    rule: Rule,
-    *,
-    counts: bool,
-    threads: int,
-    batch_size: int,
-    batch_bytes: int,
-    on_refused: Callable[[int, CallstatsError], object],
-) -> LineCounts:
-    """Write each line reduced, or as it came where it needs no change or is refused."""
-    changed = unchanged = refused = number = before = after = 0
+    lines: Iterable[bytes], sink: BinaryIO, rule: Rule, *, counts: bool, threads: int, batch_size: int, batch_bytes: int
+) -> LinesResult:
+    """Write each line reduced; a line that is short or rejected stays unchanged. Rejects are printed to standard error."""
+    result, number = LinesResult(), 0
     for batch in _batches(lines, batch_size, batch_bytes):
         blobs = [line.rstrip(b"\r\n") for line in batch]
-        results = reduce_json(blobs, rule, counts=counts, threads=threads, errors="return")
-        for line, blob, result in zip(batch, blobs, results, strict=True):
+        reduced = reduce_json(blobs, rule, counts=counts, threads=threads, errors="return")
+        for line, blob, new in zip(batch, blobs, reduced, strict=True):
             number += 1
-            if isinstance(result, CallstatsError):
-                refused += 1
-                on_refused(number, result)
+            if isinstance(new, CallstatsError):
+                result.rejected += 1
+                click.echo(printable(f"rejected line {number}: {new}"), err=True)
                 sink.write(line)
-            elif result == blob:
-                unchanged += 1
+            elif new == blob:
+                result.unchanged += 1
                 sink.write(line)
             else:
-                changed += 1
-                before, after = before + len(line), after + max(len(result), 1)
-                sink.write(result or b"\n")
+                result.changed += 1
+                result.bytes_before += len(line)
+                result.bytes_after += sink.write(new or b"\n")
         sink.flush()
-    return LineCounts(changed, unchanged, refused, before, after)
+    return result
 
 
 def _batches(lines: Iterable[bytes], batch_size: int, batch_bytes: int) -> Iterator[list[bytes]]:
@@ -55,3 +89,11 @@ def _batches(lines: Iterable[bytes], batch_size: int, batch_bytes: int) -> Itera
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def lines_line(result: LinesResult) -> str:
+    """Return what `reduce --jsonl` did."""
+    lines = plural(result.changed + result.unchanged + result.rejected, "line")
+    counts = f"{result.changed:,} changed, {result.unchanged:,} unchanged, {result.rejected:,} rejected"
+    less = less_text(result.bytes_before, result.bytes_after, "changed lines")
+    return f"{lines}: {counts}; {less}; {kernels.active.BACKEND} backend"

@@ -1,164 +1,263 @@
-"""The options and kinds of value that commands share."""
+"""The arguments and options that commands share."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
 
+from callstats._timestamps import parse_date_or_time
 from callstats._types import I64_MAX
-from callstats.db.jobs.summarize import FN_COLUMNS
-from callstats.db.moments import parse_span
-from callstats.errors import CallstatsError
-from callstats.rule import OTHERS, PEAK_REDUCERS, REDUCERS, How
+from callstats._units import parse_duration, parse_share, parse_size
+from callstats.cli.errors import option_message
+from callstats.errors import ArgumentError, shorten_repr
+from callstats.rule import KEEP_PEAKS, OTHERS, PEAK_REDUCERS, REDUCERS, How
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-KEPT: Mapping[str, How] = {"mem_usage": ("mean", "max")}
-"""What is kept unless told otherwise: without the peaks of a first reduction no later one has them."""
 
-_UNITS = {
-    "": 1,
-    "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "k": 2**10,
-    "m": 2**20,
-    "g": 2**30,  # as Docker reads them
-}
-COUNT = click.IntRange(1, I64_MAX)
-"""A number of things, as databases count."""
-
-_WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
-_SIZE = re.compile(r"\s*([0-9]{1,18})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+def examples(*commands: str) -> str:
+    """Return the end of a help text; the backspace keeps click from joining the lines."""
+    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
 
 
-def size(value: str) -> int:
-    """A number of bytes, with or without a unit."""
-    found = _SIZE.fullmatch(value)
-    if found is None or found[2].lower() not in _UNITS:
-        raise click.BadParameter(f"expected bytes such as 65535, 64kB or 32MiB, got {value!r}")
-    return int(found[1]) * _UNITS[found[2].lower()]
+# --- values ------------------------------------------------------------------------------------------------------------------
 
 
-def room(value: str) -> int:
-    """A number of bytes for something to fit in."""
-    if not (found := size(value)):
-        raise click.BadParameter(f"expected 1 byte or more, got {value!r}")
-    return found
+class Parsed(click.ParamType):  # type: ignore[type-arg]
+    """The type of an option whose value one of the library's parsers reads."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """Parse the value; an error names the option."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ArgumentError as error:
+            raise click.UsageError(option_message(error, param.opts[0] if param else self.name), ctx) from None
 
 
-_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)", re.ASCII)
+def _parse_positive_size(text: str) -> int:
+    size = parse_size(text)
+    if not size:
+        raise ArgumentError("size", "1 byte or more", text)
+    return size
 
 
-def duration(value: str) -> float:
-    """A length of time in seconds, with or without a unit."""
-    found = _DURATION.fullmatch(value.strip())
-    if found is None:
-        raise click.BadParameter(f"expected a length of time such as 500ms, 60s or 2h, got {value!r}")
-    return float(found[1]) * _SECONDS[found[2]]
+def _parse_timedelta(text: str) -> timedelta:
+    return timedelta(microseconds=parse_duration(text) // 1000)
 
 
-def span(value: str) -> timedelta:
-    """A length of time."""
-    try:
-        return parse_span(value)
-    except CallstatsError as error:
-        raise click.BadParameter(str(error)) from None
+def _parse_past(text: str) -> int:
+    """Return a time as nanoseconds since the epoch; a duration such as 7d means so long ago."""
+    if not text.strip()[-1:].isdigit():  # a number alone would be in seconds, where people mean a year
+        with suppress(ArgumentError):
+            return time.time_ns() - parse_duration(text)
+    return parse_date_or_time(text.strip())
 
 
-def tier(value: str) -> tuple[timedelta, int]:
-    """``AGE=SAMPLES``."""
-    age, mark, rows = value.partition("=")
-    if not mark or not _WHOLE.fullmatch(rows):
-        raise click.BadParameter(f"expected an age and a number of samples, such as 7d=60, got {value!r}")
-    return span(age), int(rows)
+def _parse_tier(text: str) -> tuple[timedelta, int]:
+    age, mark, rows = text.partition("=")
+    if not mark or not rows.isascii() or not rows.isdigit() or len(rows) > 18:
+        raise click.UsageError(f"--tier must be an age and a number of samples, such as 7d=60, got {shorten_repr(text)}")
+    return _parse_timedelta(age), int(rows)
 
 
-def how_part(value: str) -> tuple[str, How]:
-    """``METRIC=REDUCER,...``, or the reducers alone for all metrics."""
-    metric, mark, reducers = value.rpartition("=")  # a metric's name may have an equals sign
+def _parse_how(text: str) -> tuple[str, How]:
+    metric, mark, reducers = text.rpartition("=")  # a metric's name may have an equals sign
     parts = tuple(part.strip() for part in reducers.split(","))
-    for place, part in enumerate(parts):
-        allowed = PEAK_REDUCERS if place else REDUCERS
+    for index, part in enumerate(parts):
+        allowed = PEAK_REDUCERS if index else REDUCERS
         if part not in allowed:
-            what = "a further reducer to be" if place else "a reducer to be"
-            raise click.BadParameter(f"expected {what} one of {', '.join(allowed)}, got {part!r}")
-        if part in parts[:place]:
-            raise click.BadParameter(f"expected each reducer once, got {part!r} again")
+            which = "after the first reducer" if index else "a reducer:"
+            raise click.UsageError(f"--how must be {which} one of {', '.join(allowed)}, got {shorten_repr(part)}")
+        if part in parts[:index]:
+            raise click.UsageError(f"--how must have each reducer once, got {shorten_repr(part)} again")
     return metric if mark else OTHERS, cast(How, parts if len(parts) > 1 else parts[0])
 
 
-def how_of(parts: Iterable[tuple[str, How]]) -> Mapping[str, How]:
-    """The `how` of a rule: what was asked for, and peaks of memory unless their metric, or all, were spoken of."""
+COUNT = click.IntRange(1, I64_MAX)
+SIZE = Parsed("size", parse_size)
+POSITIVE_SIZE = Parsed("size", _parse_positive_size)
+SECONDS = Parsed("duration", lambda text: _parse_timedelta(text).total_seconds())
+DURATION = Parsed("duration", _parse_timedelta)
+SHARE = Parsed("share", parse_share)
+PAST = Parsed("time", _parse_past)
+TIER = Parsed("tier", _parse_tier)
+HOW = Parsed("how", _parse_how)
+
+
+def merge_how(parts: Iterable[tuple[str, How]]) -> Mapping[str, How]:
+    """Return the `how` of a rule: the options' own, over KEEP_PEAKS unless they name all metrics."""
     asked: dict[str, How] = {}
     for metric, how in parts:
         if metric in asked:
             what = "all metrics" if metric == OTHERS else repr(metric)
-            raise click.UsageError(f"--how is given twice for {what}: name its reducers together, as in mem_usage=mean,max")
+            raise click.UsageError(f"--how must name {what} once: put its reducers together, as in mem_usage=mean,max")
         asked[metric] = how
-    return asked if OTHERS in asked else {**KEPT, **asked}
+    return asked if OTHERS in asked else {**KEEP_PEAKS, **asked}
 
 
-def with_default_url(url_and_file: Sequence[str]) -> tuple[str, str]:
-    """A URL and a file from one or two arguments: of one, the URL is the environment's."""
-    given = (
-        [os.environ["CALLSTATS_URL"], *url_and_file] if "CALLSTATS_URL" in os.environ and len(url_and_file) == 1 else url_and_file
-    )
-    if len(given) != 2:
-        raise click.UsageError("expected URL FILE, or FILE alone with CALLSTATS_URL set")
-    return given[0], given[1]
+# --- databases and files -----------------------------------------------------------------------------------------------------
+
+_DATABASE_SUFFIXES = (".db", ".db3", ".sqlite", ".sqlite3")
+_SQLITE_HEADER = b"SQLite format 3\0"
+
+
+def default_database() -> str:
+    """Return the database of commands that name none."""
+    return os.environ.get("CALLSTATS_URL") or "calls.db"
+
+
+def database(text: str) -> str:
+    """Return an argument that stands for a database; anything else is wrong use."""
+    if not is_database(text):
+        shown = "" if "@" in text or ":" in text else f", got {shorten_repr(text)}"  # a misspelt URL may hold a password
+        forms = "a URL, a path with a /, a name that ends in .db or .sqlite, or an SQLite file"
+        raise click.UsageError(f"the database must be {forms}{shown}")
+    return text
+
+
+def is_database(text: str) -> bool:
+    """Return whether a first argument stands for a database."""
+    return "/" in text or _is_surely_database(text)
+
+
+def _is_surely_database(text: str) -> bool:
+    """Return whether a text can't stand for a call or another file."""
+    return "://" in text or text.lower().endswith(_DATABASE_SUFFIXES) or _has_sqlite_header(text)
+
+
+def _has_sqlite_header(path: str | Path) -> bool:
+    try:
+        if not Path(path).is_file():  # to open a pipe would wait for its other end
+            return False
+        with Path(path).open("rb") as file:
+            return file.read(len(_SQLITE_HEADER)) == _SQLITE_HEADER
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: a link to itself, before Python 3.13
+        return False
+
+
+def database_argument(command: Command) -> Command:
+    """Add the argument [DB]."""
+
+    def parse(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str:
+        return default_database() if value is None else database(value)
+
+    return click.argument("url", required=False, metavar="[DB]", callback=parse)(command)
+
+
+def split_file(arguments: tuple[str, ...]) -> tuple[str, str]:
+    """Return the database and the file of [DB] FILE."""
+    if len(arguments) == 2:
+        return database(arguments[0]), arguments[1]
+    if len(arguments) != 1 or _is_surely_database(arguments[0]):
+        raise click.UsageError("the arguments must be [DB] FILE")
+    return default_database(), arguments[0]
+
+
+def split_key(arguments: tuple[str, ...]) -> tuple[str, str | None]:
+    """Return the database and the call of [DB] [ID]."""
+    if len(arguments) > 2:
+        raise click.UsageError("the arguments must be [DB] [ID]")
+    if len(arguments) == 2:
+        return database(arguments[0]), arguments[1]
+    if arguments and not is_database(arguments[0]):
+        return default_database(), arguments[0]
+    return (arguments[0] if arguments else default_database()), None
+
+
+def check_output(path: str | Path, option: str) -> None:
+    """Reject an output that is a database."""
+    if _has_sqlite_header(path):
+        raise click.UsageError(f"{option} must be a file that is no database, got {str(path)!r}")
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file, or say in one line why it can't be written."""
+    """Write a file beside its name and rename it, so that no reader sees half of it."""
     try:
-        path.write_bytes(data)
+        if path.exists() and not path.is_file():  # a pipe or a device
+            path.write_bytes(data)
+            return
+        path = path.resolve()
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            beside.write_bytes(data)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
         raise click.UsageError(f"can't write {str(path)!r}: {error.strerror}") from None
 
 
-def examples(*commands: str) -> str:
-    """The end of a help text; the backspace keeps click from joining the lines."""
-    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
-
-
-def detail_options(command: Command) -> Command:
-    """The columns that tell of a call besides its histogram."""
-    for option in (
-        click.option("--end-column", default=FN_COLUMNS["end_column"], show_default=True, help="When a call was over."),
-        click.option("--start-column", default=FN_COLUMNS["start_column"], show_default=True, help="When a call began to run."),
-        click.option("--time-column", default=FN_COLUMNS["time_column"], show_default=True, help="When a call came."),
-        click.option("--status-column", default=FN_COLUMNS["status_column"], show_default=True, help="How a call ended."),
-        click.option(
-            "--by",
-            "--group-column",
-            default=FN_COLUMNS["by"],
-            show_default=True,
-            metavar="COLUMN",
-            help="The column that calls are grouped by; '' for all as one group.",
-        ),
-    ):
-        command = option(command)
-    return command
+# --- columns -----------------------------------------------------------------------------------------------------------------
 
 
 def column_options(command: Command) -> Command:
-    """--table, --key and --column."""
+    """Add --table, --key and --column."""
     for option in (
         click.option("--column", default="stats", show_default=True, help="The column with the histograms."),
         click.option("--key", default="id", show_default=True, help="The column with the table's unique key."),
         click.option("--table", default="calls", show_default=True, help="The table."),
     ):
         command = option(command)
+    return command
+
+
+def choice_options(risk: str | None) -> Callable[[Command], Command]:
+    """Add the options that choose calls, and the risk for which right sizes are computed."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL."),
+            click.option(
+                "--step",
+                type=POSITIVE_SIZE,
+                default="64m",
+                show_default=True,
+                metavar="SIZE",
+                help="Sizes are multiples of this.",
+            ),
+            click.option(
+                "--rightsize",
+                "risk",
+                type=SHARE,
+                default=risk,
+                show_default=risk is not None,
+                metavar="RISK",
+                help="Find the min memory size that at most this share of calls, such as 0.1%, would have exceeded.",
+            ),
+            click.option(
+                "--since", type=PAST, metavar="TIME", help="Only calls since then: RFC 3339, a date, or 7d for so long ago."
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def detail_options(command: Command) -> Command:
+    """Add the columns that describe a call besides its histogram."""
+    for option, default, text in (
+        ("--end-column", "completed_at", "When a call ended."),
+        ("--start-column", "started_at", "When a call started to run."),
+        ("--time-column", "created_at", "When a call came in."),
+        ("--status-column", "status", "How a call ended: success, error, timeout, killed."),
+        ("--by", "fn_id", "The column with a call's name, by which calls are grouped; '' for one group."),
+    ):
+        names = [option, "--group-column", "group_column"] if option == "--by" else [option]
+        command = click.option(
+            *names, default=default, show_default=True, metavar="COLUMN", help=text, callback=lambda _c, _p, value: value or None
+        )(command)
     return command

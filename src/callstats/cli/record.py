@@ -15,41 +15,54 @@ from typing import IO, BinaryIO
 
 import click
 
-from callstats import Recorder, Rule
+from callstats._json import json_text
+from callstats._timestamps import format_time
 from callstats._units import printable
-from callstats.cli.exits import DriverFault, ExitCode
-from callstats.cli.lines import recorded_line
-from callstats.cli.options import COUNT, KEPT, duration, examples, size
-from callstats.db import add_calls, cell_room, init_table
-from callstats.db.ids import call_id, time_text
-from callstats.db.urls import shown_url
-from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, DriverError, ProcessDriver, RunResult, Status, Task
+from callstats.call import Call, new_call_id
+from callstats.cli.errors import ExitCode
+from callstats.cli.format import call_fields, memory_text, name_text, table_text
+from callstats.cli.options import COUNT, SECONDS, SIZE, default_database, examples
+from callstats.db import connect
+from callstats.db.engine import shown_url
+from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, ProcessDriver, RunResult, Status, Task
+from callstats.recorder import Recorder
+from callstats.rule import KEEP_PEAKS
+from callstats.stats.format import usage_text
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+_SAME_NAMES = ("status", "created_at", "started_at", "completed_at", "error")
 
 
 @click.command(
     "record",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
     epilog=examples(
         "callstats record -- make test",
         "callstats record --interval 100ms --memory 512m --timeout 60s -- python3 job.py",
         "callstats record --driver docker --image alpine:3.20 --network none -- sh -c 'sleep 5'",
     ),
 )
-@click.option("--db", envvar="CALLSTATS_URL", default="calls.db", show_default=True, help="Where to store the call.")
-@click.option("--driver", type=click.Choice(["process", "docker"]), default="process", show_default=True, help="What runs it.")
+@click.option("--db", default=default_database, show_default="CALLSTATS_URL, else calls.db", help="Where to store the call.")
+@click.option(
+    "--driver", type=click.Choice(["process", "docker"]), default="process", show_default=True, help="How to run the command."
+)
 @click.option("--image", help="The image of the container.")
 @click.option("--network", help="The network that the container joins.")
-@click.option("--memory", type=size, default="0", help="The most memory that it may take, such as 128m; by default any.")
-@click.option("--timeout", type=duration, help="The longest that it may run, such as 60s; by default for ever.")
-@click.option("--interval", type=duration, default="1s", show_default=True, help="Time between samples; an engine has its own.")
-@click.option("--max-samples", type=COUNT, metavar="N", default=240, show_default=True, help="The most rows to store.")
-@click.option("--plain", is_flag=True, help="Store Fn's exact shape: nine metrics at most, means alone, no counts.")
+@click.option("--memory", type=SIZE, default="0", metavar="SIZE", help="Its max memory, such as 128m (k = 1024).  [default: any]")
+@click.option("--timeout", type=SECONDS, metavar="TIME", help="End it after this long, such as 60s or 1h30m.  [default: never]")
+@click.option(
+    "--interval",
+    type=SECONDS,
+    default="1s",
+    show_default=True,
+    metavar="TIME",
+    help="Time between samples. A Docker engine has its own.",
+)
+@click.option("--max-samples", type=COUNT, metavar="N", default=240, show_default=True, help="Store at most N rows.")
+@click.option("--plain", is_flag=True, help="Store Fn's exact form: at most nine metrics, means, and no counts.")
+@click.option("--json", "as_json", is_flag=True, help="Print the call as a line of JSON, to standard error.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.pass_context
 def record_command(
-    ctx: click.Context,
     db: str,
     driver: str,
     image: str | None,
@@ -59,48 +72,70 @@ def record_command(
     interval: float,
     max_samples: int,
     plain: bool,
+    as_json: bool,
     command: tuple[str, ...],
-) -> None:
+) -> int:
     """Run a command with its own input and output, and store what it used.
 
-    Ends with the command's own exit code; 124 when it ran out of time, 125 when the driver failed, 126 and 127 when it can't be
-    run and isn't there, 128 + n when signal n ended it. The engine of --driver docker is the one that DOCKER_HOST names.
+    Options stand before the command. --driver docker uses the engine of DOCKER_HOST.
+
+    The exit code is the command's own. It is 124 when the command ran out of time, and 125 when the driver failed. It is 126 when
+    the command can't be run, 127 when it isn't found, and 128 + n when signal n ended it.
     """
     if (image is None) != (driver == "process") or (network is not None and driver == "process"):
-        raise click.UsageError("--driver docker needs an --image, which like --network is without meaning to a process")
+        raise click.UsageError("--driver docker needs an --image; --image and --network must be given with --driver docker")
     runner = _driver(driver, network, interval)
-    init_table(db)
-    recorder = Recorder(Rule(max_samples, how="mean" if plain else KEPT, max_bytes=cell_room(db)))
-    task = Task(
-        image=image or "",
-        command=command,
-        stdin=_stream(sys.stdin, terminal=driver == "process"),
-        stdout=_stream(sys.stdout),
-        stderr=_stream(sys.stderr),
-        timeout=timeout,
-        memory=memory,
-        write_stat=_only_fn(recorder) if plain else recorder.write_stat,
-    )
-    created = time_ns()
-    with _signals() as caught:
-        started, result = _run(runner, task, caught)
-    ended, series = time_ns(), recorder.end()
-    call = {
-        "id": call_id(created // 10**6),
-        "app_id": "record",
-        "fn_id": printable(image or PurePath(command[0]).name),  # a file's name may be no text
-        "status": result.status.value,
-        **{f"{what}_at": time_text(time) for what, time in (("created", created), ("started", started), ("completed", ended))},
-        "stats": series.to_json(counts=not plain).decode(),
-        "error": None if result.error is None else str(result.error),
-    }
-    add_calls(db, [call])
-    click.echo(printable(recorded_line(call, series, ended - started, result, shown_url(db))), err=True)
-    ctx.exit(_exit_code(result, caught))
+    with connect(db) as table:
+        table.create()
+        recorder = Recorder(max_samples, how="mean" if plain else KEEP_PEAKS, max_bytes=table.max_blob_bytes())
+        task = Task(
+            image=image or "",
+            command=command,
+            stdin=_stream(sys.stdin, terminal=driver == "process"),
+            stdout=_stream(sys.stdout),
+            stderr=_stream(sys.stderr),
+            timeout=timeout,
+            memory=memory,
+            write_stat=_only_fn(recorder) if plain else recorder.write_stat,
+        )
+        created = time_ns()
+        with _signals() as caught, runner.prepare(task) as cookie:
+            started = time_ns()
+            result = cookie.run().wait(cancel=caught)
+            completed = time_ns()
+        series = recorder.end()
+        call = Call(
+            key=new_call_id(created // 10**6),
+            series=series,
+            name=printable(image or PurePath(command[0]).name),  # a file's name may be no text
+            status=result.status.value,
+            created_at=format_time(created, digits=3),
+            started_at=format_time(started, digits=3),
+            completed_at=format_time(completed, digits=3),
+            error=None if result.error is None else str(result.error),
+        )
+        names = {"id": "key", "fn_id": "name", **{name: name for name in _SAME_NAMES}}
+        row = {column: getattr(call, name) for column, name in names.items()}
+        table.add([{**row, "app_id": "record", "stats": series.to_json(counts=not plain).decode()}])
+    click.echo(json_text(call_fields(call)) if as_json else record_line(call, table_text("calls", shown_url(db))), err=True)
+    return _exit_code(result, caught)
+
+
+def record_line(call: Call, table: str) -> str:
+    """Return what a command used, and where its call is."""
+    usage = call.usage
+    memory, cpu = memory_text(usage), usage_text(usage, "cpu_mean")
+    parts = [
+        f"peak memory {memory}" if memory else "no sample",
+        f"CPU {cpu}" if cpu else "",
+        usage_text(usage, "duration_ns"),
+        "" if call.error is None else f"{name_text(call.status)}: {call.error}",
+    ]
+    return printable(f"callstats: {', '.join(part for part in parts if part)}; call {name_text(call.key)} in {table}")
 
 
 class _Caught(threading.Event):
-    """A signal that asks to stop."""
+    """Set when a signal asks to stop; `number` is the first one's."""
 
     number = 0
 
@@ -112,19 +147,9 @@ def _driver(driver: str, network: str | None, interval: float) -> Driver:
     return DockerDriver(Config(os.environ.get("DOCKER_HOST") or config.docker), network=network)
 
 
-def _run(runner: Driver, task: Task, caught: _Caught) -> tuple[int, RunResult]:
-    """When it began, and how it ended."""
-    try:
-        with runner.prepare(task) as cookie:
-            started = time_ns()
-            return started, cookie.run().wait(cancel=caught)
-    except DriverError as error:
-        raise DriverFault(str(error)) from None
-
-
 @contextmanager
 def _signals() -> Iterator[_Caught]:
-    """Signals that would end callstats end the command first; callstats ignores those that it was started to ignore (nohup)."""
+    """Let signals that would end callstats end the command first; ignore those that were ignored before (nohup)."""
     caught = _Caught()
 
     def note(number: int, _frame: FrameType | None) -> None:
@@ -153,7 +178,7 @@ def _exit_code(result: RunResult, caught: _Caught) -> int:
 
 
 def _only_fn(recorder: Recorder) -> Callable[[int, dict[str, int]], None]:
-    """Samples without the metrics that Fn does not know."""
+    """Return a function that records the metrics that Fn knows."""
 
     def write(timestamp: int, metrics: dict[str, int]) -> None:
         recorder.write_stat(timestamp, {name: value for name, value in metrics.items() if name in FN_METRICS})
@@ -162,7 +187,7 @@ def _only_fn(recorder: Recorder) -> Callable[[int, dict[str, int]], None]:
 
 
 def _stream(stream: IO[str], *, terminal: bool = True) -> BinaryIO | None:
-    """The bytes under a text stream; None where there are none, and for a terminal that nobody may read from."""
+    """Return the binary stream below a text stream; None if it is closed, or a terminal that nobody may read from."""
     try:
         return None if stream.isatty() and not terminal else stream.buffer  # type: ignore[attr-defined]
     except (AttributeError, ValueError):

@@ -4,32 +4,53 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from typing import IO, Any
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import click
 from click.core import ParameterSource
 
+from callstats._json import json_text
+from callstats._timestamps import format_time
 from callstats._types import I64_MAX
-from callstats._units import printable
-from callstats.cli.exits import ExitCode, Stopped, ctrl_c_stops
-from callstats.cli.jsonl import reduce_lines
-from callstats.cli.lines import largest_changes, line_summary, refused_line, reject_line, summary_lines
-from callstats.cli.options import COUNT, column_options, duration, examples, how_of, how_part, room, span, tier
-from callstats.cli.progress import progress
-from callstats.cli.rejects import RejectsFile
-from callstats.db import ReduceReport, Reject, reduce_table
-from callstats.db.moments import utc_text
-from callstats.db.plain import json_text
+from callstats._units import percent_text, plural, printable, size_text
+from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
+from callstats.cli.format import key_text, less_text, reject_line, stopped_lines, table_text
+from callstats.cli.jsonl import reduce_file
+from callstats.cli.options import (
+    COUNT,
+    DURATION,
+    HOW,
+    PAST,
+    POSITIVE_SIZE,
+    SECONDS,
+    TIER,
+    column_options,
+    database,
+    default_database,
+    examples,
+    merge_how,
+)
+from callstats.db import connect
+from callstats.db.engine import shown_url
+from callstats.errors import ArgumentError, DatabaseError
 from callstats.rule import Missing, Rule
+
+if TYPE_CHECKING:
+    from callstats.db import Change, ReduceResult, Reject
+
+SECONDS_BETWEEN_LINES = 5.0
 
 _TABLE_ONLY = (
     *("table", "key", "column", "where", "verify", "dry_run", "save", "as_json", "tiers", "time_column", "as_of"),
     *("rejects", "sleep", "run_time", "limit", "retries"),
 )
-"""Options that mean nothing without a database."""
+"""Options that --jsonl rejects: they are about a database."""
 
 
 @click.command(
@@ -37,188 +58,285 @@ _TABLE_ONLY = (
     epilog=examples(
         "callstats reduce calls.db --max-samples 60 --dry-run",
         "callstats reduce calls.db --max-samples 60 --save old.jsonl",
-        "callstats reduce calls.db --max-bytes 65535 --where \"status = 'success'\"",
-        "callstats reduce calls.db --max-samples 12 --how cpu_total=mean,max",
-        "callstats reduce mysql://fn@db/funcs --tier 7d=60 --tier 30d=12 --sleep 0.1 --run-time 2h",
+        "callstats reduce calls.db --max-bytes 64k --where \"status = 'success'\"",
+        "callstats reduce calls.db --max-samples 12 --how net_rx=mean,max",
+        "callstats reduce mysql://fn@db/funcs --tier 7d=60 --tier 30d=12 --sleep 100ms --run-time 2h",
         "callstats reduce --jsonl --max-samples 60 < blobs.jsonl > reduced.jsonl",
     ),
 )
-@click.argument("url", required=False, envvar="CALLSTATS_URL")
-@click.option("--max-samples", type=click.IntRange(0, I64_MAX), metavar="N", help="The most rows that a histogram may have.")
+@click.argument("source", required=False, metavar="[DB]")
+@click.option("--max-samples", type=click.IntRange(0, I64_MAX), metavar="N", help="Keep at most N rows of each histogram.")
 @click.option(
     "--max-bytes",
-    type=room,
+    type=POSITIVE_SIZE,
     metavar="SIZE",
-    help="The most bytes that a stored histogram may have. Where the column holds less (MySQL's TEXT: 65,535), that counts.",
+    help="Keep at most so many bytes of each histogram, such as 65535 or 64k (1024 bytes a k). A smaller limit of the column, as "
+    "of MySQL's TEXT, counts in any case.",
 )
 @click.option(
     "--tier",
     "tiers",
-    type=tier,
+    type=TIER,
     multiple=True,
     metavar="AGE=N",
-    help="The most rows that a histogram of that age (such as 90s, 30min, 12h, 7d, 4w) or older may have. Can be repeated; the "
-    "oldest that fits holds, and what is younger than all of them is left alone. With 0 rows nothing is left of it.",
+    help="Keep at most N rows of a histogram of this age or older, such as 90s, 30min, 12h, 7d or 4w. Can be repeated: the "
+    "oldest tier that fits counts. Calls younger than every tier stay unchanged. N = 0 empties the histogram.",
 )
 @click.option(
-    "--time-column", default="created_at", show_default=True, help="The column with a call's time: a timestamp, or RFC 3339 text."
+    "--time-column",
+    default="created_at",
+    show_default=True,
+    help="The column with calls' times: timestamps, or RFC 3339 text.",
 )
-@click.option("--as-of", metavar="TIME", help="The time that ages are measured from, in RFC 3339.  [default: now]")
+@click.option(
+    "--as-of",
+    type=PAST,
+    metavar="TIME",
+    help="The time from which ages are measured: RFC 3339, a date, or 7d for so long ago.  [default: now]",
+)
 @click.option(
     "--how",
     "hows",
-    type=how_part,
+    type=HOW,
     multiple=True,
     metavar="[METRIC=]REDUCER,...",
-    help="mean, min, max, first, last or sum, for one metric or for all; further ones are kept beside it, as METRIC@max and "
-    "so on. Can be repeated.  [default: mean, and mem_usage=mean,max]",
+    help="Reduce one metric, or all, by mean, min, max, first, last or sum. Further reducers are kept beside the first, as "
+    "METRIC@max and so on. Can be repeated.  [default: mean; mean,max of mem_usage, mem_working and cpu_total; max of mem_limit]",
 )
 @click.option(
     "--missing",
     type=click.Choice(["skip", "zero"]),
     default="skip",
     show_default=True,
-    help="What a sample counts that lacks a metric: nothing, or 0 as in Fn.",
+    help="Samples without a metric: skip them, or count them as 0, as Fn does.",
 )
-@click.option("--plain", is_flag=True, help="Write Fn's exact shape: means, and no counts. Peaks that are there already stay.")
+@click.option("--plain", is_flag=True, help="Write Fn's exact form: means, and no counts. Peaks that are present are kept.")
 @click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
-@click.option("--verify", is_flag=True, help="Read and check every row, not only those long enough to be reduced.")
-@click.option("--dry-run", is_flag=True, help="Report what would be done, and write nothing.")
-@click.option("--save", type=click.Path(), metavar="FILE", help="Keep the old histograms in a new file, for `callstats import`.")
-@click.option("--rejects", type=click.Path(), metavar="FILE", help="Write refused keys and reasons, if any, to a new JSONL file.")
-@click.option("--batch-size", type=COUNT, default=1000, show_default=True, metavar="N", help="Rows per transaction.")
-@click.option("--batch-bytes", type=room, default="32MiB", show_default=True, metavar="SIZE", help="Bytes per transaction.")
-@click.option("--sleep", type=duration, default="0", metavar="SECONDS", help="Wait between batches.")
-@click.option("--run-time", type=span, metavar="SPAN", help="Begin no batch after that time, such as 2h; another run goes on.")
-@click.option("--limit", type=COUNT, metavar="N", help="Change at most so many rows; another run goes on.")
+@click.option("--verify", is_flag=True, help="Read and check every row, and not only those long enough to be reduced.")
+@click.option("--dry-run", is_flag=True, help="Report what would change, and write nothing.")
+@click.option("--save", type=click.Path(), metavar="FILE", help="Save the old histograms to a new file, for `callstats import`.")
+@click.option(
+    "--rejects",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write rejected keys and the reasons, if any, to a new file of JSON lines.",
+)
+@click.option("--batch-size", type=COUNT, default=1000, show_default=True, metavar="N", help="Rows in a transaction.")
+@click.option(
+    "--batch-bytes", type=POSITIVE_SIZE, default="32m", show_default=True, metavar="SIZE", help="Bytes in a transaction."
+)
+@click.option("--sleep", type=SECONDS, default="0", metavar="TIME", help="Wait between batches, such as 100ms.")
+@click.option(
+    "--run-time", type=DURATION, metavar="TIME", help="Stop starting batches after this long, such as 2h. Run again to continue."
+)
+@click.option("--limit", type=COUNT, metavar="N", help="Change at most N rows. Run again to continue.")
 @click.option(
     "--retries",
     type=click.IntRange(0, I64_MAX),
     default=10,
     show_default=True,
     metavar="N",
-    help="How often in a row a batch is tried again when a lock or the connection fails.",
+    help="Retry a batch at most N times in a row when a lock or the connection fails.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, metavar="N", help="Threads that reduce.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option(
-    "--jsonl", is_flag=True, help="No database: read one histogram a line from a file or standard input, write as many."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--jsonl", is_flag=True, help="Read a histogram a line from a file or standard input, and print as many lines.")
 @column_options
 def reduce_command(
-    url: str | None,
+    source: str | None,
     max_samples: int | None,
     max_bytes: int | None,
     hows: tuple[Any, ...],
     missing: Missing,
     plain: bool,
     tiers: tuple[tuple[timedelta, int], ...],
-    as_of: str | None,
-    rejects: str | None,
+    time_column: str,
+    as_of: int | None,
+    rejects: Path | None,
     dry_run: bool,
+    save: str | None,
     batch_size: int,
     batch_bytes: int,
     threads: int,
     as_json: bool,
     jsonl: bool,
-    **table: Any,
-) -> None:
+    table: str,
+    key: str,
+    column: str,
+    **job: Any,
+) -> ExitCode:
     """Reduce the stored histograms of a table in place.
 
-    URL is a SQLAlchemy URL or the path of an SQLite file. Batch after batch is read, reduced, locked, written and committed, so
-    other programs can go on writing: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
-    changes nothing. One of --max-samples, --max-bytes and --tier is needed.
+    Give one of --max-samples, --max-bytes and --tier. Each batch is read, reduced, locked, written and committed by itself, so
+    other programs can write meanwhile: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
+    changes nothing.
     """
-    ctx = click.get_current_context()
     if max_samples is None and max_bytes is None and not tiers:
         raise click.UsageError("one of --max-samples, --max-bytes and --tier is needed")
     if max_samples is not None and tiers:
-        raise click.UsageError("--tier says how many rows: it does not go with --max-samples")
+        raise click.UsageError("--max-samples must be given without --tier, which has its own number of samples")
     if as_of is not None and not tiers:
-        raise click.UsageError("--as-of is what the ages of --tier are measured from: it does not go without")
+        raise click.UsageError("--as-of must be given with --tier: it is the time from which ages are measured")
     if plain and hows:
-        raise click.UsageError("--plain means the mean of every metric: it does not go with --how")
-    rule = Rule(max_samples, how="mean" if plain else how_of(hows), missing=missing, max_bytes=max_bytes)
-    if dry_run and table["save"] is not None:
-        raise click.UsageError("--dry-run changes nothing that could be kept: it does not go with --save")
+        raise click.UsageError("--plain must be given without --how: it means the mean of every metric")
+    if dry_run and save is not None:
+        raise click.UsageError("--save must be given without --dry-run, which changes nothing")
+    rule = Rule(max_samples, how="mean" if plain else merge_how(hows), missing=missing, max_bytes=max_bytes)
+    batches: dict[str, Any] = {"counts": not plain, "threads": threads, "batch_size": batch_size, "batch_bytes": batch_bytes}
     if jsonl:
+        ctx = click.get_current_context()
         for name in _TABLE_ONLY:
             if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-                option = name.removeprefix("as_").replace("_", "-")
-                raise click.UsageError(f"--jsonl works without a database: it does not go with --{option}")
-        file = None if ctx.get_parameter_source("url") is ParameterSource.ENVIRONMENT else url
-        ctx.exit(_reduce_lines(file, rule, not plain, threads, batch_size, batch_bytes))
+                option = next(param.opts[0] for param in ctx.command.params if param.name == name)
+                raise click.UsageError(f"{option} must be given without --jsonl, which needs no database")
+        return reduce_file(source, rule, **batches)
     if max_samples == 0:
-        raise click.UsageError("--max-samples 0 would empty every histogram: to keep as little as can be, say --max-samples 1")
-    if url is None:
-        raise click.UsageError("which database? Give its URL, or set CALLSTATS_URL")
-    if tiers and as_of is None:
-        as_of = utc_text(time.time_ns())
-    with ctrl_c_stops() as stop, progress() as shown, RejectsFile(rejects) as file_of_rejects:
-        if tiers:
-            shown.say(printable(f"ages are as of {as_of}"))
+        raise click.UsageError("--max-samples must be 1 or more, got 0, which would empty every histogram")
+    url = default_database() if source is None else database(source)
+    if tiers:
+        as_of = time.time_ns() if as_of is None else as_of
+    with (
+        ctrl_c_stops() as stop,
+        Progress() as progress,
+        rejects_file(rejects) as write_reject,
+        connect(url, table=table, key=key, column=column, time_column=time_column) as calls,
+    ):
+        if as_of is not None:
+            progress.say(f"ages are as of {format_time(as_of)}")
 
-        def refused(reject: Reject) -> None:
-            shown.say(reject_line(reject))
-            file_of_rejects.write(reject)
+        def on_reject(reject: Reject) -> None:
+            progress.say(reject_line(reject))
+            write_reject(reject)
 
-        report = reduce_table(
-            url,
+        result = calls.reduce(
             rule,
-            counts=not plain,
+            **batches,
+            **job,
             tiers=tiers or None,
             as_of=as_of,
-            batch_size=batch_size,
-            batch_bytes=batch_bytes,
-            threads=threads,
             dry_run=dry_run,
-            progress=shown.update,
-            on_reject=refused,
+            save=save,
+            progress=progress.update,
+            on_reject=on_reject,
             stop=stop,
-            **table,
         )
-    click.echo(report_json(report) if as_json else "\n".join(summary_lines(report)))
-    ctx.exit(exit_code(report))
+    where = {"table": table, "database": shown_url(url)}
+    text = table_text(table, shown_url(url))
+    click.echo(result_json(result, where) if as_json else "\n".join(result_lines(result, text)))
+    return exit_code(result)
 
 
-def report_json(report: ReduceReport) -> str:
-    """A report as JSON, all in ASCII."""
-    rejects = [reject._asdict() for reject in report.rejects]
-    changes = {name: change and change._asdict() for name, change in largest_changes(report).items()}
-    return json_text(asdict(report) | changes | {"rejects": rejects}, indent=2)
+def result_json(result: ReduceResult, where: dict[str, str]) -> str:
+    """Return a result as JSON in ASCII."""
+    rejects = [reject._asdict() for reject in result.rejects]
+    changes = {name: change and change._asdict() for name, change in _largest_changes(result).items()}
+    return json_text({**where, **asdict(result), **changes, "rejects": rejects}, indent=2)
 
 
-def exit_code(report: ReduceReport) -> ExitCode:
-    """How a command ends whose job ended so."""
-    if report.stopped is not None:
-        return ExitCode.STOPPED
-    return ExitCode.REFUSED if report.refused else ExitCode.DONE
+def result_lines(result: ReduceResult, table: str) -> list[str]:
+    """Return what the job did."""
+    changed = "to change" if result.dry_run else "changed"
+    read = f"{result.changed:,} {changed}, {result.unchanged:,} unchanged, {result.rejected:,} rejected"
+    skipped = "too short to be read" if result.as_of is None else f"too short, or too young as of {result.as_of}, to be read"
+    lines = [printable(f"{table}, {plural(result.rows, 'row')}: {read}, {result.skipped:,} {skipped}")]
+    if result.locked:
+        lines.append(f"{result.locked:,} more rows were locked by other programs, and stay unchanged")
+    if result.changed:
+        lines.append(less_text(result.bytes_before, result.bytes_after, f"rows {changed}"))
+    lines.append(f"{result.seconds:.1f} s, {rate_text(result)}, {result.backend} backend")
+    if result.retries:
+        lines.append(f"{result.retries:,} times a batch was tried again, since a lock or the connection failed")
+    if result.unknown_metrics:
+        lines.append(printable(f"--how names metrics that no call has: {', '.join(map(repr, result.unknown_metrics))}"))
+    lines += [change_line(name.replace("_change", ""), change) for name, change in _largest_changes(result).items() if change]
+    if result.dry_run:
+        lines.append("dry run: nothing was written")
+    return lines + stopped_lines(result, "the rows counted here are written")
 
 
-def _reduce_lines(file: str | None, rule: Rule, counts: bool, threads: int, batch_size: int, batch_bytes: int) -> ExitCode:
-    if file in (None, "-") and sys.stdin is None:
-        raise click.UsageError("--jsonl reads a file or standard input, and that is closed")
-    try:
-        source = click.open_file(file or "-", "rb")
-    except OSError as error:
-        raise click.UsageError(f"can't read {file!r}: {error.strerror}") from None
-    with source:
-        counted = reduce_lines(
-            _lines(source, "standard input" if file in (None, "-") else repr(file)),
-            sys.stdout.buffer,
-            rule,
-            counts=counts,
-            threads=threads,
-            batch_size=batch_size,
-            batch_bytes=batch_bytes,
-            on_refused=lambda number, error: click.echo(refused_line(number, error), err=True),
-        )
-    click.echo(line_summary(counted), err=True)
-    return ExitCode.REFUSED if counted.refused else ExitCode.DONE
+def _largest_changes(result: ReduceResult) -> dict[str, Change | None]:
+    return {"peak_change": result.peak_change, "mean_change": result.mean_change}
 
 
-def _lines(source: IO[bytes], name: str) -> Iterator[bytes]:
-    try:
-        yield from source
-    except OSError as error:
-        raise Stopped(f"can't read {name}: {error.strerror or error}") from None
+def change_line(what: str, change: Change) -> str:
+    """Return how far a reduction moves a peak or a mean at most."""
+    after = "nothing" if change.after is None else f"{change.after:,.10g}"
+    values = f"{change.before:,.10g} to {after}, {percent_text(change.share)}"
+    return printable(f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {values}")
+
+
+def rate_text(result: ReduceResult) -> str:
+    """Return how fast text was read."""
+    return f"{size_text(result.bytes_read / max(result.seconds, 1e-9))}/s"
+
+
+# --- while it runs -----------------------------------------------------------------------------------------------------------
+
+
+class Progress:
+    """Show how far a job is on standard error: a bar on a terminal, else a line every few seconds."""
+
+    def __init__(self, bar: bool | None = None) -> None:
+        self._bar = None
+        self._last = time.monotonic()
+        if sys.stderr.isatty() if bar is None else bar:
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            text = TextColumn("{task.description}", markup=False)
+            self._bar = Bar(BarColumn(), text, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, result: ReduceResult) -> None:
+        """Show the result so far."""
+        if self._bar is not None:
+            self._bar.update(self._task, total=result.total, completed=result.rows, description=progress_line(result))
+        elif time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            self.say(progress_line(result))
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar."""
+        if self._bar is None:
+            click.echo(line, err=True)
+        else:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def progress_line(result: ReduceResult) -> str:
+    """Return how far the job is."""
+    total = "" if result.total is None else f" of {result.total:,}"
+    return f"{result.rows:,}{total} rows, {rate_text(result)}, {size_text(result.bytes_before - result.bytes_after)} saved"
+
+
+@contextmanager
+def rejects_file(path: Path | None) -> Iterator[Callable[[Reject], None]]:
+    """Yield a function that writes a reject to a new file, as a line of JSON. Without rejects, no file is made."""
+    if path is not None and path.exists():
+        raise ArgumentError("rejects", "a new file", str(path))
+    if path is not None and not path.parent.is_dir():
+        raise ArgumentError("rejects", "in a folder that exists", str(path))
+    with ExitStack() as stack:
+        files: list[IO[str]] = []
+
+        def write(reject: Reject) -> None:
+            if path is None:
+                return
+            try:
+                if not files:
+                    files.append(stack.enter_context(path.open("x", encoding="ascii", buffering=1)))
+                files[0].write(json_text(reject._asdict()) + "\n")
+            except OSError as error:
+                raise DatabaseError(f"can't write {str(path)!r}: {error.strerror}") from None
+
+        yield write

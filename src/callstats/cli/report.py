@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from callstats._units import plural, printable, size_text
-from callstats.cli.answers import group_text
-from callstats.cli.exits import ExitCode, ctrl_c_stops
-from callstats.cli.lines import key_text, reject_line
-from callstats.cli.options import column_options, detail_options, examples, write_file
-from callstats.cli.summary import memory_size, risk_part, since_time
-from callstats.db import StoredCall, Survey, survey_table
-from callstats.db.jobs.summarize import FN_COLUMNS, GroupKey
-from callstats.db.urls import shown_url
+from callstats.cli.errors import ExitCode, exit_code
+from callstats.cli.format import name_text
+from callstats.cli.options import (
+    check_output,
+    choice_options,
+    column_options,
+    database_argument,
+    detail_options,
+    examples,
+    write_file,
+)
+from callstats.cli.summary import summarize
+from callstats.db.engine import shown_url
 from callstats.plot import ReportCall, ReportGroup, render
 
-RISK = "1%"
+if TYPE_CHECKING:
+    from callstats.db import Call, TableSummary
 
 
 @click.command(
@@ -31,7 +37,7 @@ RISK = "1%"
         "callstats report calls.db --by app_id --top 200",
     ),
 )
-@click.argument("url", required=False, envvar="CALLSTATS_URL")
+@database_argument
 @click.option(
     "-o",
     "--output",
@@ -39,103 +45,76 @@ RISK = "1%"
     default="report.html",
     show_default=True,
     metavar="FILE",
-    help="The file to write; one that is there is replaced.",
+    help="The file to write. An existing file is replaced, unless it is a database.",
 )
-@click.option(
-    "--top", type=click.IntRange(0, 10_000), default=50, show_default=True, metavar="N", help="How many calls get charts."
-)
-@click.option("--since", type=since_time, metavar="AGE", help="Only calls that came since: an age such as 7d, or a time.")
-@click.option(
-    "--rightsize",
-    "risk",
-    type=risk_part,
-    default=RISK,
-    show_default=True,
-    metavar="RISK",
-    help="Advise the least memory size at which at most this share of calls would have gone over.",
-)
-@click.option("--step", type=memory_size, default="64m", show_default=True, metavar="SIZE", help="Sizes are multiples of this.")
-@click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
+@click.option("--top", type=click.IntRange(0, 10_000), default=50, show_default=True, metavar="N", help="Draw charts of N calls.")
+@choice_options(risk="1%")
 @detail_options
 @column_options
-def report_command(url: str | None, output: Path, **asked: Any) -> None:
-    """Write a page of what calls needed, to be opened in a browser: one file that needs no network.
+def report_command(url: str, output: Path, **asked: Any) -> ExitCode:
+    """Write a page about what calls needed: one HTML file to open in a browser, without a network.
 
-    It has a table of all functions, which can be sorted and searched; the size of memory that suits each; how the peaks and
-    durations of its calls are distributed; and charts of the heaviest calls, by turns of each function. Nothing is changed in
-    the database.
+    It has a table of all names to sort and search, and the memory size that suits each. It shows how peaks and durations are
+    distributed, and charts of the heaviest calls of each name. Nothing is changed in the database.
     """
-    if url is None:
-        raise click.UsageError("which database? Give its URL, or set CALLSTATS_URL")
-    asked.update({name: asked[name] or None for name in FN_COLUMNS})
-    with ctrl_c_stops() as stop:
-        survey = survey_table(url, **asked, stop=stop, on_reject=lambda reject: click.echo(reject_line(reject), err=True))
-    page = report_page(survey, shown_url(url), datetime.now(UTC))
-    write_file(output, page.encode("utf-8", "replace"))
-    summary = survey.summary
-    counted = f"{plural(summary.calls, 'call')} in {plural(len(survey.groups), 'group')}, {summary.refused:,} refused"
+    check_output(output, "--output")
+    summary = summarize(url, **asked)
+    write_file(output, report_page(summary, shown_url(url), datetime.now(UTC)).encode("utf-8", "replace"))
+    counted = f"{plural(summary.calls, 'call')} in {plural(len(summary.groups), 'group')}, {summary.rejected:,} rejected"
     click.echo(printable(f"{counted}; wrote {output}, {size_text(output.stat().st_size)}: open it in a browser"))
-    ctx = click.get_current_context()
     if summary.stopped is not None:
         click.echo(printable(f"stopped early: {summary.stopped}; the report is of the calls read so far"), err=True)
-        ctx.exit(ExitCode.STOPPED)
-    ctx.exit(ExitCode.REFUSED if summary.refused else ExitCode.DONE)
+    return exit_code(summary)
 
 
-def report_page(survey: Survey, source: str, made: datetime) -> str:
-    """The page of a survey."""
-    by = survey.summary.by
-    names = _names(survey)
+def report_page(summary: TableSummary, source: str, now: datetime) -> str:
+    """Return the page of a summary."""
+    names = _names(summary)
     groups = [
-        ReportGroup(name=names[group.key], summary=group.summary, peaks=group.peaks, durations=group.durations)
-        for group in survey.groups
+        ReportGroup(name=names[group.name], summary=group.summary, peaks=group.peaks, durations=group.durations)
+        for group in summary.groups
     ]
     calls = [
-        ReportCall(name=_call_name(call), series=call.series, group=names.get(call.group if by else None, ""), facts=_facts(call))
-        for call in survey.heaviest
+        ReportCall(
+            name=name_text(call.key),
+            series=call.series,
+            group=names.get(call.name if summary.by else None, ""),
+            facts=_facts(call),
+        )
+        for call in summary.heaviest
         if call.series is not None
     ]
-    return render(groups, calls, title=f"Calls in {source}", by=by or "group", notes=notes(survey, made))
+    return render(groups, calls, title=f"Calls in {source}", by="name", notes=notes(summary, now))
 
 
-def notes(survey: Survey, made: datetime) -> Iterator[str]:
-    """What the page is of."""
-    summary = survey.summary
-    groups = f" in {plural(len(survey.groups), 'group')}" if summary.by else ""
-    yield f"{plural(summary.calls, 'call')}{groups}, as of {made:%Y-%m-%d %H:%M} UTC"
-    if summary.refused:
-        yield f"left out, since they hold no histogram that can be read: {plural(summary.refused, 'row')}"
+def notes(summary: TableSummary, now: datetime) -> Iterator[str]:
+    """Yield lines about which calls the page shows."""
+    groups = f" in {plural(len(summary.groups), 'group')}" if summary.by else ""
+    yield f"{plural(summary.calls, 'call')}{groups}, as of {now:%Y-%m-%d %H:%M} UTC"
+    if summary.rejected:
+        yield f"left out, since their histogram can't be read: {plural(summary.rejected, 'row')}"
     if summary.untimed:
         yield f"left out, since their time can't be read: {plural(summary.untimed, 'call')}"
     if summary.stopped is not None:
         yield f"stopped early: {summary.stopped}"
 
 
-def _names(survey: Survey) -> dict[GroupKey, str]:
-    """The names of the groups; of keys that read alike, such as 1 and '1', the later ones are numbered."""
-    names: dict[GroupKey, str] = {}
+def _names(summary: TableSummary) -> dict[object, str]:
+    """Return the names as text. Where names such as 1 and '1' give the same text, the later ones get a number."""
+    names: dict[object, str] = {}
     taken: set[str] = set()
-    for group in survey.groups:
-        name = plain = group_text(group.key) if survey.summary.by else "all calls"
+    for group in summary.groups:
+        name = plain = name_text(group.name) if summary.by else "all calls"
         number = 1
         while name in taken:
             number += 1
             name = f"{plain} ({number})"
         taken.add(name)
-        names[group.key] = name
+        names[group.name] = name
     return names
 
 
-def _call_name(call: StoredCall) -> str:
-    return call.key if isinstance(call.key, str) else key_text(call.key)
-
-
-def _facts(call: StoredCall) -> dict[str, str]:
-    found = {
-        "status": call.status,
-        "created": call.created,
-        "started": call.started,
-        "completed": call.completed,
-        "error": call.error,
-    }
-    return {title: printable(str(value)) for title, value in found.items() if value is not None}
+def _facts(call: Call) -> dict[str, str]:
+    titles = {"status": "status", "created": "created_at", "started": "started_at", "completed": "completed_at", "error": "error"}
+    values = {title: getattr(call, name) for title, name in titles.items()}
+    return {title: printable(str(value)) for title, value in values.items() if value is not None}

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from callstats._units import duration_text, plural, printable
-from callstats.cli.exits import ExitCode
-from callstats.cli.lines import key_text
-from callstats.cli.options import column_options, detail_options, examples, write_file
-from callstats.db import StoredCall, read_call
-from callstats.db.jobs.summarize import FN_COLUMNS
-from callstats.plot import terminal as text
+from callstats._json import json_text
+from callstats._units import plural, printable
+from callstats.cli.errors import ExitCode, WrongUse, option_message
+from callstats.cli.format import call_fields, key_text, memory_text, name_text
+from callstats.cli.options import check_output, column_options, detail_options, examples, split_key, write_file
+from callstats.db import connect
+from callstats.errors import ArgumentError
+from callstats.plot import terminal
 from callstats.plot.panels import tracks
 from callstats.series import StatSeries
-from callstats.stats.call import usage_of
+from callstats.stats.format import usage_text
 
-STYLES: dict[text.Ink, str] = {
+if TYPE_CHECKING:
+    from callstats.db import Call
+
+STYLES: dict[terminal.Ink, str] = {
     "title": "bold",
     "text": "",
     "axis": "dim",
@@ -40,98 +43,90 @@ _MARGIN = 10
         "callstats show calls.db 01M83YEN8Q00000000000001VP --png call.png",
     ),
 )
-@click.argument("url_and_id", nargs=-1, metavar="[URL] [ID]")
+@click.argument("arguments", nargs=-1, metavar="[DB] [ID]")
 @click.option("--metric", "metrics", multiple=True, metavar="METRIC", help="Only this metric. Can be repeated.")
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw into this file instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print the call as JSON, without its samples.")
 @detail_options
 @column_options
-@click.pass_context
 def show_command(
-    ctx: click.Context, /, url_and_id: tuple[str, ...], metrics: tuple[str, ...], png: Path | None, **asked: Any
-) -> None:
-    """Show one call: how it ended, when, and a chart of each metric.
+    arguments: tuple[str, ...], metrics: tuple[str, ...], png: Path | None, as_json: bool, **columns: Any
+) -> ExitCode:
+    """Show one call: how it ended, when, what it used, and a chart of each metric.
 
-    A chart is solid up to the mean of each row, and light from its least to its greatest value where those are kept. Rows that
-    are missing stay blank, and the memory limit is a dashed line unless it is far above. ~ marks what reduced rows no longer
-    hold exactly.
+    A chart is solid up to the mean of each row, and light from the row's min to its max where those are kept. Missing rows stay
+    blank. The memory limit is a dashed line unless it is far above. ~ marks values that reductions have changed.
 
-    Without ID it is the call with the greatest key. A single argument is the ID when CALLSTATS_URL is set.
+    Without ID, it is the call with the greatest key. A single argument is a database if it is a URL, has a /, ends in .db or
+    .sqlite, or is an SQLite file; else it is the ID.
     """
-    url, key = _url_and_key(url_and_id)
-    asked.update({name: asked[name] or None for name in FN_COLUMNS})
-    call = read_call(url, key, **asked)
-    if call.series is None:
-        click.echo("\n".join(head_lines(call)))
-        click.echo(printable(f"refused {key_text(call.key)}: {call.fault}"), err=True)
-        ctx.exit(ExitCode.REFUSED)
+    url, key = split_key(arguments)
     if png is not None:
+        check_output(png, "--png")
+    with connect(url, **columns) as table:
+        try:
+            call = table.get(key)
+        except ArgumentError as error:
+            if error.parameter != "key":
+                raise
+            table.list(1)  # fails if --key is wrong; else the ID is
+            raise WrongUse(option_message(error, "ID")) from None
+    if as_json:
+        click.echo(json_text(call_fields(call), indent=2))
+    elif call.series is None:
+        click.echo("\n".join(head_lines(call)))
+    elif png is not None:
         from callstats.plot import png as draw
 
-        write_file(png, draw(call.series, metrics or None, title=printable(f"call {_name(call)}")))
+        write_file(png, draw(call.series, metrics or None, title=f"call {name_text(call.key)}"))
         click.echo(printable(f"drew {png}"))
-        return
-    _print(call, call.series, metrics)
+    else:
+        _print(call, call.series, metrics)
+    if call.rejected is not None:
+        click.echo(printable(f"rejected {key_text(call.key)}: {call.rejected}"), err=True)
+        return ExitCode.REJECTED
+    return ExitCode.DONE
 
 
-def _url_and_key(given: tuple[str, ...]) -> tuple[str, str | None]:
-    """A URL and a key from up to two arguments."""
-    default = os.environ.get("CALLSTATS_URL")
-    if len(given) > 2:
-        raise click.UsageError("expected URL ID, or ID alone with CALLSTATS_URL set")
-    if len(given) == 2:
-        return given[0], given[1]
-    if default is not None:
-        return default, given[0] if given else None
-    if not given:
-        raise click.UsageError("which database? Give its URL, or set CALLSTATS_URL")
-    return given[0], None
+def head_lines(call: Call) -> list[str]:
+    """Return a call's details and what it used."""
+    return [f"{title:<{_MARGIN}}{text}" for title, text in _head(call) if text]
 
 
-def head_lines(call: StoredCall) -> list[str]:
-    """What is known of a call besides its metrics."""
-    return [f"{title:<{_MARGIN}}{printable(str(value))}" for title, value in _head(call) if value is not None and value != ""]
-
-
-def _head(call: StoredCall) -> Iterator[tuple[str, object]]:
-    yield "call", _name(call)
-    yield "group", call.group
-    yield "status", call.status
-    yield "created", call.created
-    yield "started", call.started
-    yield "completed", call.completed
-    yield "error", call.error
+def _head(call: Call) -> Iterator[tuple[str, str]]:
+    yield "call", name_text(call.key)
+    for title, value in (
+        ("name", call.name),
+        ("status", call.status),
+        ("created", call.created_at),
+        ("started", call.started_at),
+        ("completed", call.completed_at),
+        ("error", call.error),
+    ):
+        yield title, "" if value is None else name_text(value)
     if call.series is not None:
-        yield "samples", samples_text(call.series)
+        usage = call.usage
+        rows = "" if usage.samples == usage.rows else f" in {plural(usage.rows, 'row')}"
+        yield "duration", usage_text(usage, "duration_ns")
+        yield "samples", f"{usage_text(usage, 'samples')}{rows}" if usage.rows else "none"
+        yield "memory", memory_text(usage)
+        yield "CPU", usage_text(usage, "cpu_mean")
 
 
-def samples_text(series: StatSeries) -> str:
-    """How many samples there are, and how long they go on."""
-    if not len(series):
-        return "none"
-    samples = int(series.counts.sum())
-    rows = "" if samples == len(series) else f" in {plural(len(series), 'row')}"
-    return f"{samples:,}{rows}, {duration_text(usage_of(series).duration_ns or 0)}"
-
-
-def _name(call: StoredCall) -> str:
-    return call.key if isinstance(call.key, str) else key_text(call.key)
-
-
-def _print(call: StoredCall, series: StatSeries, metrics: tuple[str, ...]) -> None:
-    """Head and charts, as wide as the terminal, in colour where it has any and NO_COLOR isn't set."""
+def _print(call: Call, series: StatSeries, metrics: tuple[str, ...]) -> None:
+    """Print head and charts as wide as the terminal, in colour unless NO_COLOR is set."""
     from rich.console import Console
     from rich.text import Text
 
     class Screen(Console):
         def on_broken_pipe(self) -> None:
-            """The command ends as it does elsewhere, and not as Rich would end it."""
+            """End as other commands do, and not as Rich would."""
             raise BrokenPipeError
 
     console = Screen(file=sys.stdout, highlight=False)
-    blocks = _fits(sys.stdout.encoding)
     for line in head_lines(call):
         console.print(Text(line), soft_wrap=True)
-    for chart in text.charts(tracks(series, metrics or None), width=console.width, blocks=blocks):
+    for chart in terminal.charts(tracks(series, metrics or None), width=console.width, blocks=_fits(sys.stdout.encoding)):
         console.print()
         for pieces in chart:
             inked = Text.assemble(*((piece.text, STYLES[piece.ink]) for piece in pieces))
@@ -140,9 +135,9 @@ def _print(call: StoredCall, series: StatSeries, metrics: tuple[str, ...]) -> No
 
 
 def _fits(encoding: str | None) -> bool:
-    """Whether an output of this encoding can show blocks."""
+    """Return whether an output of this encoding can show blocks."""
     try:
-        text.GLYPHS.encode(encoding or "ascii")
+        terminal.GLYPHS.encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

@@ -1,57 +1,27 @@
-"""``callstats summary``."""
+"""``callstats summary``: lines, JSON or CSV."""
 
 from __future__ import annotations
 
-import re
-import time
-from fractions import Fraction
-from typing import Any
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from callstats.cli.answers import answer_csv, answer_json, answer_lines
-from callstats.cli.exits import ExitCode, ctrl_c_stops
-from callstats.cli.lines import reject_line
-from callstats.cli.options import column_options, examples
-from callstats.db import summarize_table
-from callstats.db.jobs.summarize import FN_COLUMNS, time_of
+from callstats._json import json_text
+from callstats._types import FN_COUNTERS
+from callstats._units import plural, size_text
+from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
+from callstats.cli.format import csv_cells, name_text, reject_line, stopped_lines
+from callstats.cli.options import choice_options, column_options, database_argument, detail_options, examples
+from callstats.db import connect
+from callstats.stats import CallsSummary, summarize_calls
+from callstats.stats.format import PERCENTILES, summary_texts
 
-_AGES = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
-_AGE = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
-_MEMORY = re.compile(r"([0-9]{1,12})(?:([kmgt]?)(?:i?b)?)", re.IGNORECASE | re.ASCII)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
-
-def memory_size(value: str) -> int:
-    """Bytes of memory, as limits are written: 64m, 64MiB and 67108864 are one."""
-    found = _MEMORY.fullmatch(value.strip())
-    size = 0 if found is None else int(found[1]) * 1024 ** _POWERS[found[2].lower()]
-    if not 1 <= size < 2**63:
-        raise click.BadParameter(f"expected a size of memory such as 64m or 1g, got {value!r}")
-    return size
-
-
-def risk_part(value: str) -> float:
-    """A share, as 0.1% or 0.001."""
-    text, percent = (value.strip()[:-1], 100) if value.strip().endswith("%") else (value.strip(), 1)
-    try:
-        risk = float(Fraction(text) / percent)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        risk = 0.0
-    if not 1e-9 <= risk < 1:
-        raise click.BadParameter(f"expected a share above 0 and below 100 %, such as 0.1% or 0.001, got {value!r}")
-    return risk
-
-
-def since_time(value: str) -> int:
-    """A time, as an age such as 7d, or as a date or time."""
-    found = _AGE.fullmatch(value.strip())
-    if found is not None:
-        return time.time_ns() - int(found[1]) * _AGES[found[2]] * 10**9
-    moment = time_of(value.strip())
-    if moment is None:
-        raise click.BadParameter(f"expected an age such as 7d or 12h, or a time such as 2026-10-26T12:00:00Z, got {value!r}")
-    return moment
+if TYPE_CHECKING:
+    from callstats.db import Group, TableSummary
 
 
 @click.command(
@@ -63,54 +33,109 @@ def since_time(value: str) -> int:
         "callstats summary runs.db --table runs --by job --status-column state --time-column began",
     ),
 )
-@click.argument("url", required=False, envvar="CALLSTATS_URL")
-@click.option(
-    "--by",
-    "--group-column",
-    default=FN_COLUMNS["by"],
-    show_default=True,
-    metavar="COLUMN",
-    help="The column to group by; '' for all calls as one group.",
-)
-@click.option("--since", type=since_time, metavar="AGE", help="Only calls that came since: an age such as 7d, or a time.")
-@click.option(
-    "--rightsize",
-    "risk",
-    type=risk_part,
-    metavar="RISK",
-    help="Tell the least memory size at which at most this share of calls, such as 0.1%, would have gone over.",
-)
-@click.option("--step", type=memory_size, default="64m", show_default=True, metavar="SIZE", help="Sizes are multiples of this.")
-@click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
-@click.option("--json", "form", flag_value="json", help="Print all figures as JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Print a line of CSV for each group.")
-@click.option("--status-column", default=FN_COLUMNS["status_column"], show_default=True, help="How a call ended.")
-@click.option("--time-column", default=FN_COLUMNS["time_column"], show_default=True, help="When a call came.")
-@click.option("--start-column", default=FN_COLUMNS["start_column"], show_default=True, help="When a call began to run.")
-@click.option("--end-column", default=FN_COLUMNS["end_column"], show_default=True, help="When a call was over.")
+@database_argument
+@choice_options(risk=None)
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV, a line for each name.")
+@detail_options
 @column_options
-def summary_command(url: str | None, form: str | None, **asked: Any) -> None:
-    """Tell what calls needed: time, memory, processor, network and disk, by function.
+def summary_command(url: str, form: str | None, **asked: Any) -> ExitCode:
+    """Summarize what calls needed, by name: time, memory, CPU, network and disk.
 
-    Nothing is changed. Of the columns with a default, those that the table lacks are done without. A call's memory is that of
-    mem_working where it was recorded, else mem_usage, which takes in the page cache; the output says which. Figures marked ~ come
-    from reduced rows that no longer hold what an exact figure needs.
+    Nothing is changed. Of the columns with a default, the table may lack some. A call's memory is mem_working where it was
+    recorded, else mem_usage, which includes the page cache; the output says which. ~ marks values that reductions have changed.
 
-    --rightsize is sure to 95 %, by the one-sided bound of Clopper and Pearson. A killed call is over at every size below twice
-    its limit.
+    --rightsize has a confidence of 95 %, by the one-sided bound of Clopper and Pearson. A killed call exceeds every size below
+    twice its limit.
     """
-    if url is None:
-        raise click.UsageError("which database? Give its URL, or set CALLSTATS_URL")
-    asked.update({name: asked[name] or None for name in FN_COLUMNS})
-    with ctrl_c_stops() as stop:
-        summary = summarize_table(url, **asked, stop=stop, on_reject=lambda reject: click.echo(reject_line(reject), err=True))
+    summary = summarize(url, **asked)
     if form == "json":
-        click.echo(answer_json(summary))
+        click.echo(summary_json(summary))
     elif form == "csv":
-        click.echo(answer_csv(summary))
+        click.echo(summary_csv(summary))
     else:
-        click.echo("\n".join(answer_lines(summary)))
-    ctx = click.get_current_context()
-    if summary.stopped is not None:
-        ctx.exit(ExitCode.STOPPED)
-    ctx.exit(ExitCode.REFUSED if summary.refused else ExitCode.DONE)
+        click.echo("\n".join(summary_lines(summary)))
+    return exit_code(summary)
+
+
+def summarize(
+    url: str, *, since: int | None, where: str | None, risk: float | None, step: int, top: int = 0, **columns: Any
+) -> TableSummary:
+    """Summarize a table until Ctrl-C, and print its rejects to standard error."""
+    if since is not None and columns["time_column"] is None:
+        raise click.UsageError("--since must be given with a --time-column")
+    with ctrl_c_stops() as stop, connect(url, **columns) as table:
+        return table.summarize(
+            since=since,
+            where=where,
+            risk=risk,
+            step=step,
+            top=top,
+            stop=stop,
+            on_reject=lambda reject: click.echo(reject_line(reject), err=True),
+        )
+
+
+def summary_lines(summary: TableSummary) -> list[str]:
+    """Return a block of lines for each name."""
+    lines: list[str] = []
+    for group in summary.groups:
+        lines += [*_group_lines(summary.by, group), ""]
+    if any(group.summary.approximate for group in summary.groups):
+        lines += ["~ is not exact: reductions have changed it, or a duration comes from the times of samples", ""]
+    groups = f" in {plural(len(summary.groups), 'group')}" if summary.by else ""
+    read = f"{size_text(summary.bytes_read)} in {summary.seconds:.1f} s, {summary.backend} backend"
+    lines.append(f"{plural(summary.calls, 'call')}{groups}, {summary.rejected:,} rejected; {read}")
+    if summary.untimed:
+        lines.append(f"left out, since their time can't be read: {plural(summary.untimed, 'call')}")
+    return lines + stopped_lines(summary, "the numbers are of the calls read so far")
+
+
+def _group_lines(by: str | None, group: Group) -> Iterator[str]:
+    summary = group.summary
+    ends = f"{plural(summary.errors, 'error')}, {summary.killed:,} killed, {summary.unsampled:,} not sampled"
+    yield f"{name_text(group.name) if by else 'all'}: {plural(summary.calls, 'call')}, {ends}"
+    for title, text in summary_texts(summary):
+        yield f"  {title:<11}{text}"
+
+
+def summary_json(summary: TableSummary) -> str:
+    """Return the summary as JSON in ASCII."""
+    groups = [{"name": group.name, **_fields(group.summary)} for group in summary.groups]
+    rejects = [reject._asdict() for reject in summary.rejects]
+    names = ("calls", "rejected", "untimed", "bytes_read", "seconds", "backend", "stopped")
+    rest = {name: getattr(summary, name) for name in names}
+    return json_text({"by": summary.by, "groups": groups, **rest, "rejects": rejects}, indent=2)
+
+
+def _fields(summary: CallsSummary) -> dict[str, Any]:
+    fields = asdict(summary)
+    return {**fields, "unlimited": summary.is_unlimited, "approximate": sorted(summary.approximate)}
+
+
+def summary_csv(summary: TableSummary) -> str:
+    """Return a line for each name; an empty field means no value."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(_flat("", summarize_calls([]))), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(csv_cells(_flat(name_text(group.name), group.summary)) for group in summary.groups)
+    return text.getvalue().rstrip("\n")
+
+
+def _flat(name: str, summary: CallsSummary) -> dict[str, object]:
+    sized, near, trend = summary.rightsize, summary.near, summary.trend
+    spreads = {title: getattr(summary, title) for title in ("duration_ns", "memory", "growth", "cpu", "cpu_peak")}
+    return {
+        "name": name,
+        **{title: getattr(summary, title) for title in ("calls", "errors", "killed", "unsampled")},
+        **{f"{title}_{part}": getattr(spread, part) for title, spread in spreads.items() for part in PERCENTILES},
+        **{title: getattr(summary, title) for title in ("page_cache", "limit", "headroom", "cpu_mean")},
+        "unlimited": int(summary.is_unlimited),
+        **{f"near_{part}": getattr(near, part) for part in ("k", "n", "p", "low", "high")},
+        **{title: summary.increases[title] if summary.increase[title].n else None for title in FN_COUNTERS},
+        "growing": None if trend is None or trend.growing is None else int(trend.growing),
+        "trend_p": None if trend is None else trend.p,
+        "trend_slope": None if trend is None else trend.slope,
+        **{f"rightsize_{part}": getattr(sized, part, None) for part in ("size", "over", "bound", "saved", "reason")},
+        "approximate": " ".join(sorted(summary.approximate)),
+    }

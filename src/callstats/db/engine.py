@@ -1,106 +1,197 @@
-"""Connections to databases, and their errors as ours: in one line, without SQL, cells and passwords."""
+"""Engines and URLs: SQLAlchemy's URLs, a bare path for SQLite, and Fn's schemes. Nothing here shows a password."""
 
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
-from sqlalchemy.engine import URL, Connection, Engine, create_engine
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SAWarning
+from callstats.db.results import ConnectionLostError, TransientError
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 
-from callstats.db.dialects.base import Dialect
-from callstats.db.dialects.mysql import MySQL
-from callstats.db.dialects.postgres import Postgres
-from callstats.db.dialects.sqlite import SQLite
-from callstats.db.results import LostError, PassingError
-from callstats.db.urls import parse_url, without_secrets
-from callstats.errors import CallstatsError, DatabaseError
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Connection, Engine
 
-DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": Postgres, "mysql": MySQL, "mariadb": MySQL}
-"""What is special to each database, by SQLAlchemy's name for it."""
+    from callstats.db.dialects.base import Dialect
+
+Source: TypeAlias = "str | os.PathLike[str] | URL | Engine"
+
+_DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+_GO_ADDRESS = re.compile(r"@tcp\(([^()]*)\)(?=/|$)")
+"""An address as Go's MySQL driver writes it: ``user:password@tcp(host:port)/database``."""
+_SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
 
 
-@contextmanager
-def connected(source: str | os.PathLike[str] | URL | Engine, *, create: bool = False) -> Iterator[tuple[Connection, Dialect]]:
-    """A connection, ready for the dialect's transactions, to a database that must exist unless it may be created."""
-    own = not isinstance(source, Engine)
-    engine = source if isinstance(source, Engine) else _engine(parse_url(source), create=create)
-    try:
-        dialect = dialect_of(engine.url)
+class Database:
+    """An engine, either made from a URL or the caller's own, and sessions on it."""
+
+    def __init__(self, source: Source) -> None:
+        from sqlalchemy.engine import Engine
+
+        self._owns_engine = not isinstance(source, Engine)
+        self.engine = source if isinstance(source, Engine) else _create_engine(parse_url(source))
+
+    @contextmanager
+    def session(self, *, create: bool = False) -> Iterator[tuple[Connection, Dialect]]:
+        """Open a connection for the dialect's transactions. The database must exist unless it may be created."""
+        url = self.engine.url
+        dialect = dialect_of(url)
+        if self._owns_engine and not create and (missing := dialect.missing_file(url)) is not None:
+            raise CallstatsError(f"there is no {dialect.name} database {missing!r}")
         with (
-            without_secrets(engine.url),
-            translated(dialect, setting_up=True),
-            _opened(engine, dialect) as connection,
+            _without_secrets(url),
+            translated(dialect),
+            _connect(self.engine, dialect) as connection,
             dialect.prepared(connection),
         ):
             with dialect.transaction(connection, write=False):
                 dialect.check_database(connection)
             yield connection, dialect
-    finally:
-        if own:
-            engine.dispose()
+
+    @contextmanager
+    def writing(self, *, create: bool = False) -> Iterator[tuple[Connection, Dialect]]:
+        """Open a session that is one writing transaction."""
+        with self.session(create=create) as (connection, dialect), dialect.transaction(connection, write=True):
+            yield connection, dialect
+
+    def close(self) -> None:
+        """Dispose of the engine, unless it is the caller's."""
+        if self._owns_engine:
+            self.engine.dispose()
 
 
 @contextmanager
-def writing(source: str | os.PathLike[str] | URL | Engine, *, create: bool = False) -> Iterator[tuple[Connection, Dialect]]:
-    """The same, in one transaction that writes."""
-    with connected(source, create=create) as (connection, dialect), dialect.transaction(connection, write=True):
-        yield connection, dialect
+def translated(dialect: Dialect, prefix: str = "", *, wrong_use: bool = True) -> Iterator[None]:
+    """Raise a driver's error as one of ours: one line, without SQL, blobs and passwords."""
+    from sqlalchemy.exc import DBAPIError
 
-
-@contextmanager
-def translated(dialect: Dialect, where: str = "", *, setting_up: bool = True) -> Iterator[None]:
-    """A driver's error as one of ours."""
     expected: tuple[type[Exception], ...] = (DBAPIError, *dialect.driver_errors())
     try:
         yield
     except expected as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        if setting_up and dialect.is_wrong_use(cause):
+        if wrong_use and dialect.is_wrong_use(cause):
             kind: type[CallstatsError] = CallstatsError
         elif dialect.is_lost(cause) or (isinstance(error, DBAPIError) and error.connection_invalidated):
-            kind = LostError
+            kind = ConnectionLostError
         else:
-            kind = PassingError if dialect.is_passing(cause) else DatabaseError
-        raise kind(f"{where}{dialect.explain(cause)}") from None
-
-
-def _opened(engine: Engine, dialect: Dialect) -> Connection:
-    try:
-        return engine.connect()
-    except (TypeError, ValueError, RuntimeError) as error:  # an option in the URL that the driver doesn't know, or a package
-        raise CallstatsError(f"expected a URL for {dialect.name}'s driver: {' '.join(str(error).split())}") from None
-
-
-def _engine(url: URL, *, create: bool) -> Engine:
-    dialect = dialect_of(url)
-    if not create and (missing := dialect.missing_file(url)) is not None:
-        raise CallstatsError(f"there is no {dialect.name} database {missing!r}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", SAWarning)  # of options that nobody would heed
-            return create_engine(url, **dialect.engine_options(url))
-    except SAWarning:
-        options = ", ".join(sorted(url.query))
-        raise CallstatsError(f"expected a URL for {dialect.name} whose options its driver knows, got {options}") from None
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f'callstats.db needs {error.name} for {dialect.name}: pip install "callstats[{dialect.extra}]"'
-        ) from None
-    except (ArgumentError, NoSuchModuleError, TypeError, ValueError):  # their texts may hold the whole URL
-        raise CallstatsError(f"expected a URL for {dialect.name} in SQLAlchemy's form") from None
+            kind = TransientError if dialect.is_transient(cause) else DatabaseError
+        raise kind(f"{prefix}{dialect.explain(cause)}") from None
 
 
 def dialect_of(url: URL) -> Dialect:
-    """What is special to the database of a URL."""
+    """Return a new dialect object for the database of a URL."""
+    from callstats.db.dialects.mysql import MySQL
+    from callstats.db.dialects.postgres import Postgres
+    from callstats.db.dialects.sqlite import SQLite
+
+    dialects: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": Postgres, "mysql": MySQL, "mariadb": MySQL}
     name = url.get_backend_name()
-    if name not in DIALECTS:
-        known = ", ".join(dict.fromkeys(dialect.name for dialect in DIALECTS.values()))
-        raise CallstatsError(f"callstats.db works over {known}, got a URL for {name!r}")
-    dialect = DIALECTS[name]()
+    if name not in dialects:
+        raise ArgumentError("url_or_engine", "for SQLite, PostgreSQL or MySQL", _Hidden(f"a URL for {name!r}"))
+    dialect = dialects[name]()
     driver = url.drivername.partition("+")[2]
-    if driver and driver not in dialect.drivers:
-        raise CallstatsError(f"callstats.db reaches {dialect.name} through {dialect.drivers[0]}, got a URL for {driver!r}")
+    if driver and driver != dialect.driver:
+        raise ArgumentError("url_or_engine", f"for {dialect.name}'s driver {dialect.driver}", _Hidden(f"a URL for {driver!r}"))
     return dialect
+
+
+def parse_url(source: str | os.PathLike[str] | URL) -> URL:
+    """Return the SQLAlchemy URL for a text, a path or a URL.
+
+    The text after ``sqlite3://`` is a plain path, as in Fn: ``sqlite3:///app/data/fn.db`` is ``/app/data/fn.db``. In SQLAlchemy's
+    ``sqlite:///`` the path is relative.
+    """
+    from sqlalchemy.engine import URL, make_url
+    from sqlalchemy.exc import ArgumentError as BadURL
+
+    if isinstance(source, URL):
+        return source
+    text = os.fspath(source)
+    scheme, mark, rest = text.partition("://")
+    if not mark or not isinstance(source, str):
+        if not text:
+            raise ArgumentError("url_or_engine", "a database URL or the path of an SQLite file", text)
+        return URL.create("sqlite", database=text)
+    try:
+        if scheme == "sqlite3":
+            return make_url(f"sqlite:///{rest}")
+        if scheme == "mysql":
+            rest = _GO_ADDRESS.sub(r"@\1", rest)
+        return make_url(f"{_DRIVERS.get(scheme, scheme)}://{rest}")
+    except (BadURL, ValueError):  # their texts may contain the whole URL
+        example = "sqlite:///calls.db or postgresql://user:password@host/database"
+        raise ArgumentError("url_or_engine", f"a database URL such as {example}", _Hidden("a malformed one")) from None
+
+
+def shown_url(source: str | os.PathLike[str] | URL) -> str:
+    """Return a URL for display, with passwords as ``***``, in its query too. An SQLite file is shown as its path."""
+    url = parse_url(source)
+    if url.get_backend_name() == "sqlite":
+        return url.database or ":memory:"
+    hidden = {name: "***" for name in url.query if _SECRET.search(name)}
+    shown = url.update_query_dict(hidden).render_as_string(hide_password=True)
+    return shown.replace("%2A%2A%2A", "***")
+
+
+class _Hidden:
+    """Stands for a URL in an error, which must not show it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _create_engine(url: URL) -> Engine:
+    from sqlalchemy.engine import create_engine
+    from sqlalchemy.exc import ArgumentError as BadURL
+    from sqlalchemy.exc import NoSuchModuleError, SAWarning
+
+    dialect = dialect_of(url)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", SAWarning)  # about options that SQLAlchemy would ignore
+            return create_engine(url, **dialect.engine_options(url))
+    except SAWarning:
+        options = _Hidden(", ".join(sorted(url.query)))
+        raise ArgumentError("url_or_engine", f"a {dialect.name} URL with options that its driver knows", options) from None
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'callstats.connect needs {error.name} for {dialect.name}: pip install "callstats[{dialect.extra}]"'
+        ) from None
+    except (BadURL, NoSuchModuleError, TypeError, ValueError):  # their texts may contain the whole URL
+        raise ArgumentError("url_or_engine", f"a {dialect.name} URL as SQLAlchemy reads it", _Hidden("a malformed one")) from None
+
+
+def _connect(engine: Engine, dialect: Dialect) -> Connection:
+    try:
+        return engine.connect()
+    except (TypeError, ValueError, RuntimeError) as error:  # an option in the URL that the driver doesn't know, or a package
+        raise CallstatsError(f"url_or_engine must be a URL for {dialect.name}'s driver: {' '.join(str(error).split())}") from None
+
+
+@contextmanager
+def _without_secrets(url: URL) -> Iterator[None]:
+    """Remove the URL's passwords from the text of an error, in case a driver has quoted them."""
+    given = [url.password, *(value for name, value in url.query.items() if _SECRET.search(name))]
+    secrets = [re.escape(str(secret)) for secret in given if secret]
+    try:
+        yield
+    except CallstatsError as error:
+        text = str(error)
+        for secret in secrets:
+            text = re.sub(secret if len(secret) > 3 else rf"(?<!\w){secret}(?!\w)", "***", text)
+        if text == str(error):
+            raise
+        kind = type(error) if isinstance(error, DatabaseError) else CallstatsError
+        raise kind(text) from None

@@ -1,272 +1,191 @@
-"""Tables in the shape of Fn's: made, filled and read."""
+"""Tables of calls with the columns of Fn's: created, extended and filled."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
-from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from datetime import datetime
+from itertools import groupby, islice
+from typing import Any, Literal, TypeAlias
 
-from callstats._json import is_text
-from callstats.db.results import Key
-from callstats.db.urls import require_sqlalchemy, url_of
-from callstats.errors import CallstatsError, shorten_repr
+from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text, bindparam, column, insert, table
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
+from sqlalchemy.engine import Connection
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
+from sqlalchemy.types import NullType, TypeEngine
+
+from callstats._json import is_text, json_text
+from callstats._timestamps import format_time, stored_time_ns
+from callstats.call import Call
+from callstats.db.dialects.base import Dialect
+from callstats.db.engine import Database, dialect_of
+from callstats.db.query import OPTIONAL_COLUMNS, Names, locate, missing_column
+from callstats.errors import ArgumentError, CallstatsError
 from callstats.series import StatSeries
 
-if TYPE_CHECKING:
-    from sqlalchemy import Table
-    from sqlalchemy.engine import URL, Engine
-
-    from callstats.db.dialects.base import Dialect
+Created: TypeAlias = Literal["created", "added", "nothing"]
 
 _ROWS_AT_ONCE = 100
-_FN_COLUMNS = ("app_id", "fn_id", "status", "created_at", "started_at", "completed_at")
+
+_SHORT = String(256).with_variant(Text(), "sqlite")
+# 240 rows can exceed the 65,535 bytes of MySQL's TEXT, and two metrics may differ in case only.
+_BLOB = Text().with_variant(MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+_LATER: dict[str, TypeEngine[Any]] = {
+    "command": Text(),
+    "host": Text(),
+    "pid": Integer(),
+    "exit_code": Integer(),
+    "tags": Text(),
+}
+"""Columns that an older table may lack."""
 
 
-def init_table(
-    url_or_engine: str | os.PathLike[str] | URL | Engine, *, table: str = "calls", key: str = "id", column: str = "stats"
-) -> Literal["created", "added", "nothing"]:
-    """Make sure that there is a table with a column for histograms.
-
-    Parameters
-    ----------
-    url_or_engine : str, path, URL or Engine
-        A SQLAlchemy URL or Engine, or the path of an SQLite file, which is made if it isn't there.
-    table, key, column : str
-        The table, its key, and the column with the histograms.
-
-    Returns
-    -------
-    str
-        ``"created"``: there was no such table; now there is one in the shape of Fn's calls. ``"added"``: it had no such column;
-        now it has, NULL in every row. ``"nothing"``: both were there.
-
-    Raises
-    ------
-    CallstatsError
-        When a table that is there has no such key.
-    DatabaseError
-        When the database is locked or broken.
-    ImportError
-        When SQLAlchemy is missing.
-
-    Examples
-    --------
-    >>> from sqlalchemy import create_engine
-    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
-    >>> init_table(db), init_table(db), init_table(db, column="more")
-    ('created', 'nothing', 'added')
-    """
-    require_sqlalchemy("init_table")
-    from sqlalchemy.schema import CreateColumn, CreateTable
-
-    from callstats.db.engine import dialect_of, writing
-
-    url = url_of(url_or_engine)
-    database = dialect_of(url)
-    _check_names(database, table, key, column)
-    clash = _clash(key, column)
-    if clash is not None and database.missing_file(url) is not None:
+def create_table(database: Database, names: Names) -> Created:
+    """Create the table, or add the columns and the index that it lacks."""
+    url = database.engine.url
+    _check_names(dialect_of(url), names)
+    clash = _clash(names)
+    if clash is not None and dialect_of(url).missing_file(url) is not None:
         raise clash
-    with writing(url_or_engine, create=True) as (connection, dialect):
-        has = dialect.columns(connection, table)
-        if not has:
-            if clash is not None:
-                raise clash
-            wanted = _fn_table(table, key, column)
-            connection.execute(CreateTable(wanted))
-            return "created"
-        if not any(dialect.same_name(key, name) for name in has):
-            raise CallstatsError(f"table {table!r} has no column {key!r}: it has {', '.join(map(repr, has))}")
-        if any(dialect.same_name(column, name) for name in has):
-            return "nothing"
-        wanted = _fn_table(table, key, column, bare=True)
-        name = connection.dialect.identifier_preparer.format_table(wanted)
-        added = CreateColumn(wanted.c[column]).compile(dialect=connection.dialect)
-        connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {added}")
-        return "added"
+    with database.writing(create=True) as (connection, dialect):
+        columns = dialect.locate(connection, names.table)
+        if columns:
+            return "added" if _extend(connection, dialect, names, columns) else "nothing"
+        if clash is not None:
+            raise clash
+        wanted = _calls_table(names, dialect)
+        connection.execute(CreateTable(wanted))
+        connection.execute(CreateIndex(_time_index(wanted, names)))
+        return "created"
 
 
-def cell_room(url_or_engine: str | os.PathLike[str] | URL | Engine, *, table: str = "calls", column: str = "stats") -> int | None:
-    """The most bytes that a stored histogram may have in a column.
-
-    Parameters
-    ----------
-    url_or_engine : str, path, URL or Engine
-        A SQLAlchemy URL or Engine, or the path of an SQLite file.
-    table, column : str
-        The table, and the column with the histograms.
-
-    Returns
-    -------
-    int or None
-        65,535 for MySQL's TEXT, say; None for no limit to speak of.
-
-    Raises
-    ------
-    CallstatsError
-        When the database can't be opened.
-    ImportError
-        When SQLAlchemy is missing.
-
-    Examples
-    --------
-    >>> from sqlalchemy import create_engine
-    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
-    >>> _ = init_table(db)
-    >>> cell_room(db) is None
-    True
-    """
-    require_sqlalchemy("cell_room")
-    from callstats.db.engine import connected
-
-    with connected(url_or_engine) as (connection, dialect), dialect.transaction(connection, write=False):
-        dialect.inspect_cells(connection, table, column)
-        return dialect.room
-
-
-def add_calls(
-    url_or_engine: str | os.PathLike[str] | URL | Engine, calls: Iterable[Mapping[str, object]], *, table: str = "calls"
-) -> int:
-    """Insert calls into a table in the shape of Fn's, all or none.
-
-    Parameters
-    ----------
-    url_or_engine : str, path, URL or Engine
-        A SQLAlchemy URL or Engine, or the path of an SQLite file.
-    calls : iterable of mappings
-        Each with the columns that `init_table` makes.
-    table : str
-        The table.
-
-    Returns
-    -------
-    int
-        How many calls there were.
-
-    Raises
-    ------
-    CallstatsError
-        When the database can't be opened, or a histogram is longer than its column can hold.
-    ImportError
-        When SQLAlchemy is missing.
-
-    Examples
-    --------
-    >>> from sqlalchemy import create_engine
-    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
-    >>> _ = init_table(db)
-    >>> add_calls(db, [{"id": "1", "fn_id": "resize", "stats": StatSeries([0], {"mem_usage": [4096]}).to_db()}])
-    1
-    """
-    require_sqlalchemy("add_calls")
-    from sqlalchemy import insert
-
-    from callstats.db.engine import writing
-
-    into = insert(_fn_table(table, "id", "stats"))
-    rows = iter(calls)
+def add_calls(database: Database, names: Names, calls: Iterable[Call | Mapping[str, object]]) -> int:
+    """Insert calls, all or none. Return how many there were."""
     count = 0
-    with writing(url_or_engine) as (connection, dialect):
-        if dialect.columns(connection, table):
-            dialect.inspect_cells(connection, table, "stats")
-        while some := [dict(row) for row in islice(rows, _ROWS_AT_ONCE)]:
-            for row in some:
-                for name, value in row.items():
-                    if isinstance(value, str) and not is_text(value):
-                        raise CallstatsError(f"{name} must be text that UTF-8 can hold, got {shorten_repr(value)}")
-                dialect.check_room(row.get("id"), "stats", len(str(row.get("stats") or "").encode()))
-            connection.execute(into, some)
-            count += len(some)
+    with database.writing() as (connection, dialect):
+        columns = locate(connection, dialect, names)
+        dialect.inspect_column(connection, names.column)
+        rows = (_row(call, names, columns, dialect) for call in calls)
+        for given, same in groupby(rows, key=tuple):
+            for name in given:
+                if not dialect.has(columns, name):
+                    raise missing_column("calls", name, names.table, columns)
+            values: dict[str, Any] = {name: bindparam(f"value_{i}", type_=NullType()) for i, name in enumerate(given)}
+            if names.column in values:
+                values[names.column] = dialect.blob_parameter(values[names.column])
+            into = insert(table(dialect.table, *map(column, given), schema=dialect.schema)).values(values)
+            while some := [{f"value_{i}": row[name] for i, name in enumerate(given)} for row in islice(same, _ROWS_AT_ONCE)]:
+                connection.execute(into, some)
+                count += len(some)
     return count
 
 
-def read_series(
-    url_or_engine: str | os.PathLike[str] | URL | Engine,
-    call: Key,
-    *,
-    table: str = "calls",
-    key: str = "id",
-    column: str = "stats",
-) -> StatSeries:
-    """The stored histogram of one call.
-
-    Parameters
-    ----------
-    url_or_engine : str, path, URL or Engine
-        A SQLAlchemy URL or Engine, or the path of an SQLite file.
-    call : int, str, float or bytes
-        The call's key.
-    table, key, column : str
-        The table, its unique key, and the column with the histograms.
-
-    Returns
-    -------
-    StatSeries
-
-    Raises
-    ------
-    CallstatsError
-        When there is no such call, or its cell is no stored histogram.
-    ImportError
-        When SQLAlchemy is missing.
-
-    Examples
-    --------
-    >>> from sqlalchemy import create_engine
-    >>> db = create_engine("sqlite://")  # an engine, a URL or a path
-    >>> _ = init_table(db)
-    >>> _ = add_calls(db, [{"id": "1", "stats": StatSeries([0], {"mem_usage": [4096]}).to_db()}])
-    >>> read_series(db, "1")["mem_usage"].tolist()
-    [4096]
-    """
-    require_sqlalchemy("read_series")
-    from callstats.db.engine import connected
-    from callstats.db.query import CallTable
-
-    with connected(url_or_engine) as (connection, dialect):
-        row = CallTable(connection, dialect, name=table, key=key, column_name=column).find(call)
-    if row is None:
-        raise CallstatsError(f"table {table!r} has no call {call!r}")
-    return StatSeries.from_json(row.cell)
+def _row(call: Call | Mapping[str, object], names: Names, columns: list[str], dialect: Dialect) -> dict[str, object]:
+    """Return the values of a call by column, as the driver takes them."""
+    given = _fields(call, names, columns, dialect) if isinstance(call, Call) else call.items()
+    row = {name: _value(name, value) for name, value in given}
+    blob = row.get(names.column)
+    if isinstance(blob, (str, bytes)):
+        raw = blob.encode() if isinstance(blob, str) else blob
+        dialect.check_size(row.get(names.key), names.column, len(raw))
+        row[names.column] = dialect.to_driver(raw, is_bytes=isinstance(blob, bytes))
+    return row
 
 
-def _check_names(dialect: Dialect, table: str, key: str, column: str) -> None:
-    """Refuse names that no table can have, before an SQLite file is made for it."""
-    for what, name in (("table", table), ("key", key), ("column", column)):
-        if not name or "\0" in name or not is_text(name):
-            raise CallstatsError(f"{what} must be a name that UTF-8 can hold, got {name!r}")
-    if dialect.same_name(key, column):
-        raise CallstatsError(f"expected columns of different names: the key and the histograms are both {column!r}")
-    if dialect.reserves(table):
-        raise CallstatsError(f"table must not have a name that is reserved for {dialect.name} itself, got {table!r}")
+def _value(name: str, value: object) -> object:
+    """Return a value as a column takes it: series, times and tags become text."""
+    if isinstance(value, StatSeries):
+        return value.to_db()
+    if isinstance(value, datetime) and (ns := stored_time_ns(value)) is not None:
+        return format_time(ns, digits=6 if value.microsecond % 1000 else 3)
+    if isinstance(value, Mapping):
+        return json_text(value)
+    if isinstance(value, str) and not is_text(value):
+        raise ArgumentError(name, "text that encodes to UTF-8", value)
+    return value
 
 
-def _clash(key: str, column: str) -> CallstatsError | None:
-    """The error on names that a new table has for columns of its own; in one that is there they are free."""
-    taken = {key.lower(), column.lower()} & {*_FN_COLUMNS, "error"}
-    if not taken:
-        return None
-    return CallstatsError(f"a new table has a column {min(taken)!r} of its own: give the key or the histograms another name")
+def _fields(call: Call, names: Names, columns: list[str], dialect: Dialect) -> Iterable[tuple[str, object]]:
+    """Return the values of a Call that the table has columns for."""
+    if call.rejected is not None:
+        raise ArgumentError("calls", "calls with a series", call.key, hint=f"its blob was rejected: {call.rejected}")
+    values = {
+        names.key: call.key,
+        names.column: call.series,
+        names.group_column: call.name,
+        names.status_column: call.status,
+        names.time_column: call.created_at,
+        names.start_column: call.started_at,
+        names.end_column: call.completed_at,
+        "error": call.error,
+        "exit_code": call.exit_code,
+        "tags": call.tags or None,
+    }
+    return [(name, value) for name, value in values.items() if name is not None and dialect.has(columns, name)]
 
 
-def _fn_table(table: str, key: str, column: str, *, bare: bool = False) -> Table:
-    """The calls of an Fn server, under the given names; `bare`: the key and the histograms alone."""
-    from sqlalchemy import Column, MetaData, String, Table, Text
-    from sqlalchemy.dialects.mysql import MEDIUMTEXT
+def _extend(connection: Connection, dialect: Dialect, names: Names, columns: list[str]) -> bool:
+    """Add the columns and the index that a table lacks. Return whether there were any."""
+    if not dialect.has(columns, names.key):
+        raise missing_column("key", names.key, names.table, columns)
+    wanted = _calls_table(names, dialect)
+    is_view = not dialect.has(dialect.tables(connection), dialect.table)
+    missing = [name for name in (names.column, *(() if is_view else _LATER)) if not dialect.has(columns, name)]
+    for name in missing:
+        added = CreateColumn(wanted.c[name]).compile(dialect=connection.dialect)
+        quoted = connection.dialect.identifier_preparer.format_table(wanted)
+        connection.exec_driver_sql(f"ALTER TABLE {quoted} ADD COLUMN {added}")
+    time = names.time_column
+    if is_view or not dialect.has(columns, time) or dialect.has(dialect.indexed(connection), time):
+        return bool(missing)
+    connection.execute(CreateIndex(_time_index(wanted, names, dialect.index_length(connection, str(time)))))
+    return True
 
-    short = String(256).with_variant(Text(), "sqlite")
-    # 240 rows can have more than the 65,535 bytes of MySQL's TEXT, and two names may differ in case only.
-    stats = Text().with_variant(MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+def _check_names(dialect: Dialect, names: Names) -> None:
+    """Raise for names that no table can have, before an SQLite file is created for it."""
+    for parameter, name in vars(names).items():
+        if name is not None and (not name or "\0" in name or not is_text(name)):
+            raise ArgumentError(parameter, "a name that encodes to UTF-8", name)
+    if dialect.same_name(names.key, names.column):
+        raise ArgumentError("column", "another column than the key", names.column)
+    if dialect.reserves(names.table):
+        raise ArgumentError("table", f"a name that {dialect.name} does not reserve", names.table)
+
+
+def _clash(names: Names) -> CallstatsError | None:
+    """Return the error for a key or blob column whose name a new table needs for another column."""
+    others = {name.lower() for name in (*_fn_columns(names), *_LATER, "error")}
+    for parameter, name in (("key", names.key), ("column", names.column)):
+        if name.lower() in others:
+            return ArgumentError(parameter, "a name that a new table does not use for another column", name)
+    return None
+
+
+def _fn_columns(names: Names) -> list[str]:
+    """Return the names of Fn's columns of short text. A column given as None gets its default name."""
+    parameters = ("group_column", "status_column", "time_column", "start_column", "end_column")
+    return list(dict.fromkeys(["app_id", *(getattr(names, name) or OPTIONAL_COLUMNS[name] for name in parameters)]))
+
+
+def _calls_table(names: Names, dialect: Dialect) -> Table:
+    """Return the table of calls: Fn's columns under the given names, and our own."""
     return Table(
-        table,
+        dialect.table,
         MetaData(),
-        Column(key, short, primary_key=True, nullable=False),
-        *(Column(name, short) for name in _FN_COLUMNS if not bare),
-        Column(column, stats),
-        *([] if bare else [Column("error", Text())]),
+        Column(names.key, _SHORT, primary_key=True, nullable=False),
+        *(Column(name, _SHORT) for name in _fn_columns(names) if name not in (names.key, names.column)),
+        Column(names.column, _BLOB),
+        *(Column(name, kind) for name, kind in {"error": Text(), **_LATER}.items() if name not in (names.key, names.column)),
+        schema=dialect.schema,
         mysql_charset="utf8mb4",
         mysql_collate="utf8mb4_bin",
         mariadb_charset="utf8mb4",
         mariadb_collate="utf8mb4_bin",
     )
+
+
+def _time_index(calls: Table, names: Names, length: int | None = None) -> Index:
+    """Return the index on the time of calls; `length` is that of the prefix that MySQL indexes."""
+    time = names.time_column or OPTIONAL_COLUMNS["time_column"]
+    options: dict[str, Any] = {} if length is None else {"mysql_length": length, "mariadb_length": length}
+    return Index(f"{calls.name[:40]}_by_{time[:10]}", calls.c[time], **options)

@@ -1,4 +1,4 @@
-"""Data to try the package on: a real container's stats stream, and 2,000 made-up calls of a small function platform."""
+"""Data to try callstats on: the stats stream of a real container, and 2,000 made-up calls of a small function platform."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callstats._timestamps import format_times
-from callstats.db.ids import call_id
+from callstats.call import new_call_id
 from callstats.drivers.docker.stats import pick_stats
 from callstats.reduce import decimate
-from callstats.rule import Rule
+from callstats.rule import KEEP_PEAKS, Rule
 from callstats.series import StatSeries
 
 Whole: TypeAlias = NDArray[np.int64]
@@ -24,7 +24,7 @@ Shape: TypeAlias = Callable[[np.random.Generator, Whole, int], Whole]
 _CAPTURE = "docker-20.10-cgroup1.jsonl"
 _CALLS = 2_000
 _SEED = 20_171_127
-_RULE = Rule(240, how={"mem_usage": ("mean", "max")})  # what a driver stores at the end of a call
+_RULE = Rule(240, how=KEEP_PEAKS)  # as `record` stores a call
 _NS_PER_MS = 1_000_000
 _PERIOD_NS = 1_003_500_000  # a container engine's second, as measured in the capture
 _JITTER_NS = 3_000_000
@@ -35,7 +35,7 @@ _STEP_MS = 2_592_000  # the most time between two calls, so that 2,000 fill a mo
 
 
 def docker_frames() -> Iterator[dict[str, object]]:
-    """Yield the 45 frames that a Docker engine sent of one container, one a second."""
+    """Yield the 45 frames that a Docker engine sent about one container, one a second."""
     with files(__name__).joinpath(_CAPTURE).open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
@@ -49,8 +49,8 @@ def demo_calls() -> Iterator[dict[str, object]]:
     dict
         ``id`` (text that sorts by time), ``app_id``, ``fn_id``, ``status``, ``created_at``, ``started_at``, ``completed_at`` (RFC
         3339, to the millisecond), ``stats`` (a stored histogram of at most 240 rows; ``""`` for a call too short to be sampled)
-        and ``error`` (text, or None after a success). The first is the captured container's; the others are made up, but in
-        shapes that functions have, and last from a tenth of a second to two hours.
+        and ``error`` (text, or None after a success). The first call is the captured container's. The others are made up, have
+        the shapes of real functions, and last from a tenth of a second to two hours.
     """
     yield _captured_call()
     rng = np.random.default_rng(_SEED)
@@ -62,7 +62,7 @@ def demo_calls() -> Iterator[dict[str, object]]:
 
 def _captured_call() -> dict[str, object]:
     stats = [stat for stat in map(pick_stats, docker_frames()) if stat is not None]
-    first_ms, last_ms = (stats[place].timestamp // _NS_PER_MS for place in (0, -1))
+    first_ms, last_ms = (stats[index].timestamp // _NS_PER_MS for index in (0, -1))
     times = first_ms, first_ms, last_ms + 1
     return _row("demo", "captured", "success", times, 0, StatSeries.from_samples(stats), None)
 
@@ -84,7 +84,7 @@ def _row(
 ) -> dict[str, object]:
     created_at, started_at, completed_at = format_times(np.array(times_ms, dtype=np.int64) * _NS_PER_MS)
     return {
-        "id": call_id(times_ms[0], number),
+        "id": new_call_id(times_ms[0], number),
         "app_id": app_id,
         "fn_id": fn_id,
         "status": status,
@@ -97,7 +97,7 @@ def _row(
 
 
 def _sampled(rng: np.random.Generator, fn: _Function, killed: bool, started_ns: int, lasted_ns: int) -> StatSeries:
-    """What sampling such a call once a second would have seen."""
+    """Return the samples of such a call, one a second."""
     phase_ns = _draw(rng, 200_000_000, 1_000_000_000)
     n = max((lasted_ns - phase_ns - _JITTER_NS) // _PERIOD_NS + 1, 0)
     if not n:
@@ -132,44 +132,44 @@ def _draw(rng: np.random.Generator, low: int, high: int) -> int:
 
 
 def _draws(rng: np.random.Generator, low: int, high: int, n: int) -> Whole:
-    """Whole numbers only, here and below: floats could differ in their last bits between machines."""
+    """Draw integers. There are no floats here and below, since their last bits could differ between machines."""
     return rng.integers(low, high, n, dtype=np.int64)
 
 
-def _counter(rng: np.random.Generator, n: int, most: int, odds: int) -> Whole:
-    """A total that rises in one second out of `odds`, by less than `most`."""
-    total: Whole = np.cumsum(_draws(rng, 0, most, n) * (_draws(rng, 0, odds, n) == 0))
+def _counter(rng: np.random.Generator, n: int, limit: int, odds: int) -> Whole:
+    """Return a total that rises in one second out of `odds`, by less than `limit`."""
+    total: Whole = np.cumsum(_draws(rng, 0, limit, n) * (_draws(rng, 0, odds, n) == 0))
     return total
 
 
 def _ramp(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
-    """Memory that fills up and then stays."""
+    """Return memory that fills up and then stays."""
     top, rise = limit * _draw(rng, 40, 75) // 100, max(seconds.size * _draw(rng, 10, 60) // 100, 1)
     return limit // 8 + (top - limit // 8) * np.minimum(seconds, rise) // rise + _draws(rng, 0, limit // 100, seconds.size)
 
 
 def _spikes(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
-    """Steady memory with short peaks close to the limit."""
+    """Return steady memory with short peaks close to the limit."""
     peaks: Whole = limit * _draws(rng, 30, 70, seconds.size) // 100 * (_draws(rng, 0, 40, seconds.size) == 0)
     return limit // 4 + peaks + _draws(rng, 0, limit // 50, seconds.size)
 
 
 def _leak(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
-    """Memory that is never given back."""
+    """Return memory that grows until the end."""
     return limit // 10 + seconds * (limit * _draw(rng, 5, 13)) // 100_000 + _draws(rng, 0, limit // 200, seconds.size)
 
 
 def _waves(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
-    """Memory that a garbage collector frees from time to time."""
+    """Return memory that a garbage collector frees from time to time."""
     period = _draw(rng, 12, 90)
     return limit // 5 + seconds % period * (limit // 2) // period + _draws(rng, 0, limit // 100, seconds.size)
 
 
 def _stages(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
-    """Memory that each stage of a job adds to."""
+    """Return memory that grows with each stage of a job."""
     stages = _draw(rng, 3, 8)
-    held = limit * 3 // 5 * (seconds * stages // seconds.size) // stages
-    return limit // 6 + held + _draws(rng, 0, limit // 60, seconds.size)
+    grown = limit * 3 // 5 * (seconds * stages // seconds.size) // stages
+    return limit // 6 + grown + _draws(rng, 0, limit // 60, seconds.size)
 
 
 @dataclass(frozen=True)
@@ -179,11 +179,11 @@ class _Function:
     shape: Shape
     memory_mib: int
     percent: int
-    """The most of one core's time that it uses."""
+    """Its max CPU, in percent of one core."""
     traffic: int
-    """The most bytes a second that it receives."""
+    """Its max network traffic, in received bytes a second."""
     octaves: tuple[int, int]
-    """Its calls last 0.1 s * 2**k and more, k from the first to below the second."""
+    """Its calls last 0.1 s * 2**k or more, with k from the first number to below the second."""
     timeout: int
     """In seconds."""
     statuses: tuple[str, ...] = ("success",) * 94 + ("error",) * 4 + ("timeout",) + ("killed",)

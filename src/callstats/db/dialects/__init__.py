@@ -1,1 +1,1 @@
-"""What each database needs of its own."""
+"""The differences between databases."""

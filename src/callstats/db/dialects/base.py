@@ -1,202 +1,257 @@
-"""What the jobs ask of a database, over and above SQL that all of them understand."""
+"""The base of all dialects: everything that jobs need beyond SQL that all databases understand."""
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
+from sqlalchemy import inspect
 from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy.exc import NoSuchTableError, SAWarning
 from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._types import FIRST_TIME
-from callstats.db.results import Key
-from callstats.errors import CallstatsError
+from callstats.call import Key
+from callstats.errors import ArgumentError, CallstatsError
 
 
-class Clock(NamedTuple):
-    """A column of times."""
+class TimeColumn(NamedTuple):
+    """A column of times, in SQL."""
 
     time: ColumnElement[Any]
-    """A row's time as an expression: NULL where there is none."""
+    """A row's time; NULL if it has none."""
     at: Callable[[int], ColumnElement[Any]]
-    """A time in nanoseconds since the epoch, as an expression to compare with it."""
+    """A time in nanoseconds since the epoch, to compare with it."""
 
     def until(self, ns: int) -> ColumnElement[bool]:
-        """The condition that a row's time is not later. Go's zero time, in year 1, means none."""
+        """Return the condition that a row's time is not later. Go's zero time, in year 1, means none."""
         return self.time.between(self.at(FIRST_TIME + 10**9), self.at(ns))
 
 
 class Dialect(ABC):
-    """What is special to one database, for one connection to it."""
+    """One database's own ways, for one connection and one table."""
 
     name: ClassVar[str]
-    drivers: ClassVar[tuple[str, ...]]
-    """SQLAlchemy's names of the drivers that it knows, the usual one first."""
+    driver: ClassVar[str]
+    """SQLAlchemy's name of the supported driver."""
     extra: ClassVar[str] = "cli"
-    """The extra of this package that brings the driver."""
+    """The extra of this package that installs the driver."""
     locks_rows: ClassVar[bool]
-    """Whether rows can be locked one by one, and those locked by others skipped."""
-    cell_kinds: ClassVar[frozenset[str]]
-    """The kinds of cell that may hold a histogram."""
-    normal_kinds: ClassVar[frozenset[str]] = frozenset()
-    """Those whose text the database writes in a form of its own."""
+    """Whether single rows can be locked, and those locked by others skipped."""
+    blob_kinds: ClassVar[frozenset[str]]
+    """The kinds of value that may be a blob."""
+    normalized_kinds: ClassVar[frozenset[str]] = frozenset()
+    """The kinds whose text the database rewrites in its own form."""
 
     def __init__(self) -> None:
-        self.room: int | None = None
-        """The most bytes that a cell can have; None for no limit to speak of."""
+        self.table = ""
+        self.schema: str | None = None
+        self.max_bytes: int | None = None
+        """The maximum size of a blob in the column; None for no limit of practical size."""
 
     # --- the connection ---
 
-    def engine_options(self, url: URL) -> dict[str, Any]:  # noqa: ARG002 - for those that need it
-        """Arguments for `create_engine`."""
-        return {}
+    @abstractmethod
+    def engine_options(self, url: URL) -> dict[str, Any]:
+        """Return the arguments for `create_engine`."""
 
     def missing_file(self, url: URL) -> str | None:  # noqa: ARG002 - servers have none
-        """The database's file if it isn't there, so that connecting would make it."""
+        """Return the path of the database's file if it is missing, so that connecting would create it."""
         return None
 
     @abstractmethod
     def prepared(self, connection: Connection) -> AbstractContextManager[None]:
-        """A context in which the connection is ready for transactions; it is given back as it was."""
+        """Make the connection ready for transactions, and restore its settings at the end."""
 
     @abstractmethod
     def transaction(self, connection: Connection, *, write: bool) -> AbstractContextManager[None]:
-        """A context of one transaction."""
+        """Run one transaction."""
 
     @abstractmethod
     def check_database(self, connection: Connection) -> None:
-        """Refuse what the job can't work on, whatever the table."""
+        """Raise if the database as a whole can't be worked on."""
 
     def version(self, connection: Connection) -> int:
-        """A number that another connection's commit changes; asked only where there are no row locks."""
+        """Return a number that another connection's commit changes. Needed only without row locks."""
         raise NotImplementedError
 
-    # --- tables and columns ---
+    # --- the table ---
 
-    @abstractmethod
+    def locate(self, connection: Connection, name: str) -> list[str]:
+        """Set the table that the other methods are about, and return its columns; none if it is missing."""
+        self.table, self.schema = name, None
+        return self.columns(connection)
+
     def tables(self, connection: Connection) -> list[str]:
-        """The names of the tables, sorted."""
+        """Return the names of the tables, sorted."""
+        with _quiet():
+            return sorted(inspect(connection).get_table_names(self.schema))
 
     @abstractmethod
-    def columns(self, connection: Connection, table: str) -> list[str]:
-        """The names of a table's columns; none when it isn't there."""
+    def columns(self, connection: Connection) -> list[str]:
+        """Return the names of the columns of the table or view."""
+
+    def has(self, names: Iterable[str | None], name: str | None) -> bool:
+        """Return whether a column is among these."""
+        return name is not None and any(other is not None and self.same_name(name, other) for other in names)
+
+    def primary_key(self, connection: Connection) -> list[str]:
+        """Return the columns of the primary key."""
+        with _quiet():
+            return inspect(connection).get_pk_constraint(self.table, self.schema)["constrained_columns"]
+
+    def indexed(self, connection: Connection) -> list[str | None]:
+        """Return the first column of each index; None for an expression."""
+        with _quiet():
+            return [index["column_names"][0] for index in inspect(connection).get_indexes(self.table, self.schema)]
+
+    def index_length(self, connection: Connection, column: str) -> int | None:  # noqa: ARG002 - only MySQL needs one
+        """Return how much of a column an index may hold; None for all of it."""
+        return None
+
+    def reflected(self, connection: Connection) -> list[ReflectedColumn]:
+        """Return the columns as SQLAlchemy describes them; none if the table is missing."""
+        try:
+            with _quiet():
+                return inspect(connection).get_columns(self.table, self.schema)
+        except NoSuchTableError:
+            return []
 
     def reserves(self, table: str) -> bool:  # noqa: ARG002 - only SQLite does
-        """Whether no table of users' may have that name."""
+        """Return whether the database reserves that name for tables of its own."""
         return False
 
     @abstractmethod
     def same_name(self, one: str, other: str) -> bool:
-        """Whether two names mean one column."""
+        """Return whether two names mean the same column."""
 
     @abstractmethod
-    def key(self, connection: Connection, table: str, column: ColumnElement[Any]) -> ColumnElement[Any]:
-        """The key as an expression in whose order each value stands once; refuse a column that isn't unique."""
+    def key(self, connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return the key as an expression whose order has each value once. Raise if the column isn't unique."""
 
     @abstractmethod
-    def is_generated(self, connection: Connection, table: str, column: str) -> bool:
-        """Whether the database itself works a column out, so that nobody can write to it."""
+    def is_generated(self, connection: Connection, column: str) -> bool:
+        """Return whether the database computes a column, so that it can't be written."""
 
     @abstractmethod
-    def may_undo(self, connection: Connection, table: str) -> bool:
-        """Whether a trigger or a rule may silently undo an update."""
+    def may_undo(self, connection: Connection) -> bool:
+        """Return whether a trigger or a rule may silently undo an update."""
 
     def in_transaction(self, connection: Connection) -> bool:  # noqa: ARG002 - only SQLite's triggers can end one
-        """Whether the transaction still goes on."""
+        """Return whether the transaction is still open."""
         return True
 
-    def shown_key(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
-        """The key as it is read."""
+    def selected_key(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return the key as it is selected."""
         return column
 
-    def inspect_cells(self, connection: Connection, table: str, column: str) -> None:  # noqa: B027 - SQLite's cells have any type
-        """Learn what the column of histograms can hold; refuse a type that can't hold them."""
+    def inspect_column(self, connection: Connection, column: str) -> None:  # noqa: B027 - SQLite's columns hold any type
+        """Learn what the column of histograms can hold. Raise if its type can't hold them."""
 
-    def keeps_form(self) -> bool:
-        """Whether a cell is kept as it was written; there are JSON types that have a form of their own."""
+    def stores_verbatim(self) -> bool:
+        """Return whether the column keeps a blob as it was written; some JSON types do not."""
         return True
 
-    def check_room(self, key: object, column: str, size: int) -> None:
-        """Refuse a cell that the column can't hold: a server that isn't strict would cut it."""
-        if self.room is not None and size > self.room:
+    def check_size(self, key: object, column: str, size: int) -> None:
+        """Raise if a blob is too large for the column: a server that isn't strict would cut it."""
+        if self.max_bytes is not None and size > self.max_bytes:
             raise CallstatsError(
-                f"the cell of {key!r} has {size} bytes, and column {column!r} holds {self.room}: "
+                f"the blob of {key!r} must have at most the {self.max_bytes} bytes that column {column!r} holds, got {size}: "
                 "reduce it, or give the column a larger type"
             )
 
     @abstractmethod
-    def clock(self, connection: Connection, table: str, column: ColumnElement[Any]) -> Clock:
-        """A column of times; refuse a type that is none."""
+    def time_column(self, connection: Connection, column: ColumnElement[Any]) -> TimeColumn:
+        """Return a column of times. Raise if its type is none of times."""
 
     @abstractmethod
-    def not_before(self, connection: Connection, table: str, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:
-        """A condition that no time from that day on fails, whatever it is stored as."""
+    def not_before(self, connection: Connection, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:
+        """Return a condition that every time from that day on meets, however it is stored."""
 
-    # --- cells ---
+    def no_key(self, connection: Connection, column: str) -> CallstatsError:
+        """Return the error for a column that isn't unique."""
+        primary = self.primary_key(connection)
+        if self.has(primary, column):
+            hint = f"the primary key of {self.table!r} is ({', '.join(primary)})"
+            return ArgumentError("key", "one column that is unique by itself", column, hint=hint)
+        hint = "it has no unique index of its own"
+        return ArgumentError("key", f"a unique column of table {self.table!r}", column, hint=hint)
+
+    # --- blobs ---
 
     @abstractmethod
-    def cell(self, column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-        """A cell's bytes and its kind, as expressions."""
+    def blob(self, column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+        """Return a blob's bytes and its kind, as expressions."""
 
     @abstractmethod
     def size(self, column: ColumnElement[Any]) -> ColumnElement[int]:
-        """A cell's size in bytes."""
+        """Return a blob's size in bytes, as an expression."""
 
     @abstractmethod
     def is_bytes(self, kind: str) -> bool:
-        """Whether a cell of this kind takes bytes, and not text."""
+        """Return whether a blob of this kind is bytes rather than text."""
 
     @abstractmethod
-    def value(self, cell: bytes, *, is_bytes: bool) -> str | bytes | None:
-        """A cell as the driver takes it, into a column that may have its own mind on whether that is bytes."""
+    def to_driver(self, blob: bytes, *, is_bytes: bool) -> str | bytes | None:
+        """Convert a blob to the type that the driver expects for the column."""
 
-    def new_cell(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
-        """A parameter for a cell, as the column takes it."""
+    def blob_parameter(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return the expression that stores a parameter as a blob."""
         return value
 
     # --- keys ---
 
     @abstractmethod
     def literal(self, key: Key) -> ColumnElement[Any]:
-        """A key as an expression, without any conversion on the way."""
+        """Return a key as an expression, without any conversion on the way."""
 
-    def bound_key(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
-        """A parameter for a plain key."""
+    def key_parameter(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return the expression for a parameter that is a plain key."""
         return parameter
 
     def is_plain(self, key: Key) -> bool:  # noqa: ARG002 - only SQLite has other ones
-        """Whether the driver takes a key as it is."""
+        """Return whether the driver takes a key as it is."""
         return True
 
     @abstractmethod
-    def holds(self, key: Key) -> bool:
-        """Whether the column could have such a key."""
+    def can_hold(self, key: Key) -> bool:
+        """Return whether the key column could hold such a key."""
 
     # --- errors ---
 
     def driver_errors(self) -> tuple[type[Exception], ...]:
-        """The driver's errors where SQLAlchemy doesn't wrap them."""
+        """Return the driver's errors that SQLAlchemy may not wrap."""
         return ()
 
     @abstractmethod
     def explain(self, error: BaseException | None) -> str:
-        """One line on what the driver reported, without rows' contents."""
+        """Return one line about the driver's error, without rows' contents."""
 
     @abstractmethod
     def is_wrong_use(self, error: BaseException | None) -> bool:
-        """Whether the fault lies in what was asked for, and not in the database's state."""
+        """Return whether the arguments are at fault, and not the database's state."""
 
     @abstractmethod
-    def refuses(self, error: BaseException | None) -> bool:
-        """Whether the database refused a row's new contents."""
+    def rejects_row(self, error: BaseException | None) -> bool:
+        """Return whether the database rejected a row's new contents."""
 
-    def is_passing(self, error: BaseException | None) -> bool:  # noqa: ARG002
-        """Whether another try may do: a deadlock, a lock that was waited for in vain."""
+    def is_transient(self, error: BaseException | None) -> bool:  # noqa: ARG002
+        """Return whether a retry may succeed: after a deadlock or a lock timeout."""
         return False
 
     def is_lost(self, error: BaseException | None) -> bool:  # noqa: ARG002
-        """Whether the connection is gone."""
+        """Return whether the connection is gone."""
         return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ignore SQLAlchemy's warnings about types and clauses that it doesn't know."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SAWarning)
+        yield

@@ -1,4 +1,4 @@
-"""What database servers have in common, as against a file: row locks, and columns that know their type."""
+"""The base of the servers' dialects: row locks, and columns that have a type."""
 
 from __future__ import annotations
 
@@ -7,92 +7,124 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from sqlalchemy import case, literal_column
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._json import is_text
+from callstats.call import Key
 from callstats.db.dialects.base import Dialect
-from callstats.db.results import Key
-from callstats.errors import CallstatsError
+from callstats.errors import ArgumentError, CallstatsError
 
 LOCK_SECONDS = 10
-"""How long a statement waits for a lock before the batch is tried again."""
+"""How long a statement waits for a lock before the batch is retried."""
+
+TEXT_TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?$"
+"""An RFC 3339 time, as a regular expression for servers. Without an offset it is UTC."""
+
+TEXT_OFFSET = "[+-][0-9]{2}:[0-9]{2}$"
 
 
 class Server(Dialect):
-    """A database server: each session reads what is committed, and locks rows."""
+    """A database server. Each session reads committed data and locks rows."""
 
     locks_rows = True
-    cell_kinds = frozenset({"text", "blob", "json", "json of its own form"})
-    normal_kinds = frozenset({"json of its own form"})
+    blob_kinds = frozenset({"text", "blob", "json", "normalized json"})
+    normalized_kinds = frozenset({"normalized json"})
     whole_types: ClassVar[frozenset[str]]
     text_types: ClassVar[frozenset[str]]
 
     def __init__(self) -> None:
         super().__init__()
         self.key_type = ""
-        self.cell_kind = "text"
+        self.blob_kind = "text"
         self._ready: object = None
-        """The driver's connection that was made ready; after a lost one it is another."""
+        """The driver's connection that is set up. After a lost connection there is another."""
+
+    def engine_options(self, url: URL) -> dict[str, Any]:  # noqa: ARG002
+        """Keep no connection open between jobs."""
+        return {"poolclass": NullPool}
 
     @contextmanager
     def prepared(self, connection: Connection) -> Iterator[None]:
-        """Make the session ready, and put it back at the end."""
+        """Set up the session, and restore its settings at the end."""
         kept = self.settings(connection)
         connection.rollback()
         try:
             yield
         finally:
-            self.put_back(connection, kept)
+            self.restore(connection, kept)
 
     def settings(self, connection: Connection) -> Any:  # noqa: ARG002
-        """What the session has, to be put back."""
+        """Return the session's settings that `set_up` changes."""
         return None
 
-    def put_back(self, connection: Connection, kept: Any) -> None:
-        """Put the session's settings back."""
+    def restore(self, connection: Connection, kept: Any) -> None:
+        """Restore the session's settings."""
 
-    def get_ready(self, connection: Connection) -> None:
-        """Set the session up."""
+    def set_up(self, connection: Connection) -> None:
+        """Change the session's settings."""
 
     @contextmanager
     def transaction(self, connection: Connection, *, write: bool) -> Iterator[None]:
-        """One transaction in which each statement sees what is committed; after a lost connection, on a new one.
+        """Run one transaction in which each statement sees committed data. After a lost connection it opens a new one.
 
-        Whatever the caller's engine has: without transactions a lock would end with its statement, and in a snapshot what is
-        read would not be what is locked.
+        The isolation level of the caller's engine does not matter. Without transactions a lock would end with its statement, and
+        in a snapshot the rows that are read would differ from those that are locked.
         """
         driver = connection.connection.dbapi_connection
         if driver is not self._ready:
             connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
-                self.get_ready(connection)
+                self.set_up(connection)
             self._ready = connection.connection.dbapi_connection
         with connection.begin():
             self.begin(connection, write=write)
             yield
 
     def begin(self, connection: Connection, *, write: bool) -> None:
-        """What each transaction begins with."""
+        """Start a transaction."""
 
-    # --- cells and keys ---
+    # --- the table ---
+
+    def locate(self, connection: Connection, name: str) -> list[str]:
+        """Set the table. A name with a dot that is no table's is a schema's name and a table's."""
+        columns = super().locate(connection, name)
+        if not columns and "." in name:
+            self.schema, _, self.table = name.partition(".")
+            columns = self.columns(connection)
+        return columns
+
+    def columns(self, connection: Connection) -> list[str]:
+        """Return the names of the columns of the table or view."""
+        return [str(column["name"]) for column in self.reflected(connection)]
+
+    def is_generated(self, connection: Connection, column: str) -> bool:
+        """Return whether the database computes a column."""
+        return any("computed" in found and self.same_name(found["name"], column) for found in self.reflected(connection))
+
+    # --- blobs and keys ---
 
     def kind_of(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
-        """The kind of a cell: the column's, or ``null``."""
-        return case((column.is_(None), literal_column("'null'")), else_=literal_column(f"'{self.cell_kind}'"))
+        """Return the kind of a blob, as an expression: the column's, or ``null``."""
+        return case((column.is_(None), literal_column("'null'")), else_=literal_column(f"'{self.blob_kind}'"))
 
     def is_bytes(self, kind: str) -> bool:
-        """Whether the column takes bytes."""
+        """Return whether the column takes bytes."""
         return kind == "blob"
 
-    def value(self, cell: bytes, *, is_bytes: bool) -> str | bytes | None:  # noqa: ARG002 - the column decides
-        """A cell as the column takes it; JSON has no empty text, so that is NULL."""
-        if self.cell_kind == "blob":
-            return cell
-        return cell.decode() if cell or self.cell_kind == "text" else None
+    def to_driver(self, blob: bytes, *, is_bytes: bool) -> str | bytes | None:  # noqa: ARG002 - the column decides
+        """Convert a blob to the column's type. JSON has no empty text, so it becomes NULL."""
+        if self.blob_kind == "blob":
+            return blob
+        return blob.decode() if blob or self.blob_kind == "text" else None
 
-    def holds(self, key: Key) -> bool:
-        """Whether the column could have such a key."""
+    def stores_verbatim(self) -> bool:
+        """Return whether the column keeps a blob as it was written."""
+        return self.blob_kind not in self.normalized_kinds
+
+    def can_hold(self, key: Key) -> bool:
+        """Return whether the key column could hold such a key."""
         if self.key_type in self.whole_types:
             if isinstance(key, str):
                 return key.isascii() and key.removeprefix("-").isdecimal() and self._in_range(int(key))
@@ -104,24 +136,7 @@ class Server(Dialect):
     def _in_range(self, key: int) -> bool:
         return -(2**63) <= key < 2**63
 
-    def no_key_type(self, table: str, column: str, kind: str) -> CallstatsError:
-        """The error on a key of a type that can't be gone through."""
-        return CallstatsError(f"expected a key of whole numbers, text or bytes: column {column!r} of {table!r} is of type {kind}")
-
-    def no_key(self, table: str, column: str, primary: list[str]) -> CallstatsError:
-        """The error on a column that isn't unique."""
-        if any(self.same_name(part, column) for part in primary):
-            return CallstatsError(f"expected a key of one column: the primary key of {table!r} is ({', '.join(primary)})")
-        return CallstatsError(f"expected a key that is unique: column {column!r} of {table!r} has no unique index of its own")
-
-    def no_cell_type(self, table: str, column: str, kind: str) -> CallstatsError:
-        """The error on a column that holds no histograms."""
-        return CallstatsError(f"expected a column of text, bytes or JSON: column {column!r} of {table!r} is of type {kind}")
-
-    def keeps_form(self) -> bool:
-        """Whether a cell is kept as it was written."""
-        return self.cell_kind not in self.normal_kinds
-
-    def no_time_type(self, table: str, column: str, kind: str) -> CallstatsError:
-        """The error on a column that holds no times."""
-        return CallstatsError(f"expected a column of times or text: column {column!r} of {table!r} is of type {kind}")
+    @staticmethod
+    def wrong_type(parameter: str, expected: str, column: str, kind: str) -> CallstatsError:
+        """Return the error for a column of another type."""
+        return ArgumentError(parameter, f"a column of {expected}", column, hint=f"it is of type {kind}")

@@ -1,1 +1,1 @@
-"""Work over whole tables: reduce, summarize, export, restore."""
+"""The jobs over whole tables: reduce, summarize, export, restore."""

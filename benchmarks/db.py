@@ -1,4 +1,4 @@
-"""The job over SQLite, against a bare loop that reads each cell and writes a reduced one: ``python benchmarks/store.py``.
+"""The job over SQLite, against a bare loop that reads each cell and writes a reduced one: ``python benchmarks/db.py``.
 
 Both have the same rows in fresh files and take turns. The memory of a process is that of 6,000 rows and of ten times as many,
 with rows of 3,600 points among them.
@@ -15,8 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 
-from callstats import Rule, reduce_json
-from callstats.db import reduce_table
+from callstats import Rule, connect, reduce_json
 from inputs import stored_call
 
 RULE = Rule(60, how={"mem_usage": ("mean", "max")})
@@ -56,7 +55,7 @@ def bare_loop(path: Path) -> float:
 
 def the_job(path: Path) -> float:
     """Seconds that the job takes, its start-up apart."""
-    report = reduce_table(path, RULE)
+    report = connect(path).reduce(RULE)
     assert (report.changed, report.stopped) == (report.rows, None)
     return report.seconds
 

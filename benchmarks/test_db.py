@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store import RULE, bare_loop, fill, the_job
+from db import RULE, bare_loop, fill, the_job
 
-from callstats import reduce_json
-from callstats.db import read_series
+from callstats import connect, reduce_json
 from inputs import stored_call
 
 WORK = {"job": the_job, "bare-loop": bare_loop}
@@ -23,4 +22,4 @@ def test_reduce_table(benchmark: Callable[..., Any], tmp_path: Path, name: str) 
     benchmark.pedantic(WORK[name], setup=lambda: fill(path, 100) or ((path,), {}), rounds=5)  # type: ignore[attr-defined]
     if name == "job":
         want = reduce_json([stored_call(240, seed=7)], RULE)[0]
-        assert read_series(path, "00000007").to_json() == want
+        assert connect(path).get("00000007").series.to_json() == want

@@ -1,0 +1,108 @@
+"""Call: one stored or recorded call."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+from callstats._timestamps import stored_time_ns
+from callstats._types import I64_MAX
+from callstats.errors import CallstatsError
+from callstats.series import StatSeries
+from callstats.stats.call import CallUsage, usage_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Key: TypeAlias = "int | str | float | bytes"
+"""A key as the database stores it. Text that is not UTF-8 holds its bytes as surrogate escapes."""
+
+Value: TypeAlias = "Key | datetime | None"
+"""A value of another column, as the database's driver returns it."""
+
+
+_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call: its histogram, and what its table stores about it.
+
+    Parameters
+    ----------
+    key : int, str, float or bytes
+        The row's unique key.
+    series : StatSeries or None
+        None if the row's blob was rejected.
+    status : str or None
+        How the call ended; like the following ones None if the table lacks the column or the row the value.
+    name : int, str, float, bytes, datetime or None
+        What was called: the value of the column that calls are grouped by.
+    tags : mapping of str to str
+        Free-form labels.
+    created_at, started_at, completed_at : str, int, float, datetime or None
+        Times, as the table stores them.
+    exit_code : int or None
+    error : str or None
+        What went wrong, in words.
+    rejected : str or None
+        Why the row's blob was rejected.
+
+    Examples
+    --------
+    >>> minute = StatSeries([second * 10**9 for second in range(60)], {"mem_usage": range(1, 61)})
+    >>> Call(key="1", series=minute, name="resize").usage.peak_memory
+    60
+    """
+
+    key: Key
+    series: StatSeries | None = None
+    status: Value = None
+    name: Value = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created_at: Value = None
+    started_at: Value = None
+    completed_at: Value = None
+    exit_code: int | None = None
+    error: str | None = None
+    rejected: str | None = None
+
+    @cached_property
+    def usage(self) -> CallUsage:
+        """What the call used: memory, CPU and time, with the set of those that are exact."""
+        return usage_of(self.series, duration_of(self.started_at, self.completed_at))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the histogram as a DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As `StatSeries.to_pandas` returns it.
+
+        Raises
+        ------
+        CallstatsError
+            If the row's blob was rejected.
+        ImportError
+            If pandas is missing.
+        """
+        if self.series is None:
+            raise CallstatsError(f"call {self.key!r} has no series: {self.rejected or 'none was given'}")
+        return self.series.to_pandas()
+
+
+def new_call_id(created_ms: int, low: int | None = None) -> str:
+    """Return a key of 26 characters like Fn's, which sorts by time: 48 bits of time, then 80 others, by default random."""
+    value = created_ms << 80 | (secrets.randbits(80) if low is None else low)
+    return "".join(_BASE32[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def duration_of(started_at: object, completed_at: object) -> int | None:
+    """Return the nanoseconds between two stored times; None if one is unknown or they are out of order."""
+    start, end = stored_time_ns(started_at), stored_time_ns(completed_at)
+    return None if start is None or end is None or end < start else min(end - start, I64_MAX)

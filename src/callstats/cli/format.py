@@ -1,0 +1,89 @@
+"""Lines, tables and JSON that several commands print; built here, and not printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from callstats._units import percent_text, printable, size_text
+from callstats.stats.format import usage_text
+
+if TYPE_CHECKING:
+    from callstats.call import Call, Key
+    from callstats.db import JobResult, Reject
+    from callstats.stats.call import CallUsage
+
+
+def key_text(key: Key | None) -> str:
+    """Return a key as SQL writes it."""
+    if key is None:
+        return "NULL"
+    return f"x'{key.hex()}'" if isinstance(key, bytes) else repr(key)
+
+
+def name_text(name: object) -> str:
+    """Return a call's name, or its key, as people read it: text without quotes."""
+    if isinstance(name, bytes):
+        return key_text(name)
+    return "NULL" if name is None else printable(str(name))
+
+
+def reject_line(reject: Reject) -> str:
+    """Return a rejected row's key and the reason."""
+    return printable(f"rejected {key_text(reject.key)}: {reject.reason}")
+
+
+def table_text(table: str, url: str) -> str:
+    """Return which table a command works on."""
+    return f"table {table} in {url}"
+
+
+def stopped_lines(result: JobResult, rest: str) -> list[str]:
+    """Return why a job stopped early, and what holds for the rest."""
+    return [] if result.stopped is None else [printable(f"stopped early: {result.stopped}; {rest}")]
+
+
+def less_text(before: int, after: int, what: str) -> str:
+    """Return how much smaller a reduction made the text."""
+    less = percent_text((before - after) / max(before, 1), ".1f")
+    return f"{size_text(before)} before, {size_text(after)} after in the {what}: {less} less"
+
+
+# --- calls -------------------------------------------------------------------------------------------------------------------
+
+
+def memory_text(usage: CallUsage) -> str:
+    """Return a call's peak memory, with its upper bound where the kernel knows one; no text where it is unknown."""
+    text = usage_text(usage, "peak_memory")
+    return text if usage.peak_ceiling is None else f"{text} sampled, at most {usage_text(usage, 'peak_ceiling')}"
+
+
+def call_fields(call: Call) -> dict[str, object]:
+    """Return a call as JSON shows it."""
+    usage = None if call.series is None else {**asdict(call.usage), "exact": sorted(call.usage.exact)}
+    names = ("key", "name", "status", "created_at", "started_at", "completed_at", "exit_code", "error", "tags", "rejected")
+    return {**{name: getattr(call, name) for name in names}, "usage": usage}
+
+
+# --- tables ------------------------------------------------------------------------------------------------------------------
+
+
+def text_table(rows: Sequence[Sequence[str]], right: int) -> list[str]:
+    """Return rows as lines, with the columns from the index `right` on aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if index >= right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def csv_cells(row: Mapping[str, object]) -> dict[str, object]:
+    """Return a row of CSV in which no spreadsheet finds a formula to run."""
+    return {
+        name: f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+        for name, cell in row.items()
+    }

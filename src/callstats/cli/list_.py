@@ -1,0 +1,58 @@
+"""``callstats list``. A module named `list` would hide the builtin from its package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from callstats._json import json_text
+from callstats._units import printable
+from callstats.cli.errors import ExitCode
+from callstats.cli.format import call_fields, key_text, memory_text, name_text, text_table
+from callstats.cli.options import COUNT, column_options, database_argument, detail_options, examples
+from callstats.db import connect
+from callstats.stats.format import usage_text
+
+if TYPE_CHECKING:
+    from callstats.db import Call
+
+_HEADINGS = ("call", "name", "status", "started", "samples", "peak memory", "CPU")
+
+
+@click.command("list", epilog=examples("callstats list calls.db", "callstats list calls.db --limit 100 --json"))
+@database_argument
+@detail_options
+@column_options
+@click.option("--limit", type=COUNT, default=20, show_default=True, metavar="N", help="Show at most N calls.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each call, one a line.")
+def list_command(url: str, limit: int, as_json: bool, **columns: Any) -> ExitCode:
+    """List the calls with the greatest keys, which are the latest where keys sort by time.
+
+    ~ marks values that reductions have changed.
+    """
+    with connect(url, **columns) as table:
+        calls = table.list(limit)
+    if as_json:
+        for call in calls:
+            click.echo(json_text(call_fields(call)))
+    else:
+        click.echo("\n".join(list_lines(calls)))
+    for call in calls:
+        if call.rejected is not None:
+            click.echo(printable(f"rejected {key_text(call.key)}: {call.rejected}"), err=True)
+    return ExitCode.REJECTED if any(call.rejected is not None for call in calls) else ExitCode.DONE
+
+
+def list_lines(calls: Sequence[Call]) -> list[str]:
+    """Return calls as a table of text."""
+    return text_table([_HEADINGS, *map(_list_cells, calls)], right=_HEADINGS.index("samples"))
+
+
+def _list_cells(call: Call) -> tuple[str, ...]:
+    details = ("" if value is None else name_text(value) for value in (call.name, call.status, call.started_at))
+    if call.series is None:
+        return (name_text(call.key), *details, "?", "", "")
+    usage = call.usage
+    return (name_text(call.key), *details, usage_text(usage, "samples"), memory_text(usage), usage_text(usage, "cpu_mean"))

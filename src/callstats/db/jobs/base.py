@@ -1,0 +1,321 @@
+"""The verbs of CallTable that go through a whole table. Each runs a job of a module here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import EllipsisType
+from typing import TYPE_CHECKING
+
+from callstats.db.results import ExportResult, ReduceResult, Reject, RestoreResult, TableSummary
+from callstats.errors import suggest_keywords
+from callstats.rule import KEEP_PEAKS, How, Missing, Rule, make_rule
+from callstats.stats.rightsize import MIB
+
+if TYPE_CHECKING:
+    from callstats.db.engine import Database
+    from callstats.db.query import Names
+
+
+class TableJobs:
+    """A table, and the jobs over it."""
+
+    def __init__(self, database: Database, names: Names) -> None:
+        self._database = database
+        self._names = names
+
+    @suggest_keywords
+    def reduce(
+        self,
+        rule: Rule | int | None = 240,
+        *,
+        how: How | Mapping[str, How] | None = None,
+        missing: Missing | None = None,
+        max_bytes: int | None = None,
+        where: str | None = None,
+        counts: bool = True,
+        verify: bool = False,
+        tiers: Iterable[tuple[timedelta, int]] | None = None,
+        as_of: str | int | datetime | None = None,
+        batch_size: int = 1000,
+        batch_bytes: int = 32 * 2**20,
+        threads: int = 1,
+        dry_run: bool = False,
+        save: str | os.PathLike[str] | None = None,
+        progress: Callable[[ReduceResult], object] | None = None,
+        on_reject: Callable[[Reject], object] | None = None,
+        stop: Callable[[], bool] | None = None,
+        sleep: float = 0.0,
+        run_time: timedelta | None = None,
+        limit: int | None = None,
+        retries: int = 10,
+    ) -> ReduceResult:
+        """Reduce the stored histograms in place.
+
+        Parameters
+        ----------
+        rule : Rule, int or None
+            How to reduce; a number is the rule's `max_samples`. Beside `tiers` it is None, or a Rule with ``max_samples=None``.
+        how, missing, max_bytes
+            Fields of the Rule, instead of one. The default of `how` is `KEEP_PEAKS`.
+        where : str, optional
+            A condition that rows must meet, in the database's SQL.
+        counts : bool
+            Whether reduced rows store how many samples they stand for.
+        verify : bool
+            Read and check every row, not only those long enough for the rule to change.
+        tiers : iterable of (timedelta, int), optional
+            Ages, and the maximum number of rows for calls of that age or older. The oldest tier that fits counts. Calls younger
+            than every tier, or without a time, are skipped.
+        as_of : str, int or datetime, optional
+            The time that ages are measured from: RFC 3339 text, nanoseconds since the epoch, or a datetime with a time zone. By
+            default the start of the run.
+        batch_size, batch_bytes : int
+            The size of a batch, which is one transaction: rows of the table, or bytes of histograms, whichever is reached first.
+        threads : int
+            The number of threads that reduce.
+        dry_run : bool
+            Report what would change, and write nothing.
+        save : str or path, optional
+            A new file for the old histograms of changed rows. `restore` puts them back.
+        progress : callable, optional
+            Called with the result so far after each batch.
+        on_reject : callable, optional
+            Called with the `Reject` of each rejected row once its batch is committed.
+        stop : callable, optional
+            Asked before each batch. True ends the job there; finished batches stay committed.
+        sleep : float
+            Seconds to wait between batches.
+        run_time : timedelta, optional
+            Stop starting batches after this long. Run again to continue.
+        limit : int, optional
+            The maximum number of rows to change. Run again to continue.
+        retries : int
+            How many times in a row a batch is retried after a deadlock, a lock timeout or a lost connection, with growing pauses;
+            and how many times rows locked by others are retried at the end.
+
+        Returns
+        -------
+        ReduceResult
+            If the job had to end early, for instance because the database was locked, its `stopped` says why.
+
+        Raises
+        ------
+        CallstatsError
+            If an argument is faulty. Nothing is changed then.
+
+        Notes
+        -----
+        A batch is one transaction. PostgreSQL, MySQL and MariaDB lock the rows of a batch and skip those that others have locked
+        until the end of the run. Then the rows are read, reduced, written by their keys and committed. SQLite has one lock for
+        the whole file: a batch is read and reduced without it. Then the file is locked, rows that another program has changed
+        since are read and reduced again, and all is written. No write of another program is overwritten, and no lock outlives
+        its batch. After a kill at any moment each row is either old or new. A second run finds nothing to change.
+
+        If the column has a maximum size (65,535 bytes for MySQL's TEXT), it is the rule's `max_bytes`, unless that is smaller.
+
+        Examples
+        --------
+        >>> from callstats import StatSeries, connect
+        >>> hour = StatSeries(range(0, 3600 * 10**9, 10**9), {"mem_usage": range(3600)})
+        >>> with connect("sqlite://") as calls:
+        ...     _ = calls.create(), calls.add([{"id": "1", "stats": hour}])
+        ...     result = calls.reduce(60)
+        >>> result.changed, result.bytes_before, result.bytes_after
+        (1, 250892, 6086)
+        """
+        from callstats.db.jobs.reduce import ReduceJob
+
+        if tiers is not None and rule == 240:
+            rule = None
+        return ReduceJob(
+            rule=make_rule(rule, how, missing, max_bytes).with_default(KEEP_PEAKS),
+            where=where,
+            counts=counts,
+            verify=verify,
+            tiers=tiers,
+            as_of=as_of,
+            batch_size=min(batch_size, 2**63 - 1),  # a database takes no larger number
+            batch_bytes=batch_bytes,
+            threads=threads,
+            dry_run=dry_run,
+            save=save,
+            progress=progress,
+            on_reject=on_reject,
+            stop=stop,
+            sleep=sleep,
+            run_time=run_time,
+            limit=limit,
+            retries=retries,
+        ).run(self._database, self._names)
+
+    @suggest_keywords
+    def summarize(
+        self,
+        *,
+        by: str | EllipsisType | None = ...,
+        where: str | None = None,
+        since: int | None = None,
+        risk: float | None = None,
+        step: int = 64 * MIB,
+        top: int = 0,
+        on_reject: Callable[[Reject], object] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> TableSummary:
+        """Summarize the calls of each group in one pass that changes nothing.
+
+        Parameters
+        ----------
+        by : str or None
+            The column to group by; None for one group of all calls. By default the table's `group_column`.
+        where : str, optional
+            A condition that rows must meet, in the database's SQL.
+        since : int, optional
+            Leave out calls created before this time, in nanoseconds since the epoch.
+        risk, step
+            As for `callstats.stats.summarize_calls`.
+        top : int
+            How many of the heaviest calls to return: the first of each group, then the second of each, and so on.
+        on_reject : callable, optional
+            Called with the `Reject` of each rejected row.
+        stop : callable, optional
+            Asked before each page of rows. True ends the job there.
+
+        Returns
+        -------
+        TableSummary
+            If the job had to end early, its `stopped` says why.
+
+        Raises
+        ------
+        CallstatsError
+            If an argument is faulty.
+
+        Notes
+        -----
+        Rows are read in pages in the order of the keys. Each page is one transaction. In memory stay 8 bytes for each call and
+        number that percentiles need.
+
+        Examples
+        --------
+        >>> from callstats import StatSeries, connect
+        >>> minute = StatSeries([second * 10**9 for second in range(60)], {"mem_usage": range(60)})
+        >>> with connect("sqlite://") as calls:
+        ...     _ = calls.create(), calls.add([{"id": "1", "fn_id": "resize", "stats": minute}])
+        ...     summary = calls.summarize(top=1)
+        >>> [(group.name, group.summary.calls, group.summary.memory.max) for group in summary.groups]
+        [('resize', 1, 59)]
+        >>> summary.heaviest[0].key
+        '1'
+        """
+        from callstats.db.jobs.summarize import SummarizeJob
+
+        column = self._names.group_column if by is ... else by
+        job = SummarizeJob(by=column, where=where, since=since, risk=risk, step=step, top=top, on_reject=on_reject, stop=stop)
+        return job.run(self._database, self._names)
+
+    @suggest_keywords
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        long: bool = False,
+        where: str | None = None,
+        others: Sequence[str] = (),
+        on_reject: Callable[[Reject], object] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> ExportResult:
+        """Write the histograms to a new Parquet file.
+
+        Parameters
+        ----------
+        path : str or path
+            The file. It appears once it is complete. An existing file is not replaced.
+        long : bool
+            Write a row for each value, as `callstats.adapters.arrow.write_long` does, and reject malformed histograms. By default
+            each call is a row with its stored text as it is.
+        where : str, optional
+            A condition that rows must meet, in the database's SQL.
+        others : sequence of str
+            Further columns of the table to write, as text: times in ISO 8601, bytes in hex.
+        on_reject : callable, optional
+            Called with the `Reject` of each rejected row.
+        stop : callable, optional
+            Asked before each page of rows. True ends the job there.
+
+        Returns
+        -------
+        ExportResult
+            If the job had to end early, its `stopped` says why, and there is no file.
+
+        Raises
+        ------
+        CallstatsError
+            If an argument is faulty, or the file can't be written.
+        ImportError
+            If pyarrow is missing.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from callstats import connect
+        >>> with connect("sqlite://") as calls, TemporaryDirectory() as folder:
+        ...     _ = calls.create(), calls.add([{"id": "1", "stats": ""}])
+        ...     calls.export(Path(folder, "calls.parquet")).written
+        1
+        """
+        from callstats.db.jobs.export import ExportJob
+
+        job = ExportJob(path=path, long=long, where=where, others=others, on_reject=on_reject, stop=stop)
+        return job.run(self._database, self._names)
+
+    @suggest_keywords
+    def restore(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: Callable[[RestoreResult], object] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> RestoreResult:
+        """Put the histograms that `reduce` saved back into their rows, byte for byte.
+
+        Parameters
+        ----------
+        path : str or path
+            A file that `reduce` saved. It is checked as a whole before anything is written.
+        progress : callable, optional
+            Called with the result so far after each batch.
+        stop : callable, optional
+            Asked before each batch. True ends the job there; finished batches stay committed.
+
+        Returns
+        -------
+        RestoreResult
+            It counts and names saved rows that the table no longer has.
+
+        Raises
+        ------
+        CallstatsError
+            If the file is malformed, or an argument is faulty.
+
+        Notes
+        -----
+        The histogram that a row has by now is replaced. Of a key that was saved twice the later line counts.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from callstats import StatSeries, connect
+        >>> minute = StatSeries([second * 10**9 for second in range(60)], {"mem_usage": range(60)})
+        >>> with connect("sqlite://") as calls, TemporaryDirectory() as folder:
+        ...     _ = calls.create(), calls.add([{"id": "1", "stats": minute}])
+        ...     file = Path(folder, "old.jsonl")
+        ...     calls.reduce(10, save=file).changed, calls.restore(file).restored
+        (1, 1)
+        """
+        from callstats.db.jobs.restore import RestoreJob
+
+        return RestoreJob(path=path, progress=progress, stop=stop).run(self._database, self._names)

@@ -1,0 +1,269 @@
+"""connect() and CallTable: a table of stored calls, and everything that can be done with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+
+from callstats.call import Call, Key
+from callstats.db.jobs.base import TableJobs
+from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sqlalchemy.engine import URL, Engine
+
+Calls: TypeAlias = "list[Call]"  # `list` is a method of CallTable
+
+
+@suggest_keywords
+def connect(
+    url_or_engine: str | os.PathLike[str] | URL | Engine,
+    *,
+    table: str = "calls",
+    key: str = "id",
+    column: str = "stats",
+    time_column: str | None = "created_at",
+    start_column: str | None = "started_at",
+    end_column: str | None = "completed_at",
+    group_column: str | None = "fn_id",
+    status_column: str | None = "status",
+) -> CallTable:
+    """Return a handle to a table of calls. Use it in a ``with`` statement, or call its `close`.
+
+    Nothing is read before the first verb. Between verbs no connection stays open, except to a database in memory.
+
+    Parameters
+    ----------
+    url_or_engine : str, path, URL or Engine
+        A SQLAlchemy URL or Engine, or the path of an SQLite file. An Engine is used as it is, and stays open.
+    table : str
+        The table; on servers also ``schema.table``.
+    key : str
+        A column whose values are unique.
+    column : str
+        The column with the histograms: text, bytes or JSON.
+    time_column, start_column, end_column : str or None
+        The columns with the times at which a call was created, started and completed: RFC 3339 text, the database's own times, or
+        a number of seconds, milliseconds, microseconds or nanoseconds since 1970. A time without an offset is UTC.
+    group_column : str or None
+        The column with what was called, such as a function or image.
+    status_column : str or None
+        The column with how a call ended. ``error``, ``timeout`` and ``killed`` count as errors.
+
+    Returns
+    -------
+    CallTable
+
+    Raises
+    ------
+    CallstatsError
+        If the URL can't be used.
+    ImportError
+        If SQLAlchemy or the database's driver is missing.
+
+    Notes
+    -----
+    A column with a default name may be missing in the table. Any other column that is given must exist.
+
+    Examples
+    --------
+    >>> from callstats import StatSeries, connect
+    >>> with connect("sqlite://") as calls:
+    ...     calls.create()
+    ...     calls.add([{"id": "1", "fn_id": "resize", "stats": StatSeries([0], {"mem_usage": [4096]})}])
+    ...     calls.get("1").usage.peak_memory
+    'created'
+    1
+    4096
+    """
+    try:
+        import sqlalchemy  # noqa: F401 - only to see if it is installed
+    except ModuleNotFoundError:
+        raise ImportError('callstats.connect needs SQLAlchemy: pip install "callstats[cli]"') from None
+    from callstats.db.engine import Database
+    from callstats.db.query import Names
+
+    names = Names(table, key, column, time_column, start_column, end_column, group_column, status_column)
+    return CallTable(Database(url_or_engine), names)
+
+
+class CallTable(TableJobs):
+    """A table of calls; made by `connect`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        from callstats.db.engine import shown_url
+
+        return f"<CallTable {self._names.table!r} of {shown_url(self._database.engine.url)!r}>"
+
+    def close(self) -> None:
+        """Close the connections of an engine that was made from a URL."""
+        self._database.close()
+
+    def create(self) -> Literal["created", "added", "nothing"]:
+        """Create the table, or add the columns and the index on the times that it lacks.
+
+        Returns
+        -------
+        str
+            ``"created"`` if there was no table, ``"added"`` if it lacked something, else ``"nothing"``.
+
+        Raises
+        ------
+        CallstatsError
+            If a table exists without the key.
+        DatabaseError
+            If the database is locked or broken.
+
+        Examples
+        --------
+        >>> from callstats import connect
+        >>> with connect("sqlite://") as calls:
+        ...     calls.create(), calls.create()
+        ('created', 'nothing')
+        """
+        from callstats.db.schema import create_table
+
+        return create_table(self._database, self._names)
+
+    def add(self, calls: Iterable[Call | Mapping[str, object]]) -> int:
+        """Insert calls, all or none.
+
+        Parameters
+        ----------
+        calls : iterable of Call, or of mappings of column to value
+            Histograms are StatSeries or stored text. Columns that are not given get the table's defaults. Of a Call, values that
+            the table has no column for are left out.
+
+        Returns
+        -------
+        int
+            The number of calls.
+
+        Raises
+        ------
+        CallstatsError
+            If a column is missing, or a histogram is larger than its column can hold.
+        DatabaseError
+            If the database rejects a row: none is inserted then.
+
+        Examples
+        --------
+        >>> from callstats import Call, StatSeries, connect
+        >>> with connect("sqlite://") as calls:
+        ...     _ = calls.create()
+        ...     calls.add([Call(key="1", name="resize", series=StatSeries([0], {"mem_usage": [4096]}), tags={"team": "web"})])
+        1
+        """
+        from callstats.db.schema import add_calls
+
+        return add_calls(self._database, self._names, calls)
+
+    def max_blob_bytes(self) -> int | None:
+        """Return the maximum size of a stored histogram in the column.
+
+        Returns
+        -------
+        int or None
+            Such as 65,535 for MySQL's TEXT; None for no limit of practical size.
+
+        Raises
+        ------
+        CallstatsError
+            If the table or the column is missing.
+
+        Examples
+        --------
+        >>> from callstats import connect
+        >>> with connect("sqlite://") as calls:
+        ...     _ = calls.create()
+        ...     calls.max_blob_bytes() is None
+        True
+        """
+        from callstats.db.query import locate
+
+        with self._database.session() as (connection, dialect), dialect.transaction(connection, write=False):
+            locate(connection, dialect, self._names)
+            dialect.inspect_column(connection, self._names.column)
+            return dialect.max_bytes
+
+    def get(self, key: Key | None = None) -> Call:
+        """Return one call.
+
+        Parameters
+        ----------
+        key : int, str, float or bytes, optional
+            By default the greatest key. Where keys sort by time, as Fn's do, this is the latest call.
+
+        Returns
+        -------
+        Call
+            Without a series if its blob was rejected.
+
+        Raises
+        ------
+        CallstatsError
+            If there is no such call.
+
+        Examples
+        --------
+        >>> from callstats import connect
+        >>> with connect("sqlite://") as calls:
+        ...     _ = calls.create(), calls.add([{"id": "1", "fn_id": "resize", "stats": ""}])
+        ...     call = calls.get("1")
+        >>> call.name, call.status, len(call.series)
+        ('resize', None, 0)
+        """
+        # The key of a table with numbers, as it comes from a command line.
+        numbers = [int(key)] if isinstance(key, str) and key.isdecimal() and len(key) < 20 else []
+        for one in (key, *numbers):
+            found = self._read(one, limit=1)
+            if found:
+                return found[0]
+        if key is None:
+            raise CallstatsError(f"table {self._names.table!r} has no calls")
+        raise ArgumentError("key", f"the key of a call in table {self._names.table!r}", key)
+
+    def list(self, limit: int | None = 20, *, where: str | None = None) -> Calls:
+        """Return the calls with the greatest keys, in descending order.
+
+        Parameters
+        ----------
+        limit : int or None
+            The maximum number of calls; None for all.
+        where : str, optional
+            A condition that rows must meet, in the database's SQL.
+
+        Returns
+        -------
+        list of Call
+
+        Raises
+        ------
+        CallstatsError
+            If the table, a column or the condition is faulty.
+
+        Examples
+        --------
+        >>> from callstats import connect
+        >>> with connect("sqlite://") as calls:
+        ...     _ = calls.create(), calls.add({"id": str(i), "stats": ""} for i in range(5))
+        ...     [call.key for call in calls.list(2)]
+        ['4', '3']
+        """
+        return self._read(limit=limit, where=where)
+
+    def _read(self, key: Key | None = None, *, limit: int | None, where: str | None = None) -> Calls:
+        from callstats.db.query import TableSession
+
+        with self._database.session() as (connection, dialect):
+            session = TableSession(connection, dialect, self._names, where=where)
+            return [*session.calls(by=self._names.group_column, key=key, limit=limit)]
