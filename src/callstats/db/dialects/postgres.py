@@ -71,7 +71,6 @@ class Postgres(Server):
             raise CallstatsError("the database's encoding must be a real one, got SQL_ASCII")
 
     def same_name(self, one: str, other: str) -> bool:
-        """Return whether two names mean the same column."""
         return one == other
 
     def key(self, connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -136,7 +135,6 @@ class Postgres(Server):
         return true()
 
     def blob(self, column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-        """Return a blob's bytes in UTF-8 and its kind, as expressions."""
         if self.blob_kind == "blob":
             return column, self.kind_of(column)
         return func.convert_to(cast(column, Text), "UTF8", type_=LargeBinary), self.kind_of(column)
@@ -162,7 +160,6 @@ class Postgres(Server):
         return super().can_hold(key) if self._is_simple() else isinstance(key, str)
 
     def driver_errors(self) -> tuple[type[Exception], ...]:
-        """Return the base of psycopg's errors."""
         import psycopg
 
         return (psycopg.Error,)
@@ -173,7 +170,6 @@ class Postgres(Server):
         return " ".join(str(primary or error).split()) or type(error).__name__
 
     def is_wrong_use(self, error: BaseException | None) -> bool:
-        """Return whether the server rejects a name, the syntax or the user."""
         import psycopg
 
         state = getattr(error, "sqlstate", None)
