@@ -271,7 +271,7 @@ def test_an_engine_without_transactions(on_server: Database) -> None:
     """An Engine that commits each statement would hold no lock: the job has its own transactions, and puts all back."""
     from sqlalchemy import create_engine
 
-    from callstats.db import parse_url
+    from callstats.db.engine import parse_url
 
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     engine = create_engine(parse_url(on_server.url), isolation_level="AUTOCOMMIT")

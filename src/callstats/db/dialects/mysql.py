@@ -110,6 +110,15 @@ class MySQL(Server):
             raise self.wrong_type("key", "whole numbers, text or bytes", name, self.key_type)
         return column
 
+    def columns(self, connection: Connection) -> list[str]:
+        """Return the names of the columns; SHOW CREATE TABLE would need more privileges than a few columns'."""
+        found = self._catalogue(connection, "SELECT COLUMN_NAME FROM information_schema.COLUMNS", "ORDER BY ORDINAL_POSITION")
+        return [*found.scalars()]
+
+    def is_generated(self, connection: Connection, column: str) -> bool:
+        select = "SELECT COALESCE(GENERATION_EXPRESSION, '') <> '' FROM information_schema.COLUMNS"
+        return bool(self._catalogue(connection, select, "AND COLUMN_NAME = :c", c=column).scalar_one())
+
     def may_undo(self, connection: Connection) -> bool:  # noqa: ARG002
         """Return True: triggers are visible only to users who may create them."""
         return True

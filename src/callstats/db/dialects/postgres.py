@@ -73,6 +73,12 @@ class Postgres(Server):
     def same_name(self, one: str, other: str) -> bool:
         return one == other
 
+    def columns(self, connection: Connection) -> list[str]:
+        return [str(column["name"]) for column in self.reflected(connection)]
+
+    def is_generated(self, connection: Connection, column: str) -> bool:
+        return any("computed" in found and self.same_name(found["name"], column) for found in self.reflected(connection))
+
     def key(self, connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the key in the order of its unique index, whose collation may differ from the column's."""
         name = str(column.name)

@@ -95,12 +95,6 @@ class Server(Dialect):
             columns = self.columns(connection)
         return columns
 
-    def columns(self, connection: Connection) -> list[str]:
-        return [str(column["name"]) for column in self.reflected(connection)]
-
-    def is_generated(self, connection: Connection, column: str) -> bool:
-        return any("computed" in found and self.same_name(found["name"], column) for found in self.reflected(connection))
-
     # --- blobs and keys ---
 
     def kind_of(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
