@@ -90,7 +90,7 @@ def test_a_limit_ends_with_3(calls: Database) -> None:
         (["--tier", "7d"], "expected an age and a number of samples, such as 7d=60, got '7d'"),
         (["--tier", "7y=60"], "expected a length of time such as"),
         (["--tier", "7d=many"], "expected an age and a number of samples"),
-        (["--tier", "7d=1", "--tier", "168h=2"], "expected one tier for each age, got two for 7 days"),
+        (["--tier", "7d=1", "--tier", "168h=2"], "--tier must be of different ages, got '7 days"),
         (["--tier", "7d=1", "--max-samples", "2"], "--tier says how many rows: it does not go with --max-samples"),
         (["--max-samples", "2", "--as-of", "2026-01-01T00:00:00Z"], "it does not go without"),
         (["--tier", "7d=1", "--as-of", "yesterday"], "expected an RFC 3339 time, got 'yesterday'"),
