@@ -181,7 +181,7 @@ def test_a_run_that_changes_nothing_saves_nothing(tmp_path: Path) -> None:
         ),
         (
             b'{"key":1,"stats":"\\ud800"}\n',
-            "line 1: expected stats to be text that UTF-8 can hold, got a lone surrogate",
+            "line 1: expected stats to be text that encodes to UTF-8, got a lone surrogate",
         ),
     ],
 )
