@@ -12,7 +12,8 @@ from sqlalchemy import create_engine, event
 
 from callstats import CallstatsError, Rule
 from callstats.db import ReduceResult, RestoreResult
-from callstats.db.jobs.restore import Saver
+from callstats.db.jobs.restore import SavedBlob, Saver
+from callstats.db.results import ConnectionLostError, TransientError
 from support.database import Value, ask, blob, cell, cells, connect, made
 from support.tables import reduce_table, restore_table
 
@@ -70,17 +71,17 @@ def test_what_is_saved(tmp_path: Path) -> None:
     ]
 
 
-def write_and_raise(saver: Saver, saved: SavedCell, error: type[BaseException]) -> None:
+def write_and_raise(saver: Saver, saved: SavedBlob, error: type[BaseException]) -> None:
     """Save a cell; then something goes wrong."""
     saver.write([saved])
     raise error("gone")
 
 
-@pytest.mark.parametrize("error", [LostError, PassingError, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [ConnectionLostError, TransientError, KeyboardInterrupt])
 def test_lines_of_a_batch_that_fails(error: type[BaseException], tmp_path: Path) -> None:
     """They go, unless the connection was lost: then the database may have committed, and they are the only copy."""
     path = tmp_path / "old.jsonl"
-    first, second, third = (SavedCell(key, blob(9).encode(), False) for key in "abc")
+    first, second, third = (SavedBlob(key, blob(9).encode(), False) for key in "abc")
     with Saver(path) as saver:
         with saver.batch():
             saver.write([first])
@@ -88,7 +89,7 @@ def test_lines_of_a_batch_that_fails(error: type[BaseException], tmp_path: Path)
             write_and_raise(saver, second, error)
         with saver.batch():
             saver.write([third])
-    assert [line["key"] for line in lines(path)] == (["a", "b", "c"] if error is LostError else ["a", "c"])
+    assert [line["key"] for line in lines(path)] == (["a", "b", "c"] if error is ConnectionLostError else ["a", "c"])
 
 
 def test_a_batch_that_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,13 +101,13 @@ def test_a_batch_that_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
         write(self, cells_)
         turns.append(len(lines(saved)))
         if len(turns) == 1:
-            raise PassingError("locked")
+            raise TransientError("locked")
 
     monkeypatch.setattr(Saver, "write", failing)
     report = reduce_table(db, 5, save=saved)
     assert (report.changed, report.retries, turns) == (2, 1, [2, 2])
     assert [line["key"] for line in lines(saved)] == ["a", "b"]
-    assert import_saved(db, saved).unknown == 0
+    assert restore_table(db, saved).unknown == 0
     assert cells(db) == before
 
 

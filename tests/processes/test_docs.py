@@ -159,7 +159,7 @@ def faults_of_class(value: Any) -> Iterator[str]:
     told = sections(value)
     if fields:
         differing = fields ^ (told.get("Attributes", set()) | told.get("Parameters", set()))
-        if differing and value is not Task:  # whose fields are those of ContainerTask
+        if differing:
             yield f"fields {sorted(differing)}"
     elif "__init__" in vars(value) and not getattr(value, "_is_protocol", False) and not issubclass(value, Exception):
         yield from faults_of_function(value)

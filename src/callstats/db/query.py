@@ -85,13 +85,23 @@ class TableSession:
             if not self.dialect.has(self.columns, name):
                 raise missing_column(parameter, name, self.names.table, self.columns)
 
-    def present(self, **asked: str | None) -> dict[str, str | None]:
-        """Return the columns that the table has. Raise for a missing one, unless it has its default name."""
-        found = {parameter: name if self.dialect.has(self.columns, name) else None for parameter, name in asked.items()}
+    def present(self, by: str | None) -> list[str | None]:
+        """Return the columns of group, status and times, None for those that the table lacks.
+
+        Raise for a missing column, unless it has its default name.
+        """
+        names = self.names
+        asked = {
+            "by": by,
+            "status_column": names.status_column,
+            "time_column": names.time_column,
+            "start_column": names.start_column,
+            "end_column": names.end_column,
+        }
         for parameter, name in asked.items():
-            if name is not None and found[parameter] is None and name not in OPTIONAL_COLUMNS.values():
+            if name is not None and name not in OPTIONAL_COLUMNS.values():
                 self.check_columns(**{parameter: name})
-        return found
+        return [name if self.dialect.has(self.columns, name) else None for name in asked.values()]
 
     def total(self) -> int:
         """Return the number of rows in scope."""
@@ -146,19 +156,11 @@ class TableSession:
 
     def calls(self, *, by: str | None = None, key: Key | None = None, limit: int | None = None) -> Iterator[Call]:
         """Yield the calls with the greatest keys, or the call with this key. `by` is the column of their name."""
-        names = self.names
-        found = self.present(
-            status_column=names.status_column,
-            by=by,
-            time_column=names.time_column,
-            start_column=names.start_column,
-            end_column=names.end_column,
-        )
-        others = {name: name if self.dialect.has(self.columns, name) else None for name in ("error", "exit_code", "tags")}
+        others = [name if self.dialect.has(self.columns, name) else None for name in ("error", "exit_code", "tags")]
         if key is not None and not self.dialect.can_hold(key):
             return
         condition = None if key is None else self.key == self.dialect.literal(key)
-        for row in self.scan([*found.values(), *others.values()], condition, limit=limit, newest_first=True):
+        for row in self.scan([*self.present(by), *others], condition, limit=limit, newest_first=True):
             yield self._call(*row)
 
     def _call(
@@ -166,8 +168,8 @@ class TableSession:
         key: Key,
         blob: bytes | None,
         kind: str,
-        status: Any,
         name: Any,
+        status: Any,
         created_at: Any,
         started_at: Any,
         completed_at: Any,

@@ -58,7 +58,6 @@ class MySQL(Server):
         return {**super().engine_options(url), "connect_args": {"binary_prefix": True, **charset}}
 
     def settings(self, connection: Connection) -> Any:
-        """Return how long the session waits for locks."""
         return connection.exec_driver_sql("SELECT @@session.innodb_lock_wait_timeout, @@session.lock_wait_timeout").one()
 
     def set_up(self, connection: Connection) -> None:
@@ -111,6 +110,15 @@ class MySQL(Server):
             raise self.wrong_type("key", "whole numbers, text or bytes", name, self.key_type)
         return column
 
+    def columns(self, connection: Connection) -> list[str]:
+        """Return the names of the columns; SHOW CREATE TABLE would need more privileges than a few columns'."""
+        found = self._catalogue(connection, "SELECT COLUMN_NAME FROM information_schema.COLUMNS", "ORDER BY ORDINAL_POSITION")
+        return [*found.scalars()]
+
+    def is_generated(self, connection: Connection, column: str) -> bool:
+        select = "SELECT COALESCE(GENERATION_EXPRESSION, '') <> '' FROM information_schema.COLUMNS"
+        return bool(self._catalogue(connection, select, "AND COLUMN_NAME = :c", c=column).scalar_one())
+
     def may_undo(self, connection: Connection) -> bool:  # noqa: ARG002
         """Return True: triggers are visible only to users who may create them."""
         return True
@@ -161,7 +169,6 @@ class MySQL(Server):
         return cast(utf8, LargeBinary), kind
 
     def size(self, column: ColumnElement[Any]) -> ColumnElement[int]:
-        """Return a blob's size in bytes, as an expression."""
         return func.octet_length(column)
 
     def literal(self, key: Key) -> ColumnElement[Any]:
@@ -172,7 +179,6 @@ class MySQL(Server):
         return -(2**63) <= key < 2**64
 
     def driver_errors(self) -> tuple[type[Exception], ...]:
-        """Return the base of PyMySQL's errors."""
         import pymysql
 
         return (pymysql.Error,)
@@ -184,7 +190,6 @@ class MySQL(Server):
         return f"{line or type(error).__name__}" + (f" ({code})" if code else "")
 
     def is_wrong_use(self, error: BaseException | None) -> bool:
-        """Return whether the server rejects a name, the syntax or the user."""
         return _code(error) in _WRONG_USE
 
     def rejects_row(self, error: BaseException | None) -> bool:
@@ -196,11 +201,9 @@ class MySQL(Server):
         return by_signal or isinstance(error, (pymysql.IntegrityError, pymysql.DataError))
 
     def is_transient(self, error: BaseException | None) -> bool:
-        """Return whether it was a deadlock or a lock timeout."""
         return _code(error) in _TRANSIENT
 
     def is_lost(self, error: BaseException | None) -> bool:
-        """Return whether the connection is gone or can't be made."""
         return _code(error) in _LOST
 
     def _must_be_json(self, connection: Connection, column: str) -> bool:

@@ -71,8 +71,13 @@ class Postgres(Server):
             raise CallstatsError("the database's encoding must be a real one, got SQL_ASCII")
 
     def same_name(self, one: str, other: str) -> bool:
-        """Return whether two names mean the same column."""
         return one == other
+
+    def columns(self, connection: Connection) -> list[str]:
+        return [str(column["name"]) for column in self.reflected(connection)]
+
+    def is_generated(self, connection: Connection, column: str) -> bool:
+        return any("computed" in found and self.same_name(found["name"], column) for found in self.reflected(connection))
 
     def key(self, connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the key in the order of its unique index, whose collation may differ from the column's."""
@@ -136,7 +141,6 @@ class Postgres(Server):
         return true()
 
     def blob(self, column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-        """Return a blob's bytes in UTF-8 and its kind, as expressions."""
         if self.blob_kind == "blob":
             return column, self.kind_of(column)
         return func.convert_to(cast(column, Text), "UTF8", type_=LargeBinary), self.kind_of(column)
@@ -162,7 +166,6 @@ class Postgres(Server):
         return super().can_hold(key) if self._is_simple() else isinstance(key, str)
 
     def driver_errors(self) -> tuple[type[Exception], ...]:
-        """Return the base of psycopg's errors."""
         import psycopg
 
         return (psycopg.Error,)
@@ -173,7 +176,6 @@ class Postgres(Server):
         return " ".join(str(primary or error).split()) or type(error).__name__
 
     def is_wrong_use(self, error: BaseException | None) -> bool:
-        """Return whether the server rejects a name, the syntax or the user."""
         import psycopg
 
         state = getattr(error, "sqlstate", None)

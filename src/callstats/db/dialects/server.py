@@ -95,14 +95,6 @@ class Server(Dialect):
             columns = self.columns(connection)
         return columns
 
-    def columns(self, connection: Connection) -> list[str]:
-        """Return the names of the columns of the table or view."""
-        return [str(column["name"]) for column in self.reflected(connection)]
-
-    def is_generated(self, connection: Connection, column: str) -> bool:
-        """Return whether the database computes a column."""
-        return any("computed" in found and self.same_name(found["name"], column) for found in self.reflected(connection))
-
     # --- blobs and keys ---
 
     def kind_of(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -110,7 +102,6 @@ class Server(Dialect):
         return case((column.is_(None), literal_column("'null'")), else_=literal_column(f"'{self.blob_kind}'"))
 
     def is_bytes(self, kind: str) -> bool:
-        """Return whether the column takes bytes."""
         return kind == "blob"
 
     def to_driver(self, blob: bytes, *, is_bytes: bool) -> str | bytes | None:  # noqa: ARG002 - the column decides
@@ -120,11 +111,9 @@ class Server(Dialect):
         return blob.decode() if blob or self.blob_kind == "text" else None
 
     def stores_verbatim(self) -> bool:
-        """Return whether the column keeps a blob as it was written."""
         return self.blob_kind not in self.normalized_kinds
 
     def can_hold(self, key: Key) -> bool:
-        """Return whether the key column could hold such a key."""
         if self.key_type in self.whole_types:
             if isinstance(key, str):
                 return key.isascii() and key.removeprefix("-").isdecimal() and self._in_range(int(key))

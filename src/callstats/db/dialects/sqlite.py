@@ -94,16 +94,13 @@ class SQLite(Dialect):
             raise CallstatsError(f"the database's encoding must be UTF-8, got {encoding}")
 
     def version(self, connection: Connection) -> int:
-        """Return a number that another connection's commit changes, and this one's does not."""
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
     def columns(self, connection: Connection) -> list[str]:
-        """Return the names of the columns of the table or view."""
         # SQLAlchemy's own reflection of generated columns wants a table's name in its own case.
         return [row[0] for row in connection.execute(text("SELECT name FROM pragma_table_xinfo(:t)"), {"t": self.table})]
 
     def reserves(self, table: str) -> bool:
-        """Return whether SQLite reserves that name for tables of its own."""
         return table.lower().startswith("sqlite_")
 
     def same_name(self, one: str, other: str) -> bool:
@@ -125,17 +122,14 @@ class SQLite(Dialect):
         raise self.no_key(connection, name)
 
     def primary_key(self, connection: Connection) -> list[str]:
-        """Return the columns of the primary key."""
         keys = text("SELECT name FROM pragma_table_xinfo(:t) WHERE pk ORDER BY pk")
         return [row[0] for row in connection.execute(keys, {"t": self.table})]
 
     def is_generated(self, connection: Connection, column: str) -> bool:
-        """Return whether the database computes a column."""
         found = text("SELECT name FROM pragma_table_xinfo(:t) WHERE hidden IN (2, 3)")
         return self.has([name for (name,) in connection.execute(found, {"t": self.table})], column)
 
     def may_undo(self, connection: Connection) -> bool:
-        """Return whether there is a trigger."""
         found = text(
             "SELECT tbl_name FROM sqlite_master WHERE type = 'trigger' "
             "UNION ALL SELECT tbl_name FROM sqlite_temp_master WHERE type = 'trigger'"
@@ -143,7 +137,6 @@ class SQLite(Dialect):
         return self.has([name for (name,) in connection.execute(found)], self.table)
 
     def in_transaction(self, connection: Connection) -> bool:
-        """Return whether no trigger has rolled back the transaction."""
         return bool(connection.connection.dbapi_connection.in_transaction)  # type: ignore[union-attr]
 
     def time_column(self, connection: Connection, column: ColumnElement[Any]) -> TimeColumn:  # noqa: ARG002 - any value may be a time
@@ -162,7 +155,6 @@ class SQLite(Dialect):
         return cast(column, LargeBinary), func.typeof(column, type_=String)
 
     def is_bytes(self, kind: str) -> bool:
-        """Return whether a blob of this kind is bytes rather than text."""
         return kind == "blob"
 
     def to_driver(self, blob: bytes, *, is_bytes: bool) -> str | bytes | None:
@@ -174,17 +166,14 @@ class SQLite(Dialect):
         return func.length(cast(column, LargeBinary))
 
     def literal(self, key: Key) -> ColumnElement[Any]:
-        """Return a key as an expression, without any conversion on the way."""
         if isinstance(key, str) and (raw := _encode(key)) is not None:
             return cast(bindparam(None, raw, LargeBinary, unique=True), Text)
         return bindparam(None, key, NullType(), unique=True)
 
     def is_plain(self, key: Key) -> bool:
-        """Return whether the driver takes a key as it is."""
         return not isinstance(key, str) or _encode(key) is None
 
     def can_hold(self, key: Key) -> bool:
-        """Return whether a column could hold such a key."""
         if isinstance(key, str):
             return not _SURROGATE.search(key)
         return not isinstance(key, int) or -(2**63) <= key < 2**63
@@ -197,7 +186,6 @@ class SQLite(Dialect):
         return line
 
     def is_wrong_use(self, error: BaseException | None) -> bool:
-        """Return whether the arguments are at fault, and not the database's state."""
         if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)):
             return True
         return _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN)

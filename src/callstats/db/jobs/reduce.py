@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
@@ -105,16 +105,8 @@ class ReduceJob:
     limit: int | None
     retries: int
 
-    total: int | None = None
-    skipped: int = 0
-    unchanged: int = 0
-    changed: int = 0
-    retried: int = 0
-    bytes_read: int = 0
-    bytes_before: int = 0
-    bytes_after: int = 0
-    peak_change: Change | None = None
-    mean_change: Change | None = None
+    result: ReduceResult = field(init=False)
+    """The counts so far."""
     locked: list[Key] = field(default_factory=list)
     session: BatchSession = field(init=False)
     plan: Plan = field(init=False)
@@ -140,6 +132,8 @@ class ReduceJob:
         self._now = _nanoseconds(time.time_ns() if self.as_of is None else self.as_of)
         self._unseen = {name for name in how if name != OTHERS and how[name] != KEEP_PEAKS.get(name)}
         self._saw_samples = False
+        as_of = format_time(self._now) if self.tiers else None
+        self.result = ReduceResult(backend=kernels.active.BACKEND, dry_run=self.dry_run, as_of=as_of)
 
     def run(self, database: Database, names: Names) -> ReduceResult:
         """Reduce a table, up to its end or to what stops the job."""
@@ -157,12 +151,12 @@ class ReduceJob:
                     self._run()
         except DatabaseError as error:
             stopped = str(error)
-        return self._result(stopped)
+        return self._finished(stopped)
 
     def _run(self) -> None:
         """Go through the table, and then to the rows that were locked."""
         if self.progress is not None:
-            self.total = self._attempt(self.session.total)
+            self.result = replace(self.result, total=self._attempt(self.session.total))
         if count := self._attempt(lambda: self.session.count_without_key(self.plan.condition)):
             self.rejects.add(None, f"rows whose key is NULL, which no update can name: {count}", count)
         after: Key | None = None
@@ -195,7 +189,7 @@ class ReduceJob:
 
     def _left(self) -> int:
         """Return how many more rows may change."""
-        return I64_MAX if self.limit is None else self.limit - self.changed
+        return I64_MAX if self.limit is None else self.limit - self.result.changed
 
     def _check_stop(self) -> None:
         """Raise if no further batch may start."""
@@ -226,7 +220,7 @@ class ReduceJob:
                 if turn >= self.retries:
                     raise DatabaseError(f"{error}; tried {turn + 1} times") from None
             self._pause(_backoff(turn))
-            self.retried += 1
+            self.result = replace(self.result, retries=self.result.retries + 1)
             turn += 1
 
     # --- one batch ---
@@ -338,50 +332,44 @@ class ReduceJob:
         self.locked.extend(done.locked)
         if len(self.locked) > MAX_LOCKED:
             raise DatabaseError(f"other programs have locked more than {MAX_LOCKED} rows")
-        self.skipped += done.skipped
-        for row, reduced, reason in done.outcomes:
-            size = len(row.blob or b"")
-            self.bytes_read += size
-            if reason is not None:
-                self.rejects.add(row.key, reason)
-            elif reduced is None:
-                self.unchanged += 1
-            else:
-                self.changed += 1
-                self.bytes_before += size
-                self.bytes_after += len(reduced)
-                if self.dry_run:
-                    self._compare(row, reduced)
+        so_far = self.result
+        changed = [(row, reduced) for row, reduced, _ in done.outcomes if reduced is not None]
+        rejected = [(row.key, reason) for row, _, reason in done.outcomes if reason is not None]
+        for key, reason in rejected:
+            self.rejects.add(key, reason)
+        self.result = replace(
+            so_far,
+            skipped=so_far.skipped + done.skipped,
+            unchanged=so_far.unchanged + len(done.outcomes) - len(changed) - len(rejected),
+            changed=so_far.changed + len(changed),
+            bytes_read=so_far.bytes_read + sum(len(row.blob or b"") for row, _, _ in done.outcomes),
+            bytes_before=so_far.bytes_before + sum(len(row.blob or b"") for row, _ in changed),
+            bytes_after=so_far.bytes_after + sum(len(reduced) for _, reduced in changed),
+        )
+        for row, reduced in changed if self.dry_run else ():
+            self._compare(row, reduced)
         if self.progress is not None:
-            self.progress(self._result(None))
+            self.progress(self._finished(None))
 
     def _compare(self, row: Row, reduced: bytes) -> None:
         """Keep the largest changes of a peak and of a mean."""
         new = summarize(StatSeries.from_json(reduced))
+        peak, mean = self.result.peak_change, self.result.mean_change
         for metric, old in summarize(StatSeries.from_json(row.blob)).items():
             now = new.get(metric)
             if old.max is not None and old.mean is not None:
-                self.peak_change = _larger(self.peak_change, Change(row.key, metric, old.max, None if now is None else now.max))
-                self.mean_change = _larger(self.mean_change, Change(row.key, metric, old.mean, None if now is None else now.mean))
+                peak = _larger(peak, Change(row.key, metric, old.max, None if now is None else now.max))
+                mean = _larger(mean, Change(row.key, metric, old.mean, None if now is None else now.mean))
+        self.result = replace(self.result, peak_change=peak, mean_change=mean)
 
-    def _result(self, stopped: str | None) -> ReduceResult:
-        return ReduceResult(
-            rows=self.skipped + self.unchanged + self.changed + self.rejects.count,
+    def _finished(self, stopped: str | None) -> ReduceResult:
+        """Return the result if the job ended now."""
+        so_far = self.result
+        return replace(
+            so_far,
+            rows=so_far.skipped + so_far.unchanged + so_far.changed + self.rejects.count,
             stopped=stopped,
-            skipped=self.skipped,
-            unchanged=self.unchanged,
-            changed=self.changed,
             locked=len(self.locked),
-            total=self.total,
-            bytes_read=self.bytes_read,
-            bytes_before=self.bytes_before,
-            bytes_after=self.bytes_after,
-            backend=kernels.active.BACKEND,
-            dry_run=self.dry_run,
-            as_of=format_time(self._now) if self.tiers else None,
-            peak_change=self.peak_change,
-            mean_change=self.mean_change,
-            retries=self.retried,
             unknown_metrics=tuple(sorted(self._unseen)) if self._saw_samples else (),
             **self.rejects.fields(),
         )

@@ -51,7 +51,6 @@ class SummarizeJob:
         try:
             with database.session() as (connection, dialect):
                 session = TableSession(connection, dialect, names, where=self.where)
-                self.by = session.present(by=self.by)["by"]
                 try:
                     self._read(session)
                 except StoppedError as error:
@@ -62,21 +61,15 @@ class SummarizeJob:
         return self._result(heaviest)
 
     def _read(self, session: TableSession) -> None:
-        names = session.names
-        columns = session.present(
-            status_column=names.status_column,
-            time_column=names.time_column,
-            start_column=names.start_column,
-            end_column=names.end_column,
-        )
-        came_at = columns["time_column"]
+        columns = session.present(self.by)
+        self.by, _, came_at, *_ = columns
         if self.since is not None and came_at is None:
-            hint = f"{names.table!r} has no column {names.time_column!r}"
+            hint = f"{session.names.table!r} has no column {session.names.time_column!r}"
             raise ArgumentError("since", "None for a table without times", self.since, hint=hint)
         recent = None if self.since is None or self.since <= 0 else recent_calls(session, str(came_at), self.since)
         if count := session.count_without_key(recent):
             self.rejects.add(None, f"rows whose key is NULL, after which no page can start: {count}", count)
-        rows = session.scan([self.by, *columns.values()], recent, stop=self.stop)
+        rows = session.scan(columns, recent, stop=self.stop)
         for key, blob, kind, group, status, created_at, started_at, completed_at in rows:
             time = stored_time_ns(created_at)
             if self.since is not None and (time is None or time < self.since):
