@@ -342,7 +342,6 @@ _SPAN_BYTES = 2**26
 """Size of the kernel's input: more means less work around the kernel, but more memory for its results."""
 
 
-
 def _text_or_none(blob: object) -> bytes | None:
     """Return the bytes of a blob; None where it needs the fallback decoder."""
     try:

@@ -9,7 +9,6 @@ import pytest
 
 from callstats import CallstatsError, Rule, reduce_json
 from callstats._timestamps import format_time, stored_time_ns
-from callstats.cli.options import parse_span
 from support.database import blob
 from support.databases import Database
 from support.tables import reduce_table
@@ -164,13 +163,3 @@ def test_wrong_use_of_tiers_is_named(database: Database) -> None:
     if database.kind != "sqlite":
         with pytest.raises(CallstatsError, match=r"^time_column must be a column of times or text, got 'n': it is of type int"):
             reduce_table(database.url, RULE, tiers=TIERS, time_column="n")
-
-
-def test_spans() -> None:
-    """Numbers with a unit, and nothing else."""
-    assert parse_span("90s") == timedelta(seconds=90)
-    assert parse_span(" 30 min ") == timedelta(minutes=30)
-    assert [parse_span(text).days for text in ("24h", "7d", "4w")] == [1, 7, 28]
-    for text in ("", "7", "d", "-1d", "1.5h", "7y", "1d2h", "999999999999d", "999999999w"):
-        with pytest.raises(CallstatsError, match="expected a length of time"):
-            parse_span(text)

@@ -347,9 +347,7 @@ def test_tables_from_elsewhere() -> None:
 def test_names_that_are_taken() -> None:
     """A metric that has the name of another column is refused, and a different name for that column helps."""
     series = StatSeries([1, 2], {"count": [1, 2], "timestamp": [3, 4]}, counts=[5, 6])
-    with pytest.raises(
-        SeriesError, match="timestamp must be a name that no metric has, got 'timestamp'"
-    ):
+    with pytest.raises(SeriesError, match="timestamp must be a name that no metric has, got 'timestamp'"):
         arrow.write(series)
     with pytest.raises(SeriesError, match="counts must be a name that no metric has, got 'count'"):
         arrow.write(series, timestamp="t")

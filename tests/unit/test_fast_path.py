@@ -21,7 +21,6 @@ from callstats import DecodeError, Rule, StatBatch, StatSeries, decimate, reduce
 from callstats.adapters import arrow, sqlite
 from callstats.batch import decode_buffer
 from callstats.cli.app import cli
-from callstats.db import reduce_table, summarize_table
 from callstats.kernels.json_reduce_py import UNREAD
 from callstats.reduce import _layout_for, reduce_buffer
 from callstats.stats.call import _kernel_layout
@@ -29,6 +28,7 @@ from callstats.stats.calls import CallData, CallScalars, summarize_calls
 from support.database import cells, made
 from support.parity import TWINS
 from support.routes import fallback_decoder
+from support.tables import reduce_table, summarize_table
 from support.zoo import EPOCH, SECOND
 
 pytestmark = [
@@ -235,9 +235,9 @@ def test_tables_and_files(tmp_path: Path) -> None:
     blobs = [blob.decode() for blob in GO.values() if blob]
     path = made(tmp_path / "calls.db", [(f"{i:03}", blob) for i, blob in enumerate(blobs)])
     summary = summarize_table(path)
-    assert (summary.calls, summary.refused) == (len(blobs), 0)
+    assert (summary.calls, summary.rejected) == (len(blobs), 0)
     report = reduce_table(path, 1)
-    assert (report.rows, report.refused) == (len(blobs), 0)
+    assert (report.rows, report.rejected) == (len(blobs), 0)
     assert report.changed == sum(blob.count('"timestamp"') > 1 for blob in blobs)
     assert all(cell is not None and cell.count(b'"timestamp"') == 1 for _, _, cell in cells(path))
     lines = "".join(blob.rstrip("\n") + "\n" for blob in blobs)

@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from callstats import StatSeries, decimate, summarize
+from callstats import StatSeries, connect, decimate, summarize
 from callstats.cli.app import cli
-from callstats.cli.lines import recorded_line
-from callstats.drivers import RunResult, Status
+from callstats.cli.record import record_line
 from callstats.stats import CallData, summarize_calls
 from callstats.stats.calls import CallScalars
-from support.database import connect
+from support.database import connect as open_sqlite
 from support.zoo import EPOCH, SECOND
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -118,7 +117,7 @@ timed = pytest.mark.parametrize("timed", [True, False], ids=["with-times", "with
 
 def database(path: Path, form: str, *, timed: bool = True, calls: int = 30) -> Path:
     """A table of calls of one form; without times nothing but the samples tells how long they took."""
-    with closing(connect(path)) as db:
+    with closing(open_sqlite(path)) as db:
         times = ", started_at, completed_at" if timed else ""
         db.execute(f"CREATE TABLE calls (id TEXT PRIMARY KEY, fn_id, status{times}, stats)")
         ends = ["2017-11-27T14:52:53.000Z", "2017-11-27T14:53:53.000Z"] if timed else []
@@ -234,6 +233,17 @@ def test_summary_for_programs(form: str, timed: bool, tmp_path: Path) -> None:
     assert "~" not in text + table
 
 
+NUMBERS = ("cpu_mean", "cpu_peak", "cpu_time_ns", "duration_ns", "memory_limit", "peak_memory", "samples")
+INEXACT = {
+    "raw": set(),
+    "every-peak": {"cpu_mean"},
+    "peaks-of-memory": {"cpu_mean", "cpu_peak"},
+    "ends-of-counters": {"cpu_mean", "cpu_peak", "peak_memory"},
+    "no-peak": {"cpu_mean", "cpu_peak", "peak_memory"},
+}
+"""What a call no longer tells exactly, whichever command prints it."""
+
+
 @forms
 @timed
 def test_report(form: str, timed: bool, tmp_path: Path) -> None:
@@ -253,13 +263,23 @@ def test_report(form: str, timed: bool, tmp_path: Path) -> None:
     figures = [(texts[title], text) for title, text in group["summary"]]
     assert cells == CELLS[form] | (set() if timed else {"duration p50", "duration p95"})
     assert marked_figures(figures) == SHOWN[form] | (set() if timed else DURATIONS)
-    assert found[1].count("~") == len(cells) + sum(text.count("~") for _, text in figures)
+    want = INEXACT[form] | (set() if timed else {"duration_ns"})
+    facts = {"duration": "duration_ns", "mem_working": "peak_memory", "CPU mean": "cpu_mean", "CPU peak": "cpu_peak"}
+    for call in data["calls"]:
+        marked = {title for title, text in call["facts"] if "~" in text}
+        assert marked == {title for title, name in facts.items() if name in want and title in dict(call["facts"])}
+        assert [("~" in call[name]) for name in ("peak", "duration")] == ["peak_memory" in want, "duration_ns" in want]
+    of_calls = sum(
+        text.count("~") for call in data["calls"] for text in (*dict(call["facts"]).values(), call["peak"], call["duration"])
+    )
+    assert found[1].count("~") == len(cells) + sum(text.count("~") for _, text in figures) + of_calls
 
 
 @forms
 def test_show(form: str, tmp_path: Path) -> None:
     """Above a chart the largest value or a counter's increase is marked, and nothing else of the output is."""
-    text = output("show", database(tmp_path / "calls.db", form, calls=1))
+    head, text = output("show", database(tmp_path / "calls.db", form, calls=1)).split("\n\n", 1)
+    assert head.count("~") == len(INEXACT[form] & {"peak_memory", "cpu_mean"})
     found = set()
     for line in text.splitlines():
         name, _, figures = line.partition("  ")
@@ -271,10 +291,15 @@ def test_show(form: str, tmp_path: Path) -> None:
 
 
 @forms
-def test_list_and_record(form: str, tmp_path: Path) -> None:
-    """Their lines have no mark."""
-    db = database(tmp_path / "calls.db", form, calls=1)
-    assert "~" not in output("list", db) + output("list", db, "--json")
-    line = recorded_line({"id": "1"}, FORMS[form], SECOND, RunResult(Status.SUCCESS), "calls.db")
-    assert "peak memory" in line
-    assert "~" not in line
+@timed
+def test_list_and_record(form: str, timed: bool, tmp_path: Path) -> None:
+    """The memory and CPU of a call are marked where reductions have changed them, in a list, a line and JSON alike."""
+    db = database(tmp_path / "calls.db", form, calls=1, timed=timed)
+    want = INEXACT[form] | (set() if timed else {"duration_ns"})
+    texts = output("list", db).splitlines()[1].split("  ")
+    assert [("~" in text) for text in (texts[-2], texts[-1])] == ["peak_memory" in want, "cpu_mean" in want]
+    [known] = [json.loads(line)["usage"] for line in output("list", db, "--json").splitlines()]
+    assert set(known["exact"]) == {name for name in NUMBERS if known[name] is not None} - want
+    with connect(str(db)) as table:
+        [call] = table.list()
+    assert record_line(call, "calls").count("~") == len(want & {"peak_memory", "cpu_mean", "duration_ns"})

@@ -80,6 +80,7 @@ def report_page(summary: TableSummary, source: str, now: datetime) -> str:
             series=call.series,
             group=names.get(call.name if summary.by else None, ""),
             facts=_facts(call),
+            usage=call.usage,
         )
         for call in summary.heaviest
         if call.series is not None
