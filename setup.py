@@ -21,7 +21,7 @@ KERNELS = Path("src/callstats/kernels")
 
 
 def switch(name: str, *words: str) -> str:
-    """The word that an environment variable holds; the first one when it isn't set."""
+    """Return the word that an environment variable holds, or the first one if it is not set."""
     word = os.environ.get(name, words[0])
     if word not in words:
         raise SetupError(f"{name} must be one of {', '.join(words)}, got {word!r}")

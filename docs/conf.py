@@ -40,5 +40,5 @@ def no_addresses(_app: Sphinx, _context: click.Context, lines: list[str]) -> Non
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Set Sphinx up."""
     app.connect("sphinx-click-process-options", no_addresses)

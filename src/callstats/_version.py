@@ -1,3 +1,3 @@
-"""The one place where the version stands."""
+"""The version, which `pyproject.toml` reads from here."""
 
 __version__ = "0.1.0"

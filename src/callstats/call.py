@@ -73,7 +73,7 @@ class Call:
 
     @cached_property
     def usage(self) -> CallUsage:
-        """What the call used: memory, CPU and time, with the set of those that are exact."""
+        """Memory, CPU and time of the call, and which of them are exact."""
         return usage_of(self.series, duration_of(self.started_at, self.completed_at))
 
     def to_pandas(self) -> pd.DataFrame:
