@@ -178,8 +178,8 @@ def test_the_command(tmp_path: Path) -> None:
     database, path = made(tmp_path / "calls.db", CELLS), tmp_path / "out.parquet"
     done = CliRunner().invoke(cli, ["export", str(database), str(path), "--long"])
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[0].startswith("refused 'f': byte 0: expected value")
-    assert done.stdout.startswith("8 rows: 6 written, 2 refused; ")
+    assert done.stderr.splitlines()[0].startswith("rejected 'f': byte 0: expected value")
+    assert done.stdout.startswith("8 rows: 6 written, 2 rejected; ")
     assert len(parquet.read(path)[1]) == 6
     again = CliRunner().invoke(cli, ["export", str(database), str(path)])
     assert again.exit_code == 2

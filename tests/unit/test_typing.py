@@ -12,13 +12,12 @@ import pytest
 import callstats
 from callstats import Recorder, Rule, StatSeries, decimate, reduce_json
 
-# connect(), CallTable, Call and CallUsage join the script when they are there.
 SCRIPT = """\
 from datetime import UTC, datetime
 
 from callstats import Bernoulli, BudgetError, CallstatsError, DatabaseError, DecodeError, DriverError, ImageError, ImageRef
 from callstats import KEEP_PEAKS, Recorder, Rule, SeriesError, Stat, StatBatch, StatSeries, Summary, __version__, backend
-from callstats import bernoulli, decimate, parse_image, reduce_json, summarize
+from callstats import Call, CallTable, CallUsage, bernoulli, connect, decimate, parse_image, reduce_json, summarize
 
 series = StatSeries([0, 10**9, 2 * 10**9], {"mem_usage": [10, 20, None], "mem_limit": [40, 40, 40]}, counts=[1, 1, 2])
 few = StatSeries.from_samples([(0, {"x": 1}), (datetime(2026, 1, 1, tzinfo=UTC), {"x": None})], sort=True)
@@ -36,9 +35,18 @@ found: dict[str, Summary] = summarize(series, counters=["net_rx"])
 chance: Bernoulli = bernoulli(series, "mem_usage", at_least=(0.9, "mem_limit"))
 image: ImageRef = parse_image("quay.io/team/app:v2")
 errors: list[type[CallstatsError]] = [SeriesError, DecodeError, BudgetError, ImageError, DatabaseError, DriverError]
+table: CallTable = connect("sqlite://", time_column="created_at")
+with table:
+    table.create()
+    table.add([{"id": "1", "fn_id": "resize", "stats": series}])
+    shrunk = table.reduce(60, how=("mean", "max"), batch_size=10)
+    call: Call = table.get("1")
+    usage: CallUsage = call.usage
+    groups = table.summarize(by=None, risk=0.05).groups
 rows, peaks = int(series.counts.sum()), rule.reducers("mem_usage")
 print(__version__, backend, "mem_usage" in series, series["mem_usage"].max(), series[0], rows, peaks, recorder.dropped)
 print(samples, reduced, all_reduced.offsets, texts, kept, ended, found, chance, image.triple, errors, series.to_pandas())
+print(shrunk.changed, usage.peak_memory, usage.exact, groups[0].summary.calls)
 """
 
 MISSPELT = {
@@ -48,10 +56,13 @@ MISSPELT = {
     "a keyword of Recorder": ("capacity=100", "capasity=100"),
     "a field of Rule": ('missing="zero"', 'mising="zero"'),
     "a reducer": ('how="max"', 'how="maximum"'),
-    "a reducer of a tuple": ('how=("mean", "max")', 'how=("mean", "peak")'),
+    "a reducer of a tuple": ('Recorder(240, how=("mean", "max")', 'Recorder(240, how=("mean", "peak")'),
     "what to do about errors": ('errors="return"', 'errors="ignore"'),
     "a method": ("StatSeries.from_json(", "StatSeries.from_jsn("),
     "a property": ("recorder.dropped", "recorder.droped"),
+    "a keyword of CallTable.reduce": ("batch_size=10", "batchsize=10"),
+    "a keyword of connect": ('time_column="created_at"', 'timecolumn="created_at"'),
+    "a property of CallUsage": ("usage.peak_memory", "usage.peak_memry"),
     "a name of the package": ("import KEEP_PEAKS,", "import KEEP_PEEKS,"),
 }
 
