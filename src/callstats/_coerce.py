@@ -33,7 +33,7 @@ _UNITS_PER_NS = {"ps": 10**3, "fs": 10**6, "as": 10**9}
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Domain:
     """The values that a column of whole numbers may have."""
 
     dtype: npt.DTypeLike
@@ -45,13 +45,13 @@ class Kind:
     holes: bool = False
 
 
-METRIC = Kind(np.uint64, "Q", 0, U64_MAX, f"a whole number from 0 to {U64_MAX}", holes=True)
-TIME = Kind(np.int64, "q", FIRST_TIME, I64_MAX, f"nanoseconds from {FIRST_TIME} to {I64_MAX}", dates=True)
-INDEX = Kind(np.int64, "q", 0, I64_MAX, f"a whole number from 0 to {I64_MAX}")
-COUNT = Kind(np.int64, "q", 1, I64_MAX, f"a whole number from 1 to {I64_MAX}")
+METRIC = Domain(np.uint64, "Q", 0, U64_MAX, f"a whole number from 0 to {U64_MAX}", holes=True)
+TIME = Domain(np.int64, "q", FIRST_TIME, I64_MAX, f"nanoseconds from {FIRST_TIME} to {I64_MAX}", dates=True)
+INDEX = Domain(np.int64, "q", 0, I64_MAX, f"a whole number from 0 to {I64_MAX}")
+COUNT = Domain(np.int64, "q", 1, I64_MAX, f"a whole number from 1 to {I64_MAX}")
 
 
-def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray | None]:
+def column(values: object, where: str, kind: Domain) -> tuple[AnyArray, AnyArray | None]:
     """Copy values into a new 1-D array. Return it and a mask of the values present, which is None when all are.
 
     `where` names the values in errors. Neither lists nor arrays go through float.
@@ -88,12 +88,12 @@ def column(values: object, where: str, kind: Kind) -> tuple[AnyArray, AnyArray |
     return out, present
 
 
-def scalar(value: object, where: str, kind: Kind) -> int | None:
+def scalar(value: object, where: str, kind: Domain) -> int | None:
     """Return one value as an int; None if it is absent."""
     return None if kind.holes and _is_absent(value) else _to_int(value, where, None, kind)
 
 
-def _from_array(data: AnyArray, where: str, kind: Kind) -> AnyArray:
+def _from_array(data: AnyArray, where: str, kind: Domain) -> AnyArray:
     if data.dtype.kind == "M" and kind.dates:
         return _from_dates(data, where, kind)
     if data.dtype.kind == "f":
@@ -122,7 +122,7 @@ def _from_array(data: AnyArray, where: str, kind: Kind) -> AnyArray:
     return np.array(data, dtype=kind.dtype, order="C")
 
 
-def _from_dates(data: AnyArray, where: str, kind: Kind) -> AnyArray:
+def _from_dates(data: AnyArray, where: str, kind: Domain) -> AnyArray:
     unit, step = np.datetime_data(data.dtype)
     absent = np.isnat(data)
     if absent.any():
@@ -155,7 +155,7 @@ def _from_dates(data: AnyArray, where: str, kind: Kind) -> AnyArray:
     return raw * ns
 
 
-def _from_list(values: list[Any], where: str, kind: Kind) -> tuple[AnyArray, AnyArray | None]:
+def _from_list(values: list[Any], where: str, kind: Domain) -> tuple[AnyArray, AnyArray | None]:
     if set(map(type, values)) <= {int}:
         try:
             out = np.array(array(kind.typecode, values), dtype=kind.dtype)
@@ -174,7 +174,7 @@ def _from_list(values: list[Any], where: str, kind: Kind) -> tuple[AnyArray, Any
     return np.array(array(kind.typecode, integers), dtype=kind.dtype), None if present.all() else present
 
 
-def _to_int(value: Any, where: str, i: int | None, kind: Kind) -> int:
+def _to_int(value: Any, where: str, i: int | None, kind: Domain) -> int:
     if isinstance(value, np.datetime64) and kind.dates:
         try:
             return int(_from_dates(np.array([value]), where, kind)[0])
@@ -205,5 +205,5 @@ def _is_absent(value: object) -> bool:
     return value is None or value is np.ma.masked or type(value).__name__ == "NAType"  # of pandas, which is not imported
 
 
-def _reject(where: str, i: int | None, value: str, kind: Kind) -> NoReturn:
+def _reject(where: str, i: int | None, value: str, kind: Domain) -> NoReturn:
     raise SeriesError(f"{where if i is None else f'{where}[{i}]'} must be {kind.description}, got {value}")

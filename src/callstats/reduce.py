@@ -19,7 +19,7 @@ from callstats.rule import REDUCERS, How, Missing, Reducer, Rule, make_rule, par
 from callstats.series import StatSeries
 
 Series = TypeVar("Series", StatSeries, StatBatch)
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 
 
 @suggest_keywords
@@ -376,7 +376,7 @@ def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool) -> bytes:
     return _json.encode(reduce_columns(columns, rule, counts=counts), counts=counts)
 
 
-def _with_location(where: str | None, work: Callable[..., Result], *args: object) -> Result:
+def _with_location(where: str | None, work: Callable[..., Outcome], *args: object) -> Outcome:
     """Call a function. Put the location before the message of its error."""
     try:
         return work(*args)

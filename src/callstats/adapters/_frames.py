@@ -40,7 +40,7 @@ def column_index(column: str, names: list[str], what: str) -> int:
     return names.index(column)
 
 
-def validate_columns(required: Iterable[str], names: list[str], what: str) -> None:
+def require_columns(required: Iterable[str], names: list[str], what: str) -> None:
     """Raise if a required column is missing."""
     for name in required:
         if name not in names:

@@ -13,7 +13,7 @@ import numpy as np
 
 from callstats._extras import needs
 from callstats._types import AnyArray
-from callstats.adapters._frames import columns_of, series_of, validate_columns
+from callstats.adapters._frames import columns_of, require_columns, series_of
 from callstats.series import StatSeries
 
 with needs("adapters.polars", "polars"):
@@ -48,7 +48,7 @@ def read(frame: pl.DataFrame, *, timestamp: str = "timestamp", counts: str | Non
     """
     if not isinstance(frame, pl.DataFrame):
         raise TypeError(f"frame must be a DataFrame, got {type(frame).__name__}")
-    validate_columns([timestamp], frame.columns, "frame")
+    require_columns([timestamp], frame.columns, "frame")
     return series_of({name: _cells(frame[name]) for name in frame.columns}, timestamp, counts)
 
 

@@ -6,7 +6,7 @@ import click
 
 import callstats
 from callstats.cli.demo import demo_command
-from callstats.cli.errors import Group
+from callstats.cli.errors import CommandGroup
 from callstats.cli.export import export_command
 from callstats.cli.import_ import import_command
 from callstats.cli.init import init_command
@@ -20,7 +20,7 @@ from callstats.cli.summary import summary_command
 
 
 @click.group(
-    cls=Group,
+    cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
         "callstats demo",

@@ -67,7 +67,7 @@ _ARGUMENTS = {"url_or_engine": "the database", "path": "FILE"}
 """How people know the arguments that are no options, by the library's names."""
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """A group whose commands may raise callstats' errors, lose their output and be interrupted."""
 
     def main(self, args: Any = None, prog_name: Any = None, *more: Any, standalone_mode: bool = True, **extra: Any) -> Any:

@@ -53,7 +53,7 @@ def less_text(before: int, after: int, what: str) -> str:
 # --- calls -------------------------------------------------------------------------------------------------------------------
 
 
-def memory_text(usage: CallUsage) -> str:
+def peak_memory_text(usage: CallUsage) -> str:
     """Return a call's peak memory, with its upper bound where the kernel knows one; no text where it is unknown."""
     text = usage_text(usage, "peak_memory")
     return text if usage.peak_ceiling is None else f"{text} sampled, at most {usage_text(usage, 'peak_ceiling')}"

@@ -10,8 +10,8 @@ import click
 from callstats._json import json_text
 from callstats._units import printable
 from callstats.cli.errors import ExitCode
-from callstats.cli.format import call_fields, key_text, memory_text, name_text, text_table
-from callstats.cli.options import COUNT, column_options, database_argument, detail_options, examples
+from callstats.cli.format import call_fields, key_text, name_text, peak_memory_text, text_table
+from callstats.cli.options import POSITIVE, column_options, database_argument, detail_options, examples
 from callstats.db import connect
 from callstats.stats.format import usage_text
 
@@ -25,7 +25,7 @@ _HEADINGS = ("call", "name", "status", "started", "samples", "peak memory", "CPU
 @database_argument
 @detail_options
 @column_options
-@click.option("--limit", type=COUNT, default=20, show_default=True, metavar="N", help="Show at most N calls.")
+@click.option("--limit", type=POSITIVE, default=20, show_default=True, metavar="N", help="Show at most N calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each call, one a line.")
 def list_command(url: str, limit: int, as_json: bool, **columns: Any) -> ExitCode:
     """List the calls with the greatest keys, which are the latest where keys sort by time.
@@ -55,4 +55,4 @@ def _list_cells(call: Call) -> tuple[str, ...]:
     if call.series is None:
         return (name_text(call.key), *details, "?", "", "")
     usage = call.usage
-    return (name_text(call.key), *details, usage_text(usage, "samples"), memory_text(usage), usage_text(usage, "cpu_mean"))
+    return (name_text(call.key), *details, usage_text(usage, "samples"), peak_memory_text(usage), usage_text(usage, "cpu_mean"))

@@ -86,7 +86,7 @@ def _parse_how(text: str) -> tuple[str, How]:
     return metric if mark else OTHERS, cast(How, parts if len(parts) > 1 else parts[0])
 
 
-COUNT = click.IntRange(1, I64_MAX)
+POSITIVE = click.IntRange(1, I64_MAX)
 SIZE = Parsed("size", parse_size)
 POSITIVE_SIZE = Parsed("size", _parse_positive_size)
 SECONDS = Parsed("duration", lambda text: _parse_timedelta(text).total_seconds())

@@ -20,8 +20,8 @@ from callstats._timestamps import format_time
 from callstats._units import printable
 from callstats.call import Call, new_call_id
 from callstats.cli.errors import ExitCode
-from callstats.cli.format import call_fields, memory_text, name_text, table_text
-from callstats.cli.options import COUNT, SECONDS, SIZE, default_database, examples
+from callstats.cli.format import call_fields, name_text, peak_memory_text, table_text
+from callstats.cli.options import POSITIVE, SECONDS, SIZE, default_database, examples
 from callstats.db import connect
 from callstats.db.engine import shown_url
 from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, ProcessDriver, RunResult, Status, Task
@@ -58,7 +58,7 @@ _SAME_NAMES = ("status", "created_at", "started_at", "completed_at", "error")
     metavar="TIME",
     help="Time between samples. A Docker engine has its own.",
 )
-@click.option("--max-samples", type=COUNT, metavar="N", default=240, show_default=True, help="Store at most N rows.")
+@click.option("--max-samples", type=POSITIVE, metavar="N", default=240, show_default=True, help="Store at most N rows.")
 @click.option("--plain", is_flag=True, help="Store Fn's exact form: at most nine metrics, means, and no counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print the call as a line of JSON, to standard error.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -124,7 +124,7 @@ def record_command(
 def record_line(call: Call, table: str) -> str:
     """Return what a command used, and where its call is."""
     usage = call.usage
-    memory, cpu = memory_text(usage), usage_text(usage, "cpu_mean")
+    memory, cpu = peak_memory_text(usage), usage_text(usage, "cpu_mean")
     parts = [
         f"peak memory {memory}" if memory else "no sample",
         f"CPU {cpu}" if cpu else "",

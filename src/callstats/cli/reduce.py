@@ -23,10 +23,10 @@ from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
 from callstats.cli.format import key_text, less_text, reject_line, stopped_lines, table_text
 from callstats.cli.jsonl import reduce_file
 from callstats.cli.options import (
-    COUNT,
     DURATION,
     HOW,
     PAST,
+    POSITIVE,
     POSITIVE_SIZE,
     SECONDS,
     TIER,
@@ -121,7 +121,7 @@ _TABLE_ONLY = (
     metavar="FILE",
     help="Write rejected keys and the reasons, if any, to a new file of JSON lines.",
 )
-@click.option("--batch-size", type=COUNT, default=1000, show_default=True, metavar="N", help="Rows in a transaction.")
+@click.option("--batch-size", type=POSITIVE, default=1000, show_default=True, metavar="N", help="Rows in a transaction.")
 @click.option(
     "--batch-bytes", type=POSITIVE_SIZE, default="32m", show_default=True, metavar="SIZE", help="Bytes in a transaction."
 )
@@ -129,7 +129,7 @@ _TABLE_ONLY = (
 @click.option(
     "--run-time", type=DURATION, metavar="TIME", help="Stop starting batches after this long, such as 2h. Run again to continue."
 )
-@click.option("--limit", type=COUNT, metavar="N", help="Change at most N rows. Run again to continue.")
+@click.option("--limit", type=POSITIVE, metavar="N", help="Change at most N rows. Run again to continue.")
 @click.option(
     "--retries",
     type=click.IntRange(0, I64_MAX),
@@ -197,7 +197,7 @@ def reduce_command(
         as_of = time.time_ns() if as_of is None else as_of
     with (
         ctrl_c_stops() as stop,
-        Progress() as progress,
+        ProgressLine() as progress,
         rejects_file(rejects) as write_reject,
         connect(url, table=table, key=key, column=column, time_column=time_column) as calls,
     ):
@@ -273,7 +273,7 @@ def rate_text(result: ReduceResult) -> str:
 # --- while it runs -----------------------------------------------------------------------------------------------------------
 
 
-class Progress:
+class ProgressLine:
     """Show how far a job is on standard error: a bar on a terminal, else a line every few seconds."""
 
     def __init__(self, bar: bool | None = None) -> None:

@@ -21,7 +21,7 @@ from callstats.cli.options import (
     examples,
     write_file,
 )
-from callstats.cli.summary import summarize
+from callstats.cli.summary import summarize_database
 from callstats.db.engine import shown_url
 from callstats.plot import ReportCall, ReportGroup, render
 
@@ -58,7 +58,7 @@ def report_command(url: str, output: Path, **asked: Any) -> ExitCode:
     distributed, and charts of the heaviest calls of each name. Nothing is changed in the database.
     """
     check_output(output, "--output")
-    summary = summarize(url, **asked)
+    summary = summarize_database(url, **asked)
     write_file(output, report_page(summary, shown_url(url), datetime.now(UTC)).encode("utf-8", "replace"))
     counted = f"{plural(summary.calls, 'call')} in {plural(len(summary.groups), 'group')}, {summary.rejected:,} rejected"
     click.echo(printable(f"{counted}; wrote {output}, {size_text(output.stat().st_size)}: open it in a browser"))

@@ -12,7 +12,7 @@ import click
 from callstats._json import json_text
 from callstats._units import plural, printable
 from callstats.cli.errors import ExitCode, WrongUse, option_message
-from callstats.cli.format import call_fields, key_text, memory_text, name_text
+from callstats.cli.format import call_fields, key_text, name_text, peak_memory_text
 from callstats.cli.options import check_output, column_options, detail_options, examples, split_key, write_file
 from callstats.db import connect
 from callstats.errors import ArgumentError
@@ -109,7 +109,7 @@ def _head(call: Call) -> Iterator[tuple[str, str]]:
         rows = "" if usage.samples == usage.rows else f" in {plural(usage.rows, 'row')}"
         yield "duration", usage_text(usage, "duration_ns")
         yield "samples", f"{usage_text(usage, 'samples')}{rows}" if usage.rows else "none"
-        yield "memory", memory_text(usage)
+        yield "memory", peak_memory_text(usage)
         yield "CPU", usage_text(usage, "cpu_mean")
 
 

@@ -48,7 +48,7 @@ def summary_command(url: str, form: str | None, **asked: Any) -> ExitCode:
     --rightsize has a confidence of 95 %, by the one-sided bound of Clopper and Pearson. A killed call exceeds every size below
     twice its limit.
     """
-    summary = summarize(url, **asked)
+    summary = summarize_database(url, **asked)
     if form == "json":
         click.echo(summary_json(summary))
     elif form == "csv":
@@ -58,7 +58,7 @@ def summary_command(url: str, form: str | None, **asked: Any) -> ExitCode:
     return exit_code(summary)
 
 
-def summarize(
+def summarize_database(
     url: str, *, since: int | None, where: str | None, risk: float | None, step: int, top: int = 0, **columns: Any
 ) -> TableSummary:
     """Summarize a table until Ctrl-C, and print its rejects to standard error."""

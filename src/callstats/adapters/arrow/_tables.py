@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from callstats import _coerce
 from callstats._types import AnyArray, Counts
-from callstats.adapters._frames import columns_of, series_of, validate_columns
+from callstats.adapters._frames import columns_of, require_columns, series_of
 from callstats.adapters.arrow._arrays import TIMES, batch_of, cells, is_null, one_array, plain_array, table_of
 from callstats.batch import StatBatch
 from callstats.errors import SeriesError
@@ -45,7 +45,7 @@ def read(table: Any, *, timestamp: str = "timestamp", counts: str | None = "coun
     True
     """
     table = table_of(table)
-    validate_columns([timestamp], table.column_names, "table")
+    require_columns([timestamp], table.column_names, "table")
     columns = zip(table.column_names, table.columns, strict=True)
     return series_of({name: cells(column, repr(name)) for name, column in columns}, timestamp, counts)
 
@@ -173,7 +173,7 @@ def read_long(table: Any) -> tuple[pa.Array, StatBatch]:
     """
     table = table_of(table)
     columns = table.column_names
-    validate_columns(("timestamp", "metric", "value"), columns, "table")
+    require_columns(("timestamp", "metric", "value"), columns, "table")
     series, calls = _encoded(table["call"], "encode") if "call" in columns else (np.zeros(len(table), np.int64), pa.array([0]))
     sampled = ~is_null(one_array(table["timestamp"]))
     metrics, names = _encoded(table["metric"])

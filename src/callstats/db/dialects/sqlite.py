@@ -22,7 +22,7 @@ from callstats.call import Key
 from callstats.db.dialects.base import Dialect, TimeColumn
 from callstats.errors import CallstatsError
 
-LOCK_SECONDS = 30
+BUSY_SECONDS = 30
 """How long to wait for another program's lock. ``?timeout=`` in a URL and the settings of an Engine take precedence."""
 
 _TIME = "{0}{0}{0}{0}-{0}{0}-{0}{0}[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
@@ -42,7 +42,7 @@ class SQLite(Dialect):
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         """Return the lock timeout; and keep no connection open, except for a database in memory."""
-        options: dict[str, Any] = {} if "timeout" in url.query else {"connect_args": {"timeout": LOCK_SECONDS}}
+        options: dict[str, Any] = {} if "timeout" in url.query else {"connect_args": {"timeout": BUSY_SECONDS}}
         return options if _is_in_memory(url) else {**options, "poolclass": NullPool}
 
     def missing_file(self, url: URL) -> str | None:

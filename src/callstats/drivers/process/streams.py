@@ -10,7 +10,7 @@ from typing import IO, BinaryIO
 
 from callstats.drivers._run import TaskRun
 
-_CHUNK = 65_536
+_PIPE_BYTES = 65_536
 _GRACE_SECONDS = 1.0
 """Max time to read on after the whole tree has ended. Processes that hold a pipe then are not the task's."""
 
@@ -53,7 +53,7 @@ class Streams:
 def _write_input(source: IO[bytes], pipe: IO[bytes]) -> None:
     try:
         with pipe:
-            while chunk := source.read(_CHUNK):
+            while chunk := source.read(_PIPE_BYTES):
                 pipe.write(chunk)
                 pipe.flush()
     except BrokenPipeError:  # the command need not read all
@@ -67,7 +67,7 @@ def _read_output(pipe: IO[bytes], target: IO[bytes], stop: int) -> None:
     waiting.register(stop, select.POLLIN)
     with pipe:
         while pipe.fileno() in dict(waiting.poll()):
-            chunk = os.read(pipe.fileno(), _CHUNK)
+            chunk = os.read(pipe.fileno(), _PIPE_BYTES)
             if not chunk:
                 return
             target.write(chunk)
