@@ -301,7 +301,7 @@ def test_progress_lines(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_progress_bar(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal a bar, with refused rows printed above it, their markup shown as it is."""
     ask(db, "INSERT INTO calls (id, stats) VALUES ('[bold]d', ?)", "x" * 999)
-    monkeypatch.setattr(reduce_module, "ProgressLine", partial(reduce_module.Progress, bar=True))
+    monkeypatch.setattr(reduce_module, "ProgressLine", partial(reduce_module.ProgressLine, bar=True))
     result = run("reduce", db, "--max-samples", 10, "--batch-size", 1, COLUMNS="200")
     assert result.exit_code == 1
     assert "rejected '[bold]d': byte 0: " in result.stderr
