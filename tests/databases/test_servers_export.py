@@ -90,9 +90,9 @@ def test_without_other_columns(calls: Database, tmp_path: Path) -> None:
     ("others", "long", "message"),
     [
         (["color"], False, "others must be a column of table 'calls', got 'color': it has 'id', "),
-        (["status", "status"], False, "the file would have two called 'status'"),
-        (["stats"], False, "the file would have two called 'stats'"),
-        (["count"], True, "the file would have two called 'count'"),
+        (["status", "status"], False, "got 'status': the file has a column of that name"),
+        (["stats"], False, "got 'stats': the file has a column of that name"),
+        (["count"], True, "got 'count': the file has a column of that name"),
     ],
 )
 def test_columns_that_can_t_be_written(calls: Database, tmp_path: Path, others: list[str], long: bool, message: str) -> None:
