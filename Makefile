@@ -17,7 +17,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-PYTEST = $(PY) -m pytest --numprocesses=logical --dist=loadgroup
+# One worker more than processors, as many tests wait for servers and processes.
+WORKERS = $$(($$(nproc 2>/dev/null || echo 1) + 1))
+PYTEST = $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check --quiet
 
@@ -163,7 +165,7 @@ test-wheel:
 	$(PIP) install 'callstats[test]'
 	tar -xzf $(AWAY)/callstats-*.tar.gz -C $(AWAY)
 	rm -r $(AWAY)/callstats-*/src
-	cd $(AWAY)/callstats-*/ && $(abspath $(VENV))/bin/python -m pytest --numprocesses=logical --dist=loadgroup --ignore=tests/processes/test_build.py $(ARGS)
+	cd $(AWAY)/callstats-*/ && $(abspath $(VENV))/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --ignore=tests/processes/test_build.py $(ARGS)
 
 # cibuildwheel runs this command over each wheel: its environment, requirements and command are read from pyproject.toml.
 MINIMAL = build/minimal
