@@ -157,8 +157,8 @@ def test_metrics_that_no_blob_has_are_reported(database: Database) -> None:
 
 def test_a_misspelt_keyword_is_named(tmp_path: Path) -> None:
     """With the one that it was meant for."""
-    with pytest.raises(TypeError, match=r"^connect: unexpected keyword 'tabel': did you mean 'table'\?$"):
-        connect(tmp_path / "calls.db", tabel="x")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^connect: unexpected keyword 'tble': did you mean 'table'\?$"):
+        connect(tmp_path / "calls.db", tble="x")  # type: ignore[call-arg]
     with connect(tmp_path / "calls.db") as calls, pytest.raises(TypeError, match=r"unexpected keyword 'hwo': did you mean 'how'"):
         calls.reduce(10, hwo="max")  # type: ignore[call-arg]
 
