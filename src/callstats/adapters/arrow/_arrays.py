@@ -72,11 +72,9 @@ def cells(column: Any, where: str) -> AnyArray:
     """Return an Arrow column as a numpy array, masked where null. `StatSeries` checks the values."""
     column = plain_array(column)
     kind = column.type
-    if pa.types.is_null(kind):
-        return np.ma.MaskedArray(np.zeros(len(column), np.uint64), mask=True)
     if pa.types.is_timestamp(kind):
         return np.asarray(column.cast(pa.timestamp(kind.unit)).to_numpy(zero_copy_only=False))
-    if pa.types.is_decimal(kind):
+    if pa.types.is_null(kind) or pa.types.is_decimal(kind):
         try:
             column = column.cast(pa.uint64())
         except pa.ArrowInvalid:
