@@ -86,7 +86,7 @@ def reduce(
     blobs = x.column(index) if is_table else x
     result, rejected = reduce_array(blobs, rule, **options)
     if errors == "raise":
-        _raise_first(rejected, column if is_table else "blobs")
+        raise_first(rejected, column if is_table else "blobs")
     if is_table:
         result = x.set_column(index, x.schema.field(index), result)
     return (result, reasons_of(rejected, len(blobs))) if errors == "return" else result
@@ -117,7 +117,7 @@ def read_stored(array: Any, *, sort: bool = False, errors: Literal["raise", "nul
     _validate_errors(errors, "raise", "null")
     batch, rejected = read_array(array_of(array), sort=sort)
     if errors == "raise":
-        _raise_first(rejected, "blobs")
+        raise_first(rejected, "blobs")
     return batch
 
 
@@ -171,15 +171,16 @@ def _reduce_stream(batches: Any, rule: Rule, index: int, errors: str, options: d
     for batch in batches:
         result, rejected = reduce_array(batch.column(index), rule, **options)
         if errors == "raise":
-            _raise_first(rejected, batch.schema.names[index], start)
+            raise_first(rejected, batch.schema.names[index], start)
         yield batch.set_column(index, batch.schema.field(index), result)
         start += len(batch)
 
 
-def _raise_first(rejected: Rejected, name: str, start: int = 0) -> None:
+def raise_first(rejected: Rejected, name: str, start: int | None = 0) -> None:
+    """Raise the first error with the name of its array, and its index in that, if it starts at one."""
     if rejected:
         i, error = min(rejected.items())
-        error.args = (f"{name}[{start + i}]: {error}",)
+        error.args = (f"{name}: {error}" if start is None else f"{name}[{start + i}]: {error}",)
         rejected.clear()
         try:
             raise error
