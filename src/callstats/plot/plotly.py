@@ -31,16 +31,7 @@ def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: s
     Returns
     -------
     plotly.graph_objects.Figure
-
-    Notes
-    -----
-    A band of ``x@min`` and ``x@max`` surrounds the line of a metric, if the series has them. The line is open where rows are
-    missing. Counters are drawn as rates.
-
-    Raises
-    ------
-    ArgumentError
-        When the series does not have such a metric.
+        Each metric is drawn as its `Track`, in its band. The line is open where rows are missing.
 
     Examples
     --------
@@ -63,12 +54,9 @@ def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: s
         if panel.limit is not None:
             drawn.add_hline(panel.limit, row=row, col=1, line={"color": LIMIT_COLOR, "dash": "dash"}, annotation_text="limit")
         drawn.update_yaxes(title_text=plotly_text(panel.unit), rangemode="tozero", row=row, col=1)
-    drawn.update_xaxes(title_text="seconds", row=max(len(shown), 1) if shown else None, col=1 if shown else None)
-    drawn.update_layout(
-        height=140 + 230 * max(len(shown), 1),
-        hovermode="x unified",
-        title=None if title is None else plotly_text(title),
-    )
+    drawn.update_xaxes(title_text="seconds", row=len(shown) or None, col=1 if shown else None)
+    text = None if title is None else plotly_text(title)
+    drawn.update_layout(height=140 + 230 * max(len(shown), 1), hovermode="x unified", title=text)
     return drawn
 
 
