@@ -1,9 +1,4 @@
-"""Series as polars frames with a column of times.
-
-`callstats.adapters.arrow.reduce` reduces the blobs of a polars column, on the Arrow buffers of polars::
-
-    frame.with_columns(pl.col("stats").map_batches(lambda column: pl.Series(reduce(column, 60)), return_dtype=pl.String))
-"""
+"""Series as polars frames with a column of times. `callstats.adapters.arrow.reduce` reduces the blobs of a polars column."""
 
 from __future__ import annotations
 
@@ -26,8 +21,7 @@ def read(frame: pl.DataFrame, *, timestamp: str = "timestamp", counts: str | Non
     Parameters
     ----------
     frame : DataFrame
-        A column has the times, of any unit and zone (without a zone they are UTC), or whole nanoseconds. Each metric is a
-        column of whole numbers. A null is an absent value.
+        With the columns that `callstats.adapters.arrow.read` takes. Times without a zone are UTC.
     timestamp, counts
         As for `callstats.adapters.arrow.read`.
 

@@ -233,6 +233,5 @@ def _gaps(seconds: AnyArray) -> AnyArray:
     """Return the rows after a gap."""
     steps = np.diff(seconds)
     moving = steps[steps > 0]
-    if len(moving) < 2:
-        return np.zeros(0, dtype=np.int64)
-    return np.flatnonzero(steps > GAP * np.median(moving)) + 1
+    usual = np.median(moving) if len(moving) else 0.0
+    return np.flatnonzero(steps > GAP * usual) + 1

@@ -41,10 +41,8 @@ def array_of(x: Any) -> Any:
 def table_of(x: Any) -> pa.Table:
     """Convert an object to a table, or raise if it is an array."""
     table = arrow_of(x)
-    if isinstance(table, pa.RecordBatchReader):
-        table = table.read_all()
-    if isinstance(table, pa.RecordBatch):
-        table = pa.table(table)
+    if isinstance(table, (pa.RecordBatch, pa.RecordBatchReader)):
+        return pa.table(table)
     if not isinstance(table, pa.Table):
         raise TypeError(f"expected an Arrow table, got {type(table).__name__}")
     return table

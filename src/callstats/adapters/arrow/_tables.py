@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -197,12 +198,9 @@ def write_lists(x: StatSeries | StatBatch) -> pa.Array:
     [[{'x': 7}, {'x': 8}]]
     """
     batch = _as_batch(x)
-    n, absent = len(batch.timestamps), None if batch.present is None else ~batch.present
-    columns = [pa.array(values, mask=None if absent is None else absent[index]) for index, values in enumerate(batch.values)]
-    if columns:
-        metrics = pa.StructArray.from_arrays(columns, names=list(batch.names))
-    else:
-        metrics = pa.Array.from_buffers(pa.struct([]), n, [None])
+    n, masks = len(batch.timestamps), repeat(None) if batch.present is None else ~batch.present
+    columns = [pa.array(values, mask=mask) for values, mask in zip(batch.values, masks, strict=False)]
+    metrics = pa.Array.from_buffers(pa.struct(zip(batch.names, repeat(pa.uint64()))), n, [None], children=columns)
     rows = pa.StructArray.from_arrays(
         [pa.array(batch.timestamps).view(TIMES), metrics, pa.array(batch.counts)], names=["timestamp", "metrics", "count"]
     )
@@ -239,8 +237,7 @@ def read_lists(array: Any) -> StatBatch:
     if rows.null_count:
         raise SeriesError(f"each sample must be a struct: {rows.null_count} of {len(rows)} are null")
     names = [field.name for field in rows.type]
-    if "timestamp" not in names:
-        raise SeriesError(f"expected structs with a timestamp: they have {', '.join(map(repr, names)) or 'none'}")
+    require_columns(["timestamp"], names, "struct")
     columns = dict(zip(names, rows.flatten(), strict=True))
     metrics: dict[str, object] = {}
     if "metrics" in columns and not pa.types.is_null(columns["metrics"].type):

@@ -162,10 +162,6 @@
       return part;
     }));
   };
-  const drawDistributions = () => {
-    drawBars($("memory-bars"), state.group.memory, "Peak memory");
-    drawBars($("duration-bars"), state.group.duration, "Duration");
-  };
   const choose = (group, jump) => {
     state.group = group;
     drawRows();
@@ -177,7 +173,6 @@
     $("advice").textContent = advice ? `Right size: ${advice[1]}` : "";
     $("advice").className = sized ? "" : "none";
     list($("summary"), summary.filter((pair) => pair !== advice));
-    drawDistributions();
     const calls = data.calls.filter((call) => data.groups[call.group] === group);
     $("calls").hidden = !data.calls.length;
     $("calls-title").textContent = calls.length ? `Heaviest calls of ${group.name}` : `No call of ${group.name} is among the heaviest`;
@@ -185,7 +180,7 @@
     $("call").replaceChildren(...calls.map((call) => new Option(optionText(call), data.calls.indexOf(call))));
     $("call").parentElement.hidden = !calls.length;
     for (const id of ["before", "after"]) $(id).hidden = calls.length < 2;
-    drawCall();
+    redraw();
     if (jump) {
       $("group-title").focus({ preventScroll: true });
       $("group").scrollIntoView({ block: "start" });
@@ -211,7 +206,8 @@
 
   const redraw = () => {
     if (!state.group) return;
-    drawDistributions();
+    drawBars($("memory-bars"), state.group.memory, "Peak memory");
+    drawBars($("duration-bars"), state.group.duration, "Duration");
     drawCall();
   };
   $("notes").replaceChildren(...data.notes.map((note) => make("li", note)));

@@ -107,11 +107,7 @@ def render(
 
     Examples
     --------
-    >>> from callstats import StatSeries
-    >>> from callstats.stats import CallData, summarize_calls
-    >>> series = StatSeries([0, 10**9], {"mem_usage": [2**20, 2**21]})
-    >>> group = ReportGroup(name="resize", summary=summarize_calls([CallData(series)]))
-    >>> render([group], [ReportCall(name="1", series=series, group="resize")])[:15]
+    >>> render([], [ReportCall(name="1", series=StatSeries([0, 10**9], {"mem_usage": [2**20, 2**21]}))])[:15]
     '<!DOCTYPE html>'
     """
     with needs("plot.render", "report"):
