@@ -28,12 +28,6 @@ def read(frame: pl.DataFrame, *, timestamp: str = "timestamp", counts: str | Non
     Returns
     -------
     StatSeries
-
-    Examples
-    --------
-    >>> series = StatSeries([0, 10**9], {"x": [2**64 - 1, None]})
-    >>> read(write(series)) == series
-    True
     """
     if not isinstance(frame, pl.DataFrame):
         raise TypeError(f"frame must be a DataFrame, got {type(frame).__name__}")

@@ -1,6 +1,7 @@
 """Stored blobs in Spark, reduced and summarized by the executors over Arrow, without a Python object for each row.
 
-It needs PySpark 4 and Java 17 or newer. The Python of the executors needs ``pip install "callstats[spark]"`` too.
+It needs PySpark 4 and Java 17 or newer. The Python of the executors needs ``pip install "callstats[spark]"`` too. A worker has
+``spark.sql.execution.arrow.maxRecordsPerBatch`` rows in memory: set it to 500 or so where blobs are long.
 """
 
 from __future__ import annotations
@@ -65,10 +66,6 @@ def reduce_stats(
     DataFrame
         It has the columns of `df`, with the blobs reduced, and a column of text. A rejected blob stays unchanged, and that
         column has the reason; it is null for all others. Null stays null.
-
-    Notes
-    -----
-    A worker has ``spark.sql.execution.arrow.maxRecordsPerBatch`` rows in memory: set it to 500 or so where blobs are long.
     """
     checked = make_rule(rule, how, missing, max_bytes)
     _validate_text_column(df, column)

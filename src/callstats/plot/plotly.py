@@ -83,12 +83,10 @@ def traces(panel: Panel, seconds_in_unit: float = 1.0) -> list[dict[str, Any]]:
 
 def outline(x: AnyArray, low: AnyArray, high: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Return the outline of a band, with a NaN after each piece between its gaps."""
-    present = np.isfinite(low) & np.isfinite(high)
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], present.astype(np.int8), [0]))))
     xs, ys, end_of_piece = [np.zeros(0)], [np.zeros(0)], np.full(1, np.nan)
-    for begin, end in edges.reshape(-1, 2).tolist():
-        xs += [x[begin:end], x[begin:end][::-1], end_of_piece]
-        ys += [high[begin:end], low[begin:end][::-1], end_of_piece]
+    for piece in np.ma.clump_unmasked(np.ma.masked_invalid(low + high)):  # type: ignore[no-untyped-call]
+        xs += [x[piece], x[piece][::-1], end_of_piece]
+        ys += [high[piece], low[piece][::-1], end_of_piece]
     return np.concatenate(xs), np.concatenate(ys)
 
 

@@ -191,11 +191,6 @@ def write_lists(x: StatSeries | StatBatch) -> pa.Array:
     -------
     Array
         Of ``list<struct<timestamp: timestamp[ns, UTC], metrics: struct<name: uint64, …>, count: int64>>``.
-
-    Examples
-    --------
-    >>> [[sample["metrics"] for sample in call] for call in write_lists(StatSeries([0, 1], {"x": [7, 8]})).to_pylist()]
-    [[{'x': 7}, {'x': 8}]]
     """
     batch = _as_batch(x)
     n, masks = len(batch.timestamps), repeat(None) if batch.present is None else ~batch.present

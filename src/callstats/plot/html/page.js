@@ -77,7 +77,8 @@
   const touched = matchMedia("(pointer: coarse)").matches;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const layout = (more) => {
-    const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
+    const shown = { showgrid: true, showline: true, zeroline: true, automargin: true };
+    const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--line"), ...shown };
     return {
       template: { layout: { xaxis: axis, yaxis: axis } },
       paper_bgcolor: "rgba(0,0,0,0)",

@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -153,7 +154,7 @@ def _page_data(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by
     for index, group in enumerate(shown):
         if indexes.setdefault(group.name, index) != index:
             raise ArgumentError("groups", "groups with distinct names", group.name, hint="two groups have it")
-    texts = _Texts()
+    texts: dict[str, int] = defaultdict(lambda: len(texts))  # the texts that many groups share, and the index of each
     return {
         "by": printable(by),
         "notes": [printable(note) for note in notes],
@@ -165,24 +166,13 @@ def _page_data(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by
     }
 
 
-class _Texts(dict[str, int]):
-    """The texts that many groups share, and the index of each."""
-
-    def __missing__(self, text: str) -> int:
-        index = self[text] = len(self)
-        return index
-
-
-def _group_data(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
+def _group_data(group: ReportGroup, texts: dict[str, int]) -> dict[str, Any]:
     summary = group.summary
     peaks, durations = np.asarray(group.peaks, dtype=np.uint64), np.asarray(group.durations, dtype=np.int64)
-    lines = []
-    top = int(peaks.max()) if len(peaks) else 0
-    if summary.limit is not None and not summary.is_unlimited and summary.limit <= LIMIT_FACTOR * top:
-        lines.append((summary.limit, f"limit {limit_text(summary.limit)}"))
-    size = None if summary.rightsize is None else summary.rightsize.size
-    if size is not None and size <= LIMIT_FACTOR * top:
-        lines.append((size, f"right size {limit_text(size)}"))
+    reach = LIMIT_FACTOR * int(peaks.max()) if len(peaks) else 0
+    limit = None if summary.is_unlimited else summary.limit
+    sizes = {"limit": limit, "right size": None if summary.rightsize is None else summary.rightsize.size}
+    lines = [(at, f"{title} {limit_text(at)}") for title, at in sizes.items() if at is not None and at <= reach]
     memory = memory_bins(peaks, max((at for at, _ in lines), default=0))
     return {
         "name": printable(group.name),
@@ -193,7 +183,7 @@ def _group_data(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
     }
 
 
-def _bars(bins: Bins, lines: list[tuple[float, str]], texts: _Texts) -> list[Any]:
+def _bars(bins: Bins, lines: list[tuple[float, str]], texts: dict[str, int]) -> list[Any]:
     """Return counts, the edges as texts, and lines across."""
     return [bins.counts.tolist(), [texts[edge] for edge in bins.edges], [(round(at, 3), text) for at, text in lines]]
 
