@@ -16,7 +16,7 @@ from callstats import StatSeries, decimate
 from callstats._units import printable
 from callstats.errors import CallstatsError
 from callstats.plot import ReportCall, ReportGroup, figure, png, render, tracks
-from callstats.plot.html.data import MAX_BINS, duration_bins, memory_bins, packed
+from callstats.plot.html.page import MAX_BINS, duration_bins, memory_bins, packed
 from callstats.plot.panels import panels, time_unit, value_text
 from callstats.plot.plotly import outline, traces
 from callstats.stats import CallData, summarize_calls

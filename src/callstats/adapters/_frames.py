@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from callstats._types import AnyArray, Present
@@ -25,12 +25,11 @@ def columns_of(series: StatSeries, **options: str | None) -> Iterator[tuple[str,
         yield counts, series.counts, None
 
 
-def series_of(columns: Mapping[str, Any], timestamp: str, counts: str | None) -> StatSeries:
+def series_of(columns: dict[str, Any], timestamp: str, counts: str | None, what: str) -> StatSeries:
     """Make a series of arrays by name: times, counts if they are present, and metrics."""
-    metrics = dict(columns)
-    times = metrics.pop(timestamp)
-    weights = None if counts is None else metrics.pop(counts, None)
-    return StatSeries(times, metrics, counts=weights)
+    require_columns([timestamp], columns, what)
+    weights = None if counts is None else columns.pop(counts, None)
+    return StatSeries(columns.pop(timestamp), columns, counts=weights)
 
 
 def column_index(column: str, names: list[str], what: str) -> int:
@@ -40,12 +39,12 @@ def column_index(column: str, names: list[str], what: str) -> int:
     return names.index(column)
 
 
-def require_columns(required: Iterable[str], names: list[str], what: str) -> None:
+def require_columns(required: Iterable[str], names: Collection[str], what: str) -> None:
     """Raise if a required column is missing."""
     for name in required:
         if name not in names:
             raise SeriesError(f"expected a column {name!r}: the {what} has {_quoted(names)}")
 
 
-def _quoted(names: list[str]) -> str:
+def _quoted(names: Collection[str]) -> str:
     return ", ".join(map(repr, names)) or "none"

@@ -17,9 +17,8 @@ with needs("adapters.duckdb", "duckdb"):
 
 from callstats._types import AnyArray, Present
 from callstats.adapters.arrow._arrays import is_null, one_array
-from callstats.adapters.arrow._text import Rejected, read_array, reasons_of, reduce_array
+from callstats.adapters.arrow._text import Rejected, raise_first, read_array, reasons_of, reduce_array
 from callstats.batch import StatBatch
-from callstats.errors import CallstatsError
 from callstats.rule import Rule
 from callstats.stats import batch as batches
 
@@ -33,42 +32,27 @@ def register(connection: duckdb.DuckDBPyConnection) -> None:
     Parameters
     ----------
     connection : DuckDBPyConnection
-
-    Examples
-    --------
-    >>> connection = duckdb.connect()
-    >>> register(connection)
-    >>> blob = '[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"mem_usage":7}}]'
-    >>> connection.execute("SELECT stats_max(?, 'mem_usage'), stats_max(NULL, 'mem_usage')", [blob]).fetchone()
-    (7, None)
     """
 
-    def register_one(name: str, work: Callable[[Any], Any], result: str) -> None:
-        def one(stats: Any) -> Any:  # DuckDB counts the parameters
-            return work(one_array(stats))
+    def function(name: str, work: Callable[..., Any], kinds: list[str], result: str) -> None:
+        connection.create_function(name, work, kinds, result, type="arrow", null_handling="special")
 
-        connection.create_function(name, one, ["VARCHAR"], result, type="arrow", null_handling="special")
-
-    def register_two(name: str, work: Callable[[Any, Any], Any], argument: str, result: str) -> None:
-        def two(stats: Any, other: Any) -> Any:
-            return _by_argument(work, one_array(stats), one_array(other))
-
-        connection.create_function(name, two, ["VARCHAR", argument], result, type="arrow", null_handling="special")
-
-    register_one("stats_valid", _valid, "BOOLEAN")
-    register_one("stats_error", _error, "VARCHAR")
-    register_one("stats_count", _count, "BIGINT")
-    register_two("stats_decimate", _decimate, "BIGINT", "VARCHAR")
+    function("stats_valid", _valid, ["VARCHAR"], "BOOLEAN")
+    function("stats_error", _error, ["VARCHAR"], "VARCHAR")
+    function("stats_count", _count, ["VARCHAR"], "BIGINT")
+    function("stats_decimate", partial(_by_argument, _decimate), ["VARCHAR", "BIGINT"], "VARCHAR")
     for name, numbers_of, kind in (
         ("stats_max", batches.peaks, "UBIGINT"),
         ("stats_mean", batches.means, "DOUBLE"),
         ("stats_growth", batches.growths, "DOUBLE"),
     ):
-        register_two(name, partial(_metric_number, name, numbers_of), "VARCHAR", kind)
+        work = partial(_by_argument, partial(_metric_number, name, numbers_of))
+        function(name, work, ["VARCHAR", "VARCHAR"], kind)
 
 
 def _by_argument(work: Callable[[Any, Any], Any], stats: Any, argument: Any) -> Any:
     """Apply work to the blobs of each distinct argument."""
+    stats, argument = one_array(stats), one_array(argument)
     values = pc.unique(argument).to_pylist()
     if len(values) == 1:
         return work(stats, values[0])
@@ -89,26 +73,20 @@ def _metric_number(
 
 
 def _valid(stats: Any) -> Any:
-    return pc.if_else(stats.is_valid(), _error(stats).is_null(), pa.scalar(None, pa.bool_()))
+    return pc.if_else(one_array(stats).is_valid(), _error(stats).is_null(), pa.scalar(None, pa.bool_()))
 
 
 def _error(stats: Any) -> Any:
-    return reasons_of(reduce_array(stats, Rule(None))[1], len(stats))
+    return reasons_of(reduce_array(one_array(stats), Rule(None))[1], len(stats))
 
 
 def _count(stats: Any) -> Any:
+    stats = one_array(stats)
     batch = _accepted("stats_count", *read_array(stats))
     return pa.array(np.diff(batch.offsets), mask=is_null(stats))
 
 
 def _accepted(name: str, result: Any, rejected: Rejected) -> Any:
     """Return the result, or raise the first error with the name of the function."""
-    if rejected:
-        raise _named(name, rejected)
+    raise_first(rejected, name, start=None)
     return result
-
-
-def _named(name: str, rejected: Rejected) -> CallstatsError:
-    error = rejected.pop(min(rejected))
-    error.args = (f"{name}: {error}",)
-    return error

@@ -28,11 +28,6 @@ def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
     -------
     StatSeries
 
-    Raises
-    ------
-    SeriesError
-        When a value does not convert without losing a bit.
-
     Examples
     --------
     >>> series = StatSeries([0, 10**9], {"x": [2**64 - 1, None]})
@@ -49,28 +44,17 @@ def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
 
 
 def write(series: StatSeries, *, counts: str | None = "count") -> pd.DataFrame:
-    """Return a frame with a row for each sample, as `StatSeries.to_pandas` does.
+    """Return a frame with a row for each sample.
 
     Parameters
     ----------
-    series : StatSeries
-    counts : str or None
-        The column for the counts, written where a row stands for several samples; None leaves them out.
+    series, counts
+        As for `StatSeries.to_pandas`.
 
     Returns
     -------
     DataFrame
-        The index has the times: nanoseconds, UTC. Each metric is a column of nullable UInt64.
-
-    Raises
-    ------
-    SeriesError
-        When a metric has the name of that column.
-
-    Examples
-    --------
-    >>> write(StatSeries([0, 10**9], {"x": [1, None]}))["x"].tolist()
-    [1, <NA>]
+        That of `StatSeries.to_pandas`.
     """
     return series.to_pandas(counts=counts)
 

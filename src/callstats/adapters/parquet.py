@@ -35,11 +35,6 @@ def read(path: str | os.PathLike[str]) -> tuple[pa.Array, StatBatch]:
     Array, StatBatch
         The calls in the order of their first rows, and the series of each.
 
-    Raises
-    ------
-    SeriesError
-        When a value does not convert without losing a bit.
-
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
@@ -57,19 +52,12 @@ def write(x: StatSeries | StatBatch, path: str | os.PathLike[str], calls: Any = 
 
     Parameters
     ----------
-    x : StatSeries or StatBatch
-        A series is a batch of one.
+    x, calls
+        As for `write_long`.
     path : str or path
         An existing file is replaced.
-    calls : array-like of Arrow, optional
-        A key for each series; its number by default.
-
-    Examples
-    --------
-    See `read`.
     """
-    table = write_long(x, calls)
-    pq.write_table(table, path, row_group_size=GROUP_ROWS, **_format(long=True))
+    pq.write_table(write_long(x, calls), path, row_group_size=GROUP_ROWS, **_format(long=True))
 
 
 class Writer:
@@ -85,11 +73,6 @@ class Writer:
         Whether to write series in long form, with the columns of `write_long`, instead of blobs.
     others : sequence of str
         Further columns of text.
-
-    Raises
-    ------
-    ArgumentError
-        When the path exists or can't be written.
     """
 
     def __init__(
@@ -102,11 +85,10 @@ class Writer:
         others: Sequence[str] = (),
     ) -> None:
         self.path, self.key, self.column, self.long, self.others = Path(path), key, column, long, tuple(others)
-        taken = {*_LONG_NAMES} if long else {key, column}
+        names = [*(write_long(StatBatch([])).column_names if long else (key, column)), *others]
         for name in others:
-            if name in taken:
+            if names.count(name) > 1:
                 raise ArgumentError("others", "names of further columns", name, hint="the file has a column of that name")
-            taken.add(name)
         self.size = 0
         """The size of the complete file, in bytes."""
         if self.path.exists():
@@ -128,18 +110,15 @@ class Writer:
             Their series in long form, else their blobs, which are written unchanged.
         others : sequence of sequences of str or None
             The values of the further columns, call by call.
-
-        Raises
-        ------
-        ArgumentError
-            When a key has another type.
         """
         keys = self._keys(calls)
         extra = {name: pa.array([row[i] for row in others], pa.string()) for i, name in enumerate(self.others)}
         if isinstance(cells, StatBatch):
-            table = write_long(cells, pa.array(range(len(keys)), pa.int64()))
+            table = write_long(cells)
             indexes = table["call"]
-            table = table.set_column(0, "call", keys.take(indexes)).cast(_long_schema(keys.type))
+            table = table.set_column(0, "call", keys.take(indexes))
+            # Plain text, since Parquet makes a dictionary for each row group.
+            table = table.set_column(3, "metric", table["metric"].cast(pa.string()))
             for name, array in extra.items():
                 table = table.append_column(name, array.take(indexes))
         else:
@@ -184,18 +163,8 @@ class Writer:
             raise ArgumentError("calls", f"keys of type {self._kind}, as the first is", calls[0]) from None
 
 
-_LONG_NAMES = ("call", "row", "timestamp", "metric", "value", "count")
-
-
-def _long_schema(key: Any) -> Any:
-    """Return the columns of the long form. Metrics are plain text, since Parquet makes a dictionary for each row group."""
-    kinds = key, pa.int64(), pa.timestamp("ns", "UTC"), pa.string(), pa.uint64(), pa.int64()
-    return pa.schema(zip(_LONG_NAMES, kinds, strict=True))
-
-
-def _format(long: bool, key: str = "call", others: Sequence[str] = ()) -> dict[str, Any]:
+def _format(long: bool, key: str = "", others: Sequence[str] = ()) -> dict[str, Any]:
     """Return the options of the file format."""
-    if long:
-        deltas = {"row": "DELTA_BINARY_PACKED", "timestamp": "DELTA_BINARY_PACKED"}
-        return {"compression": "zstd", "use_dictionary": ["call", "metric", "count", *others], "column_encoding": deltas}
-    return {"compression": "zstd", "use_dictionary": [key, *others]}
+    deltas = {"row": "DELTA_BINARY_PACKED", "timestamp": "DELTA_BINARY_PACKED"} if long else None
+    columns = ("call", "metric", "count") if long else (key,)
+    return {"compression": "zstd", "use_dictionary": [*columns, *others], "column_encoding": deltas}

@@ -1,6 +1,7 @@
 """Stored blobs in Spark, reduced and summarized by the executors over Arrow, without a Python object for each row.
 
-It needs PySpark 4 and Java 17 or newer. The Python of the executors needs ``pip install "callstats[spark]"`` too.
+It needs PySpark 4 and Java 17 or newer. The Python of the executors needs ``pip install "callstats[spark]"`` too. A worker has
+``spark.sql.execution.arrow.maxRecordsPerBatch`` rows in memory: set it to 500 or so where blobs are long.
 """
 
 from __future__ import annotations
@@ -65,17 +66,6 @@ def reduce_stats(
     DataFrame
         It has the columns of `df`, with the blobs reduced, and a column of text. A rejected blob stays unchanged, and that
         column has the reason; it is null for all others. Null stays null.
-
-    Raises
-    ------
-    ArgumentError
-        When the column does not exist, or is neither text nor binary.
-
-    Notes
-    -----
-    This is a map over partitions: nothing is shuffled, and as many cores work as there are partitions. A worker has a batch of
-    ``spark.sql.execution.arrow.maxRecordsPerBatch`` rows (10,000 by default) in memory. With blobs of 50 kB that is half a
-    gigabyte, so set it to 500 or so where blobs are long.
     """
     checked = make_rule(rule, how, missing, max_bytes)
     _validate_text_column(df, column)
@@ -131,15 +121,6 @@ def summarize_stats(
         - ``mean`` (double): over all samples of all calls, weighted by counts;
         - ``peak_p50``, ``peak_p95``, ``peak_p99`` (double): percentiles of the calls' max values, element ``ceil(p * n)``;
         - ``increase`` (decimal(38,0)): the sum of the increases of a counter; NULL for other metrics.
-
-    Raises
-    ------
-    ArgumentError
-        When the column does not exist, or is neither text nor binary.
-
-    Notes
-    -----
-    Workers decode and sum up the blobs. Only a few numbers of each blob are shuffled, for Spark's own aggregates.
     """
     _validate_text_column(df, column)
     groups = [by] if isinstance(by, str) else list(by)

@@ -27,11 +27,6 @@ class StatsType(TypeDecorator[StatSeries]):
     -----
     None is stored as NULL, and an empty series as empty text. NULL, empty text, ``null`` and ``[]`` give an empty series. SQL
     compares the stored text. A series is immutable: set the attribute to change it.
-
-    Examples
-    --------
-    >>> from sqlalchemy import Column, MetaData, String, Table
-    >>> calls = Table("calls", MetaData(), Column("id", String, primary_key=True), Column("stats", StatsType))
     """
 
     impl = Text
@@ -43,17 +38,14 @@ class StatsType(TypeDecorator[StatSeries]):
 
     @property
     def python_type(self) -> type[StatSeries]:
-        """Return the type of a value in Python."""
         return StatSeries
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return the type of the column in a database."""
         if self._is_jsonb(dialect):
             return dialect.type_descriptor(postgresql.JSONB(none_as_null=True))
         return super().load_dialect_impl(dialect)
 
     def process_bind_param(self, value: StatSeries | None, dialect: Dialect) -> Any:
-        """Encode a series for the database."""
         if value is None:
             return None
         if not isinstance(value, StatSeries):
@@ -62,7 +54,6 @@ class StatsType(TypeDecorator[StatSeries]):
         return json.loads(text or "[]") if self._is_jsonb(dialect) else text
 
     def process_result_value(self, value: Any, dialect: Dialect) -> StatSeries:  # noqa: ARG002 - SQLAlchemy's signature
-        """Decode a stored series."""
         return StatSeries.from_db(value)
 
     def _is_jsonb(self, dialect: Dialect) -> bool:

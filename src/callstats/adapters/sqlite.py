@@ -6,10 +6,13 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+from callstats._columns import Columns
 from callstats._types import I64_MAX
-from callstats.adapters import _sql_functions as _sql
 from callstats.errors import ArgumentError, CallstatsError
 from callstats.reduce import reduce_json
+from callstats.rule import parse_peak_name
+from callstats.series import StatSeries
+from callstats.stats import Summary, summarize
 
 
 def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
@@ -61,12 +64,12 @@ def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
         connection.create_function(name, arguments, called, deterministic=True)
 
     function("stats_decimate", _decimate, 2)
-    function("stats_count", _sql.count, 1)
-    function("stats_max", _largest, 2)
-    function("stats_mean", _sql.mean, 2)
-    function("stats_growth", _sql.growth, 2)
-    function("stats_valid", _sql.is_valid, 1)
-    function("stats_error", _sql.fault, 1)
+    function("stats_count", lambda stats: len(StatSeries.from_json(stats)), 1)
+    function("stats_max", _max, 2)
+    function("stats_mean", lambda stats, metric: _summary(stats, metric).mean, 2)
+    function("stats_growth", lambda stats, metric: _summary(stats, metric).growth, 2)
+    function("stats_valid", lambda stats: _error(stats) is None, 1)
+    function("stats_error", _error, 1)
     return lambda: last[0]
 
 
@@ -79,8 +82,25 @@ def _decimate(stats: object, n: object) -> str | bytes:
     return result if isinstance(stats, bytes) else result.decode()
 
 
-def _largest(stats: object, metric: str) -> int | None:
-    found = _sql.peak(stats, metric)
+def _max(stats: object, metric: str) -> int | None:
+    found = _summary(stats, metric).max
     if found is not None and found > I64_MAX:
         raise CallstatsError(f"the result of stats_max must be at most {I64_MAX}, the largest integer of SQLite, got {found}")
     return found
+
+
+def _error(stats: object) -> str | None:
+    try:
+        StatSeries.from_json(stats)
+    except CallstatsError as error:
+        return str(error)
+    return None
+
+
+def _summary(stats: object, metric: str) -> Summary:
+    """Return the summary of one metric, which needs no columns but its own and those of its peaks."""
+    names, times, values, present, counts = StatSeries.from_json(stats)._columns
+    kept = [index for index, name in enumerate(names) if name == metric or (parse_peak_name(name) or ("",))[0] == metric]
+    mask = None if present is None else present[kept]
+    columns = Columns(tuple(names[index] for index in kept), times, values[kept], mask, counts)
+    return summarize(StatSeries._of(columns)).get(metric, Summary())

@@ -3,8 +3,7 @@
 Plotly comes with the extra ``callstats[report]``, Matplotlib with ``callstats[plot]``. Each is loaded where it is used.
 """
 
-from callstats.plot.html.data import ReportCall, ReportGroup
-from callstats.plot.html.render import render
+from callstats.plot.html.page import ReportCall, ReportGroup, render
 from callstats.plot.matplotlib import png
 from callstats.plot.panels import Track, tracks
 from callstats.plot.plotly import figure

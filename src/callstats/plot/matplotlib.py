@@ -31,11 +31,6 @@ def png(series: StatSeries, metrics: Iterable[str] | None = None, *, title: str 
     -------
     bytes
 
-    Raises
-    ------
-    ArgumentError
-        When the series does not have such a metric.
-
     Examples
     --------
     >>> png(StatSeries([0, 10**9], {"mem_usage": [2**20, 2**21]}))[1:4]

@@ -30,6 +30,8 @@ LIMIT_FACTOR = 4
 _FIRST = (WORKING, USAGE, "cpu_total", "cpu_user", "cpu_kernel", "net_rx", "net_tx", "disk_read", "disk_write")
 """The order of the known metrics; others follow by name."""
 
+_KINDS: dict[str, Kind] = {"mem_": "memory", "cpu_": "percent"}
+
 _TITLES = {"mem": "Memory", "cpu": "Processor", "net": "Network", "disk": "Disk"}
 
 
@@ -122,11 +124,6 @@ def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Tra
     -------
     list of Track
 
-    Raises
-    ------
-    ArgumentError
-        When the series does not have such a metric.
-
     Examples
     --------
     >>> [track] = tracks(StatSeries([0, 10**9, 2 * 10**9], {"net_rx": [100, 250, 400]}))
@@ -150,16 +147,9 @@ def panels(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Pan
     """Return the panels of a series: for memory, processor, network and disk, and one for each other metric."""
     by_title: dict[str, list[Track]] = {}
     for track in tracks(series, metrics):
-        known = _TITLES.get(track.name.partition("_")[0]) if track.kind != "number" else None
-        by_title.setdefault(known or track.name, []).append(track)
+        title = track.name if track.kind == "number" else _TITLES[track.name.partition("_")[0]]
+        by_title.setdefault(title, []).append(track)
     return [_make_panel(title, found) for title, found in by_title.items()]
-
-
-def metric_kind(name: str) -> Kind:
-    """Return the kind of a metric by its name."""
-    if name in FN_COUNTERS:
-        return "rate"
-    return "memory" if name.startswith("mem_") else "percent" if name.startswith("cpu_") else "number"
 
 
 def value_text(kind: Kind, value: float) -> str:
@@ -182,23 +172,19 @@ def time_unit(seconds: float) -> tuple[str, float]:
 
 
 def _make_panel(title: str, found: list[Track]) -> Panel:
-    kind: Kind = found[0].kind
-    if kind == "percent":
-        return Panel(title, "% of one core", 1.0, found)
-    if kind == "number":
-        return Panel(title, "", 1.0, found)
+    kind = found[0].kind
+    if kind in ("percent", "number"):
+        return Panel(title, "% of one core" if kind == "percent" else "", 1.0, found)
     unit, divisor = memory_unit(max(track.top for track in found))
     return Panel(title, unit + ("/s" if kind == "rate" else ""), divisor, found)
 
 
 def _make_track(series: StatSeries, name: str, summaries: dict[str, Summary]) -> Track:
-    kind = metric_kind(name)
-    seconds, values = _seconds(series), _floats(series, name)
+    kind: Kind = "rate" if name in FN_COUNTERS else _KINDS.get(name[:4], "number")
+    since = series.timestamps.view(np.uint64) - series.timestamps[:1].view(np.uint64)  # a span may have 64 bits
+    seconds, values = since.astype(np.float64) / 1e9, _floats(series, name)
     low, high = (_peaks(series, name, values, reducer) for reducer in ("min", "max"))
-    limit = None
-    if kind == "memory" and name != LIMIT and LIMIT in summaries:
-        largest = summaries[LIMIT].max
-        limit = float(largest) if largest and largest < UNLIMITED else None
+    limit = summaries.get(LIMIT, Summary()).max if kind == "memory" and name != LIMIT else None
     if kind == "rate":
         seconds, values = _rates(series, name, seconds)
         low = high = None
@@ -210,20 +196,13 @@ def _make_track(series: StatSeries, name: str, summaries: dict[str, Summary]) ->
         values=np.insert(values, gaps, np.nan),
         low=None if low is None else np.insert(low, gaps, np.nan),
         high=None if high is None else np.insert(high, gaps, np.nan),
-        limit=limit,
+        limit=float(limit) if limit and limit < UNLIMITED else None,
         summary=summaries[name],
     )
 
 
-def _seconds(series: StatSeries) -> AnyArray:
-    since = series.timestamps.view(np.uint64) - series.timestamps[:1].view(np.uint64)  # a span may have 64 bits
-    return since.astype(np.float64) / 1e9
-
-
 def _floats(series: StatSeries, name: str) -> AnyArray:
-    cells = series[name]
-    values: AnyArray = np.ma.getdata(cells).astype(np.float64)
-    values[np.ma.getmaskarray(cells)] = np.nan
+    values: AnyArray = np.ma.filled(series[name].astype(np.float64), np.nan)
     return values
 
 
@@ -254,6 +233,5 @@ def _gaps(seconds: AnyArray) -> AnyArray:
     """Return the rows after a gap."""
     steps = np.diff(seconds)
     moving = steps[steps > 0]
-    if len(moving) < 2:
-        return np.zeros(0, dtype=np.int64)
-    return np.flatnonzero(steps > GAP * np.median(moving)) + 1
+    usual = np.median(moving) if len(moving) else 0.0
+    return np.flatnonzero(steps > GAP * usual) + 1

@@ -31,16 +31,7 @@ def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: s
     Returns
     -------
     plotly.graph_objects.Figure
-
-    Notes
-    -----
-    A band of ``x@min`` and ``x@max`` surrounds the line of a metric, if the series has them. The line is open where rows are
-    missing. Counters are drawn as rates.
-
-    Raises
-    ------
-    ArgumentError
-        When the series does not have such a metric.
+        Each metric is drawn as its `Track`, in its band. The line is open where rows are missing.
 
     Examples
     --------
@@ -63,12 +54,9 @@ def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: s
         if panel.limit is not None:
             drawn.add_hline(panel.limit, row=row, col=1, line={"color": LIMIT_COLOR, "dash": "dash"}, annotation_text="limit")
         drawn.update_yaxes(title_text=plotly_text(panel.unit), rangemode="tozero", row=row, col=1)
-    drawn.update_xaxes(title_text="seconds", row=max(len(shown), 1) if shown else None, col=1 if shown else None)
-    drawn.update_layout(
-        height=140 + 230 * max(len(shown), 1),
-        hovermode="x unified",
-        title=None if title is None else plotly_text(title),
-    )
+    drawn.update_xaxes(title_text="seconds", row=len(shown) or None, col=1 if shown else None)
+    text = None if title is None else plotly_text(title)
+    drawn.update_layout(height=140 + 230 * max(len(shown), 1), hovermode="x unified", title=text)
     return drawn
 
 
@@ -95,12 +83,10 @@ def traces(panel: Panel, seconds_in_unit: float = 1.0) -> list[dict[str, Any]]:
 
 def outline(x: AnyArray, low: AnyArray, high: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Return the outline of a band, with a NaN after each piece between its gaps."""
-    present = np.isfinite(low) & np.isfinite(high)
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], present.astype(np.int8), [0]))))
     xs, ys, end_of_piece = [np.zeros(0)], [np.zeros(0)], np.full(1, np.nan)
-    for begin, end in edges.reshape(-1, 2).tolist():
-        xs += [x[begin:end], x[begin:end][::-1], end_of_piece]
-        ys += [high[begin:end], low[begin:end][::-1], end_of_piece]
+    for piece in np.ma.clump_unmasked(np.ma.masked_invalid(low + high)):  # type: ignore[no-untyped-call]
+        xs += [x[piece], x[piece][::-1], end_of_piece]
+        ys += [high[piece], low[piece][::-1], end_of_piece]
     return np.concatenate(xs), np.concatenate(ys)
 
 

@@ -44,45 +44,40 @@ GLYPHS = "".join(_BLOCKS)
 """The characters that a terminal needs for blocks."""
 
 
-class _Scale(NamedTuple):
-    top: float
-    limit: float | None
-    marks: dict[int, str]
-
-
 def charts(tracks: Sequence[Track], *, width: int, blocks: bool = True) -> list[list[list[Piece]]]:
     """Return the lines of a chart for each track, with aligned axes.
 
     A chart is solid up to the value, light in its band, and blank without a value.
     """
-    scales = [_scale(track) for track in tracks]
-    margin = max((len(mark) for _, _, marks in scales for mark in marks.values()), default=0)
-    glyphs = _BLOCKS if blocks else _ASCII
-    return [_chart(track, scale, width, margin, glyphs) for track, scale in zip(tracks, scales, strict=True)]
+    margin = max((len(mark) for track in tracks for mark in _marks(track).values()), default=0)
+    return [_chart(track, width, margin, _BLOCKS if blocks else _ASCII) for track in tracks]
 
 
-def _scale(track: Track) -> _Scale:
-    """Return the max of the chart, the limit if it is drawn, and the texts beside the levels."""
-    if not track.top:
-        return _Scale(1.0, None, {})
-    top = max(track.top, track.drawn_limit or 0.0)
-    return _Scale(top, track.drawn_limit, {HEIGHT: value_text(track.kind, top), HEIGHT // 2: value_text(track.kind, top / 2)})
+def _top(track: Track) -> float:
+    return max(track.top, track.drawn_limit or 0.0)
 
 
-def _chart(track: Track, scale: _Scale, width: int, margin: int, glyphs: _Glyphs) -> list[list[Piece]]:
+def _marks(track: Track) -> dict[int, str]:
+    """Return the texts beside the levels; none without values above 0."""
+    top = _top(track)
+    return {level: value_text(track.kind, top * level / HEIGHT) for level in (HEIGHT, HEIGHT // 2)} if top else {}
+
+
+def _chart(track: Track, width: int, margin: int, glyphs: _Glyphs) -> list[list[Piece]]:
     name, numbers = _title(track, width)
     lines = [[Piece(name, "title"), Piece(numbers, "text")]]
     if not np.isfinite(track.values).any():
         return [*lines, [Piece("  two rows are needed for a rate", "text")]] if track.kind == "rate" else lines
-    height = HEIGHT if scale.marks else 1
+    marks, top, limit = _marks(track), _top(track) or 1.0, track.drawn_limit
+    height = HEIGHT if marks else 1
     columns = _by_column(track, max(width - margin - 2, 1))
-    eighths = [np.floor(np.minimum(cells / scale.top, 1) * 8 * height).tolist() for cells in columns]
-    line_at = None if scale.limit is None else min(int(scale.limit / scale.top * height), height - 1)
+    eighths = [np.floor(np.minimum(cells / top, 1) * 8 * height).tolist() for cells in columns]
+    line_at = None if limit is None else min(int(limit / top * height), height - 1)
     for level in range(height - 1, -1, -1):
         cells = [_piece(low, value, high, level, glyphs) for low, value, high in zip(*eighths, strict=True)]
         if level == line_at:
             cells = [Piece(glyphs.limit, "limit") if cell.text == " " else cell for cell in cells]
-        mark = scale.marks.get(level + 1, "")
+        mark = marks.get(level + 1, "")
         lines.append([Piece(f"{mark:>{margin}} ", "text"), Piece(glyphs.up, "axis"), *_join_inks(cells)])
     n = len(eighths[0])
     lines.append([Piece(f"{'0':>{margin}} ", "text"), Piece(glyphs.corner + glyphs.along * n, "axis")])

@@ -41,10 +41,8 @@ def array_of(x: Any) -> Any:
 def table_of(x: Any) -> pa.Table:
     """Convert an object to a table, or raise if it is an array."""
     table = arrow_of(x)
-    if isinstance(table, pa.RecordBatchReader):
-        table = table.read_all()
-    if isinstance(table, pa.RecordBatch):
-        table = pa.table(table)
+    if isinstance(table, (pa.RecordBatch, pa.RecordBatchReader)):
+        return pa.table(table)
     if not isinstance(table, pa.Table):
         raise TypeError(f"expected an Arrow table, got {type(table).__name__}")
     return table
@@ -72,11 +70,9 @@ def cells(column: Any, where: str) -> AnyArray:
     """Return an Arrow column as a numpy array, masked where null. `StatSeries` checks the values."""
     column = plain_array(column)
     kind = column.type
-    if pa.types.is_null(kind):
-        return np.ma.MaskedArray(np.zeros(len(column), np.uint64), mask=True)
     if pa.types.is_timestamp(kind):
         return np.asarray(column.cast(pa.timestamp(kind.unit)).to_numpy(zero_copy_only=False))
-    if pa.types.is_decimal(kind):
+    if pa.types.is_null(kind) or pa.types.is_decimal(kind):
         try:
             column = column.cast(pa.uint64())
         except pa.ArrowInvalid:

@@ -1,7 +1,8 @@
-"""Series as Arrow tables: one with a row for each sample, or many with a row for each value."""
+"""Series in Arrow: one as a table with a row for each sample, many as an array of lists or a table with a row for each value."""
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 from callstats import _coerce
 from callstats._types import AnyArray, Counts
 from callstats.adapters._frames import columns_of, require_columns, series_of
-from callstats.adapters.arrow._arrays import TIMES, batch_of, cells, is_null, one_array, plain_array, table_of
+from callstats.adapters.arrow._arrays import TIMES, array_of, batch_of, cells, is_null, one_array, plain_array, table_of
 from callstats.batch import StatBatch
 from callstats.errors import SeriesError
 from callstats.series import StatSeries
@@ -33,11 +34,6 @@ def read(table: Any, *, timestamp: str = "timestamp", counts: str | None = "coun
     -------
     StatSeries
 
-    Raises
-    ------
-    SeriesError
-        When a value does not convert without losing a bit.
-
     Examples
     --------
     >>> series = StatSeries([0, 10**9], {"x": [2**64 - 1, None]}, counts=[5, 1])
@@ -45,9 +41,8 @@ def read(table: Any, *, timestamp: str = "timestamp", counts: str | None = "coun
     True
     """
     table = table_of(table)
-    require_columns([timestamp], table.column_names, "table")
     columns = zip(table.column_names, table.columns, strict=True)
-    return series_of({name: cells(column, repr(name)) for name, column in columns}, timestamp, counts)
+    return series_of({name: cells(column, repr(name)) for name, column in columns}, timestamp, counts, "table")
 
 
 def write(series: StatSeries, *, timestamp: str = "timestamp", counts: str | None = "count") -> pa.Table:
@@ -65,16 +60,6 @@ def write(series: StatSeries, *, timestamp: str = "timestamp", counts: str | Non
     -------
     Table
         The times are nanoseconds in UTC, the metrics uint64, null where absent.
-
-    Raises
-    ------
-    SeriesError
-        When a metric has the name of the column of times or counts.
-
-    Examples
-    --------
-    >>> write(StatSeries([0, 10**9], {"x": [7, None]})).to_pydict()["x"]
-    [7, None]
     """
     columns = {timestamp: pa.array(series.timestamps).view(TIMES)}
     for name, values, present in columns_of(series, timestamp=timestamp, counts=counts):
@@ -99,18 +84,13 @@ def write_long(x: StatSeries | StatBatch, calls: Any = None) -> pa.Table:
         ``value`` (uint64); ``count`` (int64), the number of raw samples. A sample without metrics has a row whose metric and
         value are null. An empty series has a row with its call alone.
 
-    Raises
-    ------
-    SeriesError
-        When `calls` does not have a key for each series.
-
     Examples
     --------
     >>> table = write_long(StatSeries([0, 1], {"x": [7, 8]}), calls=["a"])
     >>> table.select(["call", "metric", "value"]).to_pylist()[1]
     {'call': 'a', 'metric': 'x', 'value': 8}
     """
-    batch = as_batch(x)
+    batch = _as_batch(x)
     m, n, k = len(batch), len(batch.timestamps), len(batch.names)
     keys = pa.array(np.arange(m)) if calls is None else calls if isinstance(calls, pa.Array) else pa.array(calls)
     if len(keys) != m:
@@ -152,17 +132,13 @@ def read_long(table: Any) -> tuple[pa.Array, StatBatch]:
     ----------
     table : Table, RecordBatch, or an object of Arrow's PyCapsule protocol
         It has ``timestamp``, ``metric`` and ``value``. Without ``call`` it is one series. Without ``row`` each time of a call
-        is one sample. Without ``count`` each sample counts once.
+        is one sample. Without ``count`` each sample counts once. Rows of one sample
+        must not contradict each other.
 
     Returns
     -------
     Array, StatBatch
         The calls in the order of their first rows, and the series of each.
-
-    Raises
-    ------
-    SeriesError
-        For values that no series can have, and for rows of one sample that contradict each other.
 
     Examples
     --------
@@ -203,7 +179,71 @@ def read_long(table: Any) -> tuple[pa.Array, StatBatch]:
     return calls, batch_of(times[first], dict(zip(names.to_pylist(), values, strict=True)), counts, offsets)
 
 
-def as_batch(x: StatSeries | StatBatch) -> StatBatch:
+def write_lists(x: StatSeries | StatBatch) -> pa.Array:
+    """Return series as an array with a list of structs for each.
+
+    Parameters
+    ----------
+    x : StatSeries or StatBatch
+        As for `write_long`.
+
+    Returns
+    -------
+    Array
+        Of ``list<struct<timestamp: timestamp[ns, UTC], metrics: struct<name: uint64, …>, count: int64>>``.
+    """
+    batch = _as_batch(x)
+    n, masks = len(batch.timestamps), repeat(None) if batch.present is None else ~batch.present
+    columns = [pa.array(values, mask=mask) for values, mask in zip(batch.values, masks, strict=False)]
+    metrics = pa.Array.from_buffers(pa.struct(zip(batch.names, repeat(pa.uint64()))), n, [None], children=columns)
+    rows = pa.StructArray.from_arrays(
+        [pa.array(batch.timestamps).view(TIMES), metrics, pa.array(batch.counts)], names=["timestamp", "metrics", "count"]
+    )
+    if n > 2**31 - 1:
+        return pa.LargeListArray.from_arrays(pa.array(batch.offsets), rows)
+    return pa.ListArray.from_arrays(pa.array(batch.offsets, pa.int32()), rows)
+
+
+def read_lists(array: Any) -> StatBatch:
+    """Return the series of an array of lists, such as `write_lists` makes.
+
+    Parameters
+    ----------
+    array : Array, ChunkedArray, or an object of Arrow's PyCapsule protocol
+        Its lists hold structs with ``timestamp``, and perhaps ``metrics`` and ``count``. A null is an empty series.
+
+    Returns
+    -------
+    StatBatch
+
+    Examples
+    --------
+    >>> batch = StatBatch([StatSeries([0, 1], {"x": [1, None]}), StatSeries([], {})])
+    >>> read_lists(write_lists(batch)) == batch
+    True
+    """
+    array = array_of(array)
+    kind = array.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
+        raise SeriesError(f"expected an Arrow array of lists of structs, got {kind}")
+    rows = array.flatten()
+    offsets = np.zeros(len(array) + 1, dtype=np.int64)
+    np.cumsum(array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False), out=offsets[1:])
+    if rows.null_count:
+        raise SeriesError(f"each sample must be a struct: {rows.null_count} of {len(rows)} are null")
+    names = [field.name for field in rows.type]
+    require_columns(["timestamp"], names, "struct")
+    columns = dict(zip(names, rows.flatten(), strict=True))
+    metrics: dict[str, object] = {}
+    if "metrics" in columns and not pa.types.is_null(columns["metrics"].type):
+        inner = columns["metrics"]
+        for field, column in zip(inner.type, inner.flatten(), strict=True):
+            metrics[field.name] = cells(column, f"metrics[{field.name!r}]")
+    counts = None if "count" not in columns else cells(columns["count"], "counts")
+    return batch_of(cells(columns["timestamp"], "timestamps"), metrics, counts, offsets)
+
+
+def _as_batch(x: StatSeries | StatBatch) -> StatBatch:
     """Return a batch unchanged, and a series as a batch of one."""
     if not isinstance(x, (StatSeries, StatBatch)):
         raise TypeError(f"expected a StatSeries or a StatBatch, got {type(x).__name__}")

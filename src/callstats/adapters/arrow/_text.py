@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -20,6 +21,10 @@ from callstats.series import StatSeries
 
 Rejected: TypeAlias = "dict[int, CallstatsError]"
 """The errors of the rejected blobs, by index."""
+
+_WORKING_TYPES = {kind: kind for kind in (pa.null(), pa.string(), pa.large_string(), pa.binary(), pa.large_binary())}
+_WORKING_TYPES |= {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+"""The types, with offsets and one buffer, that the kernels can work on, by the types of arrays."""
 
 _MAX_BYTES = {4: 2**31 - 1, 8: I64_MAX}
 """How many bytes an array can have, by the width of its offsets."""
@@ -50,21 +55,14 @@ def reduce(
     rule, how, missing, max_bytes, counts, sort, threads
         As for `reduce_json`.
     errors : {"raise", "null", "return"}
-        "raise" raises the error of the first rejected blob. "null" makes each rejected blob null. "return" leaves it unchanged,
-        and returns the reasons too; a RecordBatchReader has no such form.
+        "raise" raises the error of the first rejected blob, with its row: ``stats[17]: $[3].timestamp: …``. "null" makes each
+        rejected blob null. "return" leaves it unchanged, and returns the reasons too; a RecordBatchReader has no such form.
 
     Returns
     -------
     Array, ChunkedArray, RecordBatch, Table or RecordBatchReader
         It has the kind and type of `x`. A null stays null. A blob that the rule leaves unchanged stays byte for byte. With
         ``errors="return"`` it is the first of two: the second is an Array of text, with the reason of each rejected blob.
-
-    Raises
-    ------
-    CallstatsError
-        A `DecodeError`, `SeriesError` or `BudgetError` that names the row: ``stats[17]: $[3].timestamp: …``.
-    TypeError
-        When the column has another type.
 
     Examples
     --------
@@ -88,7 +86,7 @@ def reduce(
     blobs = x.column(index) if is_table else x
     result, rejected = reduce_array(blobs, rule, **options)
     if errors == "raise":
-        _raise_first(rejected, column if is_table else "blobs")
+        raise_first(rejected, column if is_table else "blobs")
     if is_table:
         result = x.set_column(index, x.schema.field(index), result)
     return (result, reasons_of(rejected, len(blobs))) if errors == "return" else result
@@ -104,16 +102,11 @@ def read_stored(array: Any, *, sort: bool = False, errors: Literal["raise", "nul
     sort : bool
         As for `reduce_json`.
     errors : {"raise", "null"}
-        "raise" raises the error of the first rejected blob. "null" makes an empty series of each, as of a null.
+        As for `reduce`, but "null" makes an empty series of each rejected blob, as of a null.
 
     Returns
     -------
     StatBatch
-
-    Raises
-    ------
-    DecodeError
-        It names the row: ``blobs[17]: $[3].timestamp: …``.
 
     Examples
     --------
@@ -124,7 +117,7 @@ def read_stored(array: Any, *, sort: bool = False, errors: Literal["raise", "nul
     _validate_errors(errors, "raise", "null")
     batch, rejected = read_array(array_of(array), sort=sort)
     if errors == "raise":
-        _raise_first(rejected, "blobs")
+        raise_first(rejected, "blobs")
     return batch
 
 
@@ -133,15 +126,10 @@ def reduce_array(array: Any, rule: Rule, *, keep: bool = False, **options: Any) 
     kind = array.type
     working = _working_type(kind)
     if isinstance(array, pa.ChunkedArray):
-        chunks: list[pa.Array] = []
-        found: Rejected = {}
-        start = 0
-        for chunk in array.chunks:
-            result, rejected = reduce_array(chunk, rule, keep=keep, **options)
-            chunks.append(result)
-            found |= {start + i: error for i, error in rejected.items()}
-            start += len(chunk)
-        return pa.chunked_array(chunks, kind), found
+        results = [reduce_array(chunk, rule, keep=keep, **options) for chunk in array.chunks]
+        starts = accumulate(map(len, array.chunks), initial=0)
+        found = {start + i: error for start, (_, rejected) in zip(starts, results, strict=False) for i, error in rejected.items()}
+        return pa.chunked_array([result for result, _ in results], kind), found
     if isinstance(kind, pa.BaseExtensionType):
         result, rejected = reduce_array(array.storage, rule, keep=keep, **options)
         return pa.ExtensionArray.from_storage(kind, result), rejected
@@ -152,14 +140,10 @@ def reduce_array(array: Any, rule: Rule, *, keep: bool = False, **options: Any) 
         return result.cast(kind), rejected
     data, offsets, width = _buffers(array)
     pieces, ends, rejected = reduce_buffer(data, offsets, rule, **options)
-    if ends[-1] > _MAX_BYTES[width]:
-        size = int(ends[-1])
+    size = int(ends[-1])
+    if size > _MAX_BYTES[width]:
         raise ArgumentError("x", f"at most {_MAX_BYTES[width]} bytes when reduced", size, hint=f"make it pa.large_{kind}()")
-    buffers = [
-        _validity(array, rejected),
-        pa.py_buffer(ends.astype(f"i{width}", copy=False)),
-        _join_pieces(pieces, int(ends[-1])),
-    ]
+    buffers = [_validity(array, rejected), pa.py_buffer(ends.astype(f"i{width}", copy=False)), _join_pieces(pieces, size)]
     result = pa.Array.from_buffers(kind, len(array), buffers)
     return pc.if_else(reasons_of(rejected, len(array)).is_null(), result, array) if keep and rejected else result, rejected
 
@@ -187,15 +171,16 @@ def _reduce_stream(batches: Any, rule: Rule, index: int, errors: str, options: d
     for batch in batches:
         result, rejected = reduce_array(batch.column(index), rule, **options)
         if errors == "raise":
-            _raise_first(rejected, batch.schema.names[index], start)
+            raise_first(rejected, batch.schema.names[index], start)
         yield batch.set_column(index, batch.schema.field(index), result)
         start += len(batch)
 
 
-def _raise_first(rejected: Rejected, name: str, start: int = 0) -> None:
+def raise_first(rejected: Rejected, name: str, start: int | None = 0) -> None:
+    """Raise the first error with the name of its array, and its index in that, if it starts at one."""
     if rejected:
         i, error = min(rejected.items())
-        error.args = (f"{name}[{start + i}]: {error}",)
+        error.args = (f"{name}: {error}" if start is None else f"{name}[{start + i}]: {error}",)
         rejected.clear()
         try:
             raise error
@@ -209,16 +194,11 @@ def _validate_errors(errors: str, *known: str) -> None:
 
 
 def _working_type(kind: Any) -> Any:
-    """Return the type, with offsets and one buffer, that the kernels can work on."""
     if isinstance(kind, pa.BaseExtensionType):
         return _working_type(kind.storage_type)
-    if kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()) or pa.types.is_null(kind):
-        return kind
-    if kind == pa.string_view():
-        return pa.large_string()
-    if kind == pa.binary_view():
-        return pa.large_binary()
-    raise TypeError(f"expected stored blobs as text or binary, got an Arrow array of {kind}")
+    if kind not in _WORKING_TYPES:
+        raise TypeError(f"expected stored blobs as text or binary, got an Arrow array of {kind}")
+    return _WORKING_TYPES[kind]
 
 
 def _buffers(array: Any) -> tuple[AnyArray, AnyArray, int]:

@@ -7,24 +7,18 @@
   const state = { sort: 0, down: true, shown: PAGE, group: null };
 
   // Everything that comes from the data goes into the page as text.
-  const make = (name, text, attributes = {}) => {
-    const node = document.createElement(name);
-    if (text !== undefined) node.textContent = text;
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    return node;
-  };
+  const make = (name, text = "", more = {}) => Object.assign(document.createElement(name), { textContent: text, ...more });
   const count = (n) => n.toLocaleString("en");
 
   // --- the table of groups
 
-  const value = (group, column) => {
-    if (column < 0) return group.name;
-    const cell = group.cells[column];
-    return Array.isArray(cell) ? cell[1] : cell;
-  };
-  const cellText = (cell) => (cell === null ? "" : Array.isArray(cell) ? cell[0] : count(cell));
+  // A cell is a text and its sort key; the data has a count as a number, and an empty cell as null.
+  for (const group of data.groups) {
+    group.cells = group.cells.map((cell) => (Array.isArray(cell) ? cell : [cell === null ? "" : count(cell), cell]));
+  }
+  const value = (group) => (state.sort < 0 ? group.name : group.cells[state.sort][1]);
   const compare = (a, b) => {
-    const [x, y] = [value(a, state.sort), value(b, state.sort)];
+    const [x, y] = [value(a), value(b)];
     if (x === null || y === null) return (x === null) - (y === null);
     const order = typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y;
     return state.down ? -order : order;
@@ -39,7 +33,7 @@
     [data.by, ...data.columns].forEach((title, index) => {
       const column = index - 1;
       const sorted = column === state.sort;
-      const cell = make("th", undefined, { scope: "col", "aria-sort": !sorted ? "none" : state.down ? "descending" : "ascending" });
+      const cell = make("th", "", { scope: "col", ariaSort: !sorted ? "none" : state.down ? "descending" : "ascending" });
       const button = make("button", title + (sorted ? (state.down ? "\u00a0\u25be" : "\u00a0\u25b4") : ""), { type: "button" });
       button.addEventListener("click", () => {
         state.down = sorted ? !state.down : column >= 0;
@@ -58,14 +52,14 @@
     const found = matching();
     const rows = found.slice(0, state.shown).map((group) => {
       const row = make("tr");
-      const head = make("th", undefined, { scope: "row" });
+      const head = make("th", "", { scope: "row" });
       const button = make("button", group.name || "(no name)", { type: "button", title: group.name });
       button.addEventListener("click", () => choose(group, true));
       head.append(button);
-      row.append(head, ...group.cells.map((cell) => make("td", cellText(cell))));
+      row.append(head, ...group.cells.map((cell) => make("td", cell[0])));
       if (group === state.group) {
         row.dataset.chosen = "";
-        button.setAttribute("aria-current", "true");
+        button.ariaCurrent = "true";
       }
       return row;
     });
@@ -83,9 +77,10 @@
   const touched = matchMedia("(pointer: coarse)").matches;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const layout = (more) => {
-    const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
-    const { xaxis, yaxis, ...rest } = more;
+    const shown = { showgrid: true, showline: true, zeroline: true, automargin: true };
+    const axis = { gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--line"), ...shown };
     return {
+      template: { layout: { xaxis: axis, yaxis: axis } },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: colour("--text"), family: "system-ui, sans-serif", size: 12 },
@@ -93,9 +88,7 @@
       dragmode: touched ? false : "zoom",
       hoverlabel: { bgcolor: colour("--card"), font: { color: colour("--text") } },
       modebar: { color: colour("--quiet"), activecolor: colour("--accent"), bgcolor: "rgba(0,0,0,0)" },
-      xaxis: { ...axis, ...xaxis },
-      yaxis: { ...axis, ...yaxis },
-      ...rest,
+      ...more,
     };
   };
   const config = {
@@ -107,17 +100,10 @@
     plotlyServerURL: "",
     showTips: false,
   };
-  const level = (at, vertical) => ({
-    type: "line",
-    [vertical ? "xref" : "yref"]: vertical ? "x" : "y",
-    [vertical ? "yref" : "xref"]: "paper",
-    ...(vertical ? { x0: at, x1: at, y0: 0, y1: 1 } : { x0: 0, x1: 1, y0: at, y1: at }),
-    line: { color: colour("--limit"), width: 1.5, dash: "dash" },
-  });
+  const line = (ends) => ({ type: "line", line: { color: colour("--limit"), width: 1.5, dash: "dash" }, ...ends });
   const draw = (target, traces, more, label) => {
-    target.setAttribute("role", "img");
-    target.setAttribute("aria-label", label);
-    target.drawn = Plotly.react(target, traces, layout(more), config);
+    const drawn = Plotly.react(target, traces, layout(more), config);
+    Object.assign(target, { role: "img", ariaLabel: label, drawn });
   };
 
   const drawBars = (target, found, what) => {
@@ -126,10 +112,10 @@
     const labels = counts.map((_, index) => `${edges[index]} to ${edges[index + 1]}`);
     let step = 1;
     while (counts.length / step > MAX_TICKS) step *= 2;
-    const ticks = edges.map((_, index) => index).filter((index) => index % step === 0);
+    const ticks = [...edges.keys()].filter((index) => index % step === 0);
     const trace = {
       type: "bar",
-      x: counts.map((_, index) => index + 0.5),
+      x0: 0.5,
       y: counts,
       customdata: labels,
       width: 1,
@@ -147,7 +133,7 @@
       margin: { l: 8, r: 12, t: (touched ? 56 : 28) + 14 * Math.max(levels.length - 1, 0), b: 8 },
       xaxis: { range: [0, last], tickvals: ticks, ticktext: ticks.map((index) => edges[index]), tickangle: 0 },
       yaxis: { title: { text: "calls" }, rangemode: "tozero" },
-      shapes: levels.map(([at]) => level(at, true)),
+      shapes: levels.map(([at]) => line({ x0: at, x1: at, y0: 0, y1: 1, yref: "paper" })),
       annotations,
     }, `${what}: ${counts.length ? `most calls, ${counts[fullest]}, have ${labels[fullest]}` : "not known of any call"}; ${levels.map(([, text]) => text).join(", ")}`);
   };
@@ -163,29 +149,19 @@
       legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, font: { size: 12 } },
       xaxis: { title: { text: call.unit }, rangemode: "tozero", unifiedhovertitle: { text: `%{x} ${call.unit}` } },
       yaxis: { title: { text: panel.unit }, rangemode: "tozero" },
-      shapes: limit.map((at) => level(at, false)),
+      shapes: limit.map((at) => line({ x0: 0, x1: 1, xref: "paper", y0: at, y1: at })),
       annotations: limit.map((at) => ({ x: 1, xref: "paper", xanchor: "right", y: at, yanchor: "bottom", showarrow: false, text: "limit", font: { color: colour("--limit") } })),
     }, `${panel.title} of call ${call.name} over ${call.duration}: at most ${panel.top}`);
   };
 
   // --- one group, one call
 
-  const list = (target, pairs, together) => {
-    target.replaceChildren(...pairs.flatMap(([title, text]) => {
-      const parts = [make("dt", title), make("dd", text)];
-      if (!together) return parts;
+  const list = (target, pairs) => {
+    target.replaceChildren(...pairs.map(([title, text]) => {
       const part = make("div");
-      part.append(...parts);
-      return [part];
+      part.append(make("dt", title), make("dd", text));
+      return part;
     }));
-  };
-  const drawDistributions = () => {
-    drawBars($("memory-bars"), state.group.memory, "Peak memory");
-    drawBars($("duration-bars"), state.group.duration, "Duration");
-  };
-  const callsOf = (group) => {
-    const index = data.groups.indexOf(group);
-    return data.calls.filter((call) => call.group === index);
   };
   const choose = (group, jump) => {
     state.group = group;
@@ -194,23 +170,18 @@
     $("group-title").textContent = `${data.by} ${group.name}`;
     const summary = group.summary.map(([title, text]) => [data.texts[title], text]);
     const advice = summary.find(([title]) => title === "right size");
-    const sized = group.cells[data.columns.indexOf("right size")] !== null;
+    const sized = group.cells[data.columns.indexOf("right size")][1] !== null;
     $("advice").textContent = advice ? `Right size: ${advice[1]}` : "";
     $("advice").className = sized ? "" : "none";
-    list($("summary"), summary.filter((pair) => pair !== advice), false);
-    drawDistributions();
-    const calls = callsOf(group);
+    list($("summary"), summary.filter((pair) => pair !== advice));
+    const calls = data.calls.filter((call) => data.groups[call.group] === group);
     $("calls").hidden = !data.calls.length;
     $("calls-title").textContent = calls.length ? `Heaviest calls of ${group.name}` : `No call of ${group.name} is among the heaviest`;
-    const options = calls.map((call) => {
-      const option = make("option", `${call.name} \u2013 ${[call.peak, call.duration].filter(Boolean).join(", ")}`);
-      option.value = String(data.calls.indexOf(call));
-      return option;
-    });
-    $("call").replaceChildren(...options);
+    const optionText = (call) => `${call.name} \u2013 ${[call.peak, call.duration].filter(Boolean).join(", ")}`;
+    $("call").replaceChildren(...calls.map((call) => new Option(optionText(call), data.calls.indexOf(call))));
     $("call").parentElement.hidden = !calls.length;
     for (const id of ["before", "after"]) $(id).hidden = calls.length < 2;
-    drawCall();
+    redraw();
     if (jump) {
       $("group-title").focus({ preventScroll: true });
       $("group").scrollIntoView({ block: "start" });
@@ -219,33 +190,25 @@
   const drawCall = () => {
     // A chart that is still being drawn must not lose what it is drawn from.
     for (const chart of $("panels").querySelectorAll(".chart")) chart.drawn.finally(() => Plotly.purge(chart));
-    const call = data.calls[$("call").value];
+    const call = data.calls[$("call").value] ?? { facts: [], panels: [] };
     $("before").disabled = $("call").selectedIndex <= 0;
     $("after").disabled = $("call").selectedIndex >= $("call").options.length - 1;
-    if (!call || $("call").value === "") {
-      $("panels").replaceChildren();
-      list($("facts"), [], true);
-      return;
-    }
-    list($("facts"), call.facts, true);
+    list($("facts"), call.facts);
     const charts = call.panels.map((panel) => {
       const figure = make("figure");
-      figure.append(make("figcaption", panel.title), make("div", undefined, { class: "chart" }));
+      figure.append(make("figcaption", panel.title), make("div", "", { className: "chart" }));
       return figure;
     });
     $("panels").replaceChildren(...charts);
     call.panels.forEach((panel, index) => drawPanel(charts[index].lastChild, panel, call));
-  };
-  const step = (by) => {
-    $("call").selectedIndex += by;
-    drawCall();
   };
 
   // --- the page
 
   const redraw = () => {
     if (!state.group) return;
-    drawDistributions();
+    drawBars($("memory-bars"), state.group.memory, "Peak memory");
+    drawBars($("duration-bars"), state.group.duration, "Duration");
     drawCall();
   };
   $("notes").replaceChildren(...data.notes.map((note) => make("li", note)));
@@ -258,8 +221,12 @@
     drawRows();
   });
   $("call").addEventListener("change", drawCall);
-  $("before").addEventListener("click", () => step(-1));
-  $("after").addEventListener("click", () => step(1));
+  for (const [id, by] of [["before", -1], ["after", 1]]) {
+    $(id).addEventListener("click", () => {
+      $("call").selectedIndex += by;
+      drawCall();
+    });
+  }
   $("theme").addEventListener("change", () => {
     document.documentElement.dataset.theme = $("theme").value;
     redraw();

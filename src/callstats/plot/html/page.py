@@ -1,14 +1,22 @@
-"""The data of the page, aggregated and formatted here, so that the page only draws."""
+"""A whole table as one HTML file without references to others. All is aggregated and formatted here, so that it only draws."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import html
+import json
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from callstats._extras import needs
 from callstats._types import AnyArray, Counts
 from callstats._units import duration_text, limit_text, memory_text, percent_text, plural, printable
 from callstats.errors import ArgumentError
@@ -21,6 +29,8 @@ from callstats.stats.format import memory_limit_text, summary_texts, usage_text
 
 MAX_BINS = 24
 _MIN_NS = 10**6
+_MARK = re.compile(r"<!--(\w+)-->|/\*(\w+)\*/")
+_IN_SCRIPTS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 Cell: TypeAlias = "int | tuple[str, float] | None"
 """A cell of the table: a count, or a text and its sort key; None is empty and comes last."""
@@ -69,14 +79,82 @@ class ReportCall:
     usage: CallUsage | None = None
 
 
-def page_data(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by: str, notes: Iterable[str]) -> dict[str, Any]:
+def render(
+    groups: Iterable[ReportGroup],
+    calls: Iterable[ReportCall] = (),
+    *,
+    title: str = "callstats report",
+    by: str = "function",
+    notes: Iterable[str] = (),
+) -> str:
+    """Return a report on calls as the text of one HTML file, which opens from disk and needs no network.
+
+    Parameters
+    ----------
+    groups : iterable of ReportGroup
+        The rows of the table. The distributions of each group are computed here.
+    calls : iterable of ReportCall
+        The calls with charts.
+    title : str
+    by : str
+        The name of a group's kind.
+    notes : iterable of str
+        Lines below the title.
+
+    Returns
+    -------
+    str
+        The HTML: 5 MB, mostly Plotly. Its own policy lets only its two scripts run, and load nothing.
+
+    Examples
+    --------
+    >>> render([], [ReportCall(name="1", series=StatSeries([0, 10**9], {"mem_usage": [2**20, 2**21]}))])[:15]
+    '<!DOCTYPE html>'
+    """
+    with needs("plot.render", "report"):
+        from plotly.offline import get_plotlyjs
+    plotly, script = _inline(get_plotlyjs()), _part("page.js")
+    data = json.dumps(_page_data(groups, calls, by=by, notes=notes), separators=(",", ":"), allow_nan=False, default=str)
+    policy = (
+        f"default-src 'none'; script-src {_hash(plotly)} {_hash(script)}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    parts = {
+        "policy": html.escape(policy),
+        "title": html.escape(printable(title)),
+        "by": html.escape(printable(by)),
+        "style": _part("page.css"),
+        "data": data.translate(_IN_SCRIPTS),
+        "plotly": plotly,
+        "script": script,
+    }
+    return _MARK.sub(lambda found: parts[found[1] or found[2]], _part("page.html"))
+
+
+@cache
+def _part(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _inline(script: str) -> str:
+    """Escape all parts of a script that could end it in a page."""
+    return re.sub(r"</(?=script)", r"<\\/", script, flags=re.IGNORECASE).replace("<!--", "<\\!--")
+
+
+def _hash(script: str) -> str:
+    """Return the hash that lets a script run under the page's policy."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _page_data(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by: str, notes: Iterable[str]) -> dict[str, Any]:
     """Return all data of the page."""
     shown = list(groups)
     indexes: dict[str, int] = {}
     for index, group in enumerate(shown):
         if indexes.setdefault(group.name, index) != index:
             raise ArgumentError("groups", "groups with distinct names", group.name, hint="two groups have it")
-    texts = _Texts()
+    texts: dict[str, int] = defaultdict(lambda: len(texts))  # the texts that many groups share, and the index of each
     return {
         "by": printable(by),
         "notes": [printable(note) for note in notes],
@@ -88,24 +166,13 @@ def page_data(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by:
     }
 
 
-class _Texts(dict[str, int]):
-    """The texts that many groups share, and the index of each."""
-
-    def __missing__(self, text: str) -> int:
-        index = self[text] = len(self)
-        return index
-
-
-def _group_data(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
+def _group_data(group: ReportGroup, texts: dict[str, int]) -> dict[str, Any]:
     summary = group.summary
     peaks, durations = np.asarray(group.peaks, dtype=np.uint64), np.asarray(group.durations, dtype=np.int64)
-    lines = []
-    top = int(peaks.max()) if len(peaks) else 0
-    if summary.limit is not None and not summary.is_unlimited and summary.limit <= LIMIT_FACTOR * top:
-        lines.append((summary.limit, f"limit {limit_text(summary.limit)}"))
-    size = None if summary.rightsize is None else summary.rightsize.size
-    if size is not None and size <= LIMIT_FACTOR * top:
-        lines.append((size, f"right size {limit_text(size)}"))
+    reach = LIMIT_FACTOR * int(peaks.max()) if len(peaks) else 0
+    limit = None if summary.is_unlimited else summary.limit
+    sizes = {"limit": limit, "right size": None if summary.rightsize is None else summary.rightsize.size}
+    lines = [(at, f"{title} {limit_text(at)}") for title, at in sizes.items() if at is not None and at <= reach]
     memory = memory_bins(peaks, max((at for at, _ in lines), default=0))
     return {
         "name": printable(group.name),
@@ -116,7 +183,7 @@ def _group_data(group: ReportGroup, texts: _Texts) -> dict[str, Any]:
     }
 
 
-def _bars(bins: Bins, lines: list[tuple[float, str]], texts: _Texts) -> list[Any]:
+def _bars(bins: Bins, lines: list[tuple[float, str]], texts: dict[str, int]) -> list[Any]:
     """Return counts, the edges as texts, and lines across."""
     return [bins.counts.tolist(), [texts[edge] for edge in bins.edges], [(round(at, 3), text) for at, text in lines]]
 
