@@ -5,6 +5,7 @@ Each one is a `CallstatsError`. Errors about arguments and input are ValueErrors
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 import functools
 import inspect
@@ -19,7 +20,7 @@ class CallstatsError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # By default, unpickling would pass the finished message to __init__.
-        return _rebuild, (type(self), self.args, self.__dict__)
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class ArgumentError(CallstatsError, ValueError):
@@ -121,9 +122,3 @@ def suggest_keywords(door: Door) -> Door:
         return door(*args, **keywords)
 
     return checked  # type: ignore[return-value]
-
-
-def _rebuild(kind: type[CallstatsError], args: tuple[object, ...], attributes: dict[str, object]) -> CallstatsError:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(attributes)
-    return error
