@@ -5,21 +5,13 @@ Readers accept only the form that callstats writes, and return NULL for any othe
 a text. Each reader returns where its text ends.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport UINT64_MAX as U64_MAX, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 cdef extern from *:
     """
     #include <stdint.h>
     #include <string.h>
-
-    /* 2**64 - 1 without its last digit, and without its last four. */
-    #define CALLSTATS_MAX_WITHOUT_1 1844674407370955161ULL
-    #define CALLSTATS_MAX_WITHOUT_4 1844674407370955ULL
-
-    #if defined(_MSC_VER)
-    #include <intrin.h>
-    #endif
 
     /* Eight bytes as a number whose lowest byte is the first. */
     static inline uint64_t callstats_load8(const uint8_t *at) {
@@ -48,23 +40,13 @@ cdef extern from *:
     /* How many of the lowest bytes are zero; word is not 0. */
     static inline int callstats_zero_bytes(uint64_t word) {
     #if defined(_MSC_VER)
-        unsigned long bit;
-    #if defined(_WIN64)
-        _BitScanForward64(&bit, word);
-    #else
-        if (!_BitScanForward(&bit, (unsigned long)word)) {
-            _BitScanForward(&bit, (unsigned long)(word >> 32));
-            bit += 32;
-        }
-    #endif
-        return (int)(bit >> 3);
+        uint64_t lowest = 0x0101010101010101ULL;
+        return (int)((((word ^ (word - 1)) & lowest) * lowest >> 56) - 1);
     #else
         return __builtin_ctzll(word) >> 3;
     #endif
     }
     """
-    uint64_t MAX_WITHOUT_1_DIGIT "CALLSTATS_MAX_WITHOUT_1"
-    uint64_t MAX_WITHOUT_4_DIGITS "CALLSTATS_MAX_WITHOUT_4"
     uint64_t load8 "callstats_load8"(const uint8_t* at) noexcept nogil
     const uint8_t* PAIRS "callstats_pairs"
     unsigned int load4 "callstats_load4"(const uint8_t* at) noexcept nogil
@@ -119,8 +101,8 @@ cdef inline const uint8_t* read_number_near_end(const uint8_t* at, const uint8_t
         digit = <uint64_t>p[0] - 48
         if digit > 9:
             break
-        if p - at >= 19 and (p - at > 19 or number > MAX_WITHOUT_1_DIGIT or (
-            number == MAX_WITHOUT_1_DIGIT and digit > 5
+        if p - at >= 19 and (p - at > 19 or number > U64_MAX // 10 or (
+            number == U64_MAX // 10 and digit > 5
         )):
             return NULL
         number = number * 10 + digit
@@ -145,7 +127,7 @@ cdef inline const uint8_t* read_number(const uint8_t* at, uint64_t* value) noexc
         value[0] = value[0] * 100_000_000 + more
         at += 8
         n = digits_at(at, &more)
-        if n > 4 or (n == 4 and (value[0] > MAX_WITHOUT_4_DIGITS or (value[0] == MAX_WITHOUT_4_DIGITS and more > 1_615))):
+        if n > 4 or (n == 4 and (value[0] > U64_MAX // 10_000 or (value[0] == U64_MAX // 10_000 and more > 1_615))):
             return NULL
     if n:
         value[0] = value[0] * power(n) + more

@@ -276,10 +276,7 @@ cdef inline const uint8_t* read_by_name(Scan* scan, const uint8_t* p, const uint
                 return NULL
         elif p[0] != b"}":
             return NULL
-    if p == start + OPEN and scan.n_pieces == 0:
-        scan.learned = False
-        return read_tail(scan, p, end)
-    scan.learned = True
+    scan.learned = scan.n_pieces > 0
     return read_tail(scan, p, end)
 
 

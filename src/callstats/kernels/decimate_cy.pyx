@@ -26,18 +26,7 @@ def decimate_columns(
     bint zero,
     const int64_t[:, ::1] plan,
 ):
-    """Reduce each series of a batch to at most max_samples rows.
-
-    Series i has the samples offsets[i] to offsets[i + 1]. Without offsets there is one series, and none are returned. Column j of
-    the result is metric plan[0, j] (-1: a new one). Metric plan[1, j] (-1: none) fills in its absent values, but not in a row of
-    one sample. plan[2, j] is the number of the reducer. Where plan[3, j] is 0, only series that have any value of the metric get
-    the column. `zero`: count absent values as 0.
-
-    Return times, values, present (None: all), counts (None: all one), offsets, and the (row, column) of the first sum above
-    2**64 - 1 (None: there is none).
-
-    The caller guarantees non-decreasing times, max_samples >= 1, and 0 wherever a value is absent.
-    """
+    """Reduce each series of a batch to at most max_samples rows."""
     cdef Py_ssize_t k = plan.shape[1], m = 1, i, j, n, r = 0
     cdef int64_t one[2]
     cdef int64_t one_end[2]

@@ -219,11 +219,7 @@ def fit_rows(
     bytes keys,
     const int64_t[::1] key_ends,
 ):
-    """Find the largest k from max_samples >= 1 down for which the text of the series, reduced to k rows, fits max_bytes.
-
-    Return k. Return 0 when none fits, and -k when a sum is too large at k. `plan`, `keys` and `key_ends` are those of
-    `reduce_packed`. `with_counts`: the text has counts.
-    """
+    """Find the largest k from max_samples >= 1 down for which the text of the series, reduced to k rows, fits max_bytes."""
     cdef Work work
     cdef Columns source = columns_of(times, values, present, counts), result
     cdef int64_t rows = max_samples if max_samples < times.shape[0] else times.shape[0], k = 0, step
