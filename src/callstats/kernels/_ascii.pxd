@@ -1,4 +1,3 @@
-# cython: language_level=3
 """Whole numbers and RFC 3339 times as ASCII digits, read and written in C.
 
 Readers accept only the form that callstats writes, and return NULL for any other. They use raw pointers, since they walk through
@@ -85,7 +84,6 @@ cdef inline int digits_at(const uint8_t* at, uint64_t* value) noexcept nogil:
 
 
 cdef inline uint64_t power(int n) noexcept nogil:
-    """Return 10 ** n, for n from 1 to 7."""
     cdef uint64_t result = 10
     while n > 1:
         result *= 10
@@ -135,7 +133,6 @@ cdef inline const uint8_t* read_number(const uint8_t* at, uint64_t* value) noexc
 
 
 cdef inline int digits_of(uint64_t value) noexcept nogil:
-    """Return how many digits a number has."""
     cdef int n = 1
     while value >= 10_000:
         value //= 10_000
@@ -156,7 +153,6 @@ cdef inline uint8_t* write_digits(uint8_t* at, uint64_t value, int n) noexcept n
 
 
 cdef inline uint8_t* write_number(uint8_t* at, uint64_t value) noexcept nogil:
-    """Write a number; return its end."""
     return write_digits(at, value, digits_of(value))
 
 

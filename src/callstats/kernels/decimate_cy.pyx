@@ -1,4 +1,3 @@
-# cython: language_level=3
 """Reduce samples to rows, one value a metric and row. Compiled; `decimate_py` is the specification."""
 
 import numpy as np
@@ -7,8 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
 
 from callstats.kernels._binning cimport Output, Reduced, Row, plan_rows, reduce_columns
-from callstats.kernels._columns cimport Columns, columns_of
-from callstats.kernels._memory cimport resize
+from callstats.kernels._columns cimport Columns, columns_of, resize
 
 cdef object empty = np.empty
 cdef object INT64 = np.dtype(np.int64)

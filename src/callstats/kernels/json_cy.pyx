@@ -1,4 +1,3 @@
-# cython: language_level=3
 """Stored text to columns, of one blob or of many, and columns to text. Compiled; `json_py` is the specification."""
 
 import numpy as np
@@ -9,12 +8,11 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from callstats.kernels._ascii cimport Day
-from callstats.kernels._columns cimport Columns, columns_of
+from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_scan cimport (
     DECODED, Names, Scan, keep_names, same_names, scan_free, scan_init, scan_text, scanned_names
 )
 from callstats.kernels._json_write cimport Keys, Text, write_columns
-from callstats.kernels._memory cimport resize
 
 
 cdef struct Batch:
@@ -60,14 +58,12 @@ def decode_blob(bytes blob):
             if counts is not None:
                 to_counts = counts
                 memcpy(&to_counts[0], scan.counts, n * sizeof(int64_t))
-            if k:
-                to_values = values
-                for j in range(k):
-                    memcpy(&to_values[j, 0], scan.values + j * scan.row_room, n * sizeof(uint64_t))
-                if present is not None:
-                    to_present = present
-                    for j in range(k):
-                        memcpy(&to_present[j, 0], scan.present + j * scan.row_room, n)
+            to_values = values
+            to_present = present
+            for j in range(k):
+                memcpy(&to_values[j, 0], scan.values + j * scan.row_room, n * sizeof(uint64_t))
+                if scan.holes:
+                    memcpy(&to_present[j, 0], scan.present + j * scan.row_room, n)
         return scanned_names(&scan), times, values, present, counts
     finally:
         scan_free(&scan)

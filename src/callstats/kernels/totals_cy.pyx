@@ -1,4 +1,3 @@
-# cython: language_level=3
 """The exact sums behind statistics, of series or of stored text. Compiled; `totals_py` is the specification."""
 
 import numpy as np
@@ -35,7 +34,6 @@ cdef struct Metric:
 
 
 cdef inline Metric metric_of(const Columns* columns, int64_t index) noexcept nogil:
-    """Return a metric by its index, or none for -1."""
     cdef Metric metric
     cdef bint found = index >= 0 and columns.n > 0
     metric.cells = columns.values + index * columns.stride if found else NULL
@@ -142,7 +140,6 @@ cdef void total(const Metric* metric, const int64_t* counts, Py_ssize_t begin, P
 
 
 cdef void moment(const Metric* metric, const int64_t* times, Py_ssize_t begin, Py_ssize_t end, Moments* out) noexcept nogil:
-    """Compute the moments of a metric over the rows of one series."""
     cdef Py_ssize_t row, at = -1
     cdef uint64_t first = 0
     for row in range(begin, end + 1):
@@ -164,7 +161,6 @@ cdef void moment(const Metric* metric, const int64_t* times, Py_ssize_t begin, P
 cdef void add_totals(
     const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[:, ::1] plan, uint64_t* words
 ) noexcept nogil:
-    """Compute the totals of each column of the plan over each of m series."""
     cdef Py_ssize_t i, j, part
     cdef Metric metrics[5]
     for j in range(plan.shape[1]):
@@ -177,7 +173,6 @@ cdef void add_totals(
 cdef void add_moments(
     const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[::1] metrics, uint64_t* words
 ) noexcept nogil:
-    """Compute the moments of each metric over each of m series."""
     cdef Py_ssize_t i, j
     cdef Metric metric
     for j in range(metrics.shape[0]):
