@@ -118,7 +118,7 @@ def _from_dates(data: AnyArray, where: str, kind: Domain) -> AnyArray:
     # Years and months have no fixed length. Days cover all of int64 nanoseconds.
     fixed = data.astype("M8[D]" if np.datetime_data(data.dtype)[0] in ("Y", "M") else data.dtype.newbyteorder("="))
     unit, step = np.datetime_data(fixed.dtype)
-    tick, ns = np.timedelta64(1, unit), np.timedelta64(1, "ns")
+    tick, ns = np.timedelta64(1, cast(Any, unit)), np.timedelta64(1, "ns")
     scale, parts = step * max(int(tick // ns), 1), max(int(ns // tick), 1)  # a tick is scale / parts nanoseconds
     raw = fixed.view(np.int64)
     bad = (raw < -(min(-kind.min * parts, I64_MAX) // scale)) | (raw > min(kind.max * parts, I64_MAX) // scale)

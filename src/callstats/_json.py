@@ -181,7 +181,7 @@ def parsed(value: object) -> object:
         at, message = error.pos, error.msg
         if message.startswith("Illegal trailing comma"):
             # Newer Pythons point at the comma, older ones at what follows it, and their messages differ.
-            at = _after_space(text, at + 1)
+            at = len(text) - len(text[at + 1 :].lstrip(" \t\n\r"))
             message = "Expecting value" if text[at] == "]" else "Expecting property name enclosed in double quotes"
         if at == deep:
             reason = f"expected at most {MAX_DEPTH} open brackets, got one more"
@@ -200,10 +200,6 @@ def _expected(message: str) -> str:
     if message == "Extra data":
         return "expected nothing more"
     return f"expected JSON: {message[0].lower()}{message[1:].removesuffix(' at')}"
-
-
-def _after_space(text: str, at: int) -> int:
-    return at + len(text[at:]) - len(text[at:].lstrip(" \t\n\r"))
 
 
 # An unclosed string extends to the end, so that each character is matched once.

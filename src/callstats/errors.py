@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 Door = TypeVar("Door", bound=Callable[..., Any])
+Outcome = TypeVar("Outcome")
 
 
 class CallstatsError(Exception):
@@ -83,6 +84,15 @@ def detached(error: CallstatsError) -> CallstatsError:
     """Drop traceback and context, so that a stored error does not keep its input alive."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
+
+
+def with_location(where: str, work: Callable[..., Outcome], *args: object, **keywords: object) -> Outcome:
+    """Call a function. Put the location before the message of its error."""
+    try:
+        return work(*args, **keywords)
+    except CallstatsError as error:
+        error.args = (f"{where}: {error}",)
+        raise
 
 
 def shorten_repr(value: object) -> str:

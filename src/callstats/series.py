@@ -198,11 +198,6 @@ class StatSeries(ReadOnlyColumns):
         -------
         bytes
 
-        Raises
-        ------
-        ArgumentError
-            `digits` is another number.
-
         Examples
         --------
         >>> print(StatSeries([1_999_999], {"x": [7]}).to_json().decode(), end="")
