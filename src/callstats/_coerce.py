@@ -96,17 +96,10 @@ def _from_array(data: AnyArray, where: str, kind: Domain) -> AnyArray:
         if len(data):
             _reject(where, 0, shorten_repr(data[0]), kind)
         return np.zeros(0, dtype=kind.dtype)
-    info = np.iinfo(data.dtype)
-    if info.min < kind.min or info.max > kind.max:
-        # Compare in the array's own type. No value exceeds a bound that this type can't represent.
-        bad = np.zeros(len(data), dtype=np.bool_)
-        if info.min < kind.min:
-            bad |= data < data.dtype.type(kind.min)
-        if info.max > kind.max:
-            bad |= data > data.dtype.type(kind.max)
-        if bad.any():
-            i = int(bad.argmax())
-            _reject(where, i, shorten_repr(data[i]), kind)
+    bad = (data < kind.min) | (data > kind.max)
+    if bad.any():
+        i = int(bad.argmax())
+        _reject(where, i, shorten_repr(data[i]), kind)
     return np.array(data, dtype=kind.dtype, order="C")
 
 

@@ -55,7 +55,6 @@ def is_text(name: str) -> bool:
 
 
 def _member(path: str, name: str) -> str:
-    """Return the path of an object's member."""
     if name.isidentifier():
         return f"{path}.{name}"
     quoted = json.dumps(name, ensure_ascii=not is_text(name))
@@ -91,7 +90,6 @@ def _keys(names: tuple[str, ...]) -> tuple[bytes, Counts]:
 
 
 def as_bytes(present: Present | None) -> Bytes | None:
-    """Return presence as the kernels take it."""
     return None if present is None else present.view(np.uint8)
 
 
@@ -315,7 +313,6 @@ def _parse_timestamp(row: dict[str, Any], path: str) -> int:
 
 
 def _add_cell(cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, path: str) -> None:
-    """Validate one metric of row i, and add it to the cells."""
     path += ".metrics"
     if isinstance(name, str):
         name = str.__str__(name)  # the value of an Enum member, not its `Color.RED`

@@ -64,7 +64,7 @@ class StatBatch(ReadOnlyColumns):
         Parameters
         ----------
         blobs, sort
-            Blobs as `StatSeries.from_json` takes them.
+            As for `StatSeries.from_json`, but with many blobs.
 
         Returns
         -------

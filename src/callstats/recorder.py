@@ -157,7 +157,6 @@ class Recorder:
 
 
 def _to_ints(metrics: object) -> dict[str, int]:
-    """Return a sample's present values as plain ints."""
     if not isinstance(metrics, Mapping):
         raise SeriesError(f"metrics must be a mapping of names to values, got {shorten_repr(metrics)}")
     plain: dict[str, int] = {}
@@ -174,7 +173,6 @@ _FIRST = datetime(1677, 9, 21, 0, 12, 43, 146_000, tzinfo=UTC)
 
 
 def _is_early(timestamp: object) -> bool:
-    """Return whether a timestamp is a time before the first that a series can have."""
     if isinstance(timestamp, str):
         try:
             timestamp = datetime.fromisoformat(timestamp)
@@ -189,7 +187,6 @@ def _is_early(timestamp: object) -> bool:
 
 
 def _sort_samples(names: Mapping[str, int], times: Times, values: Block, present: Bytes) -> Columns:
-    """Return samples sorted by names and times."""
     ordered = tuple(sorted(names))
     rows = [names[name] for name in ordered]
     columns = Columns(ordered, times, values[rows], present[rows].astype(np.bool_), None)

@@ -151,7 +151,6 @@ def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
     cdef uint8_t[::1] to_decoded = decoded
     cdef int64_t[::1] to_ends = ends
     cdef int64_t[::1] to_layouts = layouts
-    cdef int64_t[::1] to_column
     cdef const uint8_t* begin = &data[0] if data.shape[0] else NULL
     known = {}
     memset(&batch, 0, sizeof(Batch))
@@ -177,14 +176,8 @@ def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
         names = sorted({name for layout_names in known for name in layout_names})
         full = not batch.holes and all([len(layout_names) == len(names) for layout_names in known])
         values, present = block_of(&batch, to_ends, to_layouts, list(known), names, full)
-        times = np.empty(batch.rows, dtype=np.int64)
-        counts = np.empty(batch.rows, dtype=np.int64) if batch.counted else None
-        if batch.rows:
-            to_column = times
-            memcpy(&to_column[0], batch.times, batch.rows * sizeof(int64_t))
-            if counts is not None:
-                to_column = counts
-                memcpy(&to_column[0], batch.counts, batch.rows * sizeof(int64_t))
+        times = np.array(<int64_t[:batch.rows]>batch.times) if batch.rows else np.empty(0, dtype=np.int64)
+        counts = np.array(<int64_t[:batch.rows]>batch.counts) if batch.counted else None
         return names, times, values, present, counts, ends, decoded
     finally:
         scan_free(&scan)
