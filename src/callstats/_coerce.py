@@ -19,18 +19,6 @@ from callstats.errors import SeriesError, shorten_repr
 
 _FLOAT_EXACT = 2**53  # float64 is exact only below
 
-_NS_PER_UNIT = {
-    "W": 604_800 * 10**9,
-    "D": 86_400 * 10**9,
-    "h": 3_600 * 10**9,
-    "m": 60 * 10**9,
-    "s": 10**9,
-    "ms": 10**6,
-    "us": 10**3,
-    "ns": 1,
-}
-_UNITS_PER_NS = {"ps": 10**3, "fs": 10**6, "as": 10**9}
-
 
 @dataclass(frozen=True, slots=True)
 class Domain:
@@ -108,51 +96,30 @@ def _from_array(data: AnyArray, where: str, kind: Domain) -> AnyArray:
         if len(data):
             _reject(where, 0, shorten_repr(data[0]), kind)
         return np.zeros(0, dtype=kind.dtype)
-    info = np.iinfo(data.dtype)
-    if info.min < kind.min or info.max > kind.max:
-        # Compare in the array's own type. No value exceeds a bound that this type can't represent.
-        bad = np.zeros(len(data), dtype=np.bool_)
-        if info.min < kind.min:
-            bad |= data < data.dtype.type(kind.min)
-        if info.max > kind.max:
-            bad |= data > data.dtype.type(kind.max)
-        if bad.any():
-            i = int(bad.argmax())
-            _reject(where, i, shorten_repr(data[i]), kind)
+    bad = (data < kind.min) | (data > kind.max)
+    if bad.any():
+        i = int(bad.argmax())
+        _reject(where, i, shorten_repr(data[i]), kind)
     return np.array(data, dtype=kind.dtype, order="C")
 
 
 def _from_dates(data: AnyArray, where: str, kind: Domain) -> AnyArray:
-    unit, step = np.datetime_data(data.dtype)
-    absent = np.isnat(data)
-    if absent.any():
-        _reject(where, int(absent.argmax()), "NaT", kind)
-    if unit == "generic":
+    if np.datetime_data(data.dtype)[0] == "generic":
         if len(data):
-            _reject(where, 0, f"{shorten_repr(data[0])}, a date without a unit", kind)
+            _reject(where, 0, "NaT" if np.isnat(data[0]) else f"{shorten_repr(data[0])}, a date without a unit", kind)
         return np.zeros(0, dtype=kind.dtype)
-    if unit in ("Y", "M"):
-        # Years and months have no fixed length. Days cover all of int64 nanoseconds.
-        raw = data.view(data.dtype.str.replace("M8", "i8").split("[")[0]).astype(np.int64)
-        far = (raw > 12_000 // step) | (raw < -12_000 // step)
-        if far.any():
-            i = int(far.argmax())
-            _reject(where, i, shorten_repr(data[i]), kind)
-        data, unit, step = data.astype("datetime64[D]"), "D", 1
-    raw = data.view(data.dtype.str.replace("M8", "i8").split("[")[0]).astype(np.int64)
-    if unit in _UNITS_PER_NS:
-        per = _UNITS_PER_NS[unit]
-        ticks = [int(tick) * step for tick in raw.tolist()]
-        for i, tick in enumerate(ticks):
-            if tick % per:
-                _reject(where, i, shorten_repr(data[i]), kind)
-        return _from_list([tick // per for tick in ticks], where, kind)[0]
-    ns = _NS_PER_UNIT[unit] * step
-    bad = (raw < -(-kind.min // ns)) | (raw > kind.max // ns)
+    # Years and months have no fixed length. Days cover all of int64 nanoseconds.
+    fixed = data.astype("M8[D]" if np.datetime_data(data.dtype)[0] in ("Y", "M") else data.dtype.newbyteorder("="))
+    unit, step = np.datetime_data(fixed.dtype)
+    tick, ns = np.timedelta64(1, cast(Any, unit)), np.timedelta64(1, "ns")
+    scale, parts = step * max(int(tick // ns), 1), max(int(ns // tick), 1)  # a tick is scale / parts nanoseconds
+    raw = fixed.view(np.int64)
+    bad = (raw < -(min(-kind.min * parts, I64_MAX) // scale)) | (raw > min(kind.max * parts, I64_MAX) // scale)
+    bad |= (raw * scale % parts != 0) | (fixed.astype(data.dtype) != data)  # days that wrapped, or NaT
     if bad.any():
         i = int(bad.argmax())
         _reject(where, i, shorten_repr(data[i]), kind)
-    return raw * ns
+    return raw * scale // parts
 
 
 def _from_list(values: list[Any], where: str, kind: Domain) -> tuple[AnyArray, AnyArray | None]:

@@ -63,7 +63,6 @@ class ReadOnlyColumns:
 
 
 def take(columns: Columns, order: Counts) -> Columns:
-    """Return the rows at the given indices."""
     names, times, values, present, counts = columns
     return Columns(
         names,
@@ -166,6 +165,5 @@ def describe_array(array: object) -> str:
 
 
 def freeze(array: Counts) -> Counts:
-    """Make an array read-only, and return it."""
     array.flags.writeable = False
     return array

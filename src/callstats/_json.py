@@ -55,7 +55,6 @@ def is_text(name: str) -> bool:
 
 
 def _member(path: str, name: str) -> str:
-    """Return the path of an object's member."""
     if name.isidentifier():
         return f"{path}.{name}"
     quoted = json.dumps(name, ensure_ascii=not is_text(name))
@@ -91,7 +90,6 @@ def _keys(names: tuple[str, ...]) -> tuple[bytes, Counts]:
 
 
 def as_bytes(present: Present | None) -> Bytes | None:
-    """Return presence as the kernels take it."""
     return None if present is None else present.view(np.uint8)
 
 
@@ -181,7 +179,7 @@ def parsed(value: object) -> object:
         at, message = error.pos, error.msg
         if message.startswith("Illegal trailing comma"):
             # Newer Pythons point at the comma, older ones at what follows it, and their messages differ.
-            at = _after_space(text, at + 1)
+            at = len(text) - len(text[at + 1 :].lstrip(" \t\n\r"))
             message = "Expecting value" if text[at] == "]" else "Expecting property name enclosed in double quotes"
         if at == deep:
             reason = f"expected at most {MAX_DEPTH} open brackets, got one more"
@@ -200,10 +198,6 @@ def _expected(message: str) -> str:
     if message == "Extra data":
         return "expected nothing more"
     return f"expected JSON: {message[0].lower()}{message[1:].removesuffix(' at')}"
-
-
-def _after_space(text: str, at: int) -> int:
-    return at + len(text[at:]) - len(text[at:].lstrip(" \t\n\r"))
 
 
 # An unclosed string extends to the end, so that each character is matched once.
@@ -319,7 +313,6 @@ def _parse_timestamp(row: dict[str, Any], path: str) -> int:
 
 
 def _add_cell(cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, path: str) -> None:
-    """Validate one metric of row i, and add it to the cells."""
     path += ".metrics"
     if isinstance(name, str):
         name = str.__str__(name)  # the value of an Enum member, not its `Color.RED`

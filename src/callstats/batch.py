@@ -21,7 +21,7 @@ from callstats._columns import (
 )
 from callstats._types import Bytes, Counts
 from callstats._units import plural
-from callstats.errors import CallstatsError, DecodeError, SeriesError, detached, shorten_repr
+from callstats.errors import CallstatsError, SeriesError, detached, shorten_repr, with_location
 from callstats.series import StatSeries, join_names, validate_columns
 
 
@@ -63,10 +63,8 @@ class StatBatch(ReadOnlyColumns):
 
         Parameters
         ----------
-        blobs : iterable
-            Blobs as `StatSeries.from_json` takes them.
-        sort : bool
-            As for `StatSeries.from_json`.
+        blobs, sort
+            As for `StatSeries.from_json`, but with many blobs.
 
         Returns
         -------
@@ -86,7 +84,7 @@ class StatBatch(ReadOnlyColumns):
         """
         if isinstance(blobs, (bytes, bytearray, memoryview, str)):
             raise TypeError(f"blobs must be an iterable of blobs, got {type(blobs).__name__}")
-        return cls(_decode(i, blob, sort) for i, blob in enumerate(blobs))
+        return cls(with_location(f"blobs[{i}]", StatSeries.from_json, blob, sort=sort) for i, blob in enumerate(blobs))
 
     def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
         """Encode the stored text of each series.
@@ -196,11 +194,3 @@ def _unpickle(names: object, times: object, values: object, present: object, cou
     if bounds[0] != 0 or bounds[-1] != n:
         raise SeriesError(f"offsets must part all {n} rows, got {bounds[0]} to {bounds[-1]}")
     return StatBatch._of(columns, bounds)
-
-
-def _decode(i: int, blob: object, sort: bool) -> StatSeries:
-    try:
-        return StatSeries.from_json(blob, sort=sort)
-    except DecodeError as error:
-        error.args = (f"blobs[{i}]: {error}",)
-        raise

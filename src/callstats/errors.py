@@ -5,6 +5,7 @@ Each one is a `CallstatsError`. Errors about arguments and input are ValueErrors
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 import functools
 import inspect
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 Door = TypeVar("Door", bound=Callable[..., Any])
+Outcome = TypeVar("Outcome")
 
 
 class CallstatsError(Exception):
@@ -19,7 +21,7 @@ class CallstatsError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # By default, unpickling would pass the finished message to __init__.
-        return _rebuild, (type(self), self.args, self.__dict__)
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class ArgumentError(CallstatsError, ValueError):
@@ -84,6 +86,15 @@ def detached(error: CallstatsError) -> CallstatsError:
     return error.with_traceback(None)
 
 
+def with_location(where: str, work: Callable[..., Outcome], *args: object, **keywords: object) -> Outcome:
+    """Call a function. Put the location before the message of its error."""
+    try:
+        return work(*args, **keywords)
+    except CallstatsError as error:
+        error.args = (f"{where}: {error}",)
+        raise
+
+
 def shorten_repr(value: object) -> str:
     """Return the repr of a value as a message shows it: one line, cut where it is long."""
     try:
@@ -121,9 +132,3 @@ def suggest_keywords(door: Door) -> Door:
         return door(*args, **keywords)
 
     return checked  # type: ignore[return-value]
-
-
-def _rebuild(kind: type[CallstatsError], args: tuple[object, ...], attributes: dict[str, object]) -> CallstatsError:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(attributes)
-    return error

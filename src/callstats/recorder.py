@@ -14,6 +14,7 @@ from callstats import _coerce, _json, kernels
 from callstats._columns import EMPTY, Columns, take
 from callstats._types import FIRST_TIME, U64_MAX, AnyArray, Block, Bytes, Counts, Times
 from callstats.errors import ArgumentError, BudgetError, SeriesError, shorten_repr, suggest_keywords
+from callstats.kernels.json_reduce_py import BARE_ROW
 from callstats.kernels.recorder_py import COUNT, FIRST, HAS_FIRST, HAS_LAST, LAST, MAX, MIN, SUM_HIGH, SUM_LOW
 from callstats.reduce import decimate, plan_metrics, reduce_columns
 from callstats.rule import PEAK_REDUCERS, REDUCERS, How, Missing, Reducer, Rule, as_int, make_rule, parse_peak_name
@@ -90,10 +91,6 @@ class Recorder:
     def end(self) -> StatSeries:
         """Return the series of at most `max_samples` rows. A second call returns the same series.
 
-        Returns
-        -------
-        StatSeries
-
         Raises
         ------
         SeriesError
@@ -160,7 +157,6 @@ class Recorder:
 
 
 def _to_ints(metrics: object) -> dict[str, int]:
-    """Return a sample's present values as plain ints."""
     if not isinstance(metrics, Mapping):
         raise SeriesError(f"metrics must be a mapping of names to values, got {shorten_repr(metrics)}")
     plain: dict[str, int] = {}
@@ -177,7 +173,6 @@ _FIRST = datetime(1677, 9, 21, 0, 12, 43, 146_000, tzinfo=UTC)
 
 
 def _is_early(timestamp: object) -> bool:
-    """Return whether a timestamp is a time before the first that a series can have."""
     if isinstance(timestamp, str):
         try:
             timestamp = datetime.fromisoformat(timestamp)
@@ -192,14 +187,10 @@ def _is_early(timestamp: object) -> bool:
 
 
 def _sort_samples(names: Mapping[str, int], times: Times, values: Block, present: Bytes) -> Columns:
-    """Return samples sorted by names and times."""
     ordered = tuple(sorted(names))
     rows = [names[name] for name in ordered]
     columns = Columns(ordered, times, values[rows], present[rows].astype(np.bool_), None)
     return take(columns, np.argsort(times, kind="stable"))
-
-
-_MIN_ROW_BYTES = len('{"timestamp":"1970-01-01T00:00:00.000Z","metrics":{}},')
 
 
 class _Bins(NamedTuple):
@@ -231,7 +222,7 @@ class _MergedRows:
         self._cells = cells
         self._flags = flags
         self._time_sums = _join_words(sums)
-        self._sums: dict[int, AnyArray] = {}
+        self._sums = _join_words(cells[SUM_HIGH : SUM_LOW + 1])
 
     def reduce(self, rule: Rule) -> Columns:
         """Reduce the rows by a rule. A single row, too, is reduced from all its samples."""
@@ -243,7 +234,7 @@ class _MergedRows:
             return self._reduce_to(max_rows, rule)
         size = 0
         for rows in range(max_rows, 0, -1):  # sizes are not monotone in the number of rows
-            size = _MIN_ROW_BYTES * len(self._bins(rows).starts)
+            size = BARE_ROW * len(self._bins(rows).starts)
             if size <= rule.max_bytes or rows == 1:
                 reduced = self._reduce_to(rows, rule)
                 size = len(_json.encode(reduced))
@@ -286,7 +277,7 @@ class _MergedRows:
         cells: Block = self._cells[:, column]
         counts = np.add.reduceat(cells[COUNT], starts)
         if reducer in ("mean", "sum"):
-            sums = np.add.reduceat(self._sums_of(column), starts)
+            sums = np.add.reduceat(self._sums[column], starts)
             if reducer == "mean":
                 return np.asarray(sums // (totals if zero else np.maximum(counts, np.uint64(1)).astype(object)))
             large = np.flatnonzero(sums > U64_MAX)
@@ -302,21 +293,15 @@ class _MergedRows:
             if zero:
                 result[counts < totals.astype(np.uint64)] = 0
             return result
-        n = len(self._counts)
-        rows = np.arange(n)
-        present = cells[COUNT] > 0
+        rows = np.arange(len(self._counts))
         if reducer == "first":
-            if zero:
-                return np.asarray(cells[FIRST, starts] * ((self._flags[column, starts] & HAS_FIRST) > 0))
-            return np.asarray(cells[FIRST, np.clip(np.minimum.reduceat(np.where(present, rows, n), starts), 0, n - 1)])
-        if zero:
-            return np.asarray(cells[LAST, ends - 1] * ((self._flags[column, ends - 1] & HAS_LAST) > 0))
-        return np.asarray(cells[LAST, np.clip(np.maximum.reduceat(np.where(present, rows, -1), starts), 0, n - 1)])
-
-    def _sums_of(self, column: int) -> AnyArray:
-        if column not in self._sums:
-            self._sums[column] = _join_words(self._cells[SUM_HIGH : SUM_LOW + 1, column])
-        return self._sums[column]
+            found = starts if zero else np.minimum.reduceat(np.where(cells[COUNT] > 0, rows, len(rows) - 1), starts)
+            flag = HAS_FIRST
+        else:
+            found = ends - 1 if zero else np.maximum.reduceat(np.where(cells[COUNT] > 0, rows, 0), starts)
+            flag = HAS_LAST
+        values = cells[FIRST if reducer == "first" else LAST, found]
+        return np.where(self._flags[column, found] & flag, values, np.uint64(0)) if zero else values
 
 
 def _join_words(words: Block) -> AnyArray:

@@ -13,13 +13,21 @@ from callstats._columns import EMPTY, Columns
 from callstats._parallel import map_ordered
 from callstats._types import I64_MAX, U64_MAX, Bytes, Counts
 from callstats.batch import StatBatch, validate_buffer
-from callstats.errors import ArgumentError, BudgetError, CallstatsError, DecodeError, SeriesError, detached, suggest_keywords
+from callstats.errors import (
+    ArgumentError,
+    BudgetError,
+    CallstatsError,
+    DecodeError,
+    SeriesError,
+    detached,
+    suggest_keywords,
+    with_location,
+)
 from callstats.kernels.json_reduce_py import UNREAD
 from callstats.rule import REDUCERS, How, Missing, Reducer, Rule, make_rule, parse_peak_name
 from callstats.series import StatSeries
 
 Series = TypeVar("Series", StatSeries, StatBatch)
-Outcome = TypeVar("Outcome")
 
 
 @suggest_keywords
@@ -73,7 +81,7 @@ def decimate(
     if not isinstance(x, StatBatch):
         raise TypeError(f"x must be a StatSeries or a StatBatch, got {type(x).__name__}")
     if rule.max_bytes is not None:
-        return StatBatch(_with_location(f"series[{i}]", _decimate_series, member, rule) for i, member in enumerate(x))
+        return StatBatch(with_location(f"series[{i}]", _decimate_series, member, rule) for i, member in enumerate(x))
     if rule.max_samples is None or not (np.diff(x.offsets) > rule.max_samples).any():
         return x
     columns, offsets = _decimate_columns(x._columns, x.offsets, rule, rule.max_samples)
@@ -159,8 +167,22 @@ def reduce_json(
     if errors not in ("raise", "return"):
         raise ArgumentError("errors", "'raise' or 'return'", errors)
 
-    def reduce_chunk(chunk: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
-        return _reduce_chunk(*chunk, rule, counts, sort, errors == "raise")
+    def reduce_chunk(numbered: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
+        start, chunk = numbered
+        texts = [_text_or_none(blob) for blob in chunk]
+        # The kernel gets b"" for an invalid blob, and its result is replaced.
+        limits, layout = _kernel_limits(rule), _layout_for(rule)
+        results: list[Any] = kernels.active.reduce_blobs([text or b"" for text in texts], *limits, counts, layout)
+        for i, (blob, text) in enumerate(zip(chunk, texts, strict=True)):
+            if results[i] is None or text is None:
+                try:
+                    results[i] = _reduce_blob(blob, rule, counts, sort)
+                except CallstatsError as error:
+                    if errors == "raise":
+                        error.args = (f"blobs[{start + i}]: {error}",)
+                        raise
+                    results[i] = detached(error)
+        return results
 
     return [result for results in map_ordered(reduce_chunk, _chunks(blobs), threads) for result in results]
 
@@ -264,25 +286,6 @@ def _chunks(blobs: Iterable[object]) -> Iterator[tuple[int, list[object]]]:
     yield start, chunk
 
 
-def _reduce_chunk(
-    start: int, blobs: list[object], rule: Rule, counts: bool, sort: bool, raising: bool
-) -> list[bytes | CallstatsError]:
-    texts = [_text_or_none(blob) for blob in blobs]
-    # The kernel gets b"" for an invalid blob, and its result is replaced.
-    results: list[Any] = kernels.active.reduce_blobs(
-        [text or b"" for text in texts], *_kernel_limits(rule), counts, _layout_for(rule)
-    )
-    for i, (blob, text, result) in enumerate(zip(blobs, texts, results, strict=True)):
-        if result is None or text is None:
-            try:
-                results[i] = _with_location(f"blobs[{start + i}]" if raising else None, _reduce_blob, blob, rule, counts, sort)
-            except CallstatsError as error:
-                if raising:
-                    raise
-                results[i] = detached(error)
-    return results
-
-
 def reduce_buffer(
     data: Bytes, offsets: Counts, rule: Rule, *, counts: bool = True, sort: bool = False, threads: int = 1
 ) -> tuple[list[bytes | Bytes], Counts, dict[int, CallstatsError]]:
@@ -374,13 +377,3 @@ def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool) -> bytes:
     if text is not None and not moved and few and (rule.max_bytes is None or len(text) <= rule.max_bytes):
         return text
     return _json.encode(reduce_columns(columns, rule, counts=counts), counts=counts)
-
-
-def _with_location(where: str | None, work: Callable[..., Outcome], *args: object) -> Outcome:
-    """Call a function. Put the location before the message of its error."""
-    try:
-        return work(*args)
-    except CallstatsError as error:
-        if where is not None:
-            error.args = (f"{where}: {error}",)
-        raise

@@ -46,9 +46,6 @@ class HowByMetric(Mapping[str, "How"]):
     def __repr__(self) -> str:
         return repr(self._items)
 
-    def __deepcopy__(self, memo: object) -> HowByMetric:
-        return self
-
 
 KEEP_PEAKS: Mapping[str, How] = HowByMetric(
     {"cpu_total": ("mean", "max"), "mem_limit": "max", "mem_usage": ("mean", "max"), "mem_working": ("mean", "max")}
@@ -81,11 +78,6 @@ class Rule:
         absent either way.
     max_bytes : int or None
         Maximum size of the stored text in bytes.
-
-    Raises
-    ------
-    ArgumentError
-        A field has a wrong value.
 
     Examples
     --------
@@ -124,8 +116,7 @@ class Rule:
         return hash((self.max_samples, self.how, self.missing, self.max_bytes))
 
     def __reduce__(self) -> tuple[object, ...]:
-        how = dict(self.how) if isinstance(self.how, Mapping) else self.how
-        return Rule, (self.max_samples, how, self.missing, self.max_bytes)
+        return Rule, (self.max_samples, self.how, self.missing, self.max_bytes)  # without the hash: each process has its own
 
     def reducers(self, name: str) -> tuple[Reducer, ...]:
         """Return the reducers of a metric: the first for the metric itself, the others for its peaks.

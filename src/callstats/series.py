@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from itertools import pairwise
+from itertools import compress, pairwise, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
@@ -198,11 +198,6 @@ class StatSeries(ReadOnlyColumns):
         -------
         bytes
 
-        Raises
-        ------
-        ArgumentError
-            `digits` is another number.
-
         Examples
         --------
         >>> print(StatSeries([1_999_999], {"x": [7]}).to_json().decode(), end="")
@@ -287,13 +282,9 @@ class StatSeries(ReadOnlyColumns):
 
     def __iter__(self) -> Iterator[Stat]:
         names, times, values, present, _ = self._columns
-        rows = zip(times.tolist(), values.T.tolist(), strict=True)
-        if present is None:
-            for time, row in rows:
-                yield Stat(time, dict(zip(names, row, strict=True)))
-        else:
-            for (time, row), mask in zip(rows, present.T.tolist(), strict=True):
-                yield Stat(time, {name: value for name, value, keep in zip(names, row, mask, strict=True) if keep})
+        masks: Iterable[Iterable[bool]] = repeat(repeat(True)) if present is None else present.T.tolist()
+        for time, row, mask in zip(times.tolist(), values.T.tolist(), masks, strict=False):
+            yield Stat(time, dict(compress(zip(names, row, strict=True), mask)))
 
     def __eq__(self, other: object) -> bool:
         return equal(self._columns, other._columns) if isinstance(other, StatSeries) else NotImplemented
@@ -361,7 +352,6 @@ def to_nanoseconds(timestamp: object, where: str) -> object:
 
 
 def join_names(names: tuple[str, ...]) -> str:
-    """Return the first names as one text."""
     shown = ", ".join(names[:4]) or "no metric"
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
 

@@ -1,25 +1,16 @@
-# cython: language_level=3
 """Whole numbers and RFC 3339 times as ASCII digits, read and written in C.
 
 Readers accept only the form that callstats writes, and return NULL for any other. They use raw pointers, since they walk through
 a text. Each reader returns where its text ends.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport UINT64_MAX as U64_MAX, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 cdef extern from *:
     """
     #include <stdint.h>
     #include <string.h>
-
-    /* 2**64 - 1 without its last digit, and without its last four. */
-    #define CALLSTATS_MAX_WITHOUT_1 1844674407370955161ULL
-    #define CALLSTATS_MAX_WITHOUT_4 1844674407370955ULL
-
-    #if defined(_MSC_VER)
-    #include <intrin.h>
-    #endif
 
     /* Eight bytes as a number whose lowest byte is the first. */
     static inline uint64_t callstats_load8(const uint8_t *at) {
@@ -48,23 +39,13 @@ cdef extern from *:
     /* How many of the lowest bytes are zero; word is not 0. */
     static inline int callstats_zero_bytes(uint64_t word) {
     #if defined(_MSC_VER)
-        unsigned long bit;
-    #if defined(_WIN64)
-        _BitScanForward64(&bit, word);
-    #else
-        if (!_BitScanForward(&bit, (unsigned long)word)) {
-            _BitScanForward(&bit, (unsigned long)(word >> 32));
-            bit += 32;
-        }
-    #endif
-        return (int)(bit >> 3);
+        uint64_t lowest = 0x0101010101010101ULL;
+        return (int)((((word ^ (word - 1)) & lowest) * lowest >> 56) - 1);
     #else
         return __builtin_ctzll(word) >> 3;
     #endif
     }
     """
-    uint64_t MAX_WITHOUT_1_DIGIT "CALLSTATS_MAX_WITHOUT_1"
-    uint64_t MAX_WITHOUT_4_DIGITS "CALLSTATS_MAX_WITHOUT_4"
     uint64_t load8 "callstats_load8"(const uint8_t* at) noexcept nogil
     const uint8_t* PAIRS "callstats_pairs"
     unsigned int load4 "callstats_load4"(const uint8_t* at) noexcept nogil
@@ -103,7 +84,6 @@ cdef inline int digits_at(const uint8_t* at, uint64_t* value) noexcept nogil:
 
 
 cdef inline uint64_t power(int n) noexcept nogil:
-    """Return 10 ** n, for n from 1 to 7."""
     cdef uint64_t result = 10
     while n > 1:
         result *= 10
@@ -119,8 +99,8 @@ cdef inline const uint8_t* read_number_near_end(const uint8_t* at, const uint8_t
         digit = <uint64_t>p[0] - 48
         if digit > 9:
             break
-        if p - at >= 19 and (p - at > 19 or number > MAX_WITHOUT_1_DIGIT or (
-            number == MAX_WITHOUT_1_DIGIT and digit > 5
+        if p - at >= 19 and (p - at > 19 or number > U64_MAX // 10 or (
+            number == U64_MAX // 10 and digit > 5
         )):
             return NULL
         number = number * 10 + digit
@@ -145,7 +125,7 @@ cdef inline const uint8_t* read_number(const uint8_t* at, uint64_t* value) noexc
         value[0] = value[0] * 100_000_000 + more
         at += 8
         n = digits_at(at, &more)
-        if n > 4 or (n == 4 and (value[0] > MAX_WITHOUT_4_DIGITS or (value[0] == MAX_WITHOUT_4_DIGITS and more > 1_615))):
+        if n > 4 or (n == 4 and (value[0] > U64_MAX // 10_000 or (value[0] == U64_MAX // 10_000 and more > 1_615))):
             return NULL
     if n:
         value[0] = value[0] * power(n) + more
@@ -153,7 +133,6 @@ cdef inline const uint8_t* read_number(const uint8_t* at, uint64_t* value) noexc
 
 
 cdef inline int digits_of(uint64_t value) noexcept nogil:
-    """Return how many digits a number has."""
     cdef int n = 1
     while value >= 10_000:
         value //= 10_000
@@ -174,7 +153,6 @@ cdef inline uint8_t* write_digits(uint8_t* at, uint64_t value, int n) noexcept n
 
 
 cdef inline uint8_t* write_number(uint8_t* at, uint64_t value) noexcept nogil:
-    """Write a number; return its end."""
     return write_digits(at, value, digits_of(value))
 
 

@@ -1,4 +1,3 @@
-# cython: language_level=3
 """Bins in C: where a row ends, and its values. Shared by every compiled kernel that reduces.
 
 Cells are reached by raw pointers: a row is a short run of one metric's values, and slicing a memoryview costs more than the run.
@@ -58,12 +57,6 @@ cdef struct Reduced:
 
 # --- rows --------------------------------------------------------------------------------------------------------------------
 
-cdef inline uint64_t window_of(const int64_t* times, Py_ssize_t n, int64_t max_samples) noexcept nogil:
-    """Return the width of a bin in ns, for n >= 1 samples."""
-    cdef uint64_t window = (<uint64_t>times[n - 1] - <uint64_t>times[0]) // <uint64_t>max_samples
-    return window if window else 1
-
-
 cdef inline Py_ssize_t row_end(
     const int64_t* times, Py_ssize_t i, Py_ssize_t size, Py_ssize_t n, uint64_t window, uint64_t* bound
 ) noexcept nogil:
@@ -112,7 +105,8 @@ cdef inline Py_ssize_t plan_rows(
     cdef uint64_t window = 0, bound = 0
     times += first
     if n > max_samples:
-        window = window_of(times, n, max_samples)
+        window = (<uint64_t>times[n - 1] - <uint64_t>times[0]) // <uint64_t>max_samples
+        window = window if window else 1
     while begin < n:
         if n <= max_samples:
             end = begin + 1
@@ -198,7 +192,6 @@ cdef inline bint cell_at(const Column* column, Py_ssize_t i, uint64_t* value) no
 cdef inline Found reduce_full(
     const uint64_t* cells, const int64_t* counts, const Row* row, int64_t reducer, uint64_t* out
 ) noexcept nogil:
-    """Reduce a row whose cells are all present."""
     cdef Py_ssize_t i, begin = row[0].begin, end = row[1].begin
     cdef uint64_t value = cells[begin], before
     cdef Found found = PRESENT
@@ -264,7 +257,6 @@ cdef inline Found reduce_sparse(
 cdef inline Found reduce_row(
     const Column* column, const int64_t* counts, const Row* row, bint zero, uint64_t* out
 ) noexcept nogil:
-    """Reduce one metric over one row."""
     cdef const uint64_t* cells = column.own if column.own != NULL else column.other
     cdef const uint8_t* present = column.own_present if column.own != NULL else column.other_present
     cdef Py_ssize_t begin = row[0].begin, size = row[1].begin - begin

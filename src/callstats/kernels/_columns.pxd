@@ -1,7 +1,8 @@
-# cython: language_level=3
-"""Columns in C: times, counts, and a block of values."""
+"""Columns in C: times, counts, and a block of values; and arrays that grow."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport realloc
+from libc.string cimport memcpy
 
 cdef struct Columns:
     # k metrics of n rows. The cells of a metric begin `stride` after those of the metric before it.
@@ -25,3 +26,17 @@ cdef inline Columns columns_of(
     columns.values = &values[0, 0] if cells else NULL
     columns.present = &present[0, 0] if cells and present is not None else NULL
     return columns
+
+
+cdef inline bint resize(void* array, size_t n, size_t size) noexcept nogil:
+    """Resize the array that the pointer at `array` leads to, to n items of `size` bytes. New items are not initialized.
+
+    Without memory change nothing, and return False.
+    """
+    cdef void* memory
+    memcpy(&memory, array, sizeof(void*))
+    memory = realloc(memory, n * size if n else 1)
+    if memory == NULL:
+        return False
+    memcpy(array, &memory, sizeof(void*))
+    return True

@@ -1,4 +1,3 @@
-# cython: language_level=3
 """Scanned columns to reduced text: the buffers for it, and the search for the number of rows that fits."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -7,10 +6,9 @@ from libc.string cimport memchr, memcpy, memset
 
 from callstats.kernels._ascii cimport Day
 from callstats.kernels._binning cimport Output, Reduced, Row, plan_rows, reduce_columns
-from callstats.kernels._columns cimport Columns
+from callstats.kernels._columns cimport Columns, resize
 from callstats.kernels._json_scan cimport Names, Scan, scan_free, scan_init, scanned_columns
 from callstats.kernels._json_write cimport BARE_ROW, Keys, Text, key_size, measure, write_columns
-from callstats.kernels._memory cimport resize
 
 cdef enum Status:
     # The result for a blob. UNREAD: the fallback decoder decides.
@@ -56,7 +54,6 @@ cdef inline void work_free(Work* work) noexcept nogil:
 
 
 cdef inline bint make_result_room(Work* work, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    """Make room for a result. Return False without memory."""
     cdef Py_ssize_t cells = rows * columns
     if rows + 1 > work.row_room:
         if not (
@@ -107,7 +104,6 @@ cdef inline int64_t min_row_size(const Columns* source, const Plan* plan) noexce
 
 
 cdef inline bint same_rows(const Row* a, const Row* b, Py_ssize_t n) noexcept nogil:
-    """Return whether n rows begin at the same samples."""
     cdef Py_ssize_t i
     for i in range(n):
         if a[i].begin != b[i].begin:

@@ -1,4 +1,3 @@
-# cython: language_level=3
 """Scan a blob into columns, in the one form in which callstats and Go write it.
 
 The scanner parses a row metric by metric, and remembers the literal text between its numbers. It compares the next rows with
@@ -12,15 +11,15 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from callstats.kernels._ascii cimport Minute, equal_bytes, load8, read_number, read_number_near_end, read_time
-from callstats.kernels._columns cimport Columns
-from callstats.kernels._memory cimport resize
+from callstats.kernels._columns cimport Columns, resize
 
 cdef enum Scanned:
     DECODED
     NOT_DECODED  # the fallback decoder decides
     NO_ROOM
 
-cdef struct Name:
+cdef struct Span:
+    # A piece of a text: a name, or a blob.
     const uint8_t* at
     Py_ssize_t size
 
@@ -37,7 +36,7 @@ cdef struct Scan:
     int64_t* counts
     uint64_t* values
     uint8_t* present  # meaningful only once `holes` is set
-    Name* names
+    Span* names
     Piece* pieces
     Py_ssize_t rows, columns
     Py_ssize_t n_pieces, piece_bytes
@@ -54,7 +53,7 @@ cdef enum:
 
 cdef struct Names:
     # The metrics of a blob that was scanned earlier, whose text must still exist; n is -1 before the first.
-    Name items[MAX_COLUMNS]
+    Span items[MAX_COLUMNS]
     Py_ssize_t n
 
 
@@ -83,7 +82,7 @@ cdef inline bint make_room(Scan* scan, Py_ssize_t rows, Py_ssize_t columns) noex
         and resize(&scan.counts, rows, sizeof(int64_t))
         and resize(&scan.values, rows * columns, sizeof(uint64_t))
         and resize(&scan.present, rows * columns, 1)
-        and resize(&scan.names, columns, sizeof(Name))
+        and resize(&scan.names, columns, sizeof(Span))
         and resize(&scan.pieces, columns, sizeof(Piece))
     ):
         scan.row_room = rows
@@ -126,7 +125,7 @@ cdef inline bint same_names(const Names* names, const Scan* scan) noexcept nogil
 
 cdef inline void keep_names(Names* names, const Scan* scan) noexcept nogil:
     names.n = scan.columns
-    memcpy(names.items, scan.names, scan.columns * sizeof(Name))
+    memcpy(names.items, scan.names, scan.columns * sizeof(Span))
 
 
 cdef inline void begin_holes(Scan* scan) noexcept nogil:
@@ -276,15 +275,11 @@ cdef inline const uint8_t* read_by_name(Scan* scan, const uint8_t* p, const uint
                 return NULL
         elif p[0] != b"}":
             return NULL
-    if p == start + OPEN and scan.n_pieces == 0:
-        scan.learned = False
-        return read_tail(scan, p, end)
-    scan.learned = True
+    scan.learned = scan.n_pieces > 0
     return read_tail(scan, p, end)
 
 
 cdef inline Scanned scan_rows(Scan* scan, const uint8_t* text, Py_ssize_t size) noexcept nogil:
-    """Scan a blob within the given room."""
     cdef const uint8_t* p = text
     cdef const uint8_t* end = text + size
     cdef const uint8_t* after

@@ -1,12 +1,10 @@
-# cython: language_level=3
 """Columns to stored text, in C."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from callstats.kernels._ascii cimport Day, digits_of, write_number, write_time
-from callstats.kernels._columns cimport Columns
-from callstats.kernels._memory cimport resize
+from callstats.kernels._columns cimport Columns, resize
 
 cdef enum:
     BARE_ROW = 51  # {"timestamp":"2006-01-02T15:04:05.Z","metrics":{}},

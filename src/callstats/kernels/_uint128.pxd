@@ -1,4 +1,3 @@
-# cython: language_level=3
 """128-bit sums in two 64-bit words. Products are made of 32-bit halves, since not every compiler has 128-bit integers."""
 
 from libc.stdint cimport uint64_t
@@ -9,19 +8,16 @@ cdef struct Wide:
 
 
 cdef inline void add(Wide* total, uint64_t value) noexcept nogil:
-    """Add a value to the total."""
     total.low += value
     total.high += total.low < value
 
 
 cdef inline void add_wide(Wide* total, Wide more) noexcept nogil:
-    """Add another total to the total."""
     add(total, more.low)
     total.high += more.high
 
 
 cdef inline void add_product(Wide* total, uint64_t a, uint64_t b) noexcept nogil:
-    """Add a * b to the total."""
     cdef uint64_t half = 0xFFFFFFFF
     cdef uint64_t middle = (a >> 32) * (b & half) + (((a & half) * (b & half)) >> 32)
     cdef uint64_t other = (a & half) * (b >> 32) + (middle & half)

@@ -1,4 +1,3 @@
-# cython: language_level=3
 """Reduce samples to rows, one value a metric and row. Compiled; `decimate_py` is the specification."""
 
 import numpy as np
@@ -7,8 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
 
 from callstats.kernels._binning cimport Output, Reduced, Row, plan_rows, reduce_columns
-from callstats.kernels._columns cimport Columns, columns_of
-from callstats.kernels._memory cimport resize
+from callstats.kernels._columns cimport Columns, columns_of, resize
 
 cdef object empty = np.empty
 cdef object INT64 = np.dtype(np.int64)
@@ -26,18 +24,7 @@ def decimate_columns(
     bint zero,
     const int64_t[:, ::1] plan,
 ):
-    """Reduce each series of a batch to at most max_samples rows.
-
-    Series i has the samples offsets[i] to offsets[i + 1]. Without offsets there is one series, and none are returned. Column j of
-    the result is metric plan[0, j] (-1: a new one). Metric plan[1, j] (-1: none) fills in its absent values, but not in a row of
-    one sample. plan[2, j] is the number of the reducer. Where plan[3, j] is 0, only series that have any value of the metric get
-    the column. `zero`: count absent values as 0.
-
-    Return times, values, present (None: all), counts (None: all one), offsets, and the (row, column) of the first sum above
-    2**64 - 1 (None: there is none).
-
-    The caller guarantees non-decreasing times, max_samples >= 1, and 0 wherever a value is absent.
-    """
+    """Reduce each series of a batch to at most max_samples rows."""
     cdef Py_ssize_t k = plan.shape[1], m = 1, i, j, n, r = 0
     cdef int64_t one[2]
     cdef int64_t one_end[2]

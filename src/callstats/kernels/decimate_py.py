@@ -85,16 +85,16 @@ def _edges(times: Times, offsets: Counts, max_samples: int) -> tuple[Counts, Cou
     """Return the first sample of each row, and the offsets of the rows."""
     parts = [np.zeros(0, dtype=np.int64)]
     row_offsets = np.zeros(len(offsets), dtype=np.int64)
-    bounds = offsets.tolist()
-    for i, (begin, end) in enumerate(pairwise(bounds)):
-        starts = begin + first_samples(times[begin:end], max_samples)
-        parts.append(starts)
-        row_offsets[i + 1] = row_offsets[i] + len(starts)
+    for i, (begin, end) in enumerate(pairwise(offsets.tolist())):
+        parts.append(begin + first_samples(times[begin:end], max_samples))
+        row_offsets[i + 1] = row_offsets[i] + len(parts[-1])
     return np.concatenate(parts), row_offsets
 
 
-def _starts(times: Times, max_samples: int) -> Counts:
-    """Return the first sample of each row of one series that has more than max_samples."""
+def first_samples(times: Times, max_samples: int) -> Counts:
+    """Return the first sample of each row of one series."""
+    if len(times) <= max_samples:
+        return np.arange(len(times))
     first, span = int(times[0]), int(times[-1]) - int(times[0])
     window = max(span // max_samples, 1)
     # After the last inner edge comes one more bin, with the last sample.
@@ -102,11 +102,6 @@ def _starts(times: Times, max_samples: int) -> Counts:
     ends = (inner + np.uint64(first % 2**64)).view(np.int64)
     starts = np.unique(np.searchsorted(times, ends, side="right"))
     return np.concatenate([np.zeros(1, dtype=np.int64), starts])[:max_samples]
-
-
-def first_samples(times: Times, max_samples: int) -> Counts:
-    """Return the first sample of each row of one series."""
-    return np.arange(len(times)) if len(times) <= max_samples else _starts(times, max_samples)
 
 
 def _column(

@@ -1,4 +1,3 @@
-# cython: language_level=3
 """Stored text to columns, of one blob or of many, and columns to text. Compiled; `json_py` is the specification."""
 
 import numpy as np
@@ -9,12 +8,11 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from callstats.kernels._ascii cimport Day
-from callstats.kernels._columns cimport Columns, columns_of
+from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_scan cimport (
     DECODED, Names, Scan, keep_names, same_names, scan_free, scan_init, scan_text, scanned_names
 )
 from callstats.kernels._json_write cimport Keys, Text, write_columns
-from callstats.kernels._memory cimport resize
 
 
 cdef struct Batch:
@@ -60,14 +58,12 @@ def decode_blob(bytes blob):
             if counts is not None:
                 to_counts = counts
                 memcpy(&to_counts[0], scan.counts, n * sizeof(int64_t))
-            if k:
-                to_values = values
-                for j in range(k):
-                    memcpy(&to_values[j, 0], scan.values + j * scan.row_room, n * sizeof(uint64_t))
-                if present is not None:
-                    to_present = present
-                    for j in range(k):
-                        memcpy(&to_present[j, 0], scan.present + j * scan.row_room, n)
+            to_values = values
+            to_present = present
+            for j in range(k):
+                memcpy(&to_values[j, 0], scan.values + j * scan.row_room, n * sizeof(uint64_t))
+                if scan.holes:
+                    memcpy(&to_present[j, 0], scan.present + j * scan.row_room, n)
         return scanned_names(&scan), times, values, present, counts
     finally:
         scan_free(&scan)
@@ -155,7 +151,6 @@ def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
     cdef uint8_t[::1] to_decoded = decoded
     cdef int64_t[::1] to_ends = ends
     cdef int64_t[::1] to_layouts = layouts
-    cdef int64_t[::1] to_column
     cdef const uint8_t* begin = &data[0] if data.shape[0] else NULL
     known = {}
     memset(&batch, 0, sizeof(Batch))
@@ -181,14 +176,8 @@ def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
         names = sorted({name for layout_names in known for name in layout_names})
         full = not batch.holes and all([len(layout_names) == len(names) for layout_names in known])
         values, present = block_of(&batch, to_ends, to_layouts, list(known), names, full)
-        times = np.empty(batch.rows, dtype=np.int64)
-        counts = np.empty(batch.rows, dtype=np.int64) if batch.counted else None
-        if batch.rows:
-            to_column = times
-            memcpy(&to_column[0], batch.times, batch.rows * sizeof(int64_t))
-            if counts is not None:
-                to_column = counts
-                memcpy(&to_column[0], batch.counts, batch.rows * sizeof(int64_t))
+        times = np.array(<int64_t[:batch.rows]>batch.times) if batch.rows else np.empty(0, dtype=np.int64)
+        counts = np.array(<int64_t[:batch.rows]>batch.counts) if batch.counted else None
         return names, times, values, present, counts, ends, decoded
     finally:
         scan_free(&scan)

@@ -21,10 +21,7 @@ def decode_blob(blob: bytes) -> tuple[tuple[bytes, ...], Times, Block, Bytes | N
     return None
 
 
-def decode_packed(
-    data: Bytes,
-    offsets: Counts,
-) -> tuple[list[bytes], Times, Block, Bytes | None, Counts | None, Counts, Bytes]:
+def decode_packed(data: Bytes, offsets: Counts) -> tuple[list[bytes], Times, Block, Bytes | None, Counts | None, Counts, Bytes]:
     """Decode the blobs data[offsets[i]:offsets[i + 1]] to one batch.
 
     Return a batch of empty series, none of which was decoded: the fallback decoder decides.

@@ -1,4 +1,3 @@
-# cython: language_level=3
 """Stored text to reduced text, and the number of rows that fits a budget. Compiled; `json_reduce_py` is the specification."""
 
 import numpy as np
@@ -9,24 +8,19 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from callstats.kernels._columns cimport Columns, columns_of
+from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_reduce cimport (
     REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
     make_result_room, max_rows_to_try, reduce_scanned, try_to_fit, work_free, work_init,
 )
-from callstats.kernels._json_scan cimport DECODED, keep_names, same_names, scan_text, scanned_names
+from callstats.kernels._json_scan cimport DECODED, Span, keep_names, same_names, scan_text, scanned_names
 from callstats.kernels._json_write cimport Text, reserve
-from callstats.kernels._memory cimport resize
 
 
 cdef enum:
     TRIES_AT_ONCE = 16
     SPARES = 8
     SPARE_BYTES = 16_777_216
-
-cdef struct Blob:
-    const uint8_t* at
-    Py_ssize_t size
 
 # Buffers are kept for the next call, guarded by the GIL: fresh memory from the system costs more than the work.
 cdef Work* spares[SPARES]
@@ -78,7 +72,7 @@ cdef object new_plan(Work* work, object plan_for):
     return answer
 
 
-cdef bint add_blobs(Text* text, const Blob* blobs, Py_ssize_t m) noexcept nogil:
+cdef bint add_blobs(Text* text, const Span* blobs, Py_ssize_t m) noexcept nogil:
     """Add m blobs unchanged. Return False without memory."""
     cdef Py_ssize_t i
     for i in range(m):
@@ -91,7 +85,7 @@ cdef bint add_blobs(Text* text, const Blob* blobs, Py_ssize_t m) noexcept nogil:
 
 
 cdef int reduce_all(
-    Work* work, const Blob* blobs, Py_ssize_t m, bint copy, int64_t max_samples, int64_t max_bytes, bint zero, bint counts,
+    Work* work, const Span* blobs, Py_ssize_t m, bint copy, int64_t max_samples, int64_t max_bytes, bint zero, bint counts,
     object plan_for, uint8_t[::1] status, int64_t[::1] ends
 ) except -1:
     """Reduce m blobs into the text of `work`. `copy`: add unchanged blobs too, unless all are unchanged."""
@@ -149,7 +143,7 @@ def reduce_packed(
     cdef Py_ssize_t m = offsets.shape[0] - 1, i
     status = np.zeros(m, dtype=np.uint8)
     out_offsets = np.zeros(m + 1, dtype=np.int64)
-    cdef Blob* blobs = <Blob*>malloc((m + 1) * sizeof(Blob))
+    cdef Span* blobs = <Span*>malloc((m + 1) * sizeof(Span))
     if blobs == NULL:
         raise MemoryError
     cdef Work* work = NULL
@@ -175,7 +169,7 @@ def reduce_blobs(list blobs, int64_t max_samples, int64_t max_bytes, bint zero, 
     cdef uint8_t[::1] done = status
     cdef int64_t[::1] ends = offsets
     cdef bytes text
-    cdef Blob* parts = <Blob*>malloc((m + 1) * sizeof(Blob))
+    cdef Span* parts = <Span*>malloc((m + 1) * sizeof(Span))
     if parts == NULL:
         raise MemoryError
     cdef Work* work = NULL
@@ -219,11 +213,7 @@ def fit_rows(
     bytes keys,
     const int64_t[::1] key_ends,
 ):
-    """Find the largest k from max_samples >= 1 down for which the text of the series, reduced to k rows, fits max_bytes.
-
-    Return k. Return 0 when none fits, and -k when a sum is too large at k. `plan`, `keys` and `key_ends` are those of
-    `reduce_packed`. `with_counts`: the text has counts.
-    """
+    """Find the largest k from max_samples >= 1 down for which the text of the series, reduced to k rows, fits max_bytes."""
     cdef Work work
     cdef Columns source = columns_of(times, values, present, counts), result
     cdef int64_t rows = max_samples if max_samples < times.shape[0] else times.shape[0], k = 0, step

@@ -117,5 +117,4 @@ _TENS = np.array([10**power for power in range(1, 20)], dtype=np.uint64)
 
 
 def _digits(values: Block) -> Counts:
-    """Return how many digits each number has."""
     return np.searchsorted(_TENS, values, side="right") + 1

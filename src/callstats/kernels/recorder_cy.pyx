@@ -1,4 +1,3 @@
-# cython: language_level=3
 """Samples of a recording, and rows that merge when there are too many. Compiled; `recorder_py` is the specification."""
 
 import numpy as np
@@ -13,7 +12,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from callstats.kernels._memory cimport resize
+from callstats.kernels._columns cimport resize
 from callstats.kernels._uint128 cimport Wide, add, add_wide
 
 cdef extern from "Python.h":
@@ -77,7 +76,6 @@ cdef inline void add_value(Cell* cell, int64_t timestamp, uint64_t value) noexce
 
 
 cdef inline void merge_cells(Cell* cell, const Cell* later) noexcept nogil:
-    """Merge the next row's cell into a cell."""
     cdef uint8_t flags = (cell.flags & HAS_FIRST) | (later.flags & HAS_LAST)
     if later.count and cell.count:
         add_wide(&cell.sum, later.sum)
@@ -92,7 +90,6 @@ cdef inline void merge_cells(Cell* cell, const Cell* later) noexcept nogil:
 
 
 cdef void* zeros(size_t n, size_t size) except NULL:
-    """Return a new array of zeros."""
     cdef void* array = calloc(n, size)
     if array == NULL:
         raise MemoryError
@@ -312,7 +309,6 @@ cdef class Rows:
         return 0
 
     cdef void load(self, Py_ssize_t sample) noexcept nogil:
-        """Make a stored sample the current one."""
         cdef Py_ssize_t i
         for i in range(self.n_metrics):
             self.present[i] = self.metrics[i].present[sample]
@@ -341,7 +337,6 @@ cdef class Rows:
         return self.n_rows - 1
 
     cdef void add_sample(self, Py_ssize_t index, int64_t time) noexcept nogil:
-        """Add the current sample to a row."""
         cdef KeptRow* row = self.rows_ + index
         cdef bint is_first = row.count == 0 or time < row.start
         cdef bint is_last = row.count == 0 or time >= row.end

@@ -45,7 +45,6 @@ class _Cell:
         self.count += 1
 
     def merge(self, later: _Cell) -> None:
-        """Merge the next row's cell into this one."""
         flags = self.flags & HAS_FIRST | later.flags & HAS_LAST
         if later.count and self.count:
             self.sum += later.sum

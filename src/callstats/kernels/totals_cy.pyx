@@ -1,4 +1,3 @@
-# cython: language_level=3
 """The exact sums behind statistics, of series or of stored text. Compiled; `totals_py` is the specification."""
 
 import numpy as np
@@ -13,27 +12,19 @@ from callstats.kernels._uint128 cimport Wide, add, add_product
 cdef object zeros = np.zeros
 cdef object UINT64 = np.dtype(np.uint64)
 
-cdef enum:
-    # As in `totals_py`.
-    ROWS = 0
-    WEIGHT = 1
-    FIRST = 2
-    LAST = 3
-    MIN = 4
-    MAX = 5
-    SUM = 6
-    INCREASE = 8
-    MIN_IS_EXACT = 10
-    MAX_IS_EXACT = 11
-    ENDS_ARE_EXACT = 12
-    TOTALS = 13
+cdef struct Totals:
+    # The words of `totals`, in the order of `totals_py`.
+    uint64_t rows, weight, first, last, min, max
+    Wide sum, increase
+    uint64_t min_is_exact, max_is_exact, ends_are_exact
 
-    POINTS = 0
-    SUM_T = 1
-    SUM_X = 3
-    SUM_TX = 5
-    SUM_TT = 8
-    MOMENTS = 11
+
+cdef struct Moments:
+    # The words of `moments`, in the order of `totals_py`.
+    uint64_t points
+    Wide t, x
+    uint64_t tx[3]
+    uint64_t tt[3]
 
 
 cdef struct Metric:
@@ -43,7 +34,6 @@ cdef struct Metric:
 
 
 cdef inline Metric metric_of(const Columns* columns, int64_t index) noexcept nogil:
-    """Return a metric by its index, or none for -1."""
     cdef Metric metric
     cdef bint found = index >= 0 and columns.n > 0
     metric.cells = columns.values + index * columns.stride if found else NULL
@@ -73,7 +63,7 @@ cdef inline void add_wide_product(uint64_t* words, uint64_t a, uint64_t b) noexc
     words[0] += words[1] < product.high
 
 
-cdef void total_plain(const uint64_t* cells, Py_ssize_t n, uint64_t* out) noexcept nogil:
+cdef void total_plain(const uint64_t* cells, Py_ssize_t n, Totals* out) noexcept nogil:
     """Compute the totals of n >= 1 values, each of one sample, without metrics that fill in."""
     cdef Py_ssize_t i
     cdef uint64_t x, low = cells[0], high = cells[0], low_sum = 0, high_sum = 0, half = 0xFFFFFFFF
@@ -85,18 +75,18 @@ cdef void total_plain(const uint64_t* cells, Py_ssize_t n, uint64_t* out) noexce
         low = x if x < low else low
         high = x if x > high else high
     for i in range(1, n):
-        add(<Wide*>(out + INCREASE), increase(cells[i - 1], cells[i]))
-    out[ROWS] = out[WEIGHT] = n
-    out[FIRST] = cells[0]
-    out[LAST] = cells[n - 1]
-    out[MIN] = low
-    out[MAX] = high
-    out[SUM + 1] = low_sum + (high_sum << 32)
-    out[SUM] = (high_sum >> 32) + (out[SUM + 1] < low_sum)
-    out[MIN_IS_EXACT] = out[MAX_IS_EXACT] = out[ENDS_ARE_EXACT] = 1
+        add(&out.increase, increase(cells[i - 1], cells[i]))
+    out.rows = out.weight = n
+    out.first = cells[0]
+    out.last = cells[n - 1]
+    out.min = low
+    out.max = high
+    out.sum.low = low_sum + (high_sum << 32)
+    out.sum.high = (high_sum >> 32) + (out.sum.low < low_sum)
+    out.min_is_exact = out.max_is_exact = out.ends_are_exact = 1
 
 
-cdef void total(const Metric* metric, const int64_t* counts, Py_ssize_t begin, Py_ssize_t end, uint64_t* out) noexcept nogil:
+cdef void total(const Metric* metric, const int64_t* counts, Py_ssize_t begin, Py_ssize_t end, Totals* out) noexcept nogil:
     """Compute the totals of a metric over the rows of one series. Its min, max, first and last metrics follow it."""
     if counts == NULL and begin < end and metric.present == NULL:
         if metric[1].cells == metric[2].cells == metric[3].cells == metric[4].cells == NULL:
@@ -129,29 +119,27 @@ cdef void total(const Metric* metric, const int64_t* counts, Py_ssize_t begin, P
         else:
             add(&weighted, x)
         if n == 0:
-            out[FIRST] = first
-            out[MIN] = low
-            out[MAX] = high
+            out.first = first
+            out.min = low
+            out.max = high
         else:
-            add(<Wide*>(out + INCREASE), increase(before, first))
-            out[MIN] = low if low < out[MIN] else out[MIN]
-            out[MAX] = high if high > out[MAX] else out[MAX]
-        add(<Wide*>(out + INCREASE), increase(first, last))
+            add(&out.increase, increase(before, first))
+            out.min = low if low < out.min else out.min
+            out.max = high if high > out.max else out.max
+        add(&out.increase, increase(first, last))
         before = last
-        out[WEIGHT] += weight
+        out.weight += weight
         n += 1
     if n:
-        out[ROWS] = n
-        out[LAST] = before
-        out[SUM] = weighted.high
-        out[SUM + 1] = weighted.low
-        out[MIN_IS_EXACT] = exact_min
-        out[MAX_IS_EXACT] = exact_max
-        out[ENDS_ARE_EXACT] = exact_ends
+        out.rows = n
+        out.last = before
+        out.sum = weighted
+        out.min_is_exact = exact_min
+        out.max_is_exact = exact_max
+        out.ends_are_exact = exact_ends
 
 
-cdef void moment(const Metric* metric, const int64_t* times, Py_ssize_t begin, Py_ssize_t end, uint64_t* out) noexcept nogil:
-    """Compute the moments of a metric over the rows of one series."""
+cdef void moment(const Metric* metric, const int64_t* times, Py_ssize_t begin, Py_ssize_t end, Moments* out) noexcept nogil:
     cdef Py_ssize_t row, at = -1
     cdef uint64_t first = 0
     for row in range(begin, end + 1):
@@ -162,37 +150,35 @@ cdef void moment(const Metric* metric, const int64_t* times, Py_ssize_t begin, P
                 return
             first = <uint64_t>times[row]
         elif row == end or times[row] != times[at]:
-            out[POINTS] += 1
-            add(<Wide*>(out + SUM_T), <uint64_t>times[at] - first)
-            add(<Wide*>(out + SUM_X), metric.cells[at])
-            add_wide_product(out + SUM_TX, <uint64_t>times[at] - first, metric.cells[at])
-            add_wide_product(out + SUM_TT, <uint64_t>times[at] - first, <uint64_t>times[at] - first)
+            out.points += 1
+            add(&out.t, <uint64_t>times[at] - first)
+            add(&out.x, metric.cells[at])
+            add_wide_product(out.tx, <uint64_t>times[at] - first, metric.cells[at])
+            add_wide_product(out.tt, <uint64_t>times[at] - first, <uint64_t>times[at] - first)
         at = row
 
 
 cdef void add_totals(
-    const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[:, ::1] plan, uint64_t* out
+    const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[:, ::1] plan, uint64_t* words
 ) noexcept nogil:
-    """Compute the totals of each column of the plan over each of m series."""
     cdef Py_ssize_t i, j, part
     cdef Metric metrics[5]
     for j in range(plan.shape[1]):
         for part in range(5):
             metrics[part] = metric_of(columns, plan[part, j])
         for i in range(m):
-            total(metrics, columns.counts, offsets[i], offsets[i + 1], out + (j * m + i) * TOTALS)
+            total(metrics, columns.counts, offsets[i], offsets[i + 1], <Totals*>words + j * m + i)
 
 
 cdef void add_moments(
-    const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[::1] metrics, uint64_t* out
+    const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[::1] metrics, uint64_t* words
 ) noexcept nogil:
-    """Compute the moments of each metric over each of m series."""
     cdef Py_ssize_t i, j
     cdef Metric metric
     for j in range(metrics.shape[0]):
         metric = metric_of(columns, metrics[j])
         for i in range(m):
-            moment(&metric, columns.times, offsets[i], offsets[i + 1], out + (j * m + i) * MOMENTS)
+            moment(&metric, columns.times, offsets[i], offsets[i + 1], <Moments*>words + j * m + i)
 
 
 def totals(
@@ -202,20 +188,10 @@ def totals(
     const int64_t[::1] offsets,
     const int64_t[:, ::1] plan,
 ):
-    """Compute count, ends, min, max and exact sums of each metric of each series: (k, m, 13) words.
-
-    Series i has the rows offsets[i] to offsets[i + 1]. Column j is metric plan[0, j], over the rows that have it. The min, max,
-    first and last value of a row are the metrics plan[1:5, j] (-1: none), where the row has them. The sum is weighted by counts.
-    For the increase, a value below the one before is a reset to 0.
-
-    Three words are 0 or 1: whether each row of several samples has its own min; its own max; its own first and last. All words
-    are 0 where no row has the metric. The constants in `totals_py` give the order.
-
-    The caller guarantees counts whose total per series is within int64.
-    """
+    """Compute count, ends, min, max and exact sums of each metric of each series: (k, m, 13) words."""
     cdef Py_ssize_t k = plan.shape[1], m = offsets.shape[0] - 1
     cdef Columns columns = columns_of(None, values, present, counts)
-    out = zeros((k, m, TOTALS), UINT64)
+    out = zeros((k, m, sizeof(Totals) // 8), UINT64)
     cdef uint64_t[:, :, ::1] to_out = out
     if k and m:
         with nogil:
@@ -230,16 +206,10 @@ def moments(
     const int64_t[::1] offsets,
     const int64_t[::1] metrics,
 ):
-    """Compute exact sums for the slope of metrics[j] over time in each series: (k, m, 11) words.
-
-    They are over the rows that have the metric; of rows with one time, over the last. Return the number of rows, and the sums of
-    t, x, t * x and t * t, where t is the time since the first row. All words are 0 where no row has the metric.
-
-    The caller guarantees non-decreasing times.
-    """
+    """Compute exact sums for the slope of metrics[j] over time in each series: (k, m, 11) words."""
     cdef Py_ssize_t k = metrics.shape[0], m = offsets.shape[0] - 1
     cdef Columns columns = columns_of(times, values, present, None)
-    out = zeros((k, m, MOMENTS), UINT64)
+    out = zeros((k, m, sizeof(Moments) // 8), UINT64)
     cdef uint64_t[:, :, ::1] to_out = out
     if k and m:
         with nogil:
@@ -279,8 +249,8 @@ def blob_totals(bytes blob, plan_for):
         if columns.n:
             first = columns.times[0]
             last = columns.times[columns.n - 1]
-        out_totals = to_totals = zeros((plan.shape[1], TOTALS), UINT64)
-        out_moments = to_moments = zeros((metrics.shape[0], MOMENTS), UINT64)
+        out_totals = to_totals = zeros((plan.shape[1], sizeof(Totals) // 8), UINT64)
+        out_moments = to_moments = zeros((metrics.shape[0], sizeof(Moments) // 8), UINT64)
         with nogil:
             add_totals(&columns, offsets, 1, plan, &to_totals[0, 0] if plan.shape[1] else NULL)
             add_moments(&columns, offsets, 1, metrics, &to_moments[0, 0] if metrics.shape[0] else NULL)

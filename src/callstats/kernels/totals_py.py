@@ -97,10 +97,7 @@ def moments(times: Times, values: Block, present: Bytes | None, offsets: Counts,
     return out
 
 
-def blob_totals(
-    blob: bytes,
-    plan_for: PlanForTotals,
-) -> tuple[tuple[bytes, ...], int, int, int, Block, Block] | None:
+def blob_totals(blob: bytes, plan_for: PlanForTotals) -> tuple[tuple[bytes, ...], int, int, int, Block, Block] | None:
     """Compute the totals and moments of a blob without its columns.
 
     Return None: the fallback decoder decides.
