@@ -17,7 +17,6 @@ from callstats._types import I64_MAX
 from callstats.call import Call, Key
 from callstats.db.dialects.base import Dialect
 from callstats.db.engine import translated
-from callstats.db.results import ASKED_TO_STOP, Stop, StoppedError
 from callstats.errors import ArgumentError, CallstatsError, shorten_repr
 from callstats.series import StatSeries
 
@@ -118,15 +117,14 @@ class TableSession:
         columns: Iterable[str | None] = (),
         condition: ColumnElement[bool] | None = None,
         *,
-        stop: Stop = None,
-        between: Callable[[], object] | None = None,
+        each_page: Callable[[], object] = lambda: None,
         limit: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[tuple[Any, ...]]:
         """Yield rows in the order of their keys: key, blob, its kind, and the given columns (NULL for None).
 
         Each page is one transaction, in which its rows are yielded: a blob is read fastest while it is in the processor's cache.
-        `stop` is asked before each page, and `between` is called after it.
+        `each_page` is called before each page.
         """
         blob, kind = self.dialect.blob(self.blob)
         more = (null() if name is None else column(name) for name in columns)
@@ -135,8 +133,7 @@ class TableSession:
         last: Key | None = None
         left = I64_MAX if limit is None else limit
         while left > 0:
-            if stop is not None and stop():
-                raise StoppedError(ASKED_TO_STOP)
+            each_page()
             rows = size = 0
             wanted = min(left, PAGE_ROWS)
             page = query.where(*self.key_range(*((None, last) if newest_first else (last, None)), inclusive=False)).limit(wanted)
@@ -149,8 +146,6 @@ class TableSession:
                     if size >= PAGE_BYTES:
                         break
             left -= rows
-            if between is not None:
-                between()
             if rows < wanted and size < PAGE_BYTES:
                 return
 
