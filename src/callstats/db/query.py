@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._json import is_text
-from callstats._types import I64_MAX
+from callstats._types import FIRST_TIME, I64_MAX
 from callstats.call import Call, Key
 from callstats.db.dialects.base import Dialect
 from callstats.db.engine import translated
@@ -40,6 +40,8 @@ class Names:
 
 OPTIONAL_COLUMNS = {name: str(default) for name, default in vars(Names()).items() if name not in ("table", "key", "column")}
 """The default names of the columns that a table may lack, by parameter."""
+_CALL_FIELDS = ("name", "status", "created_at", "started_at", "completed_at", "error", "exit_code", "tags")
+"""The fields of a Call that `TableSession.calls` selects, in their order."""
 
 
 class TableSession:
@@ -54,9 +56,7 @@ class TableSession:
         where: str | None = None,
         by_time: bool = False,
     ) -> None:
-        self.connection = connection
-        self.dialect = dialect
-        self.names = names
+        self.connection, self.dialect, self.names = connection, dialect, names
         for parameter, given in {**vars(names), "where": where}.items():
             if given is not None and not is_text(given):
                 raise ArgumentError(parameter, "text that encodes to UTF-8", given)
@@ -73,7 +73,7 @@ class TableSession:
             self.key = dialect.key(connection, self._bare_key)
             dialect.inspect_column(connection, names.column)
             if by_time:
-                self.until = dialect.time_column(connection, column(names.time_column or "")).until
+                self._time, self._at = dialect.time_column(connection, column(names.time_column or ""))
             prefix = f"where must be a condition in the SQL of {dialect.name}, got {shorten_repr(where)}: "
             with translated(dialect, prefix):
                 connection.execute(self.select(func.count()).where(literal_column("0 = 1"))).all()
@@ -89,26 +89,21 @@ class TableSession:
 
         Raise for a missing column, unless it has its default name.
         """
-        names = self.names
-        asked = {
-            "by": by,
-            "status_column": names.status_column,
-            "time_column": names.time_column,
-            "start_column": names.start_column,
-            "end_column": names.end_column,
-        }
+        parameters = ("status_column", "time_column", "start_column", "end_column")
+        asked = {"by": by, **{parameter: getattr(self.names, parameter) for parameter in parameters}}
         for parameter, name in asked.items():
             if name is not None and name not in OPTIONAL_COLUMNS.values():
                 self.check_columns(**{parameter: name})
         return [name if self.dialect.has(self.columns, name) else None for name in asked.values()]
 
-    def total(self) -> int:
-        """Return the number of rows in scope."""
-        return self._count([])
+    def count(self, *conditions: ColumnElement[bool]) -> int:
+        """Return the number of rows in scope that meet the conditions."""
+        with self.transaction(write=False):
+            return int(self.connection.execute(self.select(func.count()).where(*conditions)).scalar_one())
 
     def count_without_key(self, condition: ColumnElement[bool] | None = None) -> int:
         """Return how many of the rows that meet a condition have no key to find them by."""
-        return self._count([self._bare_key.is_(None), *optional(condition)])
+        return self.count(self._bare_key.is_(None), *optional(condition))
 
     # --- reading ---
 
@@ -158,39 +153,17 @@ class TableSession:
         for row in self.scan([*self.present(by), *others], condition, limit=limit, newest_first=True):
             yield self._call(*row)
 
-    def _call(
-        self,
-        key: Key,
-        blob: bytes | None,
-        kind: str,
-        name: Any,
-        status: Any,
-        created_at: Any,
-        started_at: Any,
-        completed_at: Any,
-        error: Any,
-        exit_code: Any,
-        tags: Any,
-    ) -> Call:
+    def _call(self, key: Key, blob: bytes | None, kind: str, *values: Any) -> Call:
+        fields = dict(zip(_CALL_FIELDS, values, strict=True))
         series, rejected = None, self.kind_fault(blob, kind)
         if rejected is None:
             try:
                 series = StatSeries.from_json(blob)
             except CallstatsError as fault:
                 rejected = str(fault)
-        return Call(
-            key=key,
-            series=series,
-            status=status,
-            name=name,
-            tags=_tags(tags),
-            created_at=created_at,
-            started_at=started_at,
-            completed_at=completed_at,
-            exit_code=exit_code if isinstance(exit_code, int) else None,
-            error=error,
-            rejected=rejected,
-        )
+        tags, exit_code = _tags(fields.pop("tags")), fields.pop("exit_code")
+        exit_code = exit_code if isinstance(exit_code, int) else None
+        return Call(key=key, series=series, rejected=rejected, tags=tags, exit_code=exit_code, **fields)
 
     def kind_fault(self, blob: object, kind: str) -> str | None:
         """Return why a value of this kind is no blob; None if it may be one."""
@@ -217,14 +190,14 @@ class TableSession:
         last = self.dialect.literal(end)
         return [low, self.key <= last if inclusive else self.key < last]
 
+    def until(self, ns: int) -> ColumnElement[bool]:
+        """Return the condition that a row's time is not later. Go's zero time, in year 1, means none."""
+        return self._time.between(self._at(FIRST_TIME + 10**9), self._at(ns))
+
     @property
     def selected_key(self) -> ColumnElement[Any]:
         """The key as it is selected."""
         return self.dialect.selected_key(self.key)
-
-    def _count(self, conditions: Iterable[ColumnElement[bool]]) -> int:
-        with self.transaction(write=False):
-            return int(self.connection.execute(self.select(func.count()).where(*conditions)).scalar_one())
 
 
 def locate(connection: Connection, dialect: Dialect, names: Names) -> list[str]:

@@ -11,8 +11,6 @@ from callstats.db.jobs.base import TableJobs
 from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from sqlalchemy.engine import URL, Engine
 
 Calls: TypeAlias = "list[Call]"  # `list` is a method of CallTable
@@ -91,12 +89,18 @@ def connect(
 
 
 class CallTable(TableJobs):
-    """A table of calls; made by `connect`."""
+    """A table of calls; made by `connect`.
+
+    Notes
+    -----
+    A faulty argument, table or file is a `CallstatsError`, before anything is changed. A method that returns a `JobResult` raises
+    no `DatabaseError`, for instance for a locked database: `stopped` says why the job ended.
+    """
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -115,13 +119,6 @@ class CallTable(TableJobs):
         -------
         str
             ``"created"`` if there was no table, ``"added"`` if it lacked something, else ``"nothing"``.
-
-        Raises
-        ------
-        CallstatsError
-            If a table exists without the key.
-        DatabaseError
-            If the database is locked or broken.
 
         Examples
         --------
@@ -150,10 +147,8 @@ class CallTable(TableJobs):
 
         Raises
         ------
-        CallstatsError
-            If a column is missing, or a histogram is larger than its column can hold.
         DatabaseError
-            If the database rejects a row: none is inserted then.
+            If the database rejects a row.
 
         Examples
         --------
@@ -174,11 +169,6 @@ class CallTable(TableJobs):
         -------
         int or None
             Such as 65,535 for MySQL's TEXT; None for no limit of practical size.
-
-        Raises
-        ------
-        CallstatsError
-            If the table or the column is missing.
 
         Examples
         --------
@@ -239,17 +229,12 @@ class CallTable(TableJobs):
         ----------
         limit : int or None
             The maximum number of calls; None for all.
-        where : str, optional
-            A condition that rows must meet, in the database's SQL.
+        where
+            As for `reduce`.
 
         Returns
         -------
         list of Call
-
-        Raises
-        ------
-        CallstatsError
-            If the table, a column or the condition is faulty.
 
         Examples
         --------

@@ -138,20 +138,11 @@ class TableJobs:
         Returns
         -------
         ReduceResult
-            If the job had to end early, for instance because the database was locked, its `stopped` says why.
-
-        Raises
-        ------
-        CallstatsError
-            If an argument is faulty. Nothing is changed then.
 
         Notes
         -----
-        A batch is one transaction. PostgreSQL, MySQL and MariaDB lock the rows of a batch and skip those that others have locked
-        until the end of the run. Then the rows are read, reduced, written by their keys and committed. SQLite has one lock for
-        the whole file: a batch is read and reduced without it. Then the file is locked, rows that another program has changed
-        since are read and reduced again, and all is written. No write of another program is overwritten, and no lock outlives
-        its batch. After a kill at any moment each row is either old or new. A second run finds nothing to change.
+        No write of another program is overwritten, and no lock outlives its batch. After a kill at any moment each row is either
+        old or new. A second run finds nothing to change.
 
         If the column has a maximum size (65,535 bytes for MySQL's TEXT), it is the rule's `max_bytes`, unless that is smaller.
 
@@ -201,12 +192,6 @@ class TableJobs:
         Returns
         -------
         TableSummary
-            If the job had to end early, its `stopped` says why.
-
-        Raises
-        ------
-        CallstatsError
-            If an argument is faulty.
 
         Notes
         -----
@@ -258,12 +243,9 @@ class TableJobs:
         Returns
         -------
         ExportResult
-            If the job had to end early, its `stopped` says why, and there is no file.
 
         Raises
         ------
-        CallstatsError
-            If an argument is faulty, or the file can't be written.
         ImportError
             If pyarrow is missing.
 
@@ -302,11 +284,6 @@ class TableJobs:
         -------
         RestoreResult
             It counts and names saved rows that the table no longer has.
-
-        Raises
-        ------
-        CallstatsError
-            If the file is malformed, or an argument is faulty.
 
         Notes
         -----

@@ -17,29 +17,10 @@ from callstats._types import FIRST_TIME, I64_MAX
 from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
-from callstats.db.jobs.batches import (
-    Batch,
-    BatchSession,
-    KeyRange,
-    Limits,
-    Plan,
-    Row,
-    fit_column,
-    plan_by_age,
-    plan_for_all,
-    same_value,
-    sorted_tiers,
-)
+from callstats.db.jobs.batches import Batch, BatchSession, Limits, Plan, Row, make_plan, same_value, sorted_tiers
 from callstats.db.jobs.restore import SavedBlob, Saver
 from callstats.db.query import Names
-from callstats.db.results import (
-    Change,
-    ConnectionLostError,
-    ReduceResult,
-    RolledBackError,
-    StoppedError,
-    TransientError,
-)
+from callstats.db.results import Change, ConnectionLostError, ReduceResult, RolledBackError, StoppedError, TransientError
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.reduce import reduce_json
 from callstats.rule import KEEP_PEAKS, OTHERS, Rule
@@ -117,15 +98,9 @@ class ReduceJob(Job):
         stopped = None
         try:
             with database.session() as (connection, dialect):
-                self.session = session = BatchSession(
-                    connection, dialect, names, where=self.arguments.where, by_time=bool(self.tiers)
-                )
-                rule = fit_column(self.rule, dialect.max_bytes)
-                save, verify = self.arguments.save, self.arguments.verify
-                if self.tiers:
-                    self.plan = plan_by_age(self.tiers, rule, session, self._now, verify=verify)
-                else:
-                    self.plan = plan_for_all(rule, session.size, verify=verify)
+                self.session = BatchSession(connection, dialect, names, where=self.arguments.where, by_time=bool(self.tiers))
+                self.plan = make_plan(self.rule, self.tiers, self.session, self._now, verify=self.arguments.verify)
+                save = self.arguments.save
                 with Saver(save) if save is not None else nullcontext() as self.saver:
                     self._run()
         except DatabaseError as error:
@@ -135,7 +110,7 @@ class ReduceJob(Job):
     def _run(self) -> None:
         """Go through the table, and then to the rows that were locked."""
         if self.arguments.progress is not None:
-            self.result = replace(self.result, total=self._attempt(self.session.total))
+            self.result = replace(self.result, total=self._attempt(self.session.count))
         if count := self._attempt(lambda: self.session.count_without_key(self.plan.condition)):
             self.reject(None, f"rows whose key is NULL, which no update can name: {count}", count)
         after: Key | None = None
@@ -211,7 +186,7 @@ class ReduceJob(Job):
         limits = Limits(keys, min(self._left(), keys), self.arguments.batch_bytes)
         if self.session.dialect.locks_rows and not self.arguments.dry_run:
             with self._transaction():
-                return self._write_locked(*self.session.lock(after, self.plan, limits))
+                return self._write_locked(self.session.lock(after, self.plan, limits))
         batch = self.session.read(after, self.plan, limits)
         outcomes = self._reduce(batch.rows)
         if not self.arguments.dry_run and any(outcome.reduced is not None for outcome in outcomes):
@@ -221,7 +196,7 @@ class ReduceJob(Job):
     def _locked_batch(self, keys: Sequence[Key]) -> _Committed:
         """Reduce rows that were locked before."""
         with self._transaction():
-            return self._write_locked(*self.session.lock_keys(keys, self.plan))
+            return self._write_locked(self.session.lock_keys(keys, self.plan))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -229,12 +204,12 @@ class ReduceJob(Job):
         with self.saver.batch() if self.saver else nullcontext(), self.session.transaction(write=True):
             yield
 
-    def _write_locked(self, found: KeyRange, rows: Sequence[Row]) -> _Committed:
+    def _write_locked(self, batch: Batch) -> _Committed:
         """Reduce and write rows under their locks."""
-        outcomes = self._write(self._reduce(rows))
-        ours = {row.key for row in rows}
-        locked = [key for key in found.keys if key not in ours]
-        return _Committed(max(found.size - len(outcomes) - len(locked), 0), outcomes, found.end, locked)
+        outcomes = self._write(self._reduce(batch.rows))
+        ours = {row.key for row in batch.rows}
+        locked = [key for key in batch.keys if key not in ours]
+        return _Committed(max(batch.size - len(outcomes) - len(locked), 0), outcomes, batch.end, locked)
 
     def _write_unlocked(self, after: Key | None, batch: Batch, outcomes: list[Outcome]) -> list[Outcome]:
         """Write under the lock of the whole database; row by row if a trigger rolled back all of them."""
@@ -277,7 +252,7 @@ class ReduceJob(Job):
             return Outcome(row, reason=str(result))
         if result is None:
             return Outcome(row, reason=self.session.kind_fault(row.blob, row.kind))
-        rewritten = row.kind in self.session.dialect.normalized_kinds and same_value(row.blob, result)
+        rewritten = self.session.dialect.rewrites and same_value(row.blob, result)
         return Outcome(row) if result == row.blob or rewritten else Outcome(row, result)
 
     def _write(self, outcomes: list[Outcome]) -> list[Outcome]:
@@ -287,8 +262,8 @@ class ReduceJob(Job):
         if not changes:
             return outcomes
         if self.saver:
-            self.saver.write(SavedBlob(row.key, row.blob or b"", session.is_bytes(row)) for row, _ in changes)
-        blobs = [(row.key, session.dialect.to_driver(reduced, is_bytes=session.is_bytes(row))) for row, reduced in changes]
+            self.saver.write(SavedBlob(row.key, row.blob or b"", row.is_bytes) for row, _ in changes)
+        blobs = [(row.key, session.dialect.to_driver(reduced, is_bytes=row.is_bytes)) for row, reduced in changes]
         rejected = session.write(blobs)
         if session.may_undo:
             now = session.blobs_now([row.key for row, _ in changes if row.key not in rejected])

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 from callstats._json import Number, is_text, json_text, parsed
 from callstats.call import Key
@@ -18,9 +18,6 @@ from callstats.db.jobs.batches import BatchSession, same_value
 from callstats.db.query import Names
 from callstats.db.results import FIRST_REJECTS, ConnectionLostError, RestoreResult, RolledBackError
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _UNDONE = "the database keeps another text: something, such as a trigger or a rule, undoes the change"
 _BATCH_ROWS = 1000
@@ -63,7 +60,7 @@ class Saver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):
             if not self._file.tell():
                 self._path.unlink()
@@ -165,7 +162,7 @@ class RestoreJob(Job):
 
     def _is_stored(self, blob: bytes, now: bytes | None) -> bool:
         """Return whether a row has its saved blob again. JSON has no empty text."""
-        return (now or b"") == blob or (not self.session.dialect.stores_verbatim() and same_value(now, blob))
+        return (now or b"") == blob or (self.session.dialect.rewrites and same_value(now, blob))
 
     def _count(self, batch: Sequence[SavedBlob], missing: Sequence[Key], rejected: Mapping[Key, str]) -> None:
         self.restored += len(batch) - len(missing) - len(rejected)
