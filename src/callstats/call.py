@@ -64,20 +64,7 @@ class Call:
         return usage_of(self.series, duration_of(self.started_at, self.completed_at))
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the histogram as a DataFrame.
-
-        Returns
-        -------
-        pandas.DataFrame
-            As `StatSeries.to_pandas` returns it.
-
-        Raises
-        ------
-        CallstatsError
-            If the row's blob was rejected.
-        ImportError
-            If pandas is missing.
-        """
+        """Return the histogram as `StatSeries.to_pandas` does. Raise a CallstatsError if the row's blob was rejected."""
         if self.series is None:
             raise CallstatsError(f"call {self.key!r} has no series: {self.rejected or 'none was given'}")
         return self.series.to_pandas()

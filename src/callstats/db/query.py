@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._json import is_text
-from callstats._types import FIRST_TIME, I64_MAX
+from callstats._types import I64_MAX
 from callstats.call import Call, Key
 from callstats.db.dialects.base import Dialect
 from callstats.db.engine import translated
@@ -47,15 +47,7 @@ _CALL_FIELDS = ("name", "status", "created_at", "started_at", "completed_at", "e
 class TableSession:
     """A table with a unique key and a column of blobs, over one connection."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        dialect: Dialect,
-        names: Names,
-        *,
-        where: str | None = None,
-        by_time: bool = False,
-    ) -> None:
+    def __init__(self, connection: Connection, dialect: Dialect, names: Names, *, where: str | None = None) -> None:
         self.connection, self.dialect, self.names = connection, dialect, names
         for parameter, given in {**vars(names), "where": where}.items():
             if given is not None and not is_text(given):
@@ -69,11 +61,9 @@ class TableSession:
         with dialect.transaction(connection, write=False):
             self.columns = locate(connection, dialect, names)
             self.table = table(dialect.table, self._bare_key, self.blob, schema=dialect.schema)
-            self.check_columns(key=names.key, column=names.column, **({"time_column": names.time_column} if by_time else {}))
+            self.check_columns(key=names.key, column=names.column)
             self.key = dialect.key(connection, self._bare_key)
             dialect.inspect_column(connection, names.column)
-            if by_time:
-                self._time, self._at = dialect.time_column(connection, column(names.time_column or ""))
             prefix = f"where must be a condition in the SQL of {dialect.name}, got {shorten_repr(where)}: "
             with translated(dialect, prefix):
                 connection.execute(self.select(func.count()).where(literal_column("0 = 1"))).all()
@@ -189,10 +179,6 @@ class TableSession:
             return [low]
         last = self.dialect.literal(end)
         return [low, self.key <= last if inclusive else self.key < last]
-
-    def until(self, ns: int) -> ColumnElement[bool]:
-        """Return the condition that a row's time is not later. Go's zero time, in year 1, means none."""
-        return self._time.between(self._at(FIRST_TIME + 10**9), self._at(ns))
 
     @property
     def selected_key(self) -> ColumnElement[Any]:

@@ -29,7 +29,7 @@ def connect(
     group_column: str | None = "fn_id",
     status_column: str | None = "status",
 ) -> CallTable:
-    """Return a handle to a table of calls. Use it in a ``with`` statement, or call its `close`.
+    """Return a `CallTable`, the handle to a table of calls. Use it in a ``with`` statement, or call its `close`.
 
     Nothing is read before the first verb. Between verbs no connection stays open, except to a database in memory.
 
@@ -50,10 +50,6 @@ def connect(
         The column with what was called, such as a function or image.
     status_column : str or None
         The column with how a call ended. ``error``, ``timeout`` and ``killed`` count as errors.
-
-    Returns
-    -------
-    CallTable
 
     Raises
     ------
@@ -132,18 +128,13 @@ class CallTable(TableJobs):
         return create_table(self._database, self._names)
 
     def add(self, calls: Iterable[Call | Mapping[str, object]]) -> int:
-        """Insert calls, all or none.
+        """Insert calls, all or none, and return their number.
 
         Parameters
         ----------
         calls : iterable of Call, or of mappings of column to value
             Histograms are StatSeries or stored text. Columns that are not given get the table's defaults. Of a Call, values that
             the table has no column for are left out.
-
-        Returns
-        -------
-        int
-            The number of calls.
 
         Raises
         ------
@@ -163,12 +154,7 @@ class CallTable(TableJobs):
         return add_calls(self._database, self._names, calls)
 
     def max_blob_bytes(self) -> int | None:
-        """Return the maximum size of a stored histogram in the column.
-
-        Returns
-        -------
-        int or None
-            Such as 65,535 for MySQL's TEXT; None for no limit of practical size.
+        """Return the maximum size of a stored histogram in the column; None for no limit of practical size.
 
         Examples
         --------
@@ -231,10 +217,6 @@ class CallTable(TableJobs):
             The maximum number of calls; None for all.
         where
             As for `reduce`.
-
-        Returns
-        -------
-        list of Call
 
         Examples
         --------

@@ -91,7 +91,7 @@ class TableJobs:
         limit: int | None = None,
         retries: int = 10,
     ) -> ReduceResult:
-        """Reduce the stored histograms in place.
+        """Reduce the stored histograms in place, and return a `ReduceResult`.
 
         Parameters
         ----------
@@ -135,10 +135,6 @@ class TableJobs:
             How many times in a row a batch is retried after a deadlock, a lock timeout or a lost connection, with growing pauses;
             and how many times rows locked by others are retried at the end.
 
-        Returns
-        -------
-        ReduceResult
-
         Notes
         -----
         No write of another program is overwritten, and no lock outlives its batch. After a kill at any moment each row is either
@@ -174,7 +170,7 @@ class TableJobs:
         on_reject: Callable[[Reject], object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> TableSummary:
-        """Summarize the calls of each group in one pass that changes nothing.
+        """Return a `TableSummary` of the calls of each group, from one pass that changes nothing.
 
         Parameters
         ----------
@@ -188,10 +184,6 @@ class TableJobs:
             How many of the heaviest calls to return: the first of each group, then the second of each, and so on.
         where, on_reject, stop
             As for `reduce`. A page of rows is a batch.
-
-        Returns
-        -------
-        TableSummary
 
         Notes
         -----
@@ -226,7 +218,7 @@ class TableJobs:
         on_reject: Callable[[Reject], object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> ExportResult:
-        """Write the histograms to a new Parquet file.
+        """Write the histograms to a new Parquet file, and return an `ExportResult`.
 
         Parameters
         ----------
@@ -239,10 +231,6 @@ class TableJobs:
             Further columns of the table to write, as text: times in ISO 8601, bytes in hex.
         where, on_reject, stop
             As for `reduce`. A page of rows is a batch.
-
-        Returns
-        -------
-        ExportResult
 
         Raises
         ------
@@ -271,7 +259,7 @@ class TableJobs:
         progress: Callable[[RestoreResult], object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> RestoreResult:
-        """Put the histograms that `reduce` saved back into their rows, byte for byte.
+        """Put the histograms that `reduce` saved back into their rows, byte for byte, and return a `RestoreResult`.
 
         Parameters
         ----------
@@ -279,11 +267,6 @@ class TableJobs:
             A file that `reduce` saved. It is checked as a whole before anything is written.
         progress, stop
             As for `reduce`.
-
-        Returns
-        -------
-        RestoreResult
-            It counts and names saved rows that the table no longer has.
 
         Notes
         -----

@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, case, func, literal_column, select, update
+from sqlalchemy import Select, bindparam, case, column, func, literal_column, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
@@ -78,8 +78,8 @@ class Limits(NamedTuple):
 class BatchSession(TableSession):
     """A table whose rows are changed in batches."""
 
-    def __init__(self, connection: Connection, dialect: Dialect, names: Names, **options: Any) -> None:
-        super().__init__(connection, dialect, names, **options)
+    def __init__(self, connection: Connection, dialect: Dialect, names: Names, *, where: str | None = None) -> None:
+        super().__init__(connection, dialect, names, where=where)
         with dialect.transaction(connection, write=False):
             if dialect.is_generated(connection, names.column):
                 raise ArgumentError("column", "writable", names.column, hint="the database generates it")
@@ -247,7 +247,11 @@ def make_plan(rule: Rule, tiers: Sequence[tuple[timedelta, int]], session: Batch
     rules = [replace(rule, max_samples=rows) for _, rows in tiers]
     # An age before the first possible time is never reached.
     times = [max(as_of - age // timedelta(microseconds=1) * 1000, FIRST_TIME) for age, _ in tiers]
-    old_enough = [session.until(time) for time in times]
+    with session.dialect.transaction(session.connection, write=False):
+        session.check_columns(time_column=session.names.time_column)
+        time, at = session.dialect.time_column(session.connection, column(str(session.names.time_column)))
+    # Go's zero time, in year 1, means none.
+    old_enough = [time.between(at(FIRST_TIME + 10**9), at(ns)) for ns in times]
     indices = list(range(len(rules)))[::-1]
     tier = case(*((old_enough[i], literal_column(str(i))) for i in indices))
     untouched = case(*((old_enough[i], literal_column(str(_max_untouched(rules[i])))) for i in indices))

@@ -98,7 +98,7 @@ class ReduceJob(Job):
         stopped = None
         try:
             with database.session() as (connection, dialect):
-                self.session = BatchSession(connection, dialect, names, where=self.arguments.where, by_time=bool(self.tiers))
+                self.session = BatchSession(connection, dialect, names, where=self.arguments.where)
                 self.plan = make_plan(self.rule, self.tiers, self.session, self._now, verify=self.arguments.verify)
                 save = self.arguments.save
                 with Saver(save) if save is not None else nullcontext() as self.saver:
