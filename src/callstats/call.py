@@ -24,7 +24,6 @@ Key: TypeAlias = "int | str | float | bytes"
 Value: TypeAlias = "Key | datetime | None"
 """A value of another column, as the database's driver returns it."""
 
-
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 

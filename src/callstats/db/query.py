@@ -40,8 +40,15 @@ class Names:
 
 OPTIONAL_COLUMNS = {name: str(default) for name, default in vars(Names()).items() if name not in ("table", "key", "column")}
 """The default names of the columns that a table may lack, by parameter."""
-_CALL_FIELDS = ("name", "status", "created_at", "started_at", "completed_at", "error", "exit_code", "tags")
-"""The fields of a Call that `TableSession.calls` selects, in their order."""
+CALL_COLUMNS = {
+    "status": "status_column",
+    "created_at": "time_column",
+    "started_at": "start_column",
+    "completed_at": "end_column",
+}
+"""The parameters that name the columns of a Call's fields."""
+_OTHERS = ("error", "exit_code", "tags")
+"""Fields of a Call whose columns have their names."""
 
 
 class TableSession:
@@ -79,8 +86,7 @@ class TableSession:
 
         Raise for a missing column, unless it has its default name.
         """
-        parameters = ("status_column", "time_column", "start_column", "end_column")
-        asked = {"by": by, **{parameter: getattr(self.names, parameter) for parameter in parameters}}
+        asked = {"by": by, **{parameter: getattr(self.names, parameter) for parameter in CALL_COLUMNS.values()}}
         for parameter, name in asked.items():
             if name is not None and name not in OPTIONAL_COLUMNS.values():
                 self.check_columns(**{parameter: name})
@@ -136,7 +142,7 @@ class TableSession:
 
     def calls(self, *, by: str | None = None, key: Key | None = None, limit: int | None = None) -> Iterator[Call]:
         """Yield the calls with the greatest keys, or the call with this key. `by` is the column of their name."""
-        others = [name if self.dialect.has(self.columns, name) else None for name in ("error", "exit_code", "tags")]
+        others = [name if self.dialect.has(self.columns, name) else None for name in _OTHERS]
         if key is not None and not self.dialect.can_hold(key):
             return
         condition = None if key is None else self.key == self.dialect.literal(key)
@@ -144,7 +150,7 @@ class TableSession:
             yield self._call(*row)
 
     def _call(self, key: Key, blob: bytes | None, kind: str, *values: Any) -> Call:
-        fields = dict(zip(_CALL_FIELDS, values, strict=True))
+        fields = dict(zip(("name", *CALL_COLUMNS, *_OTHERS), values, strict=True))
         series, rejected = None, self.kind_fault(blob, kind)
         if rejected is None:
             try:

@@ -76,7 +76,7 @@ class ReduceResult(JobResult):
     """The result of `CallTable.reduce`, which also has the fields of `JobResult`."""
 
     skipped: int = 0
-    """Rows that the database skipped unread: with a NULL blob, one too short for the rule, or younger than every tier."""
+    """Rows that the database skipped unread, with a NULL blob, one too short for the rule, or younger than every tier."""
     unchanged: int = 0
     """Rows that were read and left unchanged."""
     changed: int = 0
@@ -92,7 +92,7 @@ class ReduceResult(JobResult):
     bytes_after: int = 0
     """Bytes of the same blobs after it."""
     backend: str = ""
-    """The kernels that ran: ``"cython"`` or ``"python"``."""
+    """The kernels that ran, ``"cython"`` or ``"python"``."""
     dry_run: bool = False
     as_of: str | None = None
     """The time that the ages of tiers are measured from; None without tiers."""
@@ -128,7 +128,7 @@ class TableSummary(JobResult):
     groups: tuple[Group, ...] = ()
     """Sorted by their names as text, NULL last."""
     heaviest: tuple[Call, ...] = ()
-    """The calls with the highest peak memory: the first of each group, then the second of each, and so on."""
+    """The calls with the highest peak memory, the first of each group, then the second of each, and so on."""
     calls: int = 0
     """Calls in all groups."""
     untimed: int = 0
@@ -136,7 +136,7 @@ class TableSummary(JobResult):
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
     backend: str = ""
-    """The kernels that ran: ``"cython"`` or ``"python"``."""
+    """The kernels that ran, ``"cython"`` or ``"python"``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,8 +53,6 @@ def connect(
 
     Raises
     ------
-    CallstatsError
-        If the URL can't be used.
     ImportError
         If SQLAlchemy or the database's driver is missing.
 
@@ -90,7 +88,7 @@ class CallTable(TableJobs):
     Notes
     -----
     A faulty argument, table or file is a `CallstatsError`, before anything is changed. A method that returns a `JobResult` raises
-    no `DatabaseError`, for instance for a locked database: `stopped` says why the job ended.
+    no `DatabaseError`, for instance for a locked database: `stopped` says why the job ended. The others raise it.
     """
 
     def __enter__(self) -> Self:
@@ -111,10 +109,7 @@ class CallTable(TableJobs):
     def create(self) -> Literal["created", "added", "nothing"]:
         """Create the table, or add the columns and the index on the times that it lacks.
 
-        Returns
-        -------
-        str
-            ``"created"`` if there was no table, ``"added"`` if it lacked something, else ``"nothing"``.
+        Return ``"created"`` if there was no table, ``"added"`` if it lacked something, else ``"nothing"``.
 
         Examples
         --------
@@ -135,11 +130,6 @@ class CallTable(TableJobs):
         calls : iterable of Call, or of mappings of column to value
             Histograms are StatSeries or stored text. Columns that are not given get the table's defaults. Of a Call, values that
             the table has no column for are left out.
-
-        Raises
-        ------
-        DatabaseError
-            If the database rejects a row.
 
         Examples
         --------
@@ -172,17 +162,12 @@ class CallTable(TableJobs):
             return dialect.max_bytes
 
     def get(self, key: Key | None = None) -> Call:
-        """Return one call.
+        """Return one call; without a series if its blob was rejected.
 
         Parameters
         ----------
         key : int, str, float or bytes, optional
             By default the greatest key. Where keys sort by time, as Fn's do, this is the latest call.
-
-        Returns
-        -------
-        Call
-            Without a series if its blob was rejected.
 
         Raises
         ------

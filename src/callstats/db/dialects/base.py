@@ -36,12 +36,10 @@ class Dialect(ABC):
     """The kinds of value that may be a blob."""
     rewrites = False
     """Whether the column keeps a blob not as it was written, but in the database's own form: some JSON types do."""
-
-    def __init__(self) -> None:
-        self.table = ""
-        self.schema: str | None = None
-        self.max_bytes: int | None = None
-        """The maximum size of a blob in the column; None for no limit of practical size."""
+    table = ""
+    schema: str | None = None
+    max_bytes: int | None = None
+    """The maximum size of a blob in the column; None for no limit of practical size."""
 
     # --- the connection ---
 
@@ -53,9 +51,11 @@ class Dialect(ABC):
         """Return the path of the database's file if it is missing, so that connecting would create it."""
         return None
 
-    @abstractmethod
-    def prepared(self, connection: Connection) -> AbstractContextManager[None]:
+    @contextmanager
+    def prepared(self, connection: Connection) -> Iterator[None]:
         """Make the connection ready for transactions, and restore its settings at the end."""
+        connection.rollback()
+        yield
 
     @abstractmethod
     def transaction(self, connection: Connection, *, write: bool) -> AbstractContextManager[None]:

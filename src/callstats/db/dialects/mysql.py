@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import LargeBinary, case, cast, func, literal_column, or_, text, true
 from sqlalchemy.dialects.mysql import DATETIME
@@ -32,12 +32,6 @@ _REJECTIONS = frozenset({1644, 3819, 4025})
 
 _FIRST_FREE = 5000
 """No server has errors of its own for statements from this number on; a trigger's signal may use them."""
-
-
-class _Column(NamedTuple):
-    kind: str
-    max_bytes: int | None
-    charset: str | None
 
 
 class MySQL(Server):
@@ -116,8 +110,7 @@ class MySQL(Server):
         return [*found.scalars()]
 
     def is_generated(self, connection: Connection, column: str) -> bool:
-        select = "SELECT COALESCE(GENERATION_EXPRESSION, '') <> '' FROM information_schema.COLUMNS"
-        return bool(self._catalogue(connection, select, "AND COLUMN_NAME = :c", c=column).scalar_one())
+        return bool(self._column(connection, column).generated)
 
     def may_undo(self, connection: Connection) -> bool:  # noqa: ARG002
         """Return True: triggers are visible only to users who may create them."""
@@ -164,8 +157,9 @@ class MySQL(Server):
         kind = self.kind_of(column)
         if self.blob_kind == "blob":
             return column, kind
-        utf8 = column if self._charset in ("utf8mb4", "utf8mb3", "utf8", "ascii") else func.convert(column.op("USING")(_UTF8))
-        return cast(utf8, LargeBinary), kind
+        if self._charset not in ("utf8mb4", "utf8mb3", "utf8", "ascii"):
+            column = func.convert(column.op("USING")(literal_column("utf8mb4")))
+        return cast(column, LargeBinary), kind
 
     def size(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         return func.octet_length(column)
@@ -203,19 +197,18 @@ class MySQL(Server):
         clauses = connection.execute(found, {"s": self.schema, "t": self.table, "c": column}).scalars()
         return any(clause.lower().startswith("json_valid(") for clause in clauses)
 
-    def _column(self, connection: Connection, column: str) -> _Column:
-        """Return a column's type, the number of bytes that always fit, and its character set."""
-        select = "SELECT DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, CHARACTER_SET_NAME FROM information_schema.COLUMNS"
-        kind, size, charset = self._catalogue(connection, select, "AND COLUMN_NAME = :c", c=column).one()
-        return _Column(kind.lower(), None if size is None else int(size), charset)
+    def _column(self, connection: Connection, column: str) -> Any:
+        """Return a column's type, the number of bytes that always fit, its character set, and what generates it."""
+        select = (
+            "SELECT LOWER(DATA_TYPE) AS kind, CHARACTER_MAXIMUM_LENGTH AS max_bytes, CHARACTER_SET_NAME AS charset, "
+            "GENERATION_EXPRESSION AS generated FROM information_schema.COLUMNS"
+        )
+        return self._catalogue(connection, select, "AND COLUMN_NAME = :c", c=column).one()
 
     def _catalogue(self, connection: Connection, select: str, more: str = "", **values: str) -> Any:
         """Select from a view of the catalogue what it says about the table."""
         query = text(f"{select} WHERE TABLE_SCHEMA = COALESCE(:s, DATABASE()) AND TABLE_NAME = :t {more}")
         return connection.execute(query, {"s": self.schema, "t": self.table, **values})
-
-
-_UTF8: ColumnElement[Any] = literal_column("utf8mb4")
 
 
 def _code(error: BaseException | None) -> int | None:

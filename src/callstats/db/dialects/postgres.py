@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Text, case, cast, collate, func, inspect, literal_column, or_, text, true
 from sqlalchemy.engine import Connection
@@ -24,7 +24,6 @@ _KINDS = {
     "json": "json",
     "jsonb": "json",
 }
-_LOCK_TIMEOUT = "55P03"
 _LOST = ("57P01", "57P02", "57P03", "57P05", "25P03")
 """The server stops, starts, or ended an idle session. Class 08 means a lost connection too."""
 
@@ -42,13 +41,6 @@ class _Type(UserDefinedType[Any]):
 
     def get_col_spec(self, **_: object) -> str:
         return self.name
-
-
-class _Column(NamedTuple):
-    number: int
-    kind: str
-    max_bytes: int | None
-    collation: int
 
 
 class Postgres(Server):
@@ -119,7 +111,8 @@ class Postgres(Server):
         this = self._column(connection, column)
         if this.kind not in _KINDS:
             raise self.wrong_type("column", "text, bytes or JSON", column, this.kind)
-        self.blob_kind, self.max_bytes, self.rewrites = _KINDS[this.kind], this.max_bytes, this.kind == "jsonb"
+        self.blob_kind, self.rewrites = _KINDS[this.kind], this.kind == "jsonb"
+        self.max_bytes = this.modifier - 4 if this.kind == "character varying" and this.modifier > 0 else None
         self._blob_type = _Type({"character varying": "text"}.get(this.kind, this.kind))
 
     def time_column(self, connection: Connection, column: ColumnElement[Any]) -> TimeColumn:
@@ -196,7 +189,7 @@ class Postgres(Server):
 
     def is_transient(self, error: BaseException | None) -> bool:
         state = getattr(error, "sqlstate", None) or ""
-        return state[:2] == "40" or state == _LOCK_TIMEOUT
+        return state[:2] == "40" or state == "55P03"  # lock_timeout
 
     def is_lost(self, error: BaseException | None) -> bool:
         import psycopg
@@ -214,17 +207,16 @@ class Postgres(Server):
         """The quoted name of the table, as to_regclass takes it."""
         return ".".join('"' + part.replace('"', '""') + '"' for part in (self.schema, self.table) if part is not None)
 
-    def _column(self, connection: Connection, column: str) -> _Column:
-        """Return a column's number, type (of a domain, the one below it), size and collation."""
+    def _column(self, connection: Connection, column: str) -> Any:
+        """Return a column's number, collation, type (of a domain, the one below it) and modifier of the type."""
         found = text(
-            "SELECT a.attnum, CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, -1) ELSE format_type(a.atttypid, -1) END, "
-            "CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END, a.attcollation "
+            "SELECT a.attnum AS number, a.attcollation AS collation, "
+            "CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END AS modifier, regexp_replace("
+            "format_type(CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE a.atttypid END, -1), '^character$', 'bpchar') AS kind "
             "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
             "WHERE a.attrelid = to_regclass(:t) AND a.attname = :c"
         )
-        number, kind, length, collation = connection.execute(found, {"t": self._relation, "c": column}).one()
-        kind = "bpchar" if kind == "character" else kind
-        return _Column(number, kind, length - 4 if kind == "character varying" and length > 0 else None, collation)
+        return connection.execute(found, {"t": self._relation, "c": column}).one()
 
 
 def _parsed(column: ColumnElement[Any]) -> ColumnElement[Any]:

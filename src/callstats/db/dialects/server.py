@@ -33,22 +33,14 @@ class Server(Dialect):
     blob_kinds = frozenset({"text", "blob", "json"})
     whole_types: ClassVar[frozenset[str]]
     text_types: ClassVar[frozenset[str]]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.key_type = ""
-        self.blob_kind = "text"
-        self._ready: object = None
-        """The driver's connection that is set up. After a lost connection there is another."""
+    key_type = ""
+    blob_kind = "text"
+    _ready: object = None
+    """The driver's connection that is set up. After a lost connection there is another."""
 
     def engine_options(self, url: URL) -> dict[str, Any]:  # noqa: ARG002
         """Keep no connection open between jobs."""
         return {"poolclass": NullPool}
-
-    @contextmanager
-    def prepared(self, connection: Connection) -> Iterator[None]:
-        connection.rollback()
-        yield
 
     def set_up(self, connection: Connection) -> None:
         """Change the session's settings, once for each connection of the driver."""

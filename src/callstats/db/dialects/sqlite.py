@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.elements import ColumnElement
 
+from callstats._json import is_text
 from callstats._timestamps import format_time
 from callstats.call import Key
 from callstats.db.dialects.base import Dialect, TimeColumn, parameter
@@ -67,7 +69,7 @@ class SQLite(Dialect):
             driver.rollback()
             driver.autocommit = _LEGACY_TRANSACTIONS
         driver.isolation_level = None
-        driver.text_factory = _decode
+        driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         try:
             yield
         finally:
@@ -197,14 +199,6 @@ def _code(error: BaseException | None) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def _decode(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
-
-
 def _encode(value: str) -> bytes | None:
     """Return the bytes of text that was not UTF-8; None for other text."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogateescape")
-    return None
+    return None if is_text(value) else value.encode("utf-8", "surrogateescape")

@@ -187,8 +187,7 @@ class TableJobs:
 
         Notes
         -----
-        Rows are read in pages in the order of the keys. Each page is one transaction. In memory stay 8 bytes for each call and
-        number that percentiles need.
+        Each page of rows is one transaction. In memory stay 8 bytes for each call and number that percentiles need.
 
         Examples
         --------

@@ -267,9 +267,8 @@ def sorted_tiers(tiers: Iterable[tuple[timedelta, int]] | None, rule: Rule) -> l
         raise ArgumentError("tiers", "None, or at least one tier", ordered)
     if rule.max_samples is not None:
         raise ArgumentError("max_samples", "None beside tiers, which have their own", rule.max_samples)
-    for age, _ in ordered:
-        if age < timedelta(0):
-            raise ArgumentError("tiers", "of ages that are 0 or more", str(age))
+    if ordered[0][0] < timedelta(0):
+        raise ArgumentError("tiers", "of ages that are 0 or more", str(ordered[0][0]))
     for (one, _), (other, _) in pairwise(ordered):
         if one == other:
             raise ArgumentError("tiers", "of different ages", str(one))
