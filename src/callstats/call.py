@@ -24,33 +24,12 @@ Key: TypeAlias = "int | str | float | bytes"
 Value: TypeAlias = "Key | datetime | None"
 """A value of another column, as the database's driver returns it."""
 
-
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """One call: its histogram, and what its table stores about it.
-
-    Parameters
-    ----------
-    key : int, str, float or bytes
-        The row's unique key.
-    series : StatSeries or None
-        None if the row's blob was rejected.
-    status : str or None
-        How the call ended; like the following ones None if the table lacks the column or the row the value.
-    name : int, str, float, bytes, datetime or None
-        What was called: the value of the column that calls are grouped by.
-    tags : mapping of str to str
-        Free-form labels.
-    created_at, started_at, completed_at : str, int, float, datetime or None
-        Times, as the table stores them.
-    exit_code : int or None
-    error : str or None
-        What went wrong, in words.
-    rejected : str or None
-        Why the row's blob was rejected.
 
     Examples
     --------
@@ -60,16 +39,23 @@ class Call:
     """
 
     key: Key
+    """The row's unique key."""
     series: StatSeries | None = None
+    """None if the row's blob was rejected."""
     status: Value = None
+    """How the call ended; like the following ones None if the table lacks the column or the row the value."""
     name: Value = None
+    """The value of the column that calls are grouped by, such as a function's name."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    """Free-form labels."""
     created_at: Value = None
     started_at: Value = None
     completed_at: Value = None
     exit_code: int | None = None
     error: str | None = None
+    """The message of a call that failed."""
     rejected: str | None = None
+    """Why the row's blob was rejected."""
 
     @cached_property
     def usage(self) -> CallUsage:
@@ -77,20 +63,7 @@ class Call:
         return usage_of(self.series, duration_of(self.started_at, self.completed_at))
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the histogram as a DataFrame.
-
-        Returns
-        -------
-        pandas.DataFrame
-            As `StatSeries.to_pandas` returns it.
-
-        Raises
-        ------
-        CallstatsError
-            If the row's blob was rejected.
-        ImportError
-            If pandas is missing.
-        """
+        """Return the histogram as `StatSeries.to_pandas` does. Raise a CallstatsError if the row's blob was rejected."""
         if self.series is None:
             raise CallstatsError(f"call {self.key!r} has no series: {self.rejected or 'none was given'}")
         return self.series.to_pandas()

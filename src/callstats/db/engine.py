@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from callstats.db.results import ConnectionLostError, TransientError
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection, Engine
 
     from callstats.db.dialects.base import Dialect
-
-Source: TypeAlias = "str | os.PathLike[str] | URL | Engine"
 
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
@@ -33,7 +31,7 @@ _SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
 class Database:
     """An engine, either made from a URL or the caller's own, and sessions on it."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: str | os.PathLike[str] | URL | Engine) -> None:
         from sqlalchemy.engine import Engine
 
         self._owns_engine = not isinstance(source, Engine)

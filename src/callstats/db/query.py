@@ -17,7 +17,6 @@ from callstats._types import I64_MAX
 from callstats.call import Call, Key
 from callstats.db.dialects.base import Dialect
 from callstats.db.engine import translated
-from callstats.db.results import ASKED_TO_STOP, Stop, StoppedError
 from callstats.errors import ArgumentError, CallstatsError, shorten_repr
 from callstats.series import StatSeries
 
@@ -41,23 +40,22 @@ class Names:
 
 OPTIONAL_COLUMNS = {name: str(default) for name, default in vars(Names()).items() if name not in ("table", "key", "column")}
 """The default names of the columns that a table may lack, by parameter."""
+CALL_COLUMNS = {
+    "status": "status_column",
+    "created_at": "time_column",
+    "started_at": "start_column",
+    "completed_at": "end_column",
+}
+"""The parameters that name the columns of a Call's fields."""
+_OTHERS = ("error", "exit_code", "tags")
+"""Fields of a Call whose columns have their names."""
 
 
 class TableSession:
     """A table with a unique key and a column of blobs, over one connection."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        dialect: Dialect,
-        names: Names,
-        *,
-        where: str | None = None,
-        by_time: bool = False,
-    ) -> None:
-        self.connection = connection
-        self.dialect = dialect
-        self.names = names
+    def __init__(self, connection: Connection, dialect: Dialect, names: Names, *, where: str | None = None) -> None:
+        self.connection, self.dialect, self.names = connection, dialect, names
         for parameter, given in {**vars(names), "where": where}.items():
             if given is not None and not is_text(given):
                 raise ArgumentError(parameter, "text that encodes to UTF-8", given)
@@ -70,11 +68,9 @@ class TableSession:
         with dialect.transaction(connection, write=False):
             self.columns = locate(connection, dialect, names)
             self.table = table(dialect.table, self._bare_key, self.blob, schema=dialect.schema)
-            self.check_columns(key=names.key, column=names.column, **({"time_column": names.time_column} if by_time else {}))
+            self.check_columns(key=names.key, column=names.column)
             self.key = dialect.key(connection, self._bare_key)
             dialect.inspect_column(connection, names.column)
-            if by_time:
-                self.until = dialect.time_column(connection, column(names.time_column or "")).until
             prefix = f"where must be a condition in the SQL of {dialect.name}, got {shorten_repr(where)}: "
             with translated(dialect, prefix):
                 connection.execute(self.select(func.count()).where(literal_column("0 = 1"))).all()
@@ -90,26 +86,20 @@ class TableSession:
 
         Raise for a missing column, unless it has its default name.
         """
-        names = self.names
-        asked = {
-            "by": by,
-            "status_column": names.status_column,
-            "time_column": names.time_column,
-            "start_column": names.start_column,
-            "end_column": names.end_column,
-        }
+        asked = {"by": by, **{parameter: getattr(self.names, parameter) for parameter in CALL_COLUMNS.values()}}
         for parameter, name in asked.items():
             if name is not None and name not in OPTIONAL_COLUMNS.values():
                 self.check_columns(**{parameter: name})
         return [name if self.dialect.has(self.columns, name) else None for name in asked.values()]
 
-    def total(self) -> int:
-        """Return the number of rows in scope."""
-        return self._count([])
+    def count(self, *conditions: ColumnElement[bool]) -> int:
+        """Return the number of rows in scope that meet the conditions."""
+        with self.transaction(write=False):
+            return int(self.connection.execute(self.select(func.count()).where(*conditions)).scalar_one())
 
     def count_without_key(self, condition: ColumnElement[bool] | None = None) -> int:
         """Return how many of the rows that meet a condition have no key to find them by."""
-        return self._count([self._bare_key.is_(None), *optional(condition)])
+        return self.count(self._bare_key.is_(None), *optional(condition))
 
     # --- reading ---
 
@@ -118,15 +108,14 @@ class TableSession:
         columns: Iterable[str | None] = (),
         condition: ColumnElement[bool] | None = None,
         *,
-        stop: Stop = None,
-        between: Callable[[], object] | None = None,
+        each_page: Callable[[], object] = lambda: None,
         limit: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[tuple[Any, ...]]:
         """Yield rows in the order of their keys: key, blob, its kind, and the given columns (NULL for None).
 
         Each page is one transaction, in which its rows are yielded: a blob is read fastest while it is in the processor's cache.
-        `stop` is asked before each page, and `between` is called after it.
+        `each_page` is called before each page.
         """
         blob, kind = self.dialect.blob(self.blob)
         more = (null() if name is None else column(name) for name in columns)
@@ -135,8 +124,7 @@ class TableSession:
         last: Key | None = None
         left = I64_MAX if limit is None else limit
         while left > 0:
-            if stop is not None and stop():
-                raise StoppedError(ASKED_TO_STOP)
+            each_page()
             rows = size = 0
             wanted = min(left, PAGE_ROWS)
             page = query.where(*self.key_range(*((None, last) if newest_first else (last, None)), inclusive=False)).limit(wanted)
@@ -149,53 +137,29 @@ class TableSession:
                     if size >= PAGE_BYTES:
                         break
             left -= rows
-            if between is not None:
-                between()
             if rows < wanted and size < PAGE_BYTES:
                 return
 
     def calls(self, *, by: str | None = None, key: Key | None = None, limit: int | None = None) -> Iterator[Call]:
         """Yield the calls with the greatest keys, or the call with this key. `by` is the column of their name."""
-        others = [name if self.dialect.has(self.columns, name) else None for name in ("error", "exit_code", "tags")]
+        others = [name if self.dialect.has(self.columns, name) else None for name in _OTHERS]
         if key is not None and not self.dialect.can_hold(key):
             return
         condition = None if key is None else self.key == self.dialect.literal(key)
         for row in self.scan([*self.present(by), *others], condition, limit=limit, newest_first=True):
             yield self._call(*row)
 
-    def _call(
-        self,
-        key: Key,
-        blob: bytes | None,
-        kind: str,
-        name: Any,
-        status: Any,
-        created_at: Any,
-        started_at: Any,
-        completed_at: Any,
-        error: Any,
-        exit_code: Any,
-        tags: Any,
-    ) -> Call:
+    def _call(self, key: Key, blob: bytes | None, kind: str, *values: Any) -> Call:
+        fields = dict(zip(("name", *CALL_COLUMNS, *_OTHERS), values, strict=True))
         series, rejected = None, self.kind_fault(blob, kind)
         if rejected is None:
             try:
                 series = StatSeries.from_json(blob)
             except CallstatsError as fault:
                 rejected = str(fault)
-        return Call(
-            key=key,
-            series=series,
-            status=status,
-            name=name,
-            tags=_tags(tags),
-            created_at=created_at,
-            started_at=started_at,
-            completed_at=completed_at,
-            exit_code=exit_code if isinstance(exit_code, int) else None,
-            error=error,
-            rejected=rejected,
-        )
+        tags, exit_code = _tags(fields.pop("tags")), fields.pop("exit_code")
+        exit_code = exit_code if isinstance(exit_code, int) else None
+        return Call(key=key, series=series, rejected=rejected, tags=tags, exit_code=exit_code, **fields)
 
     def kind_fault(self, blob: object, kind: str) -> str | None:
         """Return why a value of this kind is no blob; None if it may be one."""
@@ -226,10 +190,6 @@ class TableSession:
     def selected_key(self) -> ColumnElement[Any]:
         """The key as it is selected."""
         return self.dialect.selected_key(self.key)
-
-    def _count(self, conditions: Iterable[ColumnElement[bool]]) -> int:
-        with self.transaction(write=False):
-            return int(self.connection.execute(self.select(func.count()).where(*conditions)).scalar_one())
 
 
 def locate(connection: Connection, dialect: Dialect, names: Names) -> list[str]:

@@ -18,8 +18,8 @@ from callstats._timestamps import format_time, stored_time_ns
 from callstats.call import Call
 from callstats.db.dialects.base import Dialect
 from callstats.db.engine import Database, dialect_of
-from callstats.db.query import OPTIONAL_COLUMNS, Names, locate, missing_column
-from callstats.errors import ArgumentError, CallstatsError
+from callstats.db.query import CALL_COLUMNS, OPTIONAL_COLUMNS, Names, locate, missing_column
+from callstats.errors import ArgumentError
 from callstats.series import StatSeries
 
 Created: TypeAlias = Literal["created", "added", "nothing"]
@@ -43,15 +43,13 @@ def create_table(database: Database, names: Names) -> Created:
     """Create the table, or add the columns and the index that it lacks."""
     url = database.engine.url
     _check_names(dialect_of(url), names)
-    clash = _clash(names)
-    if clash is not None and dialect_of(url).missing_file(url) is not None:
-        raise clash
+    if dialect_of(url).missing_file(url) is not None:
+        _check_new_names(names)
     with database.writing(create=True) as (connection, dialect):
         columns = dialect.locate(connection, names.table)
         if columns:
             return "added" if _extend(connection, dialect, names, columns) else "nothing"
-        if clash is not None:
-            raise clash
+        _check_new_names(names)
         wanted = _calls_table(names, dialect)
         connection.execute(CreateTable(wanted))
         connection.execute(CreateIndex(_time_index(wanted, names)))
@@ -112,10 +110,7 @@ def _fields(call: Call, names: Names, columns: list[str], dialect: Dialect) -> I
         names.key: call.key,
         names.column: call.series,
         names.group_column: call.name,
-        names.status_column: call.status,
-        names.time_column: call.created_at,
-        names.start_column: call.started_at,
-        names.end_column: call.completed_at,
+        **{getattr(names, parameter): getattr(call, field) for field, parameter in CALL_COLUMNS.items()},
         "error": call.error,
         "exit_code": call.exit_code,
         "tags": call.tags or None,
@@ -152,18 +147,17 @@ def _check_names(dialect: Dialect, names: Names) -> None:
         raise ArgumentError("table", f"a name that {dialect.name} does not reserve", names.table)
 
 
-def _clash(names: Names) -> CallstatsError | None:
-    """Return the error for a key or blob column whose name a new table needs for another column."""
+def _check_new_names(names: Names) -> None:
+    """Raise for a key or blob column whose name a new table needs for another column."""
     others = {name.lower() for name in (*_fn_columns(names), *_LATER, "error")}
     for parameter, name in (("key", names.key), ("column", names.column)):
         if name.lower() in others:
-            return ArgumentError(parameter, "a name that a new table does not use for another column", name)
-    return None
+            raise ArgumentError(parameter, "a name that a new table does not use for another column", name)
 
 
 def _fn_columns(names: Names) -> list[str]:
     """Return the names of Fn's columns of short text. A column given as None gets its default name."""
-    parameters = ("group_column", "status_column", "time_column", "start_column", "end_column")
+    parameters = ("group_column", *CALL_COLUMNS.values())
     return list(dict.fromkeys(["app_id", *(getattr(names, name) or OPTIONAL_COLUMNS[name] for name in parameters)]))
 
 

@@ -11,8 +11,6 @@ from callstats.db.jobs.base import TableJobs
 from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from sqlalchemy.engine import URL, Engine
 
 Calls: TypeAlias = "list[Call]"  # `list` is a method of CallTable
@@ -31,7 +29,7 @@ def connect(
     group_column: str | None = "fn_id",
     status_column: str | None = "status",
 ) -> CallTable:
-    """Return a handle to a table of calls. Use it in a ``with`` statement, or call its `close`.
+    """Return a `CallTable`, the handle to a table of calls. Use it in a ``with`` statement, or call its `close`.
 
     Nothing is read before the first verb. Between verbs no connection stays open, except to a database in memory.
 
@@ -53,14 +51,8 @@ def connect(
     status_column : str or None
         The column with how a call ended. ``error``, ``timeout`` and ``killed`` count as errors.
 
-    Returns
-    -------
-    CallTable
-
     Raises
     ------
-    CallstatsError
-        If the URL can't be used.
     ImportError
         If SQLAlchemy or the database's driver is missing.
 
@@ -91,12 +83,18 @@ def connect(
 
 
 class CallTable(TableJobs):
-    """A table of calls; made by `connect`."""
+    """A table of calls; made by `connect`.
+
+    Notes
+    -----
+    A faulty argument, table or file is a `CallstatsError`, before anything is changed. A method that returns a `JobResult` raises
+    no `DatabaseError`, for instance for a locked database: `stopped` says why the job ended. The others raise it.
+    """
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -111,17 +109,7 @@ class CallTable(TableJobs):
     def create(self) -> Literal["created", "added", "nothing"]:
         """Create the table, or add the columns and the index on the times that it lacks.
 
-        Returns
-        -------
-        str
-            ``"created"`` if there was no table, ``"added"`` if it lacked something, else ``"nothing"``.
-
-        Raises
-        ------
-        CallstatsError
-            If a table exists without the key.
-        DatabaseError
-            If the database is locked or broken.
+        Return ``"created"`` if there was no table, ``"added"`` if it lacked something, else ``"nothing"``.
 
         Examples
         --------
@@ -135,25 +123,13 @@ class CallTable(TableJobs):
         return create_table(self._database, self._names)
 
     def add(self, calls: Iterable[Call | Mapping[str, object]]) -> int:
-        """Insert calls, all or none.
+        """Insert calls, all or none, and return their number.
 
         Parameters
         ----------
         calls : iterable of Call, or of mappings of column to value
             Histograms are StatSeries or stored text. Columns that are not given get the table's defaults. Of a Call, values that
             the table has no column for are left out.
-
-        Returns
-        -------
-        int
-            The number of calls.
-
-        Raises
-        ------
-        CallstatsError
-            If a column is missing, or a histogram is larger than its column can hold.
-        DatabaseError
-            If the database rejects a row: none is inserted then.
 
         Examples
         --------
@@ -168,17 +144,7 @@ class CallTable(TableJobs):
         return add_calls(self._database, self._names, calls)
 
     def max_blob_bytes(self) -> int | None:
-        """Return the maximum size of a stored histogram in the column.
-
-        Returns
-        -------
-        int or None
-            Such as 65,535 for MySQL's TEXT; None for no limit of practical size.
-
-        Raises
-        ------
-        CallstatsError
-            If the table or the column is missing.
+        """Return the maximum size of a stored histogram in the column; None for no limit of practical size.
 
         Examples
         --------
@@ -196,17 +162,12 @@ class CallTable(TableJobs):
             return dialect.max_bytes
 
     def get(self, key: Key | None = None) -> Call:
-        """Return one call.
+        """Return one call; without a series if its blob was rejected.
 
         Parameters
         ----------
         key : int, str, float or bytes, optional
             By default the greatest key. Where keys sort by time, as Fn's do, this is the latest call.
-
-        Returns
-        -------
-        Call
-            Without a series if its blob was rejected.
 
         Raises
         ------
@@ -239,17 +200,8 @@ class CallTable(TableJobs):
         ----------
         limit : int or None
             The maximum number of calls; None for all.
-        where : str, optional
-            A condition that rows must meet, in the database's SQL.
-
-        Returns
-        -------
-        list of Call
-
-        Raises
-        ------
-        CallstatsError
-            If the table, a column or the condition is faulty.
+        where
+            As for `reduce`.
 
         Examples
         --------

@@ -7,30 +7,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, TypeAlias
 
-from sqlalchemy import inspect
+from sqlalchemy import bindparam, inspect
 from sqlalchemy.engine import URL, Connection
-from sqlalchemy.engine.interfaces import ReflectedColumn
-from sqlalchemy.exc import NoSuchTableError, SAWarning
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import NullType
 
-from callstats._types import FIRST_TIME
 from callstats.call import Key
 from callstats.errors import ArgumentError, CallstatsError
 
-
-class TimeColumn(NamedTuple):
-    """A column of times, in SQL."""
-
-    time: ColumnElement[Any]
-    """A row's time; NULL if it has none."""
-    at: Callable[[int], ColumnElement[Any]]
-    """A time in nanoseconds since the epoch, to compare with it."""
-
-    def until(self, ns: int) -> ColumnElement[bool]:
-        """Return the condition that a row's time is not later. Go's zero time, in year 1, means none."""
-        return self.time.between(self.at(FIRST_TIME + 10**9), self.at(ns))
+TimeColumn: TypeAlias = tuple[ColumnElement[Any], Callable[[int], ColumnElement[Any]]]
+"""A row's time, NULL if it has none; and a time in nanoseconds since the epoch, to compare with it."""
 
 
 class Dialect(ABC):
@@ -45,14 +34,12 @@ class Dialect(ABC):
     """Whether single rows can be locked, and those locked by others skipped."""
     blob_kinds: ClassVar[frozenset[str]]
     """The kinds of value that may be a blob."""
-    normalized_kinds: ClassVar[frozenset[str]] = frozenset()
-    """The kinds whose text the database rewrites in its own form."""
-
-    def __init__(self) -> None:
-        self.table = ""
-        self.schema: str | None = None
-        self.max_bytes: int | None = None
-        """The maximum size of a blob in the column; None for no limit of practical size."""
+    rewrites = False
+    """Whether the column keeps a blob not as it was written, but in the database's own form: some JSON types do."""
+    table = ""
+    schema: str | None = None
+    max_bytes: int | None = None
+    """The maximum size of a blob in the column; None for no limit of practical size."""
 
     # --- the connection ---
 
@@ -64,9 +51,11 @@ class Dialect(ABC):
         """Return the path of the database's file if it is missing, so that connecting would create it."""
         return None
 
-    @abstractmethod
-    def prepared(self, connection: Connection) -> AbstractContextManager[None]:
+    @contextmanager
+    def prepared(self, connection: Connection) -> Iterator[None]:
         """Make the connection ready for transactions, and restore its settings at the end."""
+        connection.rollback()
+        yield
 
     @abstractmethod
     def transaction(self, connection: Connection, *, write: bool) -> AbstractContextManager[None]:
@@ -89,7 +78,7 @@ class Dialect(ABC):
 
     def tables(self, connection: Connection) -> list[str]:
         """Return the names of the tables, sorted."""
-        with _quiet():
+        with quiet():
             return sorted(inspect(connection).get_table_names(self.schema))
 
     @abstractmethod
@@ -102,25 +91,17 @@ class Dialect(ABC):
 
     def primary_key(self, connection: Connection) -> list[str]:
         """Return the columns of the primary key."""
-        with _quiet():
+        with quiet():
             return inspect(connection).get_pk_constraint(self.table, self.schema)["constrained_columns"]
 
     def indexed(self, connection: Connection) -> list[str | None]:
         """Return the first column of each index; None for an expression."""
-        with _quiet():
+        with quiet():
             return [index["column_names"][0] for index in inspect(connection).get_indexes(self.table, self.schema)]
 
     def index_length(self, connection: Connection, column: str) -> int | None:  # noqa: ARG002 - only MySQL needs one
         """Return how much of a column an index may hold; None for all of it."""
         return None
-
-    def reflected(self, connection: Connection) -> list[ReflectedColumn]:
-        """Return the columns as SQLAlchemy describes them; none if the table is missing."""
-        try:
-            with _quiet():
-                return inspect(connection).get_columns(self.table, self.schema)
-        except NoSuchTableError:
-            return []
 
     def reserves(self, table: str) -> bool:  # noqa: ARG002 - only SQLite does
         """Return whether the database reserves that name for tables of its own."""
@@ -152,10 +133,6 @@ class Dialect(ABC):
 
     def inspect_column(self, connection: Connection, column: str) -> None:  # noqa: B027 - SQLite's columns hold any type
         """Learn what the column of histograms can hold. Raise if its type can't hold them."""
-
-    def stores_verbatim(self) -> bool:
-        """Return whether the column keeps a blob as it was written; some JSON types do not."""
-        return True
 
     def check_size(self, key: object, column: str, size: int) -> None:
         """Raise if a blob is too large for the column: a server that isn't strict would cut it."""
@@ -193,10 +170,6 @@ class Dialect(ABC):
         """Return a blob's size in bytes, as an expression."""
 
     @abstractmethod
-    def is_bytes(self, kind: str) -> bool:
-        """Return whether a blob of this kind is bytes rather than text."""
-
-    @abstractmethod
     def to_driver(self, blob: bytes, *, is_bytes: bool) -> str | bytes | None:
         """Convert a blob to the type that the driver expects for the column."""
 
@@ -206,9 +179,9 @@ class Dialect(ABC):
 
     # --- keys ---
 
-    @abstractmethod
     def literal(self, key: Key) -> ColumnElement[Any]:
         """Return a key as an expression, without any conversion on the way."""
+        return parameter(key)
 
     def key_parameter(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the expression for a parameter that is a plain key."""
@@ -228,9 +201,9 @@ class Dialect(ABC):
         """Return the driver's errors that SQLAlchemy may not wrap."""
         return ()
 
-    @abstractmethod
     def explain(self, error: BaseException | None) -> str:
         """Return one line about the driver's error, without rows' contents."""
+        return " ".join(str(error).split()) or type(error).__name__
 
     @abstractmethod
     def is_wrong_use(self, error: BaseException | None) -> bool:
@@ -249,8 +222,13 @@ class Dialect(ABC):
         return False
 
 
+def parameter(value: object) -> ColumnElement[Any]:
+    """Return a value as an expression that the driver gets as it is."""
+    return bindparam(None, value, NullType(), unique=True)
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Ignore SQLAlchemy's warnings about types and clauses that it doesn't know."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SAWarning)

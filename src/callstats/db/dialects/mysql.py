@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import LargeBinary, bindparam, case, cast, func, literal_column, or_, text, true
+from sqlalchemy import LargeBinary, case, cast, func, literal_column, or_, text, true
 from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.types import NullType
 
 from callstats._timestamps import format_time
-from callstats.call import Key
 from callstats.db.dialects.base import TimeColumn
 from callstats.db.dialects.server import LOCK_SECONDS, TEXT_OFFSET, TEXT_TIME, Server
 from callstats.errors import ArgumentError, CallstatsError
@@ -35,12 +34,6 @@ _FIRST_FREE = 5000
 """No server has errors of its own for statements from this number on; a trigger's signal may use them."""
 
 
-class _Column(NamedTuple):
-    kind: str
-    max_bytes: int | None
-    charset: str | None
-
-
 class MySQL(Server):
     """The dialect of MySQL and MariaDB."""
 
@@ -57,27 +50,29 @@ class MySQL(Server):
         charset = {} if "charset" in url.query else {"charset": "utf8mb4"}
         return {**super().engine_options(url), "connect_args": {"binary_prefix": True, **charset}}
 
-    def settings(self, connection: Connection) -> Any:
-        return connection.exec_driver_sql("SELECT @@session.innodb_lock_wait_timeout, @@session.lock_wait_timeout").one()
+    @contextmanager
+    def prepared(self, connection: Connection) -> Iterator[None]:
+        """Restore the lock timeouts at the end, unless the session is gone."""
+        kept = connection.exec_driver_sql("SELECT @@session.innodb_lock_wait_timeout, @@session.lock_wait_timeout").one()
+        connection.rollback()
+        try:
+            yield
+        finally:
+            with suppress(DBAPIError, *self.driver_errors()):
+                if not connection.closed and not connection.invalidated and connection.connection.dbapi_connection is self._ready:
+                    connection.rollback()
+                    self._wait(connection, *kept)
+                    connection.rollback()
 
     def set_up(self, connection: Connection) -> None:
         """Bound the time that a statement waits for a row's lock, or behind a change of the table."""
         self._wait(connection, LOCK_SECONDS, LOCK_SECONDS)
-
-    def restore(self, connection: Connection, kept: Any) -> None:
-        """Restore the lock timeouts, unless the session is gone."""
-        with suppress(DBAPIError, *self.driver_errors()):
-            if not connection.closed and not connection.invalidated and connection.connection.dbapi_connection is self._ready:
-                connection.rollback()
-                self._wait(connection, *kept)
-                connection.rollback()
 
     @staticmethod
     def _wait(connection: Connection, rows: int, table: int) -> None:
         connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {rows:d}, lock_wait_timeout = {table:d}")
 
     def check_database(self, connection: Connection) -> None:
-        """Raise for a server that can't skip locked rows, and for a session without all of Unicode."""
         version, database, charset = connection.exec_driver_sql("SELECT VERSION(), DATABASE(), @@character_set_client").one()
         self._is_mariadb = "mariadb" in version.lower()
         number = tuple(int(part) for part in version.partition("-")[0].split(".") if part.isdecimal())
@@ -89,7 +84,6 @@ class MySQL(Server):
             raise CallstatsError(f"the connection's character set must be utf8mb4, got {charset}")
 
     def same_name(self, one: str, other: str) -> bool:
-        """Return whether two names mean the same column. Case does not matter."""
         return one.lower() == other.lower()
 
     def key(self, connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -116,8 +110,7 @@ class MySQL(Server):
         return [*found.scalars()]
 
     def is_generated(self, connection: Connection, column: str) -> bool:
-        select = "SELECT COALESCE(GENERATION_EXPRESSION, '') <> '' FROM information_schema.COLUMNS"
-        return bool(self._catalogue(connection, select, "AND COLUMN_NAME = :c", c=column).scalar_one())
+        return bool(self._column(connection, column).generated)
 
     def may_undo(self, connection: Connection) -> bool:  # noqa: ARG002
         """Return True: triggers are visible only to users who may create them."""
@@ -135,23 +128,23 @@ class MySQL(Server):
         elif this.kind in _BYTES:
             self.blob_kind = "blob"
         elif this.kind == "json":
-            self.blob_kind = "normalized json"
+            self.blob_kind = "json"
         else:
             raise self.wrong_type("column", "text, bytes or JSON", column, this.kind)
-        self.max_bytes, self._charset = this.max_bytes, this.charset
+        self.max_bytes, self._charset, self.rewrites = this.max_bytes, this.charset, this.kind == "json"
 
     def time_column(self, connection: Connection, column: ColumnElement[Any]) -> TimeColumn:
         """Return a DATETIME or DATE (in UTC), a TIMESTAMP, or text of RFC 3339."""
         kind = self._column(connection, str(column.name)).kind
         if kind == "timestamp":  # unix_timestamp is the only function that ignores the session's time zone
-            return TimeColumn(func.unix_timestamp(column), lambda ns: literal_column(f"({ns // 1000} * 0.000001)"))
+            return func.unix_timestamp(column), lambda ns: literal_column(f"({ns // 1000} * 0.000001)")
         if kind in ("datetime", "date"):
             time: ColumnElement[Any] = column
         elif kind in _TEXTS:
             time = _parsed(column)
         else:
             raise self.wrong_type("time_column", "times or text", str(column.name), kind)
-        return TimeColumn(time, lambda ns: cast(format_time(ns, zone=""), DATETIME(fsp=6)))
+        return time, lambda ns: cast(format_time(ns, zone=""), DATETIME(fsp=6))
 
     def not_before(self, connection: Connection, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:
         """Return a condition that every time from that day on meets. ISO 8601 text sorts by its date."""
@@ -161,30 +154,20 @@ class MySQL(Server):
         return or_(column.is_(None), column >= f"{day:%Y-%m-%d}")
 
     def blob(self, column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-        """Return a blob's bytes in UTF-8 and its kind, as expressions."""
         kind = self.kind_of(column)
         if self.blob_kind == "blob":
             return column, kind
-        utf8 = column if self._charset in ("utf8mb4", "utf8mb3", "utf8", "ascii") else func.convert(column.op("USING")(_UTF8))
-        return cast(utf8, LargeBinary), kind
+        if self._charset not in ("utf8mb4", "utf8mb3", "utf8", "ascii"):
+            column = func.convert(column.op("USING")(literal_column("utf8mb4")))
+        return cast(column, LargeBinary), kind
 
     def size(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         return func.octet_length(column)
 
-    def literal(self, key: Key) -> ColumnElement[Any]:
-        """Return a key, to be compared by the column's collation."""
-        return bindparam(None, key, NullType(), unique=True)
-
     def _in_range(self, key: int) -> bool:
         return -(2**63) <= key < 2**64
 
-    def driver_errors(self) -> tuple[type[Exception], ...]:
-        import pymysql
-
-        return (pymysql.Error,)
-
     def explain(self, error: BaseException | None) -> str:
-        """Return the server's message and its number."""
         code = _code(error)
         line = " ".join(str(error.args[1] if code is not None and error and len(error.args) > 1 else error).split())
         return f"{line or type(error).__name__}" + (f" ({code})" if code else "")
@@ -193,7 +176,6 @@ class MySQL(Server):
         return _code(error) in _WRONG_USE
 
     def rejects_row(self, error: BaseException | None) -> bool:
-        """Return whether a type, a constraint or a trigger rejected a row's new contents."""
         import pymysql
 
         code = _code(error)
@@ -215,19 +197,18 @@ class MySQL(Server):
         clauses = connection.execute(found, {"s": self.schema, "t": self.table, "c": column}).scalars()
         return any(clause.lower().startswith("json_valid(") for clause in clauses)
 
-    def _column(self, connection: Connection, column: str) -> _Column:
-        """Return a column's type, the number of bytes that always fit, and its character set."""
-        select = "SELECT DATA_TYPE, CHARACTER_MAXIMUM_LENGTH, CHARACTER_SET_NAME FROM information_schema.COLUMNS"
-        kind, size, charset = self._catalogue(connection, select, "AND COLUMN_NAME = :c", c=column).one()
-        return _Column(kind.lower(), None if size is None else int(size), charset)
+    def _column(self, connection: Connection, column: str) -> Any:
+        """Return a column's type, the number of bytes that always fit, its character set, and what generates it."""
+        select = (
+            "SELECT LOWER(DATA_TYPE) AS kind, CHARACTER_MAXIMUM_LENGTH AS max_bytes, CHARACTER_SET_NAME AS charset, "
+            "GENERATION_EXPRESSION AS generated FROM information_schema.COLUMNS"
+        )
+        return self._catalogue(connection, select, "AND COLUMN_NAME = :c", c=column).one()
 
     def _catalogue(self, connection: Connection, select: str, more: str = "", **values: str) -> Any:
         """Select from a view of the catalogue what it says about the table."""
         query = text(f"{select} WHERE TABLE_SCHEMA = COALESCE(:s, DATABASE()) AND TABLE_NAME = :t {more}")
         return connection.execute(query, {"s": self.schema, "t": self.table, **values})
-
-
-_UTF8: ColumnElement[Any] = literal_column("utf8mb4")
 
 
 def _code(error: BaseException | None) -> int | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Text, bindparam, case, cast, collate, func, literal_column, or_, text, true
+from sqlalchemy import Text, case, cast, collate, func, inspect, literal_column, or_, text, true
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.types import LargeBinary, NullType, UserDefinedType
+from sqlalchemy.types import LargeBinary, UserDefinedType
 
 from callstats._timestamps import format_time
 from callstats.call import Key
-from callstats.db.dialects.base import TimeColumn
+from callstats.db.dialects.base import TimeColumn, parameter, quiet
 from callstats.db.dialects.server import LOCK_SECONDS, TEXT_OFFSET, TEXT_TIME, Server
 from callstats.errors import CallstatsError
 
@@ -21,9 +22,8 @@ _KINDS = {
     "character varying": "text",
     "bytea": "blob",
     "json": "json",
-    "jsonb": "normalized json",
+    "jsonb": "json",
 }
-_LOCK_TIMEOUT = "55P03"
 _LOST = ("57P01", "57P02", "57P03", "57P05", "25P03")
 """The server stops, starts, or ended an idle session. Class 08 means a lost connection too."""
 
@@ -43,13 +43,6 @@ class _Type(UserDefinedType[Any]):
         return self.name
 
 
-class _Column(NamedTuple):
-    number: int
-    kind: str
-    max_bytes: int | None
-    collation: int
-
-
 class Postgres(Server):
     """The dialect of PostgreSQL."""
 
@@ -65,7 +58,6 @@ class Postgres(Server):
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
 
     def check_database(self, connection: Connection) -> None:
-        """Raise for a database whose text has no encoding."""
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
         if encoding == "SQL_ASCII":
             raise CallstatsError("the database's encoding must be a real one, got SQL_ASCII")
@@ -74,10 +66,16 @@ class Postgres(Server):
         return one == other
 
     def columns(self, connection: Connection) -> list[str]:
-        return [str(column["name"]) for column in self.reflected(connection)]
+        try:
+            with quiet():
+                return [str(column["name"]) for column in inspect(connection).get_columns(self.table, self.schema)]
+        except NoSuchTableError:
+            return []
 
     def is_generated(self, connection: Connection, column: str) -> bool:
-        return any("computed" in found and self.same_name(found["name"], column) for found in self.reflected(connection))
+        with quiet():
+            found = inspect(connection).get_columns(self.table, self.schema)
+        return any("computed" in one and one["name"] == column for one in found)
 
     def key(self, connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the key in the order of its unique index, whose collation may differ from the column's."""
@@ -110,18 +108,18 @@ class Postgres(Server):
         return bool(connection.execute(found, {"t": self._relation}).scalar_one())
 
     def inspect_column(self, connection: Connection, column: str) -> None:
-        """Learn the type of the column."""
         this = self._column(connection, column)
         if this.kind not in _KINDS:
             raise self.wrong_type("column", "text, bytes or JSON", column, this.kind)
-        self.blob_kind, self.max_bytes = _KINDS[this.kind], this.max_bytes
+        self.blob_kind, self.rewrites = _KINDS[this.kind], this.kind == "jsonb"
+        self.max_bytes = this.modifier - 4 if this.kind == "character varying" and this.modifier > 0 else None
         self._blob_type = _Type({"character varying": "text"}.get(this.kind, this.kind))
 
     def time_column(self, connection: Connection, column: ColumnElement[Any]) -> TimeColumn:
         """Return a timestamp (UTC if it has no time zone), a date, or text of RFC 3339."""
         kind = self._column(connection, str(column.name)).kind
         if kind == "timestamp with time zone":
-            return TimeColumn(column, lambda ns: cast(_parameter(format_time(ns)), _Type(kind)))
+            return column, lambda ns: cast(parameter(format_time(ns)), _Type(kind))
         plain = _Type("timestamp without time zone")
         if kind in ("timestamp without time zone", "date"):
             time: ColumnElement[Any] = cast(column, plain)
@@ -129,15 +127,15 @@ class Postgres(Server):
             time = _parsed(column)
         else:
             raise self.wrong_type("time_column", "times or text", str(column.name), kind)
-        return TimeColumn(time, lambda ns: cast(_parameter(format_time(ns, zone="")), plain))
+        return time, lambda ns: cast(parameter(format_time(ns, zone="")), plain)
 
     def not_before(self, connection: Connection, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:
         """Return a condition that every time from that day on meets. ISO 8601 text sorts by its date if sorted by bytes."""
         kind = self._column(connection, str(column.name)).kind
         if kind in self.text_types:
-            return or_(column.is_(None), collate(column, "C") >= _parameter(f"{day:%Y-%m-%d}"))
+            return or_(column.is_(None), collate(column, "C") >= parameter(f"{day:%Y-%m-%d}"))
         if kind in ("timestamp with time zone", "timestamp without time zone", "date"):
-            return or_(column.is_(None), column >= cast(_parameter(f"{day:%Y-%m-%d}"), _Type(kind)))
+            return or_(column.is_(None), column >= cast(parameter(f"{day:%Y-%m-%d}"), _Type(kind)))
         return true()
 
     def blob(self, column: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
@@ -147,15 +145,14 @@ class Postgres(Server):
 
     def size(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         """Return a blob's size in bytes, which PostgreSQL knows without reading the blob."""
-        return func.octet_length(cast(column, Text) if "json" in self.blob_kind else column)
+        return func.octet_length(cast(column, Text) if self.blob_kind == "json" else column)
 
     def blob_parameter(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return a parameter of the column's type, but without a length: a cast to a length would cut."""
         return cast(value, self._blob_type)
 
     def literal(self, key: Key) -> ColumnElement[Any]:
-        """Return a key of the column's type."""
-        return self.key_parameter(_parameter(key))
+        return self.key_parameter(parameter(key))
 
     def key_parameter(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return a parameter of the key's type, but without a length."""
@@ -164,11 +161,6 @@ class Postgres(Server):
     def can_hold(self, key: Key) -> bool:
         """Return whether the key column could hold such a key. A type unknown here might hold any text."""
         return super().can_hold(key) if self._is_simple() else isinstance(key, str)
-
-    def driver_errors(self) -> tuple[type[Exception], ...]:
-        import psycopg
-
-        return (psycopg.Error,)
 
     def explain(self, error: BaseException | None) -> str:
         """Return the first line of the message: the others contain values of the row."""
@@ -196,12 +188,10 @@ class Postgres(Server):
         return kind in ("22", "23", "44", "P0") or (bool(context) and kind not in _NOT_THE_ROW)
 
     def is_transient(self, error: BaseException | None) -> bool:
-        """Return whether it was a deadlock, a serialization failure or a lock timeout."""
         state = getattr(error, "sqlstate", None) or ""
-        return state[:2] == "40" or state == _LOCK_TIMEOUT
+        return state[:2] == "40" or state == "55P03"  # lock_timeout
 
     def is_lost(self, error: BaseException | None) -> bool:
-        """Return whether the connection is gone: the server says so, or nothing answers."""
         import psycopg
 
         state = getattr(error, "sqlstate", None)
@@ -217,46 +207,31 @@ class Postgres(Server):
         """The quoted name of the table, as to_regclass takes it."""
         return ".".join('"' + part.replace('"', '""') + '"' for part in (self.schema, self.table) if part is not None)
 
-    def _column(self, connection: Connection, column: str) -> _Column:
-        """Return a column's number, type (of a domain, the one below it), size and collation."""
+    def _column(self, connection: Connection, column: str) -> Any:
+        """Return a column's number, collation, type (of a domain, the one below it) and modifier of the type."""
         found = text(
-            "SELECT a.attnum, CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, -1) ELSE format_type(a.atttypid, -1) END, "
-            "CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END, a.attcollation "
+            "SELECT a.attnum AS number, a.attcollation AS collation, "
+            "CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END AS modifier, regexp_replace("
+            "format_type(CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE a.atttypid END, -1), '^character$', 'bpchar') AS kind "
             "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
             "WHERE a.attrelid = to_regclass(:t) AND a.attname = :c"
         )
-        number, kind, length, collation = connection.execute(found, {"t": self._relation, "c": column}).one()
-        kind = "bpchar" if kind == "character" else kind
-        return _Column(number, kind, length - 4 if kind == "character varying" and length > 0 else None, collation)
-
-
-def _parameter(value: object) -> ColumnElement[Any]:
-    return bindparam(None, value, NullType(), unique=True)
+        return connection.execute(found, {"t": self._relation, "c": column}).one()
 
 
 def _parsed(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return RFC 3339 text as a time in UTC. A cast would end the whole query at the first text that is no time."""
 
-    def part(pattern: str) -> ColumnElement[Any]:
-        return cast(func.substring(column, pattern), _Type("integer"))
+    def part(pattern: str, kind: str = "integer") -> Any:
+        return cast(func.substring(column, pattern), _Type(kind))
 
-    def span(*, years: Any = 0, months: Any = 0, days: Any = 0, hours: Any = 0, minutes: Any = 0, seconds: Any = 0) -> Any:
-        return func.make_interval(years, months, 0, days, hours, minutes, seconds)
-
-    clock = r"^.{10}.([0-9]{2})", r"^.{13}:([0-9]{2})", r"^.{16}:([0-9]{2}(?:[.][0-9]+)?)"
-    since = span(
-        years=part(r"^([0-9]{4})") - 1,
-        months=part(r"^.{4}-([0-9]{2})") - 1,
-        days=part(r"^.{7}-([0-9]{2})") - 1,
-        hours=part(clock[0]),
-        minutes=part(clock[1]),
-        seconds=cast(func.substring(column, clock[2]), _Type("double precision")),
-    )
-    hours, minutes = part(r"[+-]([0-9]{2}):[0-9]{2}$"), part(r"[+-][0-9]{2}:([0-9]{2})$")
-    offset = case(
-        (column.op("~")(r"[+][0-9]{2}:[0-9]{2}$"), span(hours=hours, minutes=minutes)),
-        (column.op("~")(TEXT_OFFSET), span(hours=-hours, minutes=-minutes)),
-        else_=span(),
-    )
+    years, months, days = part("^([0-9]{4})") - 1, part("^.{4}-([0-9]{2})") - 1, part("^.{7}-([0-9]{2})") - 1
+    hours, minutes = part("^.{10}.([0-9]{2})"), part("^.{13}:([0-9]{2})")
+    seconds = part("^.{16}:([0-9]{2}(?:[.][0-9]+)?)", "double precision")
+    since = func.make_interval(years, months, 0, days, hours, minutes, seconds)
+    # A sign and two digits, as in +02:30, cast to whole numbers.
+    east, further = part("([+-][0-9]{2}):[0-9]{2}$"), part("[+-][0-9]{2}:([0-9]{2})$")
+    sign = case((column.op("~")("-[0-9]{2}:[0-9]{2}$"), -1), else_=1)
+    offset = case((column.op("~")(TEXT_OFFSET), func.make_interval(0, 0, 0, 0, east, sign * further)), else_=func.make_interval())
     start: ColumnElement[Any] = literal_column("timestamp '0001-01-01 00:00:00'")
     return case((column.op("~")(TEXT_TIME), start + since - offset))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, ClassVar
 
 from sqlalchemy import case, literal_column
@@ -29,41 +30,20 @@ class Server(Dialect):
     """A database server. Each session reads committed data and locks rows."""
 
     locks_rows = True
-    blob_kinds = frozenset({"text", "blob", "json", "normalized json"})
-    normalized_kinds = frozenset({"normalized json"})
+    blob_kinds = frozenset({"text", "blob", "json"})
     whole_types: ClassVar[frozenset[str]]
     text_types: ClassVar[frozenset[str]]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.key_type = ""
-        self.blob_kind = "text"
-        self._ready: object = None
-        """The driver's connection that is set up. After a lost connection there is another."""
+    key_type = ""
+    blob_kind = "text"
+    _ready: object = None
+    """The driver's connection that is set up. After a lost connection there is another."""
 
     def engine_options(self, url: URL) -> dict[str, Any]:  # noqa: ARG002
         """Keep no connection open between jobs."""
         return {"poolclass": NullPool}
 
-    @contextmanager
-    def prepared(self, connection: Connection) -> Iterator[None]:
-        """Set up the session, and restore its settings at the end."""
-        kept = self.settings(connection)
-        connection.rollback()
-        try:
-            yield
-        finally:
-            self.restore(connection, kept)
-
-    def settings(self, connection: Connection) -> Any:  # noqa: ARG002
-        """Return the session's settings that `set_up` changes."""
-        return None
-
-    def restore(self, connection: Connection, kept: Any) -> None:
-        """Restore the session's settings."""
-
     def set_up(self, connection: Connection) -> None:
-        """Change the session's settings."""
+        """Change the session's settings, once for each connection of the driver."""
 
     @contextmanager
     def transaction(self, connection: Connection, *, write: bool) -> Iterator[None]:
@@ -101,17 +81,11 @@ class Server(Dialect):
         """Return the kind of a blob, as an expression: the column's, or ``null``."""
         return case((column.is_(None), literal_column("'null'")), else_=literal_column(f"'{self.blob_kind}'"))
 
-    def is_bytes(self, kind: str) -> bool:
-        return kind == "blob"
-
     def to_driver(self, blob: bytes, *, is_bytes: bool) -> str | bytes | None:  # noqa: ARG002 - the column decides
         """Convert a blob to the column's type. JSON has no empty text, so it becomes NULL."""
         if self.blob_kind == "blob":
             return blob
         return blob.decode() if blob or self.blob_kind == "text" else None
-
-    def stores_verbatim(self) -> bool:
-        return self.blob_kind not in self.normalized_kinds
 
     def can_hold(self, key: Key) -> bool:
         if self.key_type in self.whole_types:
@@ -124,6 +98,11 @@ class Server(Dialect):
 
     def _in_range(self, key: int) -> bool:
         return -(2**63) <= key < 2**63
+
+    # --- errors ---
+
+    def driver_errors(self) -> tuple[type[Exception], ...]:
+        return (import_module(self.driver).Error,)
 
     @staticmethod
     def wrong_type(parameter: str, expected: str, column: str, kind: str) -> CallstatsError:

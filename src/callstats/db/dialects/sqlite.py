@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -15,11 +16,11 @@ from sqlalchemy import LargeBinary, String, Text, and_, bindparam, case, cast, c
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.types import NullType
 
+from callstats._json import is_text
 from callstats._timestamps import format_time
 from callstats.call import Key
-from callstats.db.dialects.base import Dialect, TimeColumn
+from callstats.db.dialects.base import Dialect, TimeColumn, parameter
 from callstats.errors import CallstatsError
 
 BUSY_SECONDS = 30
@@ -46,7 +47,6 @@ class SQLite(Dialect):
         return options if _is_in_memory(url) else {**options, "poolclass": NullPool}
 
     def missing_file(self, url: URL) -> str | None:
-        """Return the path of the database's file if it is missing: SQLite would create it."""
         path = url.database
         if path is None or _is_in_memory(url):
             return None
@@ -69,7 +69,7 @@ class SQLite(Dialect):
             driver.rollback()
             driver.autocommit = _LEGACY_TRANSACTIONS
         driver.isolation_level = None
-        driver.text_factory = _decode
+        driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         try:
             yield
         finally:
@@ -88,7 +88,6 @@ class SQLite(Dialect):
             yield
 
     def check_database(self, connection: Connection) -> None:
-        """Raise unless text is stored as UTF-8."""
         encoding = connection.exec_driver_sql("PRAGMA encoding").scalar_one()
         if encoding != "UTF-8":
             raise CallstatsError(f"the database's encoding must be UTF-8, got {encoding}")
@@ -97,8 +96,11 @@ class SQLite(Dialect):
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
     def columns(self, connection: Connection) -> list[str]:
+        return [row.name for row in self._table_info(connection)]
+
+    def _table_info(self, connection: Connection) -> Sequence[Any]:
         # SQLAlchemy's own reflection of generated columns wants a table's name in its own case.
-        return [row[0] for row in connection.execute(text("SELECT name FROM pragma_table_xinfo(:t)"), {"t": self.table})]
+        return connection.execute(text("SELECT name, pk, hidden FROM pragma_table_xinfo(:t)"), {"t": self.table}).all()
 
     def reserves(self, table: str) -> bool:
         return table.lower().startswith("sqlite_")
@@ -122,12 +124,10 @@ class SQLite(Dialect):
         raise self.no_key(connection, name)
 
     def primary_key(self, connection: Connection) -> list[str]:
-        keys = text("SELECT name FROM pragma_table_xinfo(:t) WHERE pk ORDER BY pk")
-        return [row[0] for row in connection.execute(keys, {"t": self.table})]
+        return [row.name for row in sorted(self._table_info(connection), key=lambda row: row.pk) if row.pk]
 
     def is_generated(self, connection: Connection, column: str) -> bool:
-        found = text("SELECT name FROM pragma_table_xinfo(:t) WHERE hidden IN (2, 3)")
-        return self.has([name for (name,) in connection.execute(found, {"t": self.table})], column)
+        return self.has([row.name for row in self._table_info(connection) if row.hidden in (2, 3)], column)
 
     def may_undo(self, connection: Connection) -> bool:
         found = text(
@@ -144,7 +144,7 @@ class SQLite(Dialect):
         upper = func.upper(column)
         shaped = and_(func.typeof(column) == "text", upper.op("GLOB")(_TIME))
         time: ColumnElement[Any] = case((shaped, func.julianday(upper)))
-        return TimeColumn(time, lambda ns: func.julianday(format_time(ns, digits=3)))
+        return time, lambda ns: func.julianday(format_time(ns, digits=3))
 
     def not_before(self, connection: Connection, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:  # noqa: ARG002
         """Return a condition that every time from that day on meets. ISO 8601 text sorts by its date."""
@@ -154,11 +154,7 @@ class SQLite(Dialect):
         """Return a blob's bytes and its kind, as expressions. sqlite3 fails a whole fetch on text that is not UTF-8."""
         return cast(column, LargeBinary), func.typeof(column, type_=String)
 
-    def is_bytes(self, kind: str) -> bool:
-        return kind == "blob"
-
     def to_driver(self, blob: bytes, *, is_bytes: bool) -> str | bytes | None:
-        """Convert a blob to bytes or text; any column takes both."""
         return blob if is_bytes else blob.decode()
 
     def size(self, column: ColumnElement[Any]) -> ColumnElement[int]:
@@ -168,7 +164,7 @@ class SQLite(Dialect):
     def literal(self, key: Key) -> ColumnElement[Any]:
         if isinstance(key, str) and (raw := _encode(key)) is not None:
             return cast(bindparam(None, raw, LargeBinary, unique=True), Text)
-        return bindparam(None, key, NullType(), unique=True)
+        return parameter(key)
 
     def is_plain(self, key: Key) -> bool:
         return not isinstance(key, str) or _encode(key) is None
@@ -179,8 +175,7 @@ class SQLite(Dialect):
         return not isinstance(key, int) or -(2**63) <= key < 2**63
 
     def explain(self, error: BaseException | None) -> str:
-        """Return the driver's message on one line."""
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = super().explain(error)
         if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return f"{line}: another program kept its lock for too long"
         return line
@@ -191,7 +186,6 @@ class SQLite(Dialect):
         return _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN)
 
     def rejects_row(self, error: BaseException | None) -> bool:
-        """Return whether a constraint or a trigger rejected a row's new contents."""
         return isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError))
 
 
@@ -205,14 +199,6 @@ def _code(error: BaseException | None) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def _decode(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
-
-
 def _encode(value: str) -> bytes | None:
     """Return the bytes of text that was not UTF-8; None for other text."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogateescape")
-    return None
+    return None if is_text(value) else value.encode("utf-8", "surrogateescape")

@@ -1,14 +1,16 @@
-"""The verbs of CallTable that go through a whole table. Each runs a job of a module here."""
+"""The verbs of CallTable that go through a whole table, and the base of the jobs that they run."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from types import EllipsisType
-from typing import TYPE_CHECKING
+from types import EllipsisType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from callstats.db.results import ExportResult, ReduceResult, Reject, RestoreResult, TableSummary
+from callstats.call import Key
+from callstats.db.results import FIRST_REJECTS, ExportResult, ReduceResult, Reject, RestoreResult, StoppedError, TableSummary
 from callstats.errors import suggest_keywords
 from callstats.rule import KEEP_PEAKS, How, Missing, Rule, make_rule
 from callstats.stats.rightsize import MIB
@@ -16,6 +18,44 @@ from callstats.stats.rightsize import MIB
 if TYPE_CHECKING:
     from callstats.db.engine import Database
     from callstats.db.query import Names
+
+
+class Job:
+    """A running job: the arguments of its verb, its rejected rows, and its clock."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self.arguments: Any = SimpleNamespace(**arguments)
+        self.rejected = 0
+        self._first_rejects: list[Reject] = []
+        self._began = time.perf_counter()
+
+    def check_stop(self) -> None:
+        """Raise if the caller wants no further batch or page."""
+        if self.arguments.stop is not None and self.arguments.stop():
+            raise StoppedError("asked to stop")
+
+    def reject(self, key: Key | None, reason: str, rows: int = 1) -> None:
+        """Count a rejected row and report it; `rows` of them if they have no key."""
+        reject = Reject(key, reason)
+        self.rejected += rows
+        if len(self._first_rejects) < FIRST_REJECTS:
+            self._first_rejects.append(reject)
+        if self.arguments.on_reject is not None:
+            self.arguments.on_reject(reject)
+
+    def reject_nulls(self, rows: int) -> None:
+        """Reject so many rows without a key."""
+        if rows:
+            self.reject(None, f"rows whose key is NULL, after which no page can start: {rows}", rows)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start of the job."""
+        return time.perf_counter() - self._began
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of `JobResult` that are known here."""
+        return {"rejected": self.rejected, "rejects": tuple(self._first_rejects), "seconds": self.seconds}
 
 
 class TableJobs:
@@ -51,7 +91,7 @@ class TableJobs:
         limit: int | None = None,
         retries: int = 10,
     ) -> ReduceResult:
-        """Reduce the stored histograms in place.
+        """Reduce the stored histograms in place, and return a `ReduceResult`.
 
         Parameters
         ----------
@@ -95,23 +135,10 @@ class TableJobs:
             How many times in a row a batch is retried after a deadlock, a lock timeout or a lost connection, with growing pauses;
             and how many times rows locked by others are retried at the end.
 
-        Returns
-        -------
-        ReduceResult
-            If the job had to end early, for instance because the database was locked, its `stopped` says why.
-
-        Raises
-        ------
-        CallstatsError
-            If an argument is faulty. Nothing is changed then.
-
         Notes
         -----
-        A batch is one transaction. PostgreSQL, MySQL and MariaDB lock the rows of a batch and skip those that others have locked
-        until the end of the run. Then the rows are read, reduced, written by their keys and committed. SQLite has one lock for
-        the whole file: a batch is read and reduced without it. Then the file is locked, rows that another program has changed
-        since are read and reduced again, and all is written. No write of another program is overwritten, and no lock outlives
-        its batch. After a kill at any moment each row is either old or new. A second run finds nothing to change.
+        No write of another program is overwritten, and no lock outlives its batch. After a kill at any moment each row is either
+        old or new. A second run finds nothing to change.
 
         If the column has a maximum size (65,535 bytes for MySQL's TEXT), it is the rule's `max_bytes`, unless that is smaller.
 
@@ -127,28 +154,8 @@ class TableJobs:
         """
         from callstats.db.jobs.reduce import ReduceJob
 
-        if tiers is not None and rule == 240:
-            rule = None
-        return ReduceJob(
-            rule=make_rule(rule, how, missing, max_bytes).with_default(KEEP_PEAKS),
-            where=where,
-            counts=counts,
-            verify=verify,
-            tiers=tiers,
-            as_of=as_of,
-            batch_size=min(batch_size, 2**63 - 1),  # a database takes no larger number
-            batch_bytes=batch_bytes,
-            threads=threads,
-            dry_run=dry_run,
-            save=save,
-            progress=progress,
-            on_reject=on_reject,
-            stop=stop,
-            sleep=sleep,
-            run_time=run_time,
-            limit=limit,
-            retries=retries,
-        ).run(self._database, self._names)
+        rule = make_rule(None if tiers is not None and rule == 240 else rule, how, missing, max_bytes).with_default(KEEP_PEAKS)
+        return ReduceJob(locals()).run(self._database, self._names)
 
     @suggest_keywords
     def summarize(
@@ -163,39 +170,24 @@ class TableJobs:
         on_reject: Callable[[Reject], object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> TableSummary:
-        """Summarize the calls of each group in one pass that changes nothing.
+        """Return a `TableSummary` of the calls of each group, from one pass that changes nothing.
 
         Parameters
         ----------
         by : str or None
             The column to group by; None for one group of all calls. By default the table's `group_column`.
-        where : str, optional
-            A condition that rows must meet, in the database's SQL.
         since : int, optional
             Leave out calls created before this time, in nanoseconds since the epoch.
         risk, step
             As for `callstats.stats.summarize_calls`.
         top : int
             How many of the heaviest calls to return: the first of each group, then the second of each, and so on.
-        on_reject : callable, optional
-            Called with the `Reject` of each rejected row.
-        stop : callable, optional
-            Asked before each page of rows. True ends the job there.
-
-        Returns
-        -------
-        TableSummary
-            If the job had to end early, its `stopped` says why.
-
-        Raises
-        ------
-        CallstatsError
-            If an argument is faulty.
+        where, on_reject, stop
+            As for `reduce`. A page of rows is a batch.
 
         Notes
         -----
-        Rows are read in pages in the order of the keys. Each page is one transaction. In memory stay 8 bytes for each call and
-        number that percentiles need.
+        Each page of rows is one transaction. In memory stay 8 bytes for each call and number that percentiles need.
 
         Examples
         --------
@@ -211,9 +203,8 @@ class TableJobs:
         """
         from callstats.db.jobs.summarize import SummarizeJob
 
-        column = self._names.group_column if by is ... else by
-        job = SummarizeJob(by=column, where=where, since=since, risk=risk, step=step, top=top, on_reject=on_reject, stop=stop)
-        return job.run(self._database, self._names)
+        by = self._names.group_column if by is ... else by
+        return SummarizeJob(locals()).run(self._database, self._names)
 
     @suggest_keywords
     def export(
@@ -226,7 +217,7 @@ class TableJobs:
         on_reject: Callable[[Reject], object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> ExportResult:
-        """Write the histograms to a new Parquet file.
+        """Write the histograms to a new Parquet file, and return an `ExportResult`.
 
         Parameters
         ----------
@@ -235,24 +226,13 @@ class TableJobs:
         long : bool
             Write a row for each value, as `callstats.adapters.arrow.write_long` does, and reject malformed histograms. By default
             each call is a row with its stored text as it is.
-        where : str, optional
-            A condition that rows must meet, in the database's SQL.
         others : sequence of str
             Further columns of the table to write, as text: times in ISO 8601, bytes in hex.
-        on_reject : callable, optional
-            Called with the `Reject` of each rejected row.
-        stop : callable, optional
-            Asked before each page of rows. True ends the job there.
-
-        Returns
-        -------
-        ExportResult
-            If the job had to end early, its `stopped` says why, and there is no file.
+        where, on_reject, stop
+            As for `reduce`. A page of rows is a batch.
 
         Raises
         ------
-        CallstatsError
-            If an argument is faulty, or the file can't be written.
         ImportError
             If pyarrow is missing.
 
@@ -268,8 +248,7 @@ class TableJobs:
         """
         from callstats.db.jobs.export import ExportJob
 
-        job = ExportJob(path=path, long=long, where=where, others=others, on_reject=on_reject, stop=stop)
-        return job.run(self._database, self._names)
+        return ExportJob(locals()).run(self._database, self._names)
 
     @suggest_keywords
     def restore(
@@ -279,26 +258,14 @@ class TableJobs:
         progress: Callable[[RestoreResult], object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> RestoreResult:
-        """Put the histograms that `reduce` saved back into their rows, byte for byte.
+        """Put the histograms that `reduce` saved back into their rows, byte for byte, and return a `RestoreResult`.
 
         Parameters
         ----------
         path : str or path
             A file that `reduce` saved. It is checked as a whole before anything is written.
-        progress : callable, optional
-            Called with the result so far after each batch.
-        stop : callable, optional
-            Asked before each batch. True ends the job there; finished batches stay committed.
-
-        Returns
-        -------
-        RestoreResult
-            It counts and names saved rows that the table no longer has.
-
-        Raises
-        ------
-        CallstatsError
-            If the file is malformed, or an argument is faulty.
+        progress, stop
+            As for `reduce`.
 
         Notes
         -----
@@ -318,4 +285,4 @@ class TableJobs:
         """
         from callstats.db.jobs.restore import RestoreJob
 
-        return RestoreJob(path=path, progress=progress, stop=stop).run(self._database, self._names)
+        return RestoreJob(locals()).run(self._database, self._names)

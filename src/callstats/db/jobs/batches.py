@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, case, func, literal_column, select, update
+from sqlalchemy import Select, bindparam, case, column, func, literal_column, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
@@ -37,25 +37,24 @@ class Row(NamedTuple):
     kind: str
     tier: int = 0
 
+    @property
+    def is_bytes(self) -> bool:
+        """Whether the blob is bytes rather than text."""
+        return self.kind == "blob"
+
 
 class Batch(NamedTuple):
-    """The rows of one range of keys that a rule may change, read without locks."""
+    """The rows of one range of keys that a rule may change."""
 
     rows: list[Row]
     size: int
     """The number of all rows in the range."""
     end: Key | None
     """The last key; None if the range extends to the end of the table."""
-    version: int
-    """The database's version before the rows were read."""
-
-
-class KeyRange(NamedTuple):
-    """The keys of one range whose rows a rule may change; `size` and `end` as in `Batch`."""
-
-    keys: list[Key]
-    size: int
-    end: Key | None
+    version: int = 0
+    """Without row locks, the database's version before the rows were read."""
+    keys: Sequence[Key] = ()
+    """With row locks, the keys of all rows that a rule may change, also of those that others have locked."""
 
 
 class Plan(NamedTuple):
@@ -79,35 +78,27 @@ class Limits(NamedTuple):
 class BatchSession(TableSession):
     """A table whose rows are changed in batches."""
 
-    def __init__(
-        self, connection: Connection, dialect: Dialect, names: Names, *, where: str | None = None, by_time: bool = False
-    ) -> None:
-        super().__init__(connection, dialect, names, where=where, by_time=by_time)
+    def __init__(self, connection: Connection, dialect: Dialect, names: Names, *, where: str | None = None) -> None:
+        super().__init__(connection, dialect, names, where=where)
         with dialect.transaction(connection, write=False):
             if dialect.is_generated(connection, names.column):
                 raise ArgumentError("column", "writable", names.column, hint="the database generates it")
             self.may_undo = dialect.may_undo(connection)
             """Whether written blobs must be read back."""
-        self._update = (
-            update(self.table)
-            .where(self.key == dialect.key_parameter(bindparam("this_key", type_=NullType())))
-            .values({self.blob: dialect.blob_parameter(bindparam("new_blob", type_=NullType()))})
-        )
+        key = dialect.key_parameter(bindparam("this_key", type_=NullType()))
+        blob = dialect.blob_parameter(bindparam("new_blob", type_=NullType()))
+        self._update = update(self.table).where(self.key == key).values({self.blob: blob})
 
     @property
     def size(self) -> ColumnElement[int]:
         """The size of a blob in bytes, as an expression."""
         return self.dialect.size(self.blob)
 
-    def is_bytes(self, row: Row) -> bool:
-        """Return whether a row's blob is bytes rather than text."""
-        return self.dialect.is_bytes(row.kind)
-
     def read(self, after: Key | None, plan: Plan, limits: Limits) -> Batch:
         """Read the next range of keys, in a transaction that ends here, without locks."""
         with self.transaction(write=False):
+            version = 0
             if self.dialect.locks_rows:  # its driver fetches all rows before it returns the first: select by size before
-                version = 0
                 end = self._next_range(after, plan, limits).end
             else:
                 version = self.dialect.version(self.connection)
@@ -133,19 +124,16 @@ class BatchSession(TableSession):
         with self.connection.execute(self._rows(self.key_range(after, batch.end), plan)) as found:
             return [row for row in (Row(*row) for row in found) if row.key in known]
 
-    def lock(self, after: Key | None, plan: Plan, limits: Limits) -> tuple[KeyRange, list[Row]]:
+    def lock(self, after: Key | None, plan: Plan, limits: Limits) -> Batch:
         """Lock and read the rows of the next range that a rule may change, except those locked by others."""
         found = self._next_range(after, plan, limits)
-        if not found.keys:
-            return found, []
-        known = set(found.keys)
-        return found, [row for row in self._locked(self._rows(self.key_range(after, found.end), plan)) if row.key in known]
+        return self._locked(found, self._rows(self.key_range(after, found.end), plan))
 
-    def lock_keys(self, keys: Sequence[Key], plan: Plan) -> tuple[KeyRange, list[Row]]:
+    def lock_keys(self, keys: Sequence[Key], plan: Plan) -> Batch:
         """Lock and read rows by their keys. Rows that are gone by now are not counted."""
         these = [self.key.in_([self.dialect.literal(key) for key in keys])]
-        found = _key_range(self.connection.execute(self._sizes(these, plan)).all(), None)
-        return found, self._locked(self._rows(these, plan)) if found.keys else []
+        found = _range_of(self.connection.execute(self._sizes(these, plan)).all(), Limits(I64_MAX, I64_MAX, I64_MAX))
+        return self._locked(found, self._rows(these, plan))
 
     def blobs_now(self, keys: Sequence[Key]) -> dict[Key, bytes | None]:
         """Return the blobs of the rows with these keys that exist."""
@@ -229,33 +217,41 @@ class BatchSession(TableSession):
         columns = [self.selected_key, *self.dialect.blob(self.blob), *optional(plan.tier)]
         return self.select(*columns).where(*conditions, *optional(plan.condition)).order_by(self.key)
 
-    def _locked(self, query: Select[Any]) -> list[Row]:
+    def _locked(self, batch: Batch, query: Select[Any]) -> Batch:
+        """Add the batch's rows, as far as others have not locked them."""
+        if not batch.keys:
+            return batch
+        known = set(batch.keys)
         # The lock that an update takes: rows of other tables that refer to these can still be inserted.
         with self.connection.execute(query.with_for_update(skip_locked=True, key_share=True)) as found:
-            return [Row(*row) for row in found]
+            return batch._replace(rows=[Row(*row) for row in found if row[0] in known])
 
     def _sizes(self, conditions: Sequence[ColumnElement[bool]], plan: Plan) -> Select[Any]:
         size = func.coalesce(self.size, 0) if plan.condition is None else case((plan.condition, self.size))
         return self.select(self.selected_key, size).where(*conditions).order_by(self.key)
 
-    def _next_range(self, after: Key | None, plan: Plan, limits: Limits) -> KeyRange:
+    def _next_range(self, after: Key | None, plan: Plan, limits: Limits) -> Batch:
         sizes = self.connection.execute(self._sizes(self.key_range(after, None), plan).limit(limits.keys)).all()
-        found = _key_range(sizes, limits)
+        found = _range_of(sizes, limits)
         is_last = found.size == len(sizes) < limits.keys
         return found._replace(end=None if is_last else found.end)
 
 
-def plan_for_all(rule: Rule, size: ColumnElement[int], *, verify: bool) -> Plan:
-    """Return the plan of one rule for all rows."""
-    return Plan([rule], None, None if verify else size > _max_untouched(rule))
-
-
-def plan_by_age(tiers: Sequence[tuple[timedelta, int]], rule: Rule, session: BatchSession, as_of: int, *, verify: bool) -> Plan:
-    """Return the plan that gives each row the rule of the oldest tier that it is old enough for."""
+def make_plan(rule: Rule, tiers: Sequence[tuple[timedelta, int]], session: BatchSession, as_of: int, *, verify: bool) -> Plan:
+    """Return the plan that gives each row the rule, or with tiers that of the oldest tier that it is old enough for."""
+    # A server that isn't strict would cut a text that is longer than its column.
+    limits = [limit for limit in (rule.max_bytes, session.dialect.max_bytes) if limit is not None]
+    rule = replace(rule, max_bytes=min(limits, default=None))
+    if not tiers:
+        return Plan([rule], None, None if verify else session.size > _max_untouched(rule))
     rules = [replace(rule, max_samples=rows) for _, rows in tiers]
     # An age before the first possible time is never reached.
     times = [max(as_of - age // timedelta(microseconds=1) * 1000, FIRST_TIME) for age, _ in tiers]
-    old_enough = [session.until(time) for time in times]
+    with session.dialect.transaction(session.connection, write=False):
+        session.check_columns(time_column=session.names.time_column)
+        time, at = session.dialect.time_column(session.connection, column(str(session.names.time_column)))
+    # Go's zero time, in year 1, means none.
+    old_enough = [time.between(at(FIRST_TIME + 10**9), at(ns)) for ns in times]
     indices = list(range(len(rules)))[::-1]
     tier = case(*((old_enough[i], literal_column(str(i))) for i in indices))
     untouched = case(*((old_enough[i], literal_column(str(_max_untouched(rules[i])))) for i in indices))
@@ -271,20 +267,12 @@ def sorted_tiers(tiers: Iterable[tuple[timedelta, int]] | None, rule: Rule) -> l
         raise ArgumentError("tiers", "None, or at least one tier", ordered)
     if rule.max_samples is not None:
         raise ArgumentError("max_samples", "None beside tiers, which have their own", rule.max_samples)
-    for age, _ in ordered:
-        if age < timedelta(0):
-            raise ArgumentError("tiers", "of ages that are 0 or more", str(age))
+    if ordered[0][0] < timedelta(0):
+        raise ArgumentError("tiers", "of ages that are 0 or more", str(ordered[0][0]))
     for (one, _), (other, _) in pairwise(ordered):
         if one == other:
             raise ArgumentError("tiers", "of different ages", str(one))
     return ordered
-
-
-def fit_column(rule: Rule, max_bytes: int | None) -> Rule:
-    """Return the rule for a column that holds so many bytes: a server that isn't strict would cut a longer text."""
-    if max_bytes is None or (rule.max_bytes is not None and rule.max_bytes <= max_bytes):
-        return rule
-    return replace(rule, max_bytes=max_bytes)
 
 
 def same_value(blob: bytes | None, other: bytes) -> bool:
@@ -295,7 +283,7 @@ def same_value(blob: bytes | None, other: bytes) -> bool:
         return False
 
 
-def _key_range(sizes: Sequence[Any], limits: Limits | None) -> KeyRange:
+def _range_of(sizes: Sequence[Any], limits: Limits) -> Batch:
     """Return the range of these keys, up to the limits. Rows that no rule may change have no size."""
     keys: list[Key] = []
     total = count = 0
@@ -305,15 +293,15 @@ def _key_range(sizes: Sequence[Any], limits: Limits | None) -> KeyRange:
         if size is not None:
             keys.append(key)
             total += size
-            if limits is not None and (len(keys) == limits.rows or total >= limits.bytes):
+            if len(keys) == limits.rows or total >= limits.bytes:
                 break
-    return KeyRange(keys, count, key)
+    return Batch([], count, key, keys=keys)
 
 
 def _max_untouched(rule: Rule) -> int:
     """Return the size in bytes up to which the rule changes no blob."""
-    sizes = [] if rule.max_bytes is None else [rule.max_bytes]
+    sizes = [I64_MAX, I64_MAX if rule.max_bytes is None else rule.max_bytes]
     if rule.max_samples is not None:
         rows = max(rule.max_samples, 0) + 1
         sizes.append(len("[]") + rows * _SHORTEST_ROW + (rows - 1) * len(",") - 1)
-    return min([*sizes, I64_MAX])
+    return min(sizes)

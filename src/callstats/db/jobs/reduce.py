@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from callstats import kernels
 from callstats._json import decode
@@ -16,34 +16,11 @@ from callstats._timestamps import format_time, parse_time
 from callstats._types import FIRST_TIME, I64_MAX
 from callstats.call import Key
 from callstats.db.engine import Database
-from callstats.db.jobs.batches import (
-    Batch,
-    BatchSession,
-    KeyRange,
-    Limits,
-    Plan,
-    Row,
-    fit_column,
-    plan_by_age,
-    plan_for_all,
-    same_value,
-    sorted_tiers,
-)
+from callstats.db.jobs.base import Job
+from callstats.db.jobs.batches import Batch, BatchSession, Limits, Plan, Row, make_plan, same_value, sorted_tiers
 from callstats.db.jobs.restore import SavedBlob, Saver
 from callstats.db.query import Names
-from callstats.db.results import (
-    ASKED_TO_STOP,
-    Change,
-    ConnectionLostError,
-    Progress,
-    ReduceResult,
-    Reject,
-    Rejects,
-    RolledBackError,
-    Stop,
-    StoppedError,
-    TransientError,
-)
+from callstats.db.results import Change, ConnectionLostError, ReduceResult, RolledBackError, StoppedError, TransientError
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.reduce import reduce_json
 from callstats.rule import KEEP_PEAKS, OTHERS, Rule
@@ -82,72 +59,49 @@ class _Committed(NamedTuple):
     locked: Sequence[Key] = ()
 
 
-@dataclass(kw_only=True)
-class ReduceJob:
-    """The options of `CallTable.reduce`, and the counts of its result."""
+class ReduceJob(Job):
+    """The job of `CallTable.reduce`, and the counts of its result."""
 
-    rule: Rule
-    where: str | None
-    counts: bool
-    verify: bool
-    tiers: Iterable[tuple[timedelta, int]] | None
-    as_of: str | int | datetime | None
-    batch_size: int
-    batch_bytes: int
-    threads: int
-    dry_run: bool
-    save: str | os.PathLike[str] | None
-    progress: Progress
-    on_reject: Callable[[Reject], object] | None
-    stop: Stop
-    sleep: float
-    run_time: timedelta | None
-    limit: int | None
-    retries: int
+    session: BatchSession
+    plan: Plan
+    saver: Saver | None
 
-    result: ReduceResult = field(init=False)
-    """The counts so far."""
-    locked: list[Key] = field(default_factory=list)
-    session: BatchSession = field(init=False)
-    plan: Plan = field(init=False)
-    saver: Saver | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        super().__init__(arguments)
+        asked = self.arguments
         for name in ("batch_size", "batch_bytes", "threads"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(name, "1 or more", getattr(self, name))
-        if self.dry_run and self.save is not None:
-            raise ArgumentError("save", "None in a dry run, which changes nothing", os.fspath(self.save))
-        if not self.sleep >= 0:
-            raise ArgumentError("sleep", "0 or more seconds", self.sleep)
-        if self.run_time is not None and self.run_time < timedelta(0):
-            raise ArgumentError("run_time", "0 or more", str(self.run_time))
-        if self.limit is not None and self.limit < 1:
-            raise ArgumentError("limit", "1 or more, or None", self.limit)
-        if self.retries < 0:
-            raise ArgumentError("retries", "0 or more", self.retries)
-        self.tiers = sorted_tiers(self.tiers, self.rule)
+            if getattr(asked, name) < 1:
+                raise ArgumentError(name, "1 or more", getattr(asked, name))
+        if asked.dry_run and asked.save is not None:
+            raise ArgumentError("save", "None in a dry run, which changes nothing", os.fspath(asked.save))
+        if not asked.sleep >= 0:
+            raise ArgumentError("sleep", "0 or more seconds", asked.sleep)
+        if asked.run_time is not None and asked.run_time < timedelta(0):
+            raise ArgumentError("run_time", "0 or more", str(asked.run_time))
+        if asked.limit is not None and asked.limit < 1:
+            raise ArgumentError("limit", "1 or more, or None", asked.limit)
+        if asked.retries < 0:
+            raise ArgumentError("retries", "0 or more", asked.retries)
+        self.rule: Rule = asked.rule
+        self.tiers = sorted_tiers(asked.tiers, self.rule)
+        self.locked: list[Key] = []
         how = self.rule.how if isinstance(self.rule.how, Mapping) else {}
-        self.rejects = Rejects(self.on_reject)
-        self._now = _nanoseconds(time.time_ns() if self.as_of is None else self.as_of)
+        self._now = _nanoseconds(time.time_ns() if asked.as_of is None else asked.as_of)
         self._unseen = {name for name in how if name != OTHERS and how[name] != KEEP_PEAKS.get(name)}
         self._saw_samples = False
         as_of = format_time(self._now) if self.tiers else None
-        self.result = ReduceResult(backend=kernels.active.BACKEND, dry_run=self.dry_run, as_of=as_of)
+        self.result = ReduceResult(backend=kernels.active.BACKEND, dry_run=asked.dry_run, as_of=as_of)
+        """The counts so far."""
 
     def run(self, database: Database, names: Names) -> ReduceResult:
         """Reduce a table, up to its end or to what stops the job."""
-        tiers = list(self.tiers or ())
         stopped = None
         try:
             with database.session() as (connection, dialect):
-                self.session = session = BatchSession(connection, dialect, names, where=self.where, by_time=bool(tiers))
-                rule = fit_column(self.rule, dialect.max_bytes)
-                if tiers:
-                    self.plan = plan_by_age(tiers, rule, session, self._now, verify=self.verify)
-                else:
-                    self.plan = plan_for_all(rule, session.size, verify=self.verify)
-                with Saver(self.save) if self.save is not None else nullcontext() as self.saver:
+                self.session = BatchSession(connection, dialect, names, where=self.arguments.where)
+                self.plan = make_plan(self.rule, self.tiers, self.session, self._now, verify=self.arguments.verify)
+                save = self.arguments.save
+                with Saver(save) if save is not None else nullcontext() as self.saver:
                     self._run()
         except DatabaseError as error:
             stopped = str(error)
@@ -155,10 +109,10 @@ class ReduceJob:
 
     def _run(self) -> None:
         """Go through the table, and then to the rows that were locked."""
-        if self.progress is not None:
-            self.result = replace(self.result, total=self._attempt(self.session.total))
+        if self.arguments.progress is not None:
+            self.result = replace(self.result, total=self._attempt(self.session.count))
         if count := self._attempt(lambda: self.session.count_without_key(self.plan.condition)):
-            self.rejects.add(None, f"rows whose key is NULL, which no update can name: {count}", count)
+            self.reject(None, f"rows whose key is NULL, which no update can name: {count}", count)
         after: Key | None = None
         pause = 0.0
         while True:
@@ -167,12 +121,12 @@ class ReduceJob:
             self._count(done)
             if done.end is None:
                 break
-            after, pause = done.end, self.sleep
+            after, pause = done.end, self.arguments.sleep
         self._retry_locked()
 
     def _retry_locked(self) -> None:
         """Retry the rows that others had locked, with growing pauses."""
-        for turn in range(self.retries + 1):
+        for turn in range(self.arguments.retries + 1):
             for _ in range(-(-len(self.locked) // LOCKED_AT_ONCE)):
                 self._pause(0.0)
                 keys = self.locked[: min(self._left(), LOCKED_AT_ONCE)]
@@ -181,7 +135,7 @@ class ReduceJob:
                 self._count(done)  # rows that are still locked go to the end
             if not self.locked:
                 return
-            if turn < self.retries:
+            if turn < self.arguments.retries:
                 self._pause(_backoff(turn))
         raise DatabaseError(f"rows that other programs kept locked: {len(self.locked)}")
 
@@ -189,24 +143,25 @@ class ReduceJob:
 
     def _left(self) -> int:
         """Return how many more rows may change."""
-        return I64_MAX if self.limit is None else self.limit - self.result.changed
+        limit: int | None = self.arguments.limit
+        return I64_MAX if limit is None else limit - self.result.changed
 
-    def _check_stop(self) -> None:
+    def check_stop(self) -> None:
         """Raise if no further batch may start."""
-        if self.stop is not None and self.stop():
-            raise StoppedError(ASKED_TO_STOP)
-        if self.run_time is not None and self.rejects.seconds >= self.run_time.total_seconds():
-            raise StoppedError(f"the run time of {self.run_time} is over")
+        super().check_stop()
+        run_time: timedelta | None = self.arguments.run_time
+        if run_time is not None and self.seconds >= run_time.total_seconds():
+            raise StoppedError(f"the run time of {run_time} is over")
         if self._left() <= 0:
-            raise StoppedError(f"the limit of {self.limit} changed rows is reached")
+            raise StoppedError(f"the limit of {self.arguments.limit} changed rows is reached")
 
     def _pause(self, seconds: float) -> None:
         """Wait, unless there is a reason to stop."""
         end = time.monotonic() + seconds
-        self._check_stop()
+        self.check_stop()
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _POLL_SECONDS))
-            self._check_stop()
+            self.check_stop()
 
     def _attempt(self, step: Callable[[], T]) -> T:
         """Run a step, and retry it with growing pauses after a transient error."""
@@ -217,7 +172,7 @@ class ReduceJob:
             except TransientError as error:
                 if isinstance(error, ConnectionLostError):
                     self.session.connection.invalidate()
-                if turn >= self.retries:
+                if turn >= self.arguments.retries:
                     raise DatabaseError(f"{error}; tried {turn + 1} times") from None
             self._pause(_backoff(turn))
             self.result = replace(self.result, retries=self.result.retries + 1)
@@ -227,20 +182,21 @@ class ReduceJob:
 
     def _batch(self, after: Key | None) -> _Committed:
         """Reduce the next batch, from reading to commit."""
-        limits = Limits(self.batch_size, min(self._left(), self.batch_size), self.batch_bytes)
-        if self.session.dialect.locks_rows and not self.dry_run:
+        keys = min(self.arguments.batch_size, I64_MAX)  # a database takes no larger number
+        limits = Limits(keys, min(self._left(), keys), self.arguments.batch_bytes)
+        if self.session.dialect.locks_rows and not self.arguments.dry_run:
             with self._transaction():
-                return self._write_locked(*self.session.lock(after, self.plan, limits))
+                return self._write_locked(self.session.lock(after, self.plan, limits))
         batch = self.session.read(after, self.plan, limits)
         outcomes = self._reduce(batch.rows)
-        if not self.dry_run and any(outcome.reduced is not None for outcome in outcomes):
+        if not self.arguments.dry_run and any(outcome.reduced is not None for outcome in outcomes):
             outcomes = self._write_unlocked(after, batch, outcomes)
         return _Committed(max(batch.size - len(outcomes), 0), outcomes, batch.end)
 
     def _locked_batch(self, keys: Sequence[Key]) -> _Committed:
         """Reduce rows that were locked before."""
         with self._transaction():
-            return self._write_locked(*self.session.lock_keys(keys, self.plan))
+            return self._write_locked(self.session.lock_keys(keys, self.plan))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -248,12 +204,12 @@ class ReduceJob:
         with self.saver.batch() if self.saver else nullcontext(), self.session.transaction(write=True):
             yield
 
-    def _write_locked(self, found: KeyRange, rows: Sequence[Row]) -> _Committed:
+    def _write_locked(self, batch: Batch) -> _Committed:
         """Reduce and write rows under their locks."""
-        outcomes = self._write(self._reduce(rows))
-        ours = {row.key for row in rows}
-        locked = [key for key in found.keys if key not in ours]
-        return _Committed(max(found.size - len(outcomes) - len(locked), 0), outcomes, found.end, locked)
+        outcomes = self._write(self._reduce(batch.rows))
+        ours = {row.key for row in batch.rows}
+        locked = [key for key in batch.keys if key not in ours]
+        return _Committed(max(batch.size - len(outcomes) - len(locked), 0), outcomes, batch.end, locked)
 
     def _write_unlocked(self, after: Key | None, batch: Batch, outcomes: list[Outcome]) -> list[Outcome]:
         """Write under the lock of the whole database; row by row if a trigger rolled back all of them."""
@@ -286,7 +242,7 @@ class ReduceJob:
             these = [i for i, row in enumerate(rows) if row.tier == tier and row.kind in self.session.dialect.blob_kinds]
             if these or len(self.plan.rules) == 1:
                 blobs = [rows[i].blob for i in these]
-                reduced = reduce_json(blobs, rule, counts=self.counts, threads=self.threads, errors="return")
+                reduced = reduce_json(blobs, rule, counts=self.arguments.counts, threads=self.arguments.threads, errors="return")
                 results.update(zip(these, reduced, strict=True))
         return [self._outcome(row, results.get(i)) for i, row in enumerate(rows)]
 
@@ -296,7 +252,7 @@ class ReduceJob:
             return Outcome(row, reason=str(result))
         if result is None:
             return Outcome(row, reason=self.session.kind_fault(row.blob, row.kind))
-        rewritten = row.kind in self.session.dialect.normalized_kinds and same_value(row.blob, result)
+        rewritten = self.session.dialect.rewrites and same_value(row.blob, result)
         return Outcome(row) if result == row.blob or rewritten else Outcome(row, result)
 
     def _write(self, outcomes: list[Outcome]) -> list[Outcome]:
@@ -306,8 +262,8 @@ class ReduceJob:
         if not changes:
             return outcomes
         if self.saver:
-            self.saver.write(SavedBlob(row.key, row.blob or b"", session.is_bytes(row)) for row, _ in changes)
-        blobs = [(row.key, session.dialect.to_driver(reduced, is_bytes=session.is_bytes(row))) for row, reduced in changes]
+            self.saver.write(SavedBlob(row.key, row.blob or b"", row.is_bytes) for row, _ in changes)
+        blobs = [(row.key, session.dialect.to_driver(reduced, is_bytes=row.is_bytes)) for row, reduced in changes]
         rejected = session.write(blobs)
         if session.may_undo:
             now = session.blobs_now([row.key for row, _ in changes if row.key not in rejected])
@@ -336,7 +292,7 @@ class ReduceJob:
         changed = [(row, reduced) for row, reduced, _ in done.outcomes if reduced is not None]
         rejected = [(row.key, reason) for row, _, reason in done.outcomes if reason is not None]
         for key, reason in rejected:
-            self.rejects.add(key, reason)
+            self.reject(key, reason)
         self.result = replace(
             so_far,
             skipped=so_far.skipped + done.skipped,
@@ -346,10 +302,10 @@ class ReduceJob:
             bytes_before=so_far.bytes_before + sum(len(row.blob or b"") for row, _ in changed),
             bytes_after=so_far.bytes_after + sum(len(reduced) for _, reduced in changed),
         )
-        for row, reduced in changed if self.dry_run else ():
+        for row, reduced in changed if self.arguments.dry_run else ():
             self._compare(row, reduced)
-        if self.progress is not None:
-            self.progress(self._finished(None))
+        if self.arguments.progress is not None:
+            self.arguments.progress(self._finished(None))
 
     def _compare(self, row: Row, reduced: bytes) -> None:
         """Keep the largest changes of a peak and of a mean."""
@@ -367,11 +323,11 @@ class ReduceJob:
         so_far = self.result
         return replace(
             so_far,
-            rows=so_far.skipped + so_far.unchanged + so_far.changed + self.rejects.count,
+            rows=so_far.skipped + so_far.unchanged + so_far.changed + self.rejected,
             stopped=stopped,
             locked=len(self.locked),
             unknown_metrics=tuple(sorted(self._unseen)) if self._saw_samples else (),
-            **self.rejects.fields(),
+            **self.fields(),
         )
 
 

@@ -5,31 +5,19 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 from callstats._json import Number, is_text, json_text, parsed
 from callstats.call import Key
 from callstats.db.engine import Database
+from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, same_value
 from callstats.db.query import Names
-from callstats.db.results import (
-    ASKED_TO_STOP,
-    FIRST_REJECTS,
-    ConnectionLostError,
-    Rejects,
-    RestoreResult,
-    RolledBackError,
-    Stop,
-    StoppedError,
-)
+from callstats.db.results import FIRST_REJECTS, ConnectionLostError, RestoreResult, RolledBackError
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _UNDONE = "the database keeps another text: something, such as a trigger or a rule, undoes the change"
 _BATCH_ROWS = 1000
@@ -72,7 +60,7 @@ class Saver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):
             if not self._file.tell():
                 self._path.unlink()
@@ -104,23 +92,18 @@ class Saver:
             raise DatabaseError(f"save: {_reason(error)}: {str(self._path)!r}") from None
 
 
-@dataclass(kw_only=True)
-class RestoreJob:
-    """The options of `CallTable.restore`, and the counts of its result."""
+class RestoreJob(Job):
+    """The job of `CallTable.restore`, and the counts of its result."""
 
-    path: str | os.PathLike[str]
-    progress: Callable[[RestoreResult], object] | None
-    stop: Stop
-
-    restored: int = 0
-    unknown: int = 0
-    unknown_keys: list[Key] = field(default_factory=list)
-    torn: bool = False
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        super().__init__({**arguments, "on_reject": None})
+        self.restored = self.unknown = 0
+        self.unknown_keys: list[Key] = []
+        self.torn = False
 
     def run(self, database: Database, names: Names) -> RestoreResult:
         """Check the whole file, then put its blobs back."""
-        path = Path(self.path)
-        self.rejects = Rejects(None)
+        path = Path(self.arguments.path)
         stopped = None
         try:
             with path.open("rb") as lines:
@@ -151,8 +134,7 @@ class RestoreJob:
 
     def _put_back(self, batches: Iterable[list[SavedBlob]]) -> None:
         for batch in batches:
-            if self.stop is not None and self.stop():
-                raise StoppedError(ASKED_TO_STOP)
+            self.check_stop()
             try:
                 self._count(batch, *self._write(batch))
             except RolledBackError:  # by a trigger on one of the rows: find it
@@ -161,8 +143,8 @@ class RestoreJob:
                         self._count([saved], *self._write([saved]))
                     except RolledBackError as error:
                         self._count([saved], [], {saved.key: str(error)})
-            if self.progress is not None:
-                self.progress(self._result(None))
+            if self.arguments.progress is not None:
+                self.arguments.progress(self._result(None))
 
     def _write(self, batch: Sequence[SavedBlob]) -> tuple[list[Key], dict[Key, str]]:
         """Write a batch. Return the keys that no row has, and the reasons for rejected rows."""
@@ -180,24 +162,24 @@ class RestoreJob:
 
     def _is_stored(self, blob: bytes, now: bytes | None) -> bool:
         """Return whether a row has its saved blob again. JSON has no empty text."""
-        return (now or b"") == blob or (not self.session.dialect.stores_verbatim() and same_value(now, blob))
+        return (now or b"") == blob or (self.session.dialect.rewrites and same_value(now, blob))
 
     def _count(self, batch: Sequence[SavedBlob], missing: Sequence[Key], rejected: Mapping[Key, str]) -> None:
         self.restored += len(batch) - len(missing) - len(rejected)
         self.unknown += len(missing)
         self.unknown_keys += missing[: FIRST_REJECTS - len(self.unknown_keys)]
         for key, reason in rejected.items():
-            self.rejects.add(key, reason)
+            self.reject(key, reason)
 
     def _result(self, stopped: str | None) -> RestoreResult:
         return RestoreResult(
-            rows=self.restored + self.unknown + self.rejects.count,
+            rows=self.restored + self.unknown + self.rejected,
             stopped=stopped,
             restored=self.restored,
             unknown=self.unknown,
             unknown_keys=tuple(self.unknown_keys),
             torn=self.torn,
-            **self.rejects.fields(),
+            **self.fields(),
         )
 
 

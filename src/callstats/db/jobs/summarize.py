@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, column
 
@@ -14,43 +14,35 @@ from callstats._timestamps import stored_time_ns
 from callstats._types import I64_MAX
 from callstats.call import Call, Key, Value, duration_of
 from callstats.db.engine import Database
+from callstats.db.jobs.base import Job
 from callstats.db.query import Names, TableSession
-from callstats.db.results import Group, Reject, Rejects, Stop, StoppedError, TableSummary
+from callstats.db.results import Group, StoppedError, TableSummary
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
 from callstats.stats.calls import CallScalars
 
 
-@dataclass(kw_only=True)
-class SummarizeJob:
-    """The options of `CallTable.summarize`, and what was read so far."""
+class SummarizeJob(Job):
+    """The job of `CallTable.summarize`, and what it has read so far."""
 
-    by: str | None
-    where: str | None
-    since: int | None
-    risk: float | None
-    step: int
-    top: int
-    on_reject: Callable[[Reject], object] | None
-    stop: Stop
-
-    groups: dict[Value, CallScalars] = field(default_factory=dict)
-    heaviest: dict[Value, list[tuple[tuple[int, int], int, Key]]] = field(default_factory=dict)
-    """A heap for each group: peak memory and duration of a call, its negative number, its key."""
-    calls: int = 0
-    untimed: int = 0
-    bytes_read: int = 0
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        super().__init__(arguments)
+        self.by: str | None = self.arguments.by
+        self.since: int | None = self.arguments.since
+        self.groups: dict[Value, CallScalars] = {}
+        self.heaviest: dict[Value, list[tuple[tuple[int, int], int, Key]]] = {}
+        """A heap for each group: peak memory and duration of a call, its negative number, its key."""
+        self.calls = self.untimed = self.bytes_read = 0
+        self.stopped: str | None = None
 
     def run(self, database: Database, names: Names) -> TableSummary:
         """Read a table, up to its end or to what stops the job."""
-        self.rejects = Rejects(self.on_reject)
-        self.stopped: str | None = None
         heaviest: list[Call] = []
         if self.since is not None and names.time_column is None:
             raise ArgumentError("since", "None without a time_column", self.since)
         try:
             with database.session() as (connection, dialect):
-                session = TableSession(connection, dialect, names, where=self.where)
+                session = TableSession(connection, dialect, names, where=self.arguments.where)
                 try:
                     self._read(session)
                 except StoppedError as error:
@@ -67,9 +59,8 @@ class SummarizeJob:
             hint = f"{session.names.table!r} has no column {session.names.time_column!r}"
             raise ArgumentError("since", "None for a table without times", self.since, hint=hint)
         recent = None if self.since is None or self.since <= 0 else recent_calls(session, str(came_at), self.since)
-        if count := session.count_without_key(recent):
-            self.rejects.add(None, f"rows whose key is NULL, after which no page can start: {count}", count)
-        rows = session.scan(columns, recent, stop=self.stop)
+        self.reject_nulls(session.count_without_key(recent))
+        rows = session.scan(columns, recent, each_page=self.check_stop)
         for key, blob, kind, group, status, created_at, started_at, completed_at in rows:
             time = stored_time_ns(created_at)
             if self.since is not None and (time is None or time < self.since):
@@ -77,25 +68,25 @@ class SummarizeJob:
                 continue
             self.bytes_read += len(blob or b"")
             if (fault := session.kind_fault(blob, kind)) is not None:
-                self.rejects.add(key, fault)
+                self.reject(key, fault)
                 continue
             scalars = self.groups.get(group) or CallScalars()
             try:
                 usage = scalars.add(blob, status, time, duration_of(started_at, completed_at))
             except CallstatsError as error:
-                self.rejects.add(key, str(error))
+                self.reject(key, str(error))
             else:
                 self.groups[group] = scalars
                 self._keep_heaviest(key, group, usage)
 
     def _keep_heaviest(self, key: Key, group: Value, usage: CallUsage) -> None:
         """Keep a call if it is one of the heaviest so far: of equal peaks the longest, of equal durations the first."""
-        if not usage.rows or self.top < 1:
+        if not usage.rows or self.arguments.top < 1:
             return
         self.calls += 1
         weight = (0, 0) if usage.peak_memory is None else (usage.peak_memory, usage.duration_ns or 0)
         heap = self.heaviest.setdefault(group, [])
-        push = heapq.heappush if len(heap) < self.top else heapq.heappushpop
+        push = heapq.heappush if len(heap) < self.arguments.top else heapq.heappushpop
         push(heap, (weight, -self.calls, key))
 
     def _read_heaviest(self, session: TableSession) -> list[Call]:
@@ -104,7 +95,7 @@ class SummarizeJob:
         for heap in self.heaviest.values():
             ordered = sorted(heap, key=lambda entry: entry[:2], reverse=True)
             ranks += [(rank, -peak, -span, -number, key) for rank, ((peak, span), number, key) in enumerate(ordered)]
-        keys = [key for *_, key in sorted(ranks, key=lambda entry: entry[:4])[: self.top]]
+        keys = [key for *_, key in sorted(ranks, key=lambda entry: entry[:4])[: self.arguments.top]]
         found = [call for key in keys for call in session.calls(by=self.by, key=key)]
         return [call for call in found if call.series is not None]
 
@@ -112,11 +103,11 @@ class SummarizeJob:
         groups = []
         for name in sorted(self.groups, key=lambda name: (name is None, str(name))):
             scalars = self.groups[name]
-            summary = scalars.summary(risk=self.risk, step=self.step)
+            summary = scalars.summary(risk=self.arguments.risk, step=self.arguments.step)
             groups.append(Group(name=name, summary=summary, peaks=scalars.known_peaks(), durations=scalars.known_durations()))
         calls = sum(group.summary.calls for group in groups)
         return TableSummary(
-            rows=calls + self.untimed + self.rejects.count,
+            rows=calls + self.untimed + self.rejected,
             stopped=self.stopped,
             by=self.by,
             groups=tuple(groups),
@@ -125,7 +116,7 @@ class SummarizeJob:
             untimed=self.untimed,
             bytes_read=self.bytes_read,
             backend=kernels.active.BACKEND,
-            **self.rejects.fields(),
+            **self.fields(),
         )
 
 
