@@ -13,15 +13,11 @@ from callstats.stats.rightsize import RightSize
 PERCENTILES = ("p50", "p95", "p99", "max")
 
 
-def marked(text: str, *, exact: bool) -> str:
-    """Return the text of a value, after ``~`` unless it is exact."""
-    return text if exact else f"~{text}"
-
-
 def usage_text(usage: CallUsage, name: str) -> str:
     """Return a value of a `CallUsage` with its unit and its mark; an empty text for an unknown value."""
     value = getattr(usage, name)
-    return "" if value is None else marked(_USAGE_TEXTS.get(name, "{:,}".format)(value), exact=name in usage.exact)
+    mark = "" if name in usage.exact else "~"
+    return "" if value is None else mark + _USAGE_TEXTS.get(name, "{:,}".format)(value)
 
 
 def memory_limit_text(limit: int) -> str:

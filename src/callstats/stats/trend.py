@@ -23,10 +23,8 @@ class LeakTrend:
 
     Attributes
     ----------
-    n : int
-        Values.
-    s : int
-        Pairs of values that rise, less those that fall.
+    n, s : int
+        Values, and pairs of them that rise, less those that fall.
     p : float or None
         The probability of an `s` at least as far from 0 without a trend; None for fewer than two different values.
     slope : float or None
