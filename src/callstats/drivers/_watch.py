@@ -29,13 +29,6 @@ def watch(interval: float = 1, rule: Rule | int | None = 240) -> Iterator[Record
     Recorder
         Its ``end()`` gives the series once the block is over.
 
-    Raises
-    ------
-    ArgumentError
-        For another interval.
-    ImportError
-        When psutil is missing.
-
     Notes
     -----
     It needs the extra ``callstats[process]``. Processor use is that of all threads, with the sampling one, and of child processes

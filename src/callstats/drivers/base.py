@@ -49,7 +49,7 @@ class RunResult:
     ----------
     status : Status
     error : TaskError or None
-        Why it did not succeed; None after a success.
+        None after a success.
     dropped : int
         Number of the engine's frames that had no time, and so gave no sample.
     """
@@ -107,10 +107,8 @@ class Task:
 
     Parameters
     ----------
-    id : str
-        The name of the container. The default is random.
-    image : str
-        The image to run. `ProcessDriver` ignores it.
+    id, image : str
+        The name of the container, by default a random one, and of its image, which `ProcessDriver` ignores.
     command : sequence of str
         The program and its arguments. An empty one stands for the image's own.
     env : mapping of str to str
@@ -125,10 +123,8 @@ class Task:
         Max bytes of memory; 0 is no limit.
     work_dir : str
         The working directory; an empty one leaves the default.
-    write_stat : callable
-        Takes each sample, as `ContainerTask.write_stat` does.
-    close : callable
-        Cleans up after the task.
+    write_stat, close : callable
+        The methods of a `ContainerTask`.
 
     Examples
     --------
@@ -213,7 +209,6 @@ class Driver(Protocol):
         Returns
         -------
         Cookie
-            Close it whether or not it ran.
 
         Raises
         ------

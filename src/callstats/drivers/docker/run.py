@@ -143,7 +143,6 @@ class DockerRun(TaskRun):
             attached.shutdown(socket.SHUT_WR)
 
     def _read_output(self, attached: socket.socket) -> None:
-        """Write each piece of output to its stream, until the end."""
         targets = {1: self.task.stdout, 2: self.task.stderr}
         while header := self._read_header(attached):
             stream, left = _HEADER.unpack(header)

@@ -61,7 +61,6 @@ def _read_time(frame: Mapping[str, object]) -> int | None:
 
 
 def _cpu(frame: Mapping[str, object]) -> dict[str, int | None]:
-    """Return whole percent of one core since the previous frame."""
     now, before = _object(frame, "cpu_stats"), _object(frame, "precpu_stats")
     now_usage, before_usage = _object(now, "cpu_usage"), _object(before, "cpu_usage")
     per_core = now_usage.get("percpu_usage")

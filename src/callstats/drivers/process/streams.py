@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 import threading
+from contextlib import suppress
 from typing import IO, BinaryIO
 
 from callstats.drivers._run import TaskRun
@@ -27,7 +28,6 @@ class Streams:
         self._stop: tuple[int, int] | None = None
 
     def start(self, process: subprocess.Popen[bytes]) -> None:
-        """Start to pass bytes on."""
         task = self._run.task
         self._stop = os.pipe()
         if process.stdin is not None and task.stdin is not None:
@@ -37,7 +37,6 @@ class Streams:
                 self._outputs.append(self._run.start_thread("callstats-output", _read_output, pipe, output, self._stop[0]))
 
     def finish(self) -> None:
-        """Wait until all output is through."""
         for thread in (self._input, *self._outputs):
             if thread is not None:
                 thread.join(_GRACE_SECONDS)
@@ -51,13 +50,10 @@ class Streams:
 
 
 def _write_input(source: IO[bytes], pipe: IO[bytes]) -> None:
-    try:
-        with pipe:
-            while chunk := source.read(_PIPE_BYTES):
-                pipe.write(chunk)
-                pipe.flush()
-    except BrokenPipeError:  # the command need not read all
-        pass
+    with suppress(BrokenPipeError), pipe:  # the command need not read all
+        while chunk := source.read(_PIPE_BYTES):
+            pipe.write(chunk)
+            pipe.flush()
 
 
 def _read_output(pipe: IO[bytes], target: IO[bytes], stop: int) -> None:

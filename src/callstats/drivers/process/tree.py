@@ -198,7 +198,6 @@ class _Entry(NamedTuple):
 
 
 def _table() -> Iterator[_Entry]:
-    """Yield every process of the system."""
     if sys.platform != "linux":
         for process in psutil.process_iter(["ppid", "create_time"]):
             yield _Entry(process.pid, process.info["ppid"] or 0, process.info["create_time"] or 0, 0, 0, False)
