@@ -91,10 +91,8 @@ class ContainerTask(Protocol):
 
         Parameters
         ----------
-        timestamp : int
-            Nanoseconds since the epoch, UTC.
-        metrics : dict of str to int
-            Unsigned 64-bit values by name, without the unknown ones.
+        timestamp, metrics
+            Nanoseconds since the epoch, UTC, and unsigned 64-bit values by name, without the unknown ones.
         """
 
     def close(self) -> None:

@@ -140,11 +140,6 @@ def summarize_calls(calls: Iterable[CallData], *, risk: float | None = None, ste
     -------
     CallsSummary
 
-    Raises
-    ------
-    ArgumentError
-        When risk or step is out of range.
-
     Examples
     --------
     >>> calls = [CallData(StatSeries([0, 10**9], {"mem_usage": [peak // 2, peak]})) for peak in range(100, 200)]

@@ -35,7 +35,7 @@ class Bernoulli:
     p : float or None
         ``k / n``; None, like the interval, where n is 0.
     low, high : float or None
-        The ends of the 95 % interval.
+        The ends of the 95 % interval by Wilson (1927).
     """
 
     k: int
@@ -68,11 +68,6 @@ def bernoulli(
     ------
     ArgumentError
         Unless exactly one threshold is given, as a number or a pair.
-
-    Notes
-    -----
-    The interval is that of Wilson (1927), "Probable inference, the law of succession, and statistical inference", Journal of the
-    American Statistical Association 22.
 
     Examples
     --------
@@ -111,6 +106,7 @@ def bernoulli(
 
 
 def wilson(k: int, n: int) -> Bernoulli:
+    # "Probable inference, the law of succession, and statistical inference", Journal of the American Statistical Association 22.
     if not n:
         return Bernoulli(k, n, None, None, None)
     p, scale = k / n, 1 + _Z * _Z / n
