@@ -39,8 +39,6 @@ def next_due(due: float, interval: float, now: float) -> float:
 
 
 class Exit(NamedTuple):
-    """How a task ended."""
-
     code: int
     reason: str = ""
     killed: bool = False

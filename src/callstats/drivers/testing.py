@@ -1,16 +1,6 @@
-"""Tests that every driver must pass. They need pytest and psutil.
+"""Tests that every driver must pass. They need pytest and psutil, and a POSIX shell in ``image``.
 
-To test a driver, subclass `DriverConformance` in a test module::
-
-    class TestMyDriver(DriverConformance):
-        image = "busybox"
-
-        @pytest.fixture
-        def driver(self):
-            return MyDriver()
-
-The tests run commands of a POSIX shell, which ``image`` must have. For failures with values, call
-``pytest.register_assert_rewrite("callstats.drivers.testing")`` before the import.
+For failures with values, call ``pytest.register_assert_rewrite("callstats.drivers.testing")`` before the import.
 """
 
 from __future__ import annotations
@@ -216,7 +206,6 @@ class DriverConformance:
             return cookie.run().wait()
 
     def _shell(self, driver: Driver, script: str, **fields: Any) -> tuple[RunResult, tuple[bytes, bytes]]:
-        """Run a script, and return its result and output."""
         out, err = io.BytesIO(), io.BytesIO()
         result = self._run(driver, self._task(script, stdout=out, stderr=err, **fields))
         return result, (out.getvalue(), err.getvalue())

@@ -207,8 +207,6 @@ def _by_name(names: tuple[str, ...], words: AnyArray) -> dict[str, list[int]]:
 
 
 class _Layout(NamedTuple):
-    """The columns that the kernels compute for a call with certain metrics."""
-
     columns: tuple[str, ...]
     plan: Counts
     memory: tuple[str, ...]

@@ -92,8 +92,7 @@ def _trend_text(summary: CallsSummary, mark: str) -> str:
     return f"{mark}no{p}"
 
 
-def _rightsize_text(found: RightSize, mark: str = "") -> str:
-    """Return the size that calls need, its evidence and what it saves, or why there is no size."""
+def _rightsize_text(found: RightSize, mark: str) -> str:
     left_out = f"; {plural(found.unsampled, 'call')} without known memory left out" if found.unsampled else ""
     if found.size is None or found.bound is None:
         return f"{found.reason or 'none'}{left_out}"

@@ -54,7 +54,7 @@ def leak_trend(values: Integers) -> LeakTrend:
 
     Notes
     -----
-    It needs the extra ``callstats[stats]``. The test is that of Mann (1945), "Nonparametric tests against trend", Econometrica 13:
+    It needs the extra ``callstats[stats]``. The test is Mann's (1945), "Nonparametric tests against trend", Econometrica 13:
     two-sided, with Kendall's variance for ties and his correction for continuity. The slope is that of Theil (1950), "A
     rank-invariant method of linear and polynomial regression analysis", and Sen (1968), "Estimates of the regression coefficient
     based on Kendall's tau". Above 500 values it is the slope of 500 of them, evenly spaced.

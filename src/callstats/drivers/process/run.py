@@ -47,8 +47,6 @@ done
 
 
 class ProcessRun(TaskRun):
-    """A command and its tree, sampled by a thread."""
-
     def __init__(self, task: ContainerTask, interval: float) -> None:
         super().__init__(task)
         self._interval = interval
@@ -116,7 +114,6 @@ class ProcessRun(TaskRun):
             due, check_due = next_due(due, interval, now), next_due(check_due, check_interval, now)
 
     def clean_up(self) -> Exit:
-        """Kill the rest of the tree, and reap the command."""
         assert self._tree is not None  # noqa: S101 - `start` set it
         with self._held:
             self._tree.end()

@@ -214,8 +214,6 @@ def _table() -> Iterator[_Entry]:
             yield _Entry(int(name), int(parent), float(fields[19]), int(group), int(session), state == b"Z")
 
 
-# --- subreaper ----------------------------------------------------------------------------------------------------------------
-
 _SET_SUBREAPER, _GET_SUBREAPER = 36, 37
 _users = 0
 _flag_before = 0
