@@ -28,7 +28,6 @@ _REASONS = {
 
 
 def validate_interval(interval: float) -> float:
-    """Return the seconds between two samples."""
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0.01 <= interval < math.inf:
         raise ArgumentError("interval", "0.01 seconds or more", interval)
     return min(float(interval), threading.TIMEOUT_MAX)  # no wait can be longer
@@ -40,8 +39,6 @@ def next_due(due: float, interval: float, now: float) -> float:
 
 
 class Exit(NamedTuple):
-    """How a task ended."""
-
     code: int
     reason: str = ""
     killed: bool = False
@@ -111,18 +108,14 @@ class TaskRun(Cookie, WaitResult):
             self._stop_reason = reason
         self.kill()
 
-    # --- a driver's own part ------------------------------------------------------------------------------------------------
-
     def start(self) -> None:
         """Start the command, then call `watch`; call `finish` instead for a command that can't be started."""
         raise NotImplementedError
 
     def kill(self) -> None:
-        """Kill all processes of the task."""
         raise NotImplementedError
 
     def await_exit(self) -> None:
-        """Wait until the command has exited."""
         raise NotImplementedError
 
     def clean_up(self) -> Exit:
@@ -131,8 +124,6 @@ class TaskRun(Cookie, WaitResult):
 
     def release(self) -> None:
         """Release what outlasts the command."""
-
-    # --- tools for it -------------------------------------------------------------------------------------------------------
 
     def watch(self, name: str) -> None:
         """Wait in a thread for the end, and stop the task at its timeout."""

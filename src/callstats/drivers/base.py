@@ -49,7 +49,7 @@ class RunResult:
     ----------
     status : Status
     error : TaskError or None
-        Why it did not succeed; None after a success.
+        None after a success.
     dropped : int
         Number of the engine's frames that had no time, and so gave no sample.
     """
@@ -91,10 +91,8 @@ class ContainerTask(Protocol):
 
         Parameters
         ----------
-        timestamp : int
-            Nanoseconds since the epoch, UTC.
-        metrics : dict of str to int
-            Unsigned 64-bit values by name, without the unknown ones.
+        timestamp, metrics
+            Nanoseconds since the epoch, UTC, and unsigned 64-bit values by name, without the unknown ones.
         """
 
     def close(self) -> None:
@@ -107,10 +105,8 @@ class Task:
 
     Parameters
     ----------
-    id : str
-        The name of the container. The default is random.
-    image : str
-        The image to run. `ProcessDriver` ignores it.
+    id, image : str
+        The name of the container, by default a random one, and of its image, which `ProcessDriver` ignores.
     command : sequence of str
         The program and its arguments. An empty one stands for the image's own.
     env : mapping of str to str
@@ -125,10 +121,8 @@ class Task:
         Max bytes of memory; 0 is no limit.
     work_dir : str
         The working directory; an empty one leaves the default.
-    write_stat : callable
-        Takes each sample, as `ContainerTask.write_stat` does.
-    close : callable
-        Cleans up after the task.
+    write_stat, close : callable
+        The methods of a `ContainerTask`.
 
     Examples
     --------
@@ -213,7 +207,6 @@ class Driver(Protocol):
         Returns
         -------
         Cookie
-            Close it whether or not it ran.
 
         Raises
         ------

@@ -1,16 +1,6 @@
-"""Tests that every driver must pass. They need pytest and psutil.
+"""Tests that every driver must pass. They need pytest and psutil, and a POSIX shell in ``image``.
 
-To test a driver, subclass `DriverConformance` in a test module::
-
-    class TestMyDriver(DriverConformance):
-        image = "busybox"
-
-        @pytest.fixture
-        def driver(self):
-            return MyDriver()
-
-The tests run commands of a POSIX shell, which ``image`` must have. For failures with values, call
-``pytest.register_assert_rewrite("callstats.drivers.testing")`` before the import.
+For failures with values, call ``pytest.register_assert_rewrite("callstats.drivers.testing")`` before the import.
 """
 
 from __future__ import annotations
@@ -51,10 +41,7 @@ class DriverConformance:
         """Return what tasks have left outside this process, such as containers."""
         return []
 
-    # --- how tasks end ------------------------------------------------------------------------------------------------------
-
     def test_success(self, driver: Driver) -> None:
-        """A command that ends with 0 is a success, without an error."""
         result, output = self._shell(driver, "echo out; echo err >&2")
         assert (result.status, result.error) == (Status.SUCCESS, None)
         assert output == (b"out\n", b"err\n")
@@ -102,7 +89,6 @@ class DriverConformance:
         assert monotonic() - started < 2 * self.patience
 
     def test_cancel_from_another_thread(self, driver: Driver) -> None:
-        """A cancel event that another thread sets ends the task."""
         cancel, started = threading.Event(), monotonic()
         timer = threading.Timer(0.3, cancel.set)
         timer.start()
@@ -113,7 +99,6 @@ class DriverConformance:
         assert monotonic() - started < self.patience
 
     def test_out_of_memory(self, driver: Driver) -> None:
-        """A task that exceeds its memory is killed."""
         result, _ = self._shell(driver, "exec dd if=/dev/zero of=/dev/null bs=200M count=100000", memory=64 * _MIB, timeout=60)
         assert result.status is Status.KILLED
         assert result.error is not None
@@ -126,10 +111,7 @@ class DriverConformance:
             run = cookie.run()
             assert run.wait() == run.wait(0) == run.wait(cancel=cancel)
 
-    # --- streams and environment --------------------------------------------------------------------------------------------
-
     def test_output_larger_than_any_pipe(self, driver: Driver) -> None:
-        """Output on both streams arrives whole."""
         script = "i=0; while [ $i -lt 64 ]; do head -c 65536 /dev/zero; head -c 32768 /dev/zero >&2; i=$((i + 1)); done"
         result, (out, err) = self._shell(driver, script)
         assert result.status is Status.SUCCESS
@@ -149,10 +131,7 @@ class DriverConformance:
         assert out.decode() == "1 = 2|grün\n"
 
     def test_work_dir(self, driver: Driver) -> None:
-        """The command starts in the working directory."""
         assert self._shell(driver, "pwd", work_dir="/usr")[1][0] == b"/usr\n"
-
-    # --- samples ------------------------------------------------------------------------------------------------------------
 
     def test_samples(self, driver: Driver) -> None:
         """Samples are whole numbers at non-decreasing times. None comes after the end."""
@@ -170,8 +149,6 @@ class DriverConformance:
             assert all(type(value) is int and 0 <= value < 2**64 for value in metrics.values())
             assert metrics["mem_usage"] > 0
 
-    # --- the end ------------------------------------------------------------------------------------------------------------
-
     def test_close_twice(self, driver: Driver) -> None:
         """A cookie may be closed twice, whether or not it ran, and closes its task."""
         closed = []
@@ -186,7 +163,6 @@ class DriverConformance:
         assert self.leftovers() == []
 
     def test_close_ends_what_runs(self, driver: Driver) -> None:
-        """Closing a cookie ends a task that still runs."""
         cookie = driver.prepare(self._task("sleep 60"))
         run = cookie.run()
         started = monotonic()
@@ -196,7 +172,6 @@ class DriverConformance:
         assert self.leftovers() == []
 
     def test_a_cookie_runs_once(self, driver: Driver) -> None:
-        """A second run raises."""
         with driver.prepare(self._task("true")) as cookie:
             cookie.run().wait()
             with pytest.raises(CallstatsError):
@@ -223,8 +198,6 @@ class DriverConformance:
         assert self._count_resources() == before
         assert self.leftovers() == []
 
-    # --- tools --------------------------------------------------------------------------------------------------------------
-
     def _task(self, script: str, **fields: Any) -> Task:
         return Task(image=self.image, command=["sh", "-c", script], **fields)
 
@@ -233,11 +206,9 @@ class DriverConformance:
             return cookie.run().wait()
 
     def _shell(self, driver: Driver, script: str, **fields: Any) -> tuple[RunResult, tuple[bytes, bytes]]:
-        """Run a script, and return its result and output."""
         out, err = io.BytesIO(), io.BytesIO()
         result = self._run(driver, self._task(script, stdout=out, stderr=err, **fields))
         return result, (out.getvalue(), err.getvalue())
 
     def _count_resources(self) -> tuple[int, int, int]:
-        """Count the children, threads and file descriptors of this process."""
         return len(psutil.Process().children(recursive=True)), threading.active_count(), psutil.Process().num_fds()

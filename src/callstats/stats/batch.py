@@ -18,7 +18,6 @@ class Totals(NamedTuple):
     """Totals of each metric of each series, a row for each pair."""
 
     metrics: tuple[str, ...]
-    """The names of the metrics."""
     series: Counts
     """The index of the series."""
     metric: Counts

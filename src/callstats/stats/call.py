@@ -30,7 +30,6 @@ class CallUsage:
     peak_memory : int or None
         The max of `memory_metric`, in bytes. A max of 0 counts as unknown.
     peak_source : {"sampled", "kernel"} or None
-        Whether samples or the kernel told the peak.
     peak_ceiling : int or None
         An upper bound of the peak, in bytes: the kernel's peak of ``mem_usage``, where `memory_metric` is ``mem_working``. It is
         known only while no reduction has mixed it with sampled values.
@@ -47,10 +46,8 @@ class CallUsage:
         The last ``cpu_time@last``; exact where the last row has it.
     duration_ns : int or None
         The duration that the caller gave, else the inexact time from the first to the last row.
-    samples : int
-        Raw samples: the sum of the counts.
-    rows : int
-        Stored rows. Every reduction changes them, so they are never exact.
+    samples, rows : int
+        Raw samples, the sum of the counts, and stored rows. Every reduction changes rows, so they are never exact.
     exact : frozenset of str
         The names of the known values that no reduction has changed.
     """
@@ -112,7 +109,6 @@ class CallTotals(NamedTuple):
     cpu_time_in_last_row: bool
 
     def usage(self, duration_ns: int | None = None) -> CallUsage:
-        """Apply the rules of `CallUsage`."""
         totals, exact = self.totals, ["samples"]
         metric: str | None = WORKING
         peak, is_exact = self._max(WORKING)
@@ -179,13 +175,7 @@ class CallTotals(NamedTuple):
 
 
 def call_totals(series: StatSeries | bytes | None) -> CallTotals:
-    """Return the totals of a call; of a stored blob without building its series, where the kernel can.
-
-    Raises
-    ------
-    DecodeError
-        When bytes are no stored blob.
-    """
+    """Return the totals of a call; of a stored blob without building its series, where the kernel can."""
     if isinstance(series, bytes):
         found = kernels.active.blob_totals(series, _kernel_layout)
         if found is not None:
@@ -217,8 +207,6 @@ def _by_name(names: tuple[str, ...], words: AnyArray) -> dict[str, list[int]]:
 
 
 class _Layout(NamedTuple):
-    """The columns that the kernels compute for a call with certain metrics."""
-
     columns: tuple[str, ...]
     plan: Counts
     memory: tuple[str, ...]
@@ -244,12 +232,8 @@ def _layout(encoded: tuple[bytes, ...]) -> _Layout:
         columns[next(iter(indexes))] = [0, -1, -1, -1, -1]  # any metric may tell the number of samples
     plan = np.array(list(columns.values()), dtype=np.int64).reshape(len(columns), 5)
     memory = tuple(name for name in (WORKING, USAGE) if name in indexes)
-    return _Layout(
-        tuple(columns),
-        np.ascontiguousarray(plan.T),
-        memory,
-        np.array([indexes[name] for name in memory], dtype=np.int64),
-    )
+    memory_indexes = np.array([indexes[name] for name in memory], dtype=np.int64)
+    return _Layout(tuple(columns), np.ascontiguousarray(plan.T), memory, memory_indexes)
 
 
 def _kernel_layout(encoded: tuple[bytes, ...]) -> tuple[Counts, Counts]:

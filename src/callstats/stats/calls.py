@@ -32,10 +32,9 @@ class CallData(NamedTuple):
     series : StatSeries
     status : str or None
         ``error``, ``timeout`` and ``killed`` count as errors. ``killed`` means that the call ran out of memory.
-    time_ns : int or None
-        The time that puts calls in order; by default that of the first sample.
-    duration_ns : int or None
-        By default the time from the first to the last sample.
+    time_ns, duration_ns : int or None
+        The time that puts calls in order, by default that of the first sample; and that from the start to the end, by default
+        from the first to the last sample.
     """
 
     series: StatSeries
@@ -54,11 +53,8 @@ class Percentiles:
         Calls that have the number.
     p50 : int, float or None
         The median: the mean of the middle two, for ints its floor.
-    p95 : int, float or None
-        Element ``ceil(p * n / 100)`` of the sorted values, where p is 95.
-    p99 : int, float or None
-        The same for 99.
-    max : int, float or None
+    p95, p99, max : int, float or None
+        Element ``ceil(p * n / 100)`` of the sorted values, where p is 95, 99 or 100.
     """
 
     n: int = 0
@@ -74,13 +70,8 @@ class CallsSummary:
 
     Attributes
     ----------
-    calls : int
-    errors : int
-        Calls with the status ``error``, ``timeout`` or ``killed``.
-    killed : int
-        Calls with the status ``killed``.
-    unsampled : int
-        Calls without a sample.
+    calls, errors, killed, unsampled : int
+        All calls, those that count as errors (see `CallData`), those that were killed, and those without a sample.
     duration_ns : Percentiles
     memory : Percentiles
         Of `CallUsage.peak_memory`, over the calls where it is known.
@@ -94,10 +85,8 @@ class CallsSummary:
         Calls whose peak came within 10 % of their limit, or that were killed, among those with a known peak and limit.
     cpu_mean : float or None
         The mean of `CallUsage.cpu_mean`, weighted by the calls' samples of CPU.
-    cpu : Percentiles
-        Of `CallUsage.cpu_mean`.
-    cpu_peak : Percentiles
-        Of `CallUsage.cpu_peak`.
+    cpu, cpu_peak : Percentiles
+        Of `CallUsage.cpu_mean` and `CallUsage.cpu_peak`.
     increases : dict of str to int
         The total increase of each of Fn's four counters over all calls.
     increase : dict of str to Percentiles
@@ -144,19 +133,12 @@ def summarize_calls(calls: Iterable[CallData], *, risk: float | None = None, ste
     Parameters
     ----------
     calls : iterable of CallData
-    risk : float, optional
-        Adds the memory size that the calls need at this risk: see `rightsize`.
-    step : int
-        Sizes are multiples of this many bytes.
+    risk, step
+        As for `rightsize`. A risk adds the memory size that the calls need.
 
     Returns
     -------
     CallsSummary
-
-    Raises
-    ------
-    ArgumentError
-        When risk or step is out of range.
 
     Examples
     --------
@@ -192,13 +174,7 @@ class CallScalars:
         time_ns: int | None = None,
         duration_ns: int | None = None,
     ) -> CallUsage:
-        """Add a call, given by its series or its stored blob, and return what it used.
-
-        Raises
-        ------
-        DecodeError
-            When bytes are no stored blob; the call is not counted then.
-        """
+        """Add a call, given by its series or its stored blob, and return what it used. Bytes that are no blob are not counted."""
         totals = call_totals(series)
         usage = totals.usage(duration_ns)
         killed = status == KILLED
@@ -260,7 +236,6 @@ class CallScalars:
                 self.approximate.add("cpu_peak")
 
     def summary(self, *, risk: float | None = None, step: int = 64 * MIB) -> CallsSummary:
-        """Summarize the calls so far."""
         memory = percentiles(self.known_peaks())
         limit = self._latest_limit()
         return CallsSummary(
@@ -286,12 +261,10 @@ class CallScalars:
         )
 
     def known_peaks(self) -> AnyArray:
-        """Return the peak memory of each call that has one."""
         peaks = _view(self.peaks)
         return peaks[peaks > 0]
 
     def known_durations(self) -> AnyArray:
-        """Return the duration of each call that has one."""
         durations = _view(self.durations)
         return durations[durations >= 0]
 
@@ -317,7 +290,6 @@ class CallScalars:
 
 
 def percentiles(values: AnyArray) -> Percentiles:
-    """Return the percentiles of an array of numbers."""
     n = len(values)
     if not n:
         return Percentiles()

@@ -13,15 +13,11 @@ from callstats.stats.rightsize import RightSize
 PERCENTILES = ("p50", "p95", "p99", "max")
 
 
-def marked(text: str, *, exact: bool) -> str:
-    """Return the text of a value, after ``~`` unless it is exact."""
-    return text if exact else f"~{text}"
-
-
 def usage_text(usage: CallUsage, name: str) -> str:
     """Return a value of a `CallUsage` with its unit and its mark; an empty text for an unknown value."""
     value = getattr(usage, name)
-    return "" if value is None else marked(_USAGE_TEXTS.get(name, "{:,}".format)(value), exact=name in usage.exact)
+    mark = "" if name in usage.exact else "~"
+    return "" if value is None else mark + _USAGE_TEXTS.get(name, "{:,}".format)(value)
 
 
 def memory_limit_text(limit: int) -> str:
@@ -96,8 +92,7 @@ def _trend_text(summary: CallsSummary, mark: str) -> str:
     return f"{mark}no{p}"
 
 
-def _rightsize_text(found: RightSize, mark: str = "") -> str:
-    """Return the size that calls need, its evidence and what it saves, or why there is no size."""
+def _rightsize_text(found: RightSize, mark: str) -> str:
     left_out = f"; {plural(found.unsampled, 'call')} without known memory left out" if found.unsampled else ""
     if found.size is None or found.bound is None:
         return f"{found.reason or 'none'}{left_out}"

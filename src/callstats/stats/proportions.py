@@ -30,16 +30,12 @@ class Bernoulli:
 
     Attributes
     ----------
-    k : int
-        Rows or calls that met the condition.
-    n : int
-        Rows or calls that were compared.
+    k, n : int
+        Rows or calls that met the condition, of those that were compared.
     p : float or None
         ``k / n``; None, like the interval, where n is 0.
-    low : float or None
-        The lower end of the 95 % interval by Wilson (1927).
-    high : float or None
-        Its upper end.
+    low, high : float or None
+        The ends of the 95 % interval by Wilson (1927).
     """
 
     k: int
@@ -73,11 +69,6 @@ def bernoulli(
     ArgumentError
         Unless exactly one threshold is given, as a number or a pair.
 
-    Notes
-    -----
-    The interval is that of Wilson (1927), "Probable inference, the law of succession, and statistical inference", Journal of the
-    American Statistical Association 22.
-
     Examples
     --------
     >>> series = StatSeries([0, 1, 2, 3], {"mem_usage": [10, 95, 40, 97], "mem_limit": [100] * 4})
@@ -89,7 +80,9 @@ def bernoulli(
         raise TypeError(f"series must be a StatSeries, got {type(series).__name__}")
     if (at_least is None) == (at_most is None):
         raise ArgumentError("at_most", "given exactly where at_least is not", at_most)
-    values, present = _peak_values(series, metric, "max" if at_most is None else "min")
+    values, present = _values_of(series, metric)
+    peaks, has_peak = _values_of(series, f"{metric}@{'max' if at_most is None else 'min'}")
+    values = np.where(has_peak, peaks, values)
     where, threshold = ("at_least", at_least) if at_most is None else ("at_most", at_most)
     if isinstance(threshold, tuple):
         share, other = threshold
@@ -113,7 +106,7 @@ def bernoulli(
 
 
 def wilson(k: int, n: int) -> Bernoulli:
-    """Return the share k of n with its 95 % interval by Wilson (1927)."""
+    # "Probable inference, the law of succession, and statistical inference", Journal of the American Statistical Association 22.
     if not n:
         return Bernoulli(k, n, None, None, None)
     p, scale = k / n, 1 + _Z * _Z / n
@@ -146,14 +139,8 @@ def binomial_cdf(k: int, n: int, p: float) -> float:
 
 
 def upper_bound(k: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """Return the one-sided upper bound of the probability behind k of n.
-
-    Notes
-    -----
-    The bound is that of Clopper and Pearson (1934), "The use of confidence or fiducial limits illustrated in the case of the
-    binomial", Biometrika 26: at this probability, k or fewer have the probability ``1 - confidence``. Bisection finds the same
-    value as a quantile of the beta distribution.
-    """
+    """Return the one-sided upper bound of Clopper and Pearson: where k or fewer of n have the probability 1 - confidence."""
+    # "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26 (1934).
     if k >= n:
         return 1.0
     low, high = k / n, 1.0
@@ -185,13 +172,6 @@ def min_calls(risk: float, confidence: float = CONFIDENCE) -> int:
     return n
 
 
-def _peak_values(series: StatSeries, metric: str, kept: str) -> tuple[Block, AnyArray]:
-    """Return a metric's peak, else its value, in each row, and a mask of the rows that have the metric."""
-    values, present = _values_of(series, metric)
-    peaks, has_peak = _values_of(series, f"{metric}@{kept}")
-    return np.where(has_peak, peaks, values), present
-
-
 def _values_of(series: StatSeries, metric: str) -> tuple[Block, AnyArray]:
     """Return a metric's values, 0 where absent, and a mask of the present ones."""
     if metric not in series.names:
@@ -202,7 +182,6 @@ def _values_of(series: StatSeries, metric: str) -> tuple[Block, AnyArray]:
 
 
 def _number(where: str, value: object) -> Fraction:
-    """Return a threshold as an exact number."""
     if isinstance(value, (int, Fraction, np.integer)) and not isinstance(value, bool):
         return Fraction(value if isinstance(value, Fraction) else int(value))
     if isinstance(value, (float, np.floating)) and math.isfinite(value):

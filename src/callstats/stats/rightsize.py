@@ -25,22 +25,14 @@ class RightSize:
 
     Attributes
     ----------
-    risk : float
-        The share of calls that may exceed the size.
-    step : int
-        Sizes are multiples of this many bytes.
-    calls : int
-        Calls with a known peak, and calls that were killed for memory.
-    unsampled : int
-        Calls left out, as their peak is unknown.
-    needed : int
-        The min number of calls for this risk.
+    risk, step
+        Those of `rightsize`.
+    calls, unsampled, needed : int
+        Calls with a known peak or killed for memory; the others, which are left out; the min number of calls for this risk.
     size : int or None
         The smallest size whose risk is within `risk` with 95 % confidence, in bytes; None where there is no answer.
-    over : int or None
-        Calls that would have exceeded `size`.
-    bound : float or None
-        An upper bound of the share of calls that exceed `size`, with 95 % confidence.
+    over, bound : number or None
+        The calls that would have exceeded `size`, and an upper bound of their share with 95 % confidence.
     limit : int or None
         The mean limit of the calls that have one, in bytes.
     saved : float or None

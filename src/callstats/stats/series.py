@@ -32,22 +32,14 @@ class Summary:
     ----------
     n : int
         Rows that have the metric.
-    first : int or None
-        The first value: ``x@first`` of the first row where it has one.
-    last : int or None
-        The last value: ``x@last`` of the last row where it has one.
-    min : int or None
-        The smallest value, where a row has ``x@min`` that one in place of its ``x``.
-    max : int or None
-        The largest value, where a row has ``x@max`` that one in place of its ``x``.
+    first, last, min, max : int or None
+        Those of the values; where a row has the peak, such as ``x@max`` for `max`, that one stands in place of its ``x``.
     mean : float or None
         Weighted by counts, and correctly rounded.
     median : int or None
         The middle value of the rows, or the floor of the mean of the middle two.
-    p95 : int or None
-        Element ``ceil(p * n / 100)`` of the sorted values, where p is 95.
-    p99 : int or None
-        The same for 99.
+    p95, p99 : int or None
+        Element ``ceil(p * n / 100)`` of the sorted values, where p is 95 or 99.
     increase : int or None
         The total increase of a counter, where a value below the one before is a reset to 0. None for other metrics.
     growth : float or None
@@ -115,7 +107,6 @@ def summarize(
 
 
 def _summaries(columns: Columns, offsets: Counts, counters: frozenset[str]) -> Iterator[dict[str, Summary]]:
-    """Yield the summaries of each series of a batch."""
     metrics, plan = totals_plan(columns.names)
     present = as_bytes(columns.present)
     totals = kernels.active.totals(columns.values, present, columns.counts, offsets, plan)
@@ -184,7 +175,6 @@ def _percentiles(columns: Columns, metrics: Counts, begin: int, end: int) -> lis
 
 
 def _block_percentiles(values: Block) -> list[tuple[int, int, int]]:
-    """Return the same for each row of a block."""
     n = values.shape[1]
     indexes = [(n - 1) // 2, n // 2, percentile_index(95, n), percentile_index(99, n)]
     ordered = np.partition(values, sorted(set(indexes)), axis=1)[:, indexes].tolist()

@@ -23,10 +23,8 @@ class LeakTrend:
 
     Attributes
     ----------
-    n : int
-        Values.
-    s : int
-        Pairs of values that rise, less those that fall.
+    n, s : int
+        Values, and pairs of them that rise, less those that fall.
     p : float or None
         The probability of an `s` at least as far from 0 without a trend; None for fewer than two different values.
     slope : float or None
@@ -54,17 +52,12 @@ def leak_trend(values: Integers) -> LeakTrend:
     -------
     LeakTrend
 
-    Raises
-    ------
-    ImportError
-        When SciPy is missing.
-
     Notes
     -----
-    The test is that of Mann (1945), "Nonparametric tests against trend", Econometrica 13: two-sided, with Kendall's variance for
-    ties and his correction for continuity. The slope is that of Theil (1950), "A rank-invariant method of linear and polynomial
-    regression analysis", and Sen (1968), "Estimates of the regression coefficient based on Kendall's tau". Above 500 values it is
-    the slope of 500 of them, evenly spaced.
+    It needs the extra ``callstats[stats]``. The test is Mann's (1945), "Nonparametric tests against trend", Econometrica 13:
+    two-sided, with Kendall's variance for ties and his correction for continuity. The slope is that of Theil (1950), "A
+    rank-invariant method of linear and polynomial regression analysis", and Sen (1968), "Estimates of the regression coefficient
+    based on Kendall's tau". Above 500 values it is the slope of 500 of them, evenly spaced.
 
     Examples
     --------

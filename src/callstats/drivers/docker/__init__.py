@@ -1,5 +1,105 @@
-"""Run and sample containers."""
+"""DockerDriver: run a task as a container of a Docker engine."""
 
-from callstats.drivers.docker.driver import DockerDriver
+from __future__ import annotations
 
-__all__ = ["DockerDriver"]
+import socket
+from typing import TYPE_CHECKING
+
+from callstats._extras import needs
+from callstats.drivers.base import Config, ContainerTask, Cookie, Driver
+from callstats.errors import DriverError
+from callstats.image import ImageRef, parse_image
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+_ENGINE_SECONDS = 60
+"""Max time for an answer of the engine."""
+
+
+class DockerDriver(Driver):
+    """Run a task as a container, and take the engine's samples, one a second. It needs the extra ``callstats[docker]``.
+
+    Parameters
+    ----------
+    config : Config
+        The address of the engine, and the weight of its containers' processor time.
+    network : str, optional
+        The network that containers join, such as ``none``. The default is the engine's own.
+    """
+
+    def __init__(self, config: Config = Config(), *, network: str | None = None) -> None:  # noqa: B008 - it is frozen
+        self._config = config
+        self._network = network
+
+    def prepare(self, task: ContainerTask) -> Cookie:
+        """Pull the image if the engine lacks it, and create the container.
+
+        Closing the cookie removes the container.
+
+        Raises
+        ------
+        DriverError
+            When the engine can't be reached, or rejects the image or the container.
+        ImageError
+            When ``task.image`` is no image's name.
+        """
+        image = parse_image(task.image)
+        with needs("drivers.DockerDriver", "docker"):
+            import docker
+        from callstats.drivers.docker.run import DockerRun, engine_errors
+
+        with engine_errors(f"reach the engine at {self._config.docker}"):
+            _probe_socket(self._config.docker)
+            api = docker.APIClient(self._config.docker, version="auto", timeout=_ENGINE_SECONDS)
+        try:
+            with engine_errors(f"prepare {task.image!r}"):
+                return DockerRun(task, api, self._create(api, _pull_missing(api, image), task))
+        except BaseException:
+            api.close()
+            raise
+
+    def _create(self, api: APIClient, image: str, task: ContainerTask) -> str:
+        host = api.create_host_config(
+            binds=[f"{outside}:{inside}" for outside, inside in task.volumes],
+            network_mode=self._network,
+            cpu_shares=self._config.cpu_shares or None,
+            mem_limit=task.memory or None,
+            memswap_limit=task.memory or None,
+        )
+        container = api.create_container(
+            image,
+            command=list(task.command) or None,
+            name=task.id,
+            environment=dict(task.env),
+            working_dir=task.work_dir or None,
+            stdin_open=task.stdin is not None,
+            host_config=host,
+            labels={"callstats.task": task.id},
+            detach=False,
+        )
+        return str(container["Id"])
+
+
+def _probe_socket(url: str) -> None:
+    """Raise OSError when nothing listens on a local socket. The Docker SDK would raise too, but leave a socket open."""
+    scheme, _, path = url.partition("://")
+    if scheme in ("unix", "http+unix"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect("/" + path.lstrip("/"))
+
+
+def _pull_missing(api: APIClient, image: ImageRef) -> str:
+    """Pull an image if the engine lacks it, and return its full name."""
+    from docker.errors import ImageNotFound
+
+    path = f"{image.registry}/{image.repository}" if image.registry else image.repository
+    tag = f":{image.tag}" if image.tag is not None else ""
+    name = f"{path}@{image.digest}" if image.digest else path + tag
+    try:
+        api.inspect_image(name)  # type: ignore[no-untyped-call]
+    except ImageNotFound:
+        for line in api.pull(path, tag=image.digest or image.tag, stream=True, decode=True):
+            if "error" in line:  # the answer has begun by then, so it is no HTTP error
+                raise DriverError(f"can't pull {path!r}: {line['error']}") from None
+    return name

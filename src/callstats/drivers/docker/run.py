@@ -49,8 +49,6 @@ def engine_errors(action: str) -> Iterator[None]:
 
 
 class DockerRun(TaskRun):
-    """A container, with threads for its output, its input, its samples and its exit."""
-
     def __init__(self, task: ContainerTask, api: APIClient, container: str) -> None:
         super().__init__(task)
         self._api = api
@@ -112,8 +110,6 @@ class DockerRun(TaskRun):
             self._api.remove_container(self._container, v=True, force=True)
         self._api.close()
 
-    # --- streams ------------------------------------------------------------------------------------------------------------
-
     def _attach(self, **streams: int) -> socket.socket:
         """Connect to streams of the container; this must precede its start."""
         holder = self._api.attach_socket(self._container, params={"stream": 1, "logs": 0, **streams})
@@ -143,7 +139,6 @@ class DockerRun(TaskRun):
             attached.shutdown(socket.SHUT_WR)
 
     def _read_output(self, attached: socket.socket) -> None:
-        """Write each piece of output to its stream, until the end."""
         targets = {1: self.task.stdout, 2: self.task.stderr}
         while header := self._read_header(attached):
             stream, left = _HEADER.unpack(header)
@@ -158,7 +153,6 @@ class DockerRun(TaskRun):
                     target.flush()
 
     def _read_header(self, attached: socket.socket) -> bytes:
-        """Read the header of a piece of output, or nothing at the end."""
         header = b""
         while len(header) < _HEADER.size:
             chunk = self._receive(attached, _HEADER.size - len(header))
@@ -174,8 +168,6 @@ class DockerRun(TaskRun):
             if self._over:  # `clean_up` has shut the connection down
                 return b""
             raise
-
-    # --- samples ------------------------------------------------------------------------------------------------------------
 
     def _read_stats(self) -> None:
         """Pass samples on until the container's end. Some engines do not end the stream then, so `_end_stats` does."""

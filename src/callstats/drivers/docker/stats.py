@@ -34,9 +34,8 @@ def pick_stats(frame: Mapping[str, object]) -> Stat | None:
 
     Notes
     -----
-    ``mem_working`` is the memory without the page cache that the kernel can take back at once. A value that the frame lacks is
-    absent, never 0. The first frame of a stream has no processor use, for example: there is no earlier value. Values other than
-    whole numbers from 0 to 2**64 - 1 count as missing, and so do larger results.
+    A value that the frame lacks is absent, never 0, such as the processor use of a stream's first frame. Values other than whole
+    numbers from 0 to 2**64 - 1 count as missing, and so do larger results.
 
     Examples
     --------
@@ -61,7 +60,6 @@ def _read_time(frame: Mapping[str, object]) -> int | None:
 
 
 def _cpu(frame: Mapping[str, object]) -> dict[str, int | None]:
-    """Return whole percent of one core since the previous frame."""
     now, before = _object(frame, "cpu_stats"), _object(frame, "precpu_stats")
     now_usage, before_usage = _object(now, "cpu_usage"), _object(before, "cpu_usage")
     per_core = now_usage.get("percpu_usage")

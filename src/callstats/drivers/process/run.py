@@ -6,16 +6,16 @@ import os
 import select
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic, sleep, time_ns
+from typing import IO, BinaryIO
 
 import psutil
 
 from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun, next_due
 from callstats.drivers.base import ContainerTask, Status
-from callstats.drivers.process._watchdog import Watchdog
-from callstats.drivers.process.streams import Streams
 from callstats.drivers.process.tree import MARK, Tree, Usage, subreaper
 from callstats.errors import DriverError
 
@@ -25,10 +25,28 @@ _MAX_WAIT = 86_400.0
 _CHECK_SECONDS = 0.05
 """Max time between two checks of a limited tree's memory."""
 
+_PIPE_BYTES = 65_536
+_GRACE_SECONDS = 1.0
+"""Max time to read on after the whole tree has ended. Processes that hold a pipe then are not the task's."""
+
+# Without callstats, the script's input ends before the second line. It then kills the task's group, and for a while every process
+# with the task's mark in its environment.
+_WATCHDOG = """
+read -r group || exit 0
+read -r word && exit 0
+kill -KILL -- "-$group"
+for round in 1 2 3 4 5 6 7 8 9 10; do
+    found=
+    for file in $(grep -lsaF "$1" /proc/[0-9]*/environ); do
+        number=${file#/proc/}
+        kill -KILL "${number%/environ}" && found=1
+    done
+    [ "$found" ] || exit 0
+done
+"""
+
 
 class ProcessRun(TaskRun):
-    """A command and its tree, sampled by a thread."""
-
     def __init__(self, task: ContainerTask, interval: float) -> None:
         super().__init__(task)
         self._interval = interval
@@ -96,7 +114,6 @@ class ProcessRun(TaskRun):
             due, check_due = next_due(due, interval, now), next_due(check_due, check_interval, now)
 
     def clean_up(self) -> Exit:
-        """Kill the rest of the tree, and reap the command."""
         assert self._tree is not None  # noqa: S101 - `start` set it
         with self._held:
             self._tree.end()
@@ -159,3 +176,100 @@ def _give_terminal(number: int, group: int) -> None:
     with suppress(OSError):
         os.tcsetpgrp(number, group)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+class Streams:
+    """The streams of one command: real files go to it directly, and others through pipes and threads."""
+
+    def __init__(self, run: TaskRun) -> None:
+        self._run = run
+        task = run.task
+        self.stdin, self.stdout, self.stderr = (_popen_argument(each) for each in (task.stdin, task.stdout, task.stderr))
+        self._input: threading.Thread | None = None
+        self._outputs: list[threading.Thread] = []
+        self._stop: tuple[int, int] | None = None
+
+    def start(self, process: subprocess.Popen[bytes]) -> None:
+        task = self._run.task
+        self._stop = os.pipe()
+        if process.stdin is not None and task.stdin is not None:
+            self._input = self._run.start_thread("callstats-input", _write_input, task.stdin, process.stdin)
+        for pipe, output in ((process.stdout, task.stdout), (process.stderr, task.stderr)):
+            if pipe is not None and output is not None:
+                self._outputs.append(self._run.start_thread("callstats-output", _read_output, pipe, output, self._stop[0]))
+
+    def finish(self) -> None:
+        for thread in (self._input, *self._outputs):
+            if thread is not None:
+                thread.join(_GRACE_SECONDS)
+        if self._stop is not None:
+            read, write = self._stop
+            os.close(write)  # wakes the threads that still wait for output
+            for output in self._outputs:
+                output.join()
+            os.close(read)
+            self._stop = None
+
+
+def _write_input(source: IO[bytes], pipe: IO[bytes]) -> None:
+    with suppress(BrokenPipeError), pipe:  # the command need not read all
+        while chunk := source.read(_PIPE_BYTES):
+            pipe.write(chunk)
+            pipe.flush()
+
+
+def _read_output(pipe: IO[bytes], target: IO[bytes], stop: int) -> None:
+    """Pass output on until its end, or until `stop` ends because no process of the task is left to write more."""
+    waiting = select.poll()
+    waiting.register(pipe.fileno(), select.POLLIN)
+    waiting.register(stop, select.POLLIN)
+    with pipe:
+        while pipe.fileno() in dict(waiting.poll()):
+            chunk = os.read(pipe.fileno(), _PIPE_BYTES)
+            if not chunk:
+                return
+            target.write(chunk)
+            target.flush()
+
+
+def _popen_argument(stream: BinaryIO | None) -> int:
+    """Return the argument for `Popen`: a real file's own descriptor, else a pipe."""
+    if stream is None:
+        return subprocess.DEVNULL
+    try:
+        number = stream.fileno()
+        if stream.writable():
+            stream.flush()  # earlier writes come first
+    except (OSError, AttributeError, ValueError):
+        return subprocess.PIPE
+    return number
+
+
+class Watchdog:
+    """A small shell beside a task that kills it when callstats itself dies, in whatever way."""
+
+    def __init__(self, mark: str) -> None:
+        self._shell: subprocess.Popen[bytes] | None = None
+        with suppress(OSError):  # a system without a shell has no watchdog
+            self._shell = subprocess.Popen(  # noqa: S603 - our own script, with a mark as its argument
+                ["/bin/sh", "-c", _WATCHDOG, "callstats-watchdog", mark],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={"PATH": "/usr/bin:/bin"},
+                start_new_session=True,
+            )
+
+    def watch(self, group: int) -> None:
+        """Name the process group to kill."""
+        if self._shell is not None and self._shell.stdin is not None:
+            with suppress(OSError):
+                self._shell.stdin.write(f"{group}\n".encode())
+                self._shell.stdin.flush()
+
+    def close(self) -> None:
+        """End the watchdog without harm to the task."""
+        if self._shell is not None:
+            with suppress(OSError):
+                self._shell.communicate(b"over\n")
+            self._shell = None

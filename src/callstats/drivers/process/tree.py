@@ -198,7 +198,6 @@ class _Entry(NamedTuple):
 
 
 def _table() -> Iterator[_Entry]:
-    """Yield every process of the system."""
     if sys.platform != "linux":
         for process in psutil.process_iter(["ppid", "create_time"]):
             yield _Entry(process.pid, process.info["ppid"] or 0, process.info["create_time"] or 0, 0, 0, False)
@@ -214,8 +213,6 @@ def _table() -> Iterator[_Entry]:
             state, parent, group, session = fields[:4]
             yield _Entry(int(name), int(parent), float(fields[19]), int(group), int(session), state == b"Z")
 
-
-# --- subreaper ----------------------------------------------------------------------------------------------------------------
 
 _SET_SUBREAPER, _GET_SUBREAPER = 36, 37
 _users = 0
