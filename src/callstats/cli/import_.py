@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 @click.command("import", epilog=examples("callstats import calls.db old.jsonl"))
 @click.argument("arguments", nargs=-1, metavar="[DB] FILE")
 @column_options
-def import_command(arguments: tuple[str, ...], table: str, key: str, column: str) -> ExitCode:
+def import_command(arguments: tuple[str, ...], table: str, **columns: str) -> ExitCode:
     """Put the histograms that `reduce --save` kept back into their rows, byte for byte.
 
     A row gets its saved histogram whatever it holds now. Saved rows that the table no longer has are reported.
     """
     url, file = split_file(arguments)
-    with ctrl_c_stops() as stop, connect(url, table=table, key=key, column=column) as calls:
+    with ctrl_c_stops() as stop, connect(url, table=table, **columns) as calls:
         result = calls.restore(file, stop=stop)
     for line in missing_lines(result):
         click.echo(line, err=True)

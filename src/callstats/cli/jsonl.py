@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import IO, Any, BinaryIO
 
 import click
 
 from callstats import kernels
 from callstats._units import plural, printable
-from callstats.cli.errors import ExitCode, Stopped
+from callstats.cli.errors import ExitCode, Failure
 from callstats.cli.format import less_text
 from callstats.errors import CallstatsError
 from callstats.reduce import reduce_json
 from callstats.rule import Rule
 
-
-@dataclass
-class LinesResult:
-    """The result of `reduce --jsonl`."""
-
-    changed: int = 0
-    unchanged: int = 0
-    rejected: int = 0
-    bytes_before: int = 0
-    """Bytes of the changed lines."""
-    bytes_after: int = 0
+_ENDS = ("changed", "unchanged", "rejected")
 
 
 def reduce_file(file: str | None, rule: Rule, **batches: Any) -> ExitCode:
@@ -43,37 +33,36 @@ def reduce_file(file: str | None, rule: Rule, **batches: Any) -> ExitCode:
         lines = _lines(source, "standard input" if file == "-" else repr(file))
         result = reduce_lines(lines, sys.stdout.buffer, rule, **batches)
     click.echo(lines_line(result), err=True)
-    return ExitCode.REJECTED if result.rejected else ExitCode.DONE
+    return ExitCode.REJECTED if result["rejected"] else ExitCode.DONE
 
 
 def _lines(source: IO[bytes], name: str) -> Iterator[bytes]:
     try:
         yield from source
     except OSError as error:
-        raise Stopped(f"can't read {name}: {error.strerror or error}") from None
+        raise Failure(f"can't read {name}: {error.strerror or error}", ExitCode.STOPPED) from None
 
 
 def reduce_lines(
     lines: Iterable[bytes], sink: BinaryIO, rule: Rule, *, counts: bool, threads: int, batch_size: int, batch_bytes: int
-) -> LinesResult:
+) -> Counter[str]:
     """Write each line reduced; a line that is short or rejected stays unchanged. Rejects are printed to standard error."""
-    result, number = LinesResult(), 0
+    result: Counter[str] = Counter()
     for batch in _batches(lines, batch_size, batch_bytes):
         blobs = [line.rstrip(b"\r\n") for line in batch]
         reduced = reduce_json(blobs, rule, counts=counts, threads=threads, errors="return")
         for line, blob, new in zip(batch, blobs, reduced, strict=True):
-            number += 1
             if isinstance(new, CallstatsError):
-                result.rejected += 1
-                click.echo(printable(f"rejected line {number}: {new}"), err=True)
+                result["rejected"] += 1
+                click.echo(printable(f"rejected line {_count(result)}: {new}"), err=True)
                 sink.write(line)
             elif new == blob:
-                result.unchanged += 1
+                result["unchanged"] += 1
                 sink.write(line)
             else:
-                result.changed += 1
-                result.bytes_before += len(line)
-                result.bytes_after += sink.write(new or b"\n")
+                result["changed"] += 1
+                result["bytes_before"] += len(line)
+                result["bytes_after"] += sink.write(new or b"\n")
         sink.flush()
     return result
 
@@ -91,9 +80,12 @@ def _batches(lines: Iterable[bytes], batch_size: int, batch_bytes: int) -> Itera
         yield batch
 
 
-def lines_line(result: LinesResult) -> str:
+def lines_line(result: Counter[str]) -> str:
     """Return what `reduce --jsonl` did."""
-    lines = plural(result.changed + result.unchanged + result.rejected, "line")
-    counts = f"{result.changed:,} changed, {result.unchanged:,} unchanged, {result.rejected:,} rejected"
-    less = less_text(result.bytes_before, result.bytes_after, "changed lines")
-    return f"{lines}: {counts}; {less}; {kernels.active.BACKEND} backend"
+    counts = ", ".join(f"{result[what]:,} {what}" for what in _ENDS)
+    less = less_text(result["bytes_before"], result["bytes_after"], "changed lines")
+    return f"{plural(_count(result), 'line')}: {counts}; {less}; {kernels.active.BACKEND} backend"
+
+
+def _count(result: Counter[str]) -> int:
+    return sum(result[what] for what in _ENDS)

@@ -14,7 +14,7 @@ from callstats._json import json_text
 from callstats._types import FN_COUNTERS
 from callstats._units import plural, size_text
 from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
-from callstats.cli.format import csv_cells, name_text, reject_line, stopped_lines
+from callstats.cli.format import csv_cells, name_text, print_reject, stopped_lines
 from callstats.cli.options import choice_options, column_options, database_argument, detail_options, examples
 from callstats.db import connect
 from callstats.stats import CallsSummary, summarize_calls
@@ -65,22 +65,12 @@ def summarize_database(
     if since is not None and columns["time_column"] is None:
         raise click.UsageError("--since must be given with a --time-column")
     with ctrl_c_stops() as stop, connect(url, **columns) as table:
-        return table.summarize(
-            since=since,
-            where=where,
-            risk=risk,
-            step=step,
-            top=top,
-            stop=stop,
-            on_reject=lambda reject: click.echo(reject_line(reject), err=True),
-        )
+        return table.summarize(since=since, where=where, risk=risk, step=step, top=top, stop=stop, on_reject=print_reject)
 
 
 def summary_lines(summary: TableSummary) -> list[str]:
     """Return a block of lines for each name."""
-    lines: list[str] = []
-    for group in summary.groups:
-        lines += [*_group_lines(summary.by, group), ""]
+    lines = [line for group in summary.groups for line in _group_lines(summary.by, group)]
     if any(group.summary.approximate for group in summary.groups):
         lines += ["~ is not exact: reductions have changed it, or a duration comes from the times of samples", ""]
     groups = f" in {plural(len(summary.groups), 'group')}" if summary.by else ""
@@ -97,20 +87,20 @@ def _group_lines(by: str | None, group: Group) -> Iterator[str]:
     yield f"{name_text(group.name) if by else 'all'}: {plural(summary.calls, 'call')}, {ends}"
     for title, text in summary_texts(summary):
         yield f"  {title:<11}{text}"
+    yield ""
 
 
 def summary_json(summary: TableSummary) -> str:
     """Return the summary as JSON in ASCII."""
     groups = [{"name": group.name, **_fields(group.summary)} for group in summary.groups]
-    rejects = [reject._asdict() for reject in summary.rejects]
     names = ("calls", "rejected", "untimed", "bytes_read", "seconds", "backend", "stopped")
     rest = {name: getattr(summary, name) for name in names}
+    rejects = [reject._asdict() for reject in summary.rejects]
     return json_text({"by": summary.by, "groups": groups, **rest, "rejects": rejects}, indent=2)
 
 
 def _fields(summary: CallsSummary) -> dict[str, Any]:
-    fields = asdict(summary)
-    return {**fields, "unlimited": summary.is_unlimited, "approximate": sorted(summary.approximate)}
+    return {**asdict(summary), "unlimited": summary.is_unlimited, "approximate": sorted(summary.approximate)}
 
 
 def summary_csv(summary: TableSummary) -> str:
