@@ -11,32 +11,25 @@ from contextlib import contextmanager
 from enum import IntEnum
 from functools import partial
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
 
 from callstats._units import printable
 from callstats.cli.format import print_reject
-from callstats.db import Reject
+from callstats.db import Call, JobResult, Reject
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DriverError
-
-if TYPE_CHECKING:
-    from callstats.db import Call, JobResult
 
 
 class ExitCode(IntEnum):
     """The exit codes of the command."""
 
     DONE = 0
-    REJECTED = 1
-    """Some rows were rejected; each was reported with its key and the reason."""
+    REJECTED = 1  # some rows; each was reported with its key and the reason
     WRONG_USE = 2
-    STOPPED = 3
-    """The database is locked or gone, the output can't be written any more, or a signal came."""
-    TIMEOUT = 124
-    """`record`: the command ran out of time."""
-    DRIVER_FAULT = 125
-    """`record`: the driver could not run or watch the command."""
+    STOPPED = 3  # the database is locked or gone, the output can't be written any more, or a signal came
+    TIMEOUT = 124  # of `record`: the command ran out of time
+    DRIVER_FAULT = 125  # of `record`: the driver could not run or watch the command
 
 
 class Failure(click.ClickException):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from callstats._units import printable, size_text
@@ -11,9 +9,6 @@ from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
 from callstats.cli.format import print_reject
 from callstats.cli.options import check_output, column_options, examples, split_file, where_option
 from callstats.db import connect
-
-if TYPE_CHECKING:
-    from callstats.db import ExportResult
 
 
 @click.command(
@@ -42,14 +37,8 @@ def export_command(
     check_output(file, "FILE")
     with ctrl_c_stops() as stop, connect(url, **columns) as calls:
         result = calls.export(file, long=long, others=others, where=where, stop=stop, on_reject=print_reject)
-    click.echo(export_line(result))
-    return exit_code(result)
-
-
-def export_line(result: ExportResult) -> str:
-    """Return what the export did."""
     line = f"{result.rows:,} rows: {result.written:,} written, {result.rejected:,} rejected"
-    if result.stopped is not None:
-        return printable(f"{line}; stopped early: {result.stopped}; no file was written")
-    sizes = f"{size_text(result.bytes_read)} of text, {size_text(result.bytes_written)} in the file"
-    return f"{line}; {sizes}; {result.seconds:.1f} s"
+    sizes = f"{size_text(result.bytes_read)} of text, {size_text(result.bytes_written)} in the file; {result.seconds:.1f} s"
+    rest = sizes if result.stopped is None else f"stopped early: {result.stopped}; no file was written"
+    click.echo(printable(f"{line}; {rest}"))
+    return exit_code(result)

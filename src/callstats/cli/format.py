@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -82,11 +82,3 @@ def text_table(rows: Sequence[Sequence[str]], right: int) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     pads = [str.rjust if index >= right else str.ljust for index in range(len(widths))]
     return ["  ".join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)).rstrip() for row in rows]
-
-
-def csv_cells(row: Mapping[str, object]) -> dict[str, object]:
-    """Return a row of CSV in which no spreadsheet finds a formula to run."""
-    return {
-        name: f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
-        for name, cell in row.items()
-    }

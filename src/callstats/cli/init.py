@@ -15,11 +15,7 @@ from callstats.cli.options import column_options, database_argument, examples
 from callstats.db import connect
 from callstats.db.engine import parse_url, shown_url
 
-_DONE = {
-    "created": "created {table}",
-    "added": "added the missing columns to {table}",
-    "nothing": "nothing to do: {table} has its columns",
-}
+_DONE = {"created": "created {}", "added": "added the missing columns to {}", "nothing": "nothing to do: {} has its columns"}
 
 _EXAMPLE_ID = 0x63616C6C
 """SQLite's application id of a database that holds the example."""
@@ -48,7 +44,7 @@ def init_command(url: str, table: str, key: str, column: str, example: bool) -> 
         return
     with connect(url, table=table, key=key, column=column) as calls:
         done = calls.create()
-    click.echo(printable(_DONE[done].format(table=table_text(table, shown_url(url)), column=column)))
+    click.echo(printable(_DONE[done].format(table_text(table, shown_url(url)))))
 
 
 def make_example(url: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,11 +10,8 @@ from callstats._json import json_text
 from callstats.cli.errors import ExitCode, print_rejected
 from callstats.cli.format import call_fields, name_text, peak_memory_text, text_table
 from callstats.cli.options import POSITIVE, column_options, database_argument, default_option, detail_options, examples
-from callstats.db import connect
+from callstats.db import Call, connect
 from callstats.stats.format import usage_text
-
-if TYPE_CHECKING:
-    from callstats.db import Call
 
 _HEADINGS = ("call", "name", "status", "started", "samples", "peak memory", "CPU")
 

@@ -38,10 +38,8 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
         self.name = name
         self._parse = parse
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> object:
         """Parse the value; an error names the option."""
-        if not isinstance(value, str):
-            return value
         try:
             return self._parse(value)
         except ArgumentError as error:
@@ -140,13 +138,11 @@ def _is_surely_database(text: str) -> bool:
 
 
 def _has_sqlite_header(path: str | Path) -> bool:
-    try:
-        if not Path(path).is_file():  # to open a pipe would wait for its other end
-            return False
-        with Path(path).open("rb") as file:
-            return file.read(len(_SQLITE_HEADER)) == _SQLITE_HEADER
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: a link to itself, before Python 3.13
-        return False
+    with suppress(OSError, ValueError, RuntimeError):  # RuntimeError: a link to itself, before Python 3.13
+        if Path(path).is_file():  # to open a pipe would wait for its other end
+            with Path(path).open("rb") as file:
+                return file.read(len(_SQLITE_HEADER)) == _SQLITE_HEADER
+    return False
 
 
 database_argument = click.argument(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import PurePath
 from time import time_ns
 from typing import IO, BinaryIO
@@ -74,10 +73,16 @@ def record_command(
     """
     if (image is None) != (driver == "process") or (network is not None and driver == "process"):
         raise click.UsageError("--driver docker needs an --image; --image and --network must be given with --driver docker")
-    runner = _driver(driver, network, interval)
+    runner: Driver = ProcessDriver(interval)
+    if driver == "docker":
+        runner = DockerDriver(Config(os.environ.get("DOCKER_HOST") or Config.docker), network=network)
     with connect(db) as table:
         table.create()
         recorder = Recorder(max_samples, how="mean" if plain else KEEP_PEAKS, max_bytes=table.max_blob_bytes())
+
+        def write_stat(timestamp: int, metrics: dict[str, int]) -> None:
+            recorder.write_stat(timestamp, {name: metrics[name] for name in metrics if not plain or name in FN_METRICS})
+
         task = Task(
             image=image or "",
             command=command,
@@ -86,7 +91,7 @@ def record_command(
             stderr=_stream(sys.stderr),
             timeout=timeout,
             memory=memory,
-            write_stat=_only_fn(recorder) if plain else recorder.write_stat,
+            write_stat=write_stat,
         )
         created = time_ns()
         with catch_signals(*_SIGNALS) as caught, runner.prepare(task) as cookie:
@@ -121,29 +126,9 @@ def record_line(call: Call, table: str) -> str:
     return printable(f"callstats: {', '.join(filter(None, parts))}; call {name_text(call.key)} in {table}")
 
 
-def _driver(driver: str, network: str | None, interval: float) -> Driver:
-    if driver == "process":
-        return ProcessDriver(interval)
-    return DockerDriver(Config(os.environ.get("DOCKER_HOST") or Config.docker), network=network)
-
-
 def _exit_code(result: RunResult, caught: Caught) -> int:
-    if result.status is Status.CANCELLED:
-        return 128 + caught.number
-    if result.status is Status.TIMEOUT:
-        return ExitCode.TIMEOUT
-    if result.status is Status.KILLED:
-        return 128 + signal.SIGKILL
-    return 0 if result.error is None else result.error.exit_code
-
-
-def _only_fn(recorder: Recorder) -> Callable[[int, dict[str, int]], None]:
-    """Return a function that records the metrics that Fn knows."""
-
-    def write(timestamp: int, metrics: dict[str, int]) -> None:
-        recorder.write_stat(timestamp, {name: value for name, value in metrics.items() if name in FN_METRICS})
-
-    return write
+    ends = {Status.CANCELLED: 128 + caught.number, Status.TIMEOUT: ExitCode.TIMEOUT, Status.KILLED: 128 + signal.SIGKILL}
+    return ends.get(result.status, 0 if result.error is None else result.error.exit_code)
 
 
 def _stream(stream: IO[str], *, terminal: bool = True) -> BinaryIO | None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import chain, repeat
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, Any
 
 import click
 from click.core import ParameterSource
 
+from callstats import kernels
 from callstats._json import json_text
 from callstats._timestamps import format_time
 from callstats._types import I64_MAX
 from callstats._units import percent_text, plural, printable, size_text
-from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
+from callstats.cli.errors import ExitCode, Failure, ctrl_c_stops, exit_code
 from callstats.cli.format import key_text, less_text, reject_line, stopped_lines, table_text
-from callstats.cli.jsonl import reduce_file
 from callstats.cli.options import (
     DURATION,
     HOW,
@@ -36,13 +37,11 @@ from callstats.cli.options import (
     merge_how,
     where_option,
 )
-from callstats.db import connect
+from callstats.db import Change, ReduceResult, Reject, connect
 from callstats.db.engine import shown_url
-from callstats.errors import ArgumentError, DatabaseError
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError
+from callstats.reduce import reduce_json
 from callstats.rule import How, Missing, Rule
-
-if TYPE_CHECKING:
-    from callstats.db import Change, ReduceResult, Reject
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -166,7 +165,7 @@ def reduce_command(
         for param in ctx.command.params:
             if param.name in of_table and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"{param.opts[0]} must be given without --jsonl, which needs no database")
-        return reduce_file(source, rule, **batches)
+        return _reduce_file(source, rule, **batches)
     if max_samples == 0:
         raise click.UsageError("--max-samples must be 1 or more, got 0, which would empty every histogram")
     names = {name: job.pop(name) for name in ("table", "key", "column", "time_column")}
@@ -229,10 +228,11 @@ def rate_text(result: ReduceResult) -> str:
     return f"{size_text(result.bytes_read / max(result.seconds, 1e-9))}/s"
 
 
-class ProgressLine:
+class ProgressLine(ExitStack):
     """Show how far a job is on standard error: a bar on a terminal, else a line every few seconds."""
 
     def __init__(self, bar: bool | None = None) -> None:
+        super().__init__()
         self._bar = None
         self._last = time.monotonic()
         if sys.stderr.isatty() if bar is None else bar:
@@ -241,17 +241,9 @@ class ProgressLine:
             from rich.progress import Progress as Bar
 
             text = TextColumn("{task.description}", markup=False)
-            self._bar = Bar(BarColumn(), text, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            columns = BarColumn(), text, TimeRemainingColumn()
+            self._bar = self.enter_context(Bar(*columns, console=Console(stderr=True), transient=True))
             self._task = self._bar.add_task("", total=None)
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def update(self, result: ReduceResult) -> None:
         """Show the result so far."""
@@ -293,3 +285,60 @@ def reject_writer(path: Path | None) -> Callable[[Reject], None]:
             raise DatabaseError(f"can't write {str(path)!r}: {error.strerror}") from None
 
     return write
+
+
+def _reduce_file(file: str | None, rule: Rule, *, counts: bool, threads: int, batch_size: int, batch_bytes: int) -> ExitCode:
+    """Print each line of a file or of standard input reduced; a line that is short or rejected stays unchanged.
+
+    Rejects and the result are printed to standard error.
+    """
+    file = file or "-"
+    if file == "-" and sys.stdin is None:
+        raise click.UsageError("--jsonl needs a file or standard input, and that is closed")
+    try:
+        source = click.open_file(file, "rb")
+    except OSError as error:
+        raise click.UsageError(f"can't read {file!r}: {error.strerror}") from None
+    sink = sys.stdout.buffer
+    ends = Counter(changed=0, unchanged=0, rejected=0)
+    before = after = 0  # bytes of the changed lines
+    with source:
+        for batch in _batches(_lines(source, "standard input" if file == "-" else repr(file)), batch_size, batch_bytes):
+            blobs = [line.rstrip(b"\r\n") for line in batch]
+            reduced = reduce_json(blobs, rule, counts=counts, threads=threads, errors="return")
+            for line, blob, new in zip(batch, blobs, reduced, strict=True):
+                if isinstance(new, CallstatsError):
+                    ends["rejected"] += 1
+                    click.echo(printable(f"rejected line {ends.total()}: {new}"), err=True)
+                    sink.write(line)
+                elif new == blob:
+                    ends["unchanged"] += 1
+                    sink.write(line)
+                else:
+                    ends["changed"] += 1
+                    before += len(line)
+                    after += sink.write(new or b"\n")
+            sink.flush()
+    lines = f"{plural(ends.total(), 'line')}: {', '.join(f'{n:,} {end}' for end, n in ends.items())}"
+    click.echo(f"{lines}; {less_text(before, after, 'changed lines')}; {kernels.active.BACKEND} backend", err=True)
+    return ExitCode.REJECTED if ends["rejected"] else ExitCode.DONE
+
+
+def _lines(source: IO[bytes], name: str) -> Iterator[bytes]:
+    try:
+        yield from source
+    except OSError as error:
+        raise Failure(f"can't read {name}: {error.strerror or error}", ExitCode.STOPPED) from None
+
+
+def _batches(lines: Iterable[bytes], batch_size: int, batch_bytes: int) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for line in lines:
+        batch.append(line)
+        size += len(line)
+        if len(batch) >= batch_size or size >= batch_bytes:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -23,11 +24,9 @@ from callstats.cli.options import (
     write_file,
 )
 from callstats.cli.summary import summarize_database
+from callstats.db import TableSummary
 from callstats.db.engine import shown_url
 from callstats.plot import ReportCall, ReportGroup, render
-
-if TYPE_CHECKING:
-    from callstats.db import TableSummary
 
 
 @click.command(
@@ -105,11 +104,8 @@ def _names(summary: TableSummary) -> dict[object, str]:
     names: dict[object, str] = {}
     taken: set[str] = set()
     for group in summary.groups:
-        name = plain = name_text(group.name) if summary.by else "all calls"
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{plain} ({number})"
-        taken.add(name)
-        names[group.name] = name
+        plain = name_text(group.name) if summary.by else "all calls"
+        texts = chain([plain], (f"{plain} ({number})" for number in count(2)))
+        names[group.name] = next(text for text in texts if text not in taken)
+        taken.add(names[group.name])
     return names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,15 +13,12 @@ from callstats._units import plural, printable
 from callstats.cli.errors import ExitCode, Failure, option_message, print_rejected
 from callstats.cli.format import call_fields, detail_texts, name_text, peak_memory_text
 from callstats.cli.options import check_output, column_options, detail_options, examples, split_key, write_file
-from callstats.db import connect
+from callstats.db import Call, connect
 from callstats.errors import ArgumentError
 from callstats.plot import terminal
 from callstats.plot.panels import tracks
 from callstats.series import StatSeries
 from callstats.stats.format import usage_text
-
-if TYPE_CHECKING:
-    from callstats.db import Call
 
 STYLES: dict[terminal.Ink, str] = {"title": "bold", "text": "", "axis": "dim", "value": "cyan", "band": "cyan", "limit": "red"}
 _MARGIN = 10
@@ -103,8 +100,7 @@ def _print(call: Call, series: StatSeries, metrics: tuple[str, ...]) -> None:
             raise BrokenPipeError
 
     console = Screen(file=sys.stdout, highlight=False)
-    for line in head_lines(call):
-        console.print(Text(line), soft_wrap=True)
+    click.echo("\n".join(head_lines(call)))
     for chart in terminal.charts(tracks(series, metrics or None), width=console.width, blocks=_fits(sys.stdout.encoding)):
         console.print()
         for pieces in chart:

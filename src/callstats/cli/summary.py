@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,14 +14,11 @@ from callstats._json import json_text
 from callstats._types import FN_COUNTERS
 from callstats._units import plural, size_text
 from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
-from callstats.cli.format import csv_cells, name_text, print_reject, stopped_lines
+from callstats.cli.format import name_text, print_reject, stopped_lines
 from callstats.cli.options import choice_options, column_options, database_argument, detail_options, examples
-from callstats.db import connect
+from callstats.db import Group, TableSummary, connect
 from callstats.stats import CallsSummary, summarize_calls
 from callstats.stats.format import PERCENTILES, summary_texts
-
-if TYPE_CHECKING:
-    from callstats.db import Group, TableSummary
 
 
 @click.command(
@@ -92,15 +89,14 @@ def _group_lines(by: str | None, group: Group) -> Iterator[str]:
 
 def summary_json(summary: TableSummary) -> str:
     """Return the summary as JSON in ASCII."""
-    groups = [{"name": group.name, **_fields(group.summary)} for group in summary.groups]
+    groups: list[dict[str, Any]] = []
+    for group in summary.groups:
+        extra = {"unlimited": group.summary.is_unlimited, "approximate": sorted(group.summary.approximate)}
+        groups.append({"name": group.name, **asdict(group.summary), **extra})
     names = ("calls", "rejected", "untimed", "bytes_read", "seconds", "backend", "stopped")
     rest = {name: getattr(summary, name) for name in names}
     rejects = [reject._asdict() for reject in summary.rejects]
     return json_text({"by": summary.by, "groups": groups, **rest, "rejects": rejects}, indent=2)
-
-
-def _fields(summary: CallsSummary) -> dict[str, Any]:
-    return {**asdict(summary), "unlimited": summary.is_unlimited, "approximate": sorted(summary.approximate)}
 
 
 def summary_csv(summary: TableSummary) -> str:
@@ -108,7 +104,10 @@ def summary_csv(summary: TableSummary) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(_flat("", summarize_calls([]))), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(csv_cells(_flat(name_text(group.name), group.summary)) for group in summary.groups)
+    for group in summary.groups:
+        name = name_text(group.name)
+        formula = name.startswith(("=", "+", "-", "@", "\t", "\r"))  # which a spreadsheet would run
+        writer.writerow(_flat(f"'{name}" if formula else name, group.summary))
     return text.getvalue().rstrip("\n")
 
 
