@@ -58,9 +58,8 @@ def format_times(times: Times, digits: int = 3) -> list[str]:
     """Return RFC 3339 text in UTC, floored to `digits` (3 or 9) digits of a second."""
     if digits not in (3, 9):
         raise ArgumentError("digits", "3 or 9", digits)
-    floored = times // 10**6 if digits == 3 else times
-    unit = "ms" if digits == 3 else "ns"
-    return [text + "Z" for text in np.datetime_as_string(floored.view(f"M8[{unit}]")).tolist()]
+    divisor, unit = (10**6, "ms") if digits == 3 else (1, "ns")
+    return [text + "Z" for text in np.datetime_as_string((times // divisor).view(f"M8[{unit}]")).tolist()]
 
 
 def stored_time_ns(value: object) -> int | None:

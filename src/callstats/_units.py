@@ -13,7 +13,9 @@ _DURATION = re.compile(rf"(?:{_NUMBER}\s*(?:ms|min|[smhdw])\s*)+", re.ASCII | re
 _DURATION_PART = re.compile(rf"({_NUMBER})\s*([a-z]+)", re.ASCII | re.IGNORECASE)
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _SIZE = re.compile(r"([0-9]{1,18})(?:b|(\.[0-9]{1,18})?\s*([kmgtp])(?:i?b)?)?", re.ASCII | re.IGNORECASE)
-_SHARE = re.compile(r"([0-9]{0,18}\.?[0-9]{1,18}(?:e-?[0-9]{1,2})?|[0-9]{1,18}/[0-9]{1,18})\s*(%?)", re.ASCII | re.IGNORECASE)
+_SHARE = re.compile(
+    r"([0-9]{0,18}\.?[0-9]{1,18}(?:e-?[0-9]{1,2})?|[0-9]{1,18}/0{0,17}[1-9][0-9]{0,17})\s*(%?)", re.ASCII | re.IGNORECASE
+)
 _MEMORY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SIZE_UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -42,10 +44,7 @@ def parse_size(text: str) -> int:
 def parse_share(text: str) -> float:
     """Return a share above 0 and below 1, given as 0.1%, 0.001 or 1/1000."""
     found = _SHARE.fullmatch(text.strip())
-    try:
-        share = 0.0 if found is None else float(Fraction(found[1]) / (100 if found[2] else 1))
-    except ZeroDivisionError:
-        share = 0.0
+    share = 0.0 if found is None else float(Fraction(found[1]) / (100 if found[2] else 1))
     if not 1e-9 <= share < 1:
         raise ArgumentError("share", "above 0 and below 100 %, such as 0.1% or 0.001", text)
     return share
@@ -80,10 +79,8 @@ def _unit(size: float, units: tuple[str, ...], base: int) -> tuple[str, float]:
 
 def limit_text(size: int) -> str:
     """Return a size of memory to the byte, in the largest unit of 1024 that holds it exactly."""
-    power = 0
-    while power + 1 < len(_MEMORY_UNITS) and size and size % 1024 == 0:
-        size, power = size // 1024, power + 1
-    return f"{size:,} {_MEMORY_UNITS[power]}"
+    power = max(power for power in range(len(_MEMORY_UNITS)) if size % 1024**power == 0) if size else 0
+    return f"{size // 1024**power:,} {_MEMORY_UNITS[power]}"
 
 
 def duration_text(ns: int) -> str:

@@ -63,9 +63,7 @@ class CommandGroup(click.Group):
             except click.ClickException as error:
                 code = error.exit_code
                 error.show()
-            except click.Abort:
-                pass
-        except OSError:
+        except (OSError, click.Abort):
             _drop_output()
         sys.exit(code)
 
@@ -145,10 +143,8 @@ def catch_signals(*numbers: int, second_interrupts: bool = False) -> Iterator[Ca
         caught.number = caught.number or number
         caught.set()
 
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    before = [(number, signal.signal(number, note)) for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    caught_here = numbers if threading.current_thread() is threading.main_thread() else ()
+    before = [(n, signal.signal(n, note)) for n in caught_here if signal.getsignal(n) is not signal.SIG_IGN]
     try:
         yield caught
     finally:
@@ -156,11 +152,7 @@ def catch_signals(*numbers: int, second_interrupts: bool = False) -> Iterator[Ca
             signal.signal(number, handler)
 
 
-@contextmanager
-def ctrl_c_stops() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns True after the first Ctrl-C; a second one interrupts."""
-    with catch_signals(signal.SIGINT, second_interrupts=True) as caught:
-        yield caught.is_set
+catch_ctrl_c = partial(catch_signals, signal.SIGINT, second_interrupts=True)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from callstats._units import printable, size_text
-from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
+from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import print_reject
 from callstats.cli.options import check_output, column_options, examples, split_file, where_option
 from callstats.db import connect
@@ -35,8 +35,8 @@ def export_command(
     """
     url, file = split_file(arguments)
     check_output(file, "FILE")
-    with ctrl_c_stops() as stop, connect(url, **columns) as calls:
-        result = calls.export(file, long=long, others=others, where=where, stop=stop, on_reject=print_reject)
+    with catch_ctrl_c() as caught, connect(url, **columns) as calls:
+        result = calls.export(file, long=long, others=others, where=where, stop=caught.is_set, on_reject=print_reject)
     line = f"{result.rows:,} rows: {result.written:,} written, {result.rejected:,} rejected"
     sizes = f"{size_text(result.bytes_read)} of text, {size_text(result.bytes_written)} in the file; {result.seconds:.1f} s"
     rest = sizes if result.stopped is None else f"stopped early: {result.stopped}; no file was written"

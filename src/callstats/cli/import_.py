@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from callstats._units import printable
-from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
+from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import key_text, print_reject, stopped_lines, table_text
 from callstats.cli.options import column_options, examples, split_file
 from callstats.db import connect
@@ -21,8 +21,8 @@ def import_command(arguments: tuple[str, ...], table: str, **columns: str) -> Ex
     A row gets its saved histogram whatever it holds now. Saved rows that the table no longer has are reported.
     """
     url, file = split_file(arguments)
-    with ctrl_c_stops() as stop, connect(url, table=table, **columns) as calls:
-        result = calls.restore(file, stop=stop)
+    with catch_ctrl_c() as caught, connect(url, table=table, **columns) as calls:
+        result = calls.restore(file, stop=caught.is_set)
     for key in result.unknown_keys:
         click.echo(printable(f"not in the table: {key_text(key)}"), err=True)
     _echo_more(result.unknown - len(result.unknown_keys), "more")

@@ -108,7 +108,6 @@ def merge_how(parts: Iterable[tuple[str, How]]) -> Mapping[str, How]:
 
 
 _DATABASE_SUFFIXES = (".db", ".db3", ".sqlite", ".sqlite3")
-_SQLITE_HEADER = b"SQLite format 3\0"
 
 
 def default_database() -> str:
@@ -141,7 +140,7 @@ def _has_sqlite_header(path: str | Path) -> bool:
     with suppress(OSError, ValueError, RuntimeError):  # RuntimeError: a link to itself, before Python 3.13
         if Path(path).is_file():  # to open a pipe would wait for its other end
             with Path(path).open("rb") as file:
-                return file.read(len(_SQLITE_HEADER)) == _SQLITE_HEADER
+                return file.read(16) == b"SQLite format 3\0"
     return False
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import PurePath
 from time import time_ns
-from typing import IO, BinaryIO
+from typing import Any
 
 import click
 
@@ -15,18 +15,17 @@ from callstats._json import json_text
 from callstats._timestamps import format_time
 from callstats._units import printable
 from callstats.call import Call, new_call_id
-from callstats.cli.errors import Caught, ExitCode, catch_signals
+from callstats.cli.errors import ExitCode, catch_signals
 from callstats.cli.format import call_fields, name_text, peak_memory_text, table_text
 from callstats.cli.options import POSITIVE, SECONDS, SIZE, default_database, default_option, examples
 from callstats.db import connect
 from callstats.db.engine import shown_url
-from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, ProcessDriver, RunResult, Status, Task
+from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, ProcessDriver, Status, Task
 from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS
 from callstats.stats.format import usage_text
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
-_SAME_NAMES = ("status", "created_at", "started_at", "completed_at", "error")
 
 
 @click.command(
@@ -83,12 +82,13 @@ def record_command(
         def write_stat(timestamp: int, metrics: dict[str, int]) -> None:
             recorder.write_stat(timestamp, {name: metrics[name] for name in metrics if not plain or name in FN_METRICS})
 
+        nobody_reads = sys.stdin is None or sys.stdin.closed or (driver == "docker" and sys.stdin.isatty())
         task = Task(
             image=image or "",
             command=command,
-            stdin=_stream(sys.stdin, terminal=driver == "process"),
-            stdout=_stream(sys.stdout),
-            stderr=_stream(sys.stderr),
+            stdin=None if nobody_reads else sys.stdin.buffer,
+            stdout=sys.stdout.buffer,
+            stderr=sys.stderr.buffer,
             timeout=timeout,
             memory=memory,
             write_stat=write_stat,
@@ -99,21 +99,20 @@ def record_command(
             result = cookie.run().wait(cancel=caught)
             completed = time_ns()
         series = recorder.end()
-        call = Call(
-            key=new_call_id(created // 10**6),
-            series=series,
-            name=printable(image or PurePath(command[0]).name),  # a file's name may be no text
-            status=result.status.value,
-            created_at=format_time(created, digits=3),
-            started_at=format_time(started, digits=3),
-            completed_at=format_time(completed, digits=3),
-            error=None if result.error is None else str(result.error),
-        )
-        row = {name: getattr(call, name) for name in _SAME_NAMES}
-        own = {"id": call.key, "app_id": "record", "fn_id": call.name, "stats": series.to_json(counts=not plain).decode()}
-        table.add([{**row, **own}])
+        facts: dict[str, Any] = {
+            "status": result.status.value,
+            "created_at": format_time(created, digits=3),
+            "started_at": format_time(started, digits=3),
+            "completed_at": format_time(completed, digits=3),
+            "error": None if result.error is None else str(result.error),
+        }
+        name = printable(image or PurePath(command[0]).name)  # a file's name may be no text
+        call = Call(key=new_call_id(created // 10**6), series=series, name=name, **facts)
+        stats = series.to_json(counts=not plain).decode()
+        table.add([{"id": call.key, "app_id": "record", "fn_id": name, "stats": stats, **facts}])
     click.echo(json_text(call_fields(call)) if as_json else record_line(call, table_text("calls", shown_url(db))), err=True)
-    return _exit_code(result, caught)
+    ends = {Status.CANCELLED: 128 + caught.number, Status.TIMEOUT: ExitCode.TIMEOUT, Status.KILLED: 128 + signal.SIGKILL}
+    return ends.get(result.status, 0 if result.error is None else result.error.exit_code)
 
 
 def record_line(call: Call, table: str) -> str:
@@ -124,16 +123,3 @@ def record_line(call: Call, table: str) -> str:
     if call.error is not None:
         parts.append(f"{name_text(call.status)}: {call.error}")
     return printable(f"callstats: {', '.join(filter(None, parts))}; call {name_text(call.key)} in {table}")
-
-
-def _exit_code(result: RunResult, caught: Caught) -> int:
-    ends = {Status.CANCELLED: 128 + caught.number, Status.TIMEOUT: ExitCode.TIMEOUT, Status.KILLED: 128 + signal.SIGKILL}
-    return ends.get(result.status, 0 if result.error is None else result.error.exit_code)
-
-
-def _stream(stream: IO[str], *, terminal: bool = True) -> BinaryIO | None:
-    """Return the binary stream below a text stream; None if it is closed, or a terminal that nobody may read from."""
-    try:
-        return None if stream.isatty() and not terminal else stream.buffer  # type: ignore[attr-defined]
-    except (AttributeError, ValueError):
-        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import chain, repeat
@@ -20,7 +20,7 @@ from callstats._json import json_text
 from callstats._timestamps import format_time
 from callstats._types import I64_MAX
 from callstats._units import percent_text, plural, printable, size_text
-from callstats.cli.errors import ExitCode, Failure, ctrl_c_stops, exit_code
+from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
 from callstats.cli.format import key_text, less_text, reject_line, stopped_lines, table_text
 from callstats.cli.options import (
     DURATION,
@@ -37,7 +37,7 @@ from callstats.cli.options import (
     merge_how,
     where_option,
 )
-from callstats.db import Change, ReduceResult, Reject, connect
+from callstats.db import ReduceResult, Reject, connect
 from callstats.db.engine import shown_url
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.reduce import reduce_json
@@ -153,6 +153,7 @@ def reduce_command(
         (max_samples is not None and tiers, "--max-samples must be given without --tier, which has its own number of samples"),
         (as_of is not None and not tiers, "--as-of must be given with --tier: it is the time from which ages are measured"),
         (plain and hows, "--plain must be given without --how: it means the mean of every metric"),
+        (max_samples == 0 and not jsonl, "--max-samples must be 1 or more, got 0, which would empty every histogram"),
         (job["dry_run"] and job["save"] is not None, "--save must be given without --dry-run, which changes nothing"),
     ):
         if wrong:
@@ -161,18 +162,15 @@ def reduce_command(
     batches: dict[str, Any] = {"counts": not plain, "threads": threads, "batch_size": batch_size, "batch_bytes": batch_bytes}
     if jsonl:
         ctx = click.get_current_context()
-        of_table = {*job, "rejects", "as_json"}
         for param in ctx.command.params:
-            if param.name in of_table and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+            if param.name in {*job, "rejects", "as_json"} and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"{param.opts[0]} must be given without --jsonl, which needs no database")
-        return _reduce_file(source, rule, **batches)
-    if max_samples == 0:
-        raise click.UsageError("--max-samples must be 1 or more, got 0, which would empty every histogram")
+        return _reduce_file(source or "-", rule, **batches)
     names = {name: job.pop(name) for name in ("table", "key", "column", "time_column")}
     url, write_reject = database(source), reject_writer(rejects)
     if tiers and as_of is None:
         as_of = time.time_ns()
-    with ctrl_c_stops() as stop, ProgressLine() as progress, connect(url, **names) as calls:
+    with catch_ctrl_c() as caught, ProgressLine() as progress, connect(url, **names) as calls:
         if as_of is not None:
             progress.say(f"ages are as of {format_time(as_of)}")
 
@@ -180,7 +178,7 @@ def reduce_command(
             progress.say(reject_line(reject))
             write_reject(reject)
 
-        job.update(tiers=tiers or None, as_of=as_of, progress=progress.update, on_reject=on_reject, stop=stop)
+        job.update(tiers=tiers or None, as_of=as_of, progress=progress.update, on_reject=on_reject, stop=caught.is_set)
         result = calls.reduce(rule, **batches, **job)
     where = {"table": names["table"], "database": shown_url(url)}
     click.echo(result_json(result, where) if as_json else "\n".join(result_lines(result, table_text(*where.values()))))
@@ -209,18 +207,14 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
         lines.append(f"{result.retries:,} times a batch was tried again, since a lock or the connection failed")
     if result.unknown_metrics:
         lines.append(printable(f"--how names metrics that no call has: {', '.join(map(repr, result.unknown_metrics))}"))
-    changes = {"peak": result.peak_change, "mean": result.mean_change}
-    lines += [change_line(what, change) for what, change in changes.items() if change]
+    for what, change in (("peak", result.peak_change), ("mean", result.mean_change)):
+        if change is not None:
+            after = "nothing" if change.after is None else f"{change.after:,.10g}"
+            values = f"{change.before:,.10g} to {after}, {percent_text(change.share)}"
+            lines.append(printable(f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {values}"))
     if result.dry_run:
         lines.append("dry run: nothing was written")
     return lines + stopped_lines(result, "the rows counted here are written")
-
-
-def change_line(what: str, change: Change) -> str:
-    """Return how far a reduction moves a peak or a mean at most."""
-    after = "nothing" if change.after is None else f"{change.after:,.10g}"
-    values = f"{change.before:,.10g} to {after}, {percent_text(change.share)}"
-    return printable(f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {values}")
 
 
 def rate_text(result: ReduceResult) -> str:
@@ -236,13 +230,12 @@ class ProgressLine(ExitStack):
         self._bar = None
         self._last = time.monotonic()
         if sys.stderr.isatty() if bar is None else bar:
+            from rich import progress
             from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
 
-            text = TextColumn("{task.description}", markup=False)
-            columns = BarColumn(), text, TimeRemainingColumn()
-            self._bar = self.enter_context(Bar(*columns, console=Console(stderr=True), transient=True))
+            text = progress.TextColumn("{task.description}", markup=False)
+            columns = progress.BarColumn(), text, progress.TimeRemainingColumn()
+            self._bar = self.enter_context(progress.Progress(*columns, console=Console(stderr=True), transient=True))
             self._task = self._bar.add_task("", total=None)
 
     def update(self, result: ReduceResult) -> None:
@@ -287,12 +280,11 @@ def reject_writer(path: Path | None) -> Callable[[Reject], None]:
     return write
 
 
-def _reduce_file(file: str | None, rule: Rule, *, counts: bool, threads: int, batch_size: int, batch_bytes: int) -> ExitCode:
+def _reduce_file(file: str, rule: Rule, *, counts: bool, threads: int, batch_size: int, batch_bytes: int) -> ExitCode:
     """Print each line of a file or of standard input reduced; a line that is short or rejected stays unchanged.
 
     Rejects and the result are printed to standard error.
     """
-    file = file or "-"
     if file == "-" and sys.stdin is None:
         raise click.UsageError("--jsonl needs a file or standard input, and that is closed")
     try:
@@ -303,7 +295,7 @@ def _reduce_file(file: str | None, rule: Rule, *, counts: bool, threads: int, ba
     ends = Counter(changed=0, unchanged=0, rejected=0)
     before = after = 0  # bytes of the changed lines
     with source:
-        for batch in _batches(_lines(source, "standard input" if file == "-" else repr(file)), batch_size, batch_bytes):
+        for batch in _batches(source, "standard input" if file == "-" else repr(file), batch_size, batch_bytes):
             blobs = [line.rstrip(b"\r\n") for line in batch]
             reduced = reduce_json(blobs, rule, counts=counts, threads=threads, errors="return")
             for line, blob, new in zip(batch, blobs, reduced, strict=True):
@@ -324,21 +316,17 @@ def _reduce_file(file: str | None, rule: Rule, *, counts: bool, threads: int, ba
     return ExitCode.REJECTED if ends["rejected"] else ExitCode.DONE
 
 
-def _lines(source: IO[bytes], name: str) -> Iterator[bytes]:
-    try:
-        yield from source
-    except OSError as error:
-        raise Failure(f"can't read {name}: {error.strerror or error}", ExitCode.STOPPED) from None
-
-
-def _batches(lines: Iterable[bytes], batch_size: int, batch_bytes: int) -> Iterator[list[bytes]]:
+def _batches(source: IO[bytes], name: str, batch_size: int, batch_bytes: int) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
     size = 0
-    for line in lines:
-        batch.append(line)
-        size += len(line)
-        if len(batch) >= batch_size or size >= batch_bytes:
-            yield batch
-            batch, size = [], 0
+    try:
+        for line in source:
+            batch.append(line)
+            size += len(line)
+            if len(batch) >= batch_size or size >= batch_bytes:
+                yield batch
+                batch, size = [], 0
+    except OSError as error:
+        raise Failure(f"can't read {name}: {error.strerror or error}", ExitCode.STOPPED) from None
     if batch:
         yield batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from callstats.series import StatSeries
 from callstats.stats.format import usage_text
 
 STYLES: dict[terminal.Ink, str] = {"title": "bold", "text": "", "axis": "dim", "value": "cyan", "band": "cyan", "limit": "red"}
-_MARGIN = 10
 
 
 @click.command(
@@ -86,7 +86,7 @@ def head_lines(call: Call) -> list[str]:
             "memory": peak_memory_text(usage),
             "CPU": usage_text(usage, "cpu_mean"),
         }
-    return [f"{title:<{_MARGIN}}{text}" for title, text in head.items() if text]
+    return [f"{title:<10}{text}" for title, text in head.items() if text]
 
 
 def _print(call: Call, series: StatSeries, metrics: tuple[str, ...]) -> None:
@@ -111,8 +111,6 @@ def _print(call: Call, series: StatSeries, metrics: tuple[str, ...]) -> None:
 
 def _fits(encoding: str | None) -> bool:
     """Return whether an output of this encoding can show blocks."""
-    try:
-        terminal.GLYPHS.encode(encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    with suppress(UnicodeEncodeError, LookupError):
+        return bool(terminal.GLYPHS.encode(encoding or "ascii"))
+    return False

@@ -13,7 +13,7 @@ import click
 from callstats._json import json_text
 from callstats._types import FN_COUNTERS
 from callstats._units import plural, size_text
-from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
+from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import name_text, print_reject, stopped_lines
 from callstats.cli.options import choice_options, column_options, database_argument, detail_options, examples
 from callstats.db import Group, TableSummary, connect
@@ -61,8 +61,10 @@ def summarize_database(
     """Summarize a table until Ctrl-C, and print its rejects to standard error."""
     if since is not None and columns["time_column"] is None:
         raise click.UsageError("--since must be given with a --time-column")
-    with ctrl_c_stops() as stop, connect(url, **columns) as table:
-        return table.summarize(since=since, where=where, risk=risk, step=step, top=top, stop=stop, on_reject=print_reject)
+    with catch_ctrl_c() as caught, connect(url, **columns) as table:
+        return table.summarize(
+            since=since, where=where, risk=risk, step=step, top=top, stop=caught.is_set, on_reject=print_reject
+        )
 
 
 def summary_lines(summary: TableSummary) -> list[str]:
@@ -123,8 +125,7 @@ def _flat(name: str, summary: CallsSummary) -> dict[str, object]:
         **{f"near_{part}": getattr(near, part) for part in ("k", "n", "p", "low", "high")},
         **{title: summary.increases[title] if summary.increase[title].n else None for title in FN_COUNTERS},
         "growing": None if trend is None or trend.growing is None else int(trend.growing),
-        "trend_p": None if trend is None else trend.p,
-        "trend_slope": None if trend is None else trend.slope,
+        **{f"trend_{part}": getattr(trend, part, None) for part in ("p", "slope")},
         **{f"rightsize_{part}": getattr(sized, part, None) for part in ("size", "over", "bound", "saved", "reason")},
         "approximate": " ".join(sorted(summary.approximate)),
     }

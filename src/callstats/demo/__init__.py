@@ -20,7 +20,6 @@ from callstats.series import StatSeries
 
 Whole: TypeAlias = NDArray[np.int64]
 
-_CAPTURE = "docker-20.10-cgroup1.jsonl"
 _CALLS = 2_000
 _SEED = 20_171_127
 _RULE = Rule(240, how=KEEP_PEAKS)  # as `record` stores a call
@@ -35,7 +34,7 @@ _STEP_MS = 2_592_000  # the most time between two calls, so that 2,000 fill a mo
 
 def docker_frames() -> Iterator[dict[str, object]]:
     """Yield the 45 frames that a Docker engine sent about one container, one a second."""
-    with files(__name__).joinpath(_CAPTURE).open(encoding="utf-8") as lines:
+    with files(__name__).joinpath("docker-20.10-cgroup1.jsonl").open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 
 
@@ -52,7 +51,8 @@ def demo_calls() -> Iterator[dict[str, object]]:
     """
     stats = [stat for stat in map(pick_stats, docker_frames()) if stat is not None]
     first_ms, last_ms = (stats[index].timestamp // _NS_PER_MS for index in (0, -1))
-    yield _row("demo", "captured", "success", (first_ms, first_ms, last_ms + 1), 0, StatSeries.from_samples(stats), None)
+    names = {"app_id": "demo", "fn_id": "captured", "status": "success"}
+    yield _row(0, (first_ms, first_ms, last_ms + 1), StatSeries.from_samples(stats), None, **names)
     rng = np.random.default_rng(_SEED)
     created_ms = _FIRST_MS
     for number in range(1, _CALLS + 1):
@@ -69,18 +69,15 @@ def _made_up_call(rng: np.random.Generator, created_ms: int, number: int) -> dic
     started_ms = created_ms + waited_ms
     series = _sampled(rng, fn, status == "killed", started_ms * _NS_PER_MS, lasted_ms * _NS_PER_MS)
     error = _ERRORS[status].format(timeout=fn.timeout) if status in _ERRORS else None
-    return _row(fn.app_id, fn.fn_id, status, (created_ms, started_ms, started_ms + lasted_ms), number, series, error)
+    times_ms = created_ms, started_ms, started_ms + lasted_ms
+    return _row(number, times_ms, series, error, app_id=fn.app_id, fn_id=fn.fn_id, status=status)
 
 
-def _row(
-    app_id: str, fn_id: str, status: str, times_ms: tuple[int, int, int], number: int, series: StatSeries, error: str | None
-) -> dict[str, object]:
+def _row(number: int, times_ms: tuple[int, int, int], series: StatSeries, error: str | None, **names: str) -> dict[str, object]:
     times = (format_time(ms * _NS_PER_MS, digits=3) for ms in times_ms)
     return {
         "id": new_call_id(times_ms[0], number),
-        "app_id": app_id,
-        "fn_id": fn_id,
-        "status": status,
+        **names,
         **dict(zip(("created_at", "started_at", "completed_at"), times, strict=True)),
         "stats": decimate(series, _RULE).to_db(),
         "error": error,
@@ -158,10 +155,10 @@ class _Function:
     fn_id: str
     shape: Literal["ramp", "spikes", "leak", "waves", "stages"]
     memory_mib: int
-    percent: int  # max CPU, of one core
-    traffic: int  # max network traffic, in received bytes a second
-    octaves: tuple[int, int]  # a call lasts 0.1 s * 2**k or more, with k from the first number to below the second
-    timeout: int  # in seconds
+    percent: int  # its max CPU, of one core.
+    traffic: int  # its max network traffic, in received bytes a second.
+    octaves: tuple[int, int]  # a call lasts 0.1 s * 2**k or more, with k from the first number to below the second.
+    timeout: int  # in seconds.
     statuses: tuple[str, ...] = ("success",) * 94 + ("error",) * 4 + ("timeout",) + ("killed",)
 
 
