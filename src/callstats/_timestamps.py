@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
 
 import numpy as np
 
 from callstats._types import FIRST_TIME, I64_MAX, Times
 from callstats.errors import ArgumentError, CallstatsError, shorten_repr
 
-_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))",
-    re.ASCII,
-)
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?(?:[Zz]|([+-]\d\d:(\d\d)))", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_EPOCH = date(1970, 1, 1).toordinal()
-_EPOCH_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SCALES = ((10**9, 10**11), (10**6, 10**14), (10**3, 10**17), (1, 2**63))
 """Nanoseconds per unit, and the limit of numbers in that unit: 10**11 s is in the year 5138, 10**11 ms in 1973."""
 
@@ -27,17 +22,14 @@ def parse_time(text: str) -> int:
     match = _TIME.fullmatch(text)
     if match is None:
         raise CallstatsError(f"expected an RFC 3339 time, got {shorten_repr(text)}")
-    day, hour, minute, second, fraction, sign, off_hour, off_minute = match.groups()
-    days = _days(day)
-    if days is None or hour > "23" or minute > "59" or second > "59" or (sign and (off_hour > "23" or off_minute > "59")):
+    day, clock, fraction, offset, offset_minute = match.groups()
+    at = _from_iso(f"{day}T{clock}{offset or '+00:00'}")
+    if at is None or clock >= "24" or (offset and offset_minute > "59"):  # which some versions of Python take
         raise CallstatsError(f"expected a time that exists, got {shorten_repr(text)}")
-    seconds = days * 86_400 + int(hour) * 3_600 + int(minute) * 60 + int(second)
-    if sign:
-        offset = int(off_hour) * 3_600 + int(off_minute) * 60
-        seconds += offset if sign == "-" else -offset
-    ns = seconds * 10**9 + (int(fraction[:9].ljust(9, "0")) if fraction else 0)
+    ns = _ns_of(at) + (int(fraction[:9].ljust(9, "0")) if fraction else 0)
     if not FIRST_TIME <= ns <= I64_MAX:
-        raise CallstatsError(f"expected a time from {_text_of(FIRST_TIME)} to {_text_of(I64_MAX)}, got {shorten_repr(text)}")
+        first, last = (format_time(limit, digits=3) for limit in (FIRST_TIME, I64_MAX))
+        raise CallstatsError(f"expected a time from {first} to {last}, got {shorten_repr(text)}")
     return ns
 
 
@@ -50,25 +42,24 @@ def parse_date_or_time(text: str) -> int:
         raise ArgumentError("time", f"a date or an RFC 3339 time, such as {forms}", text) from None
 
 
-@lru_cache(maxsize=64)
-def _days(day: str) -> int | None:
+def _from_iso(text: str) -> datetime | None:
     try:
-        return date.fromisoformat(day).toordinal() - _EPOCH
+        return datetime.fromisoformat(text)
     except ValueError:
         return None
+
+
+def _ns_of(at: datetime) -> int:
+    since = at - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
 
 
 def format_times(times: Times, digits: int = 3) -> list[str]:
     """Return RFC 3339 text in UTC, floored to `digits` (3 or 9) digits of a second."""
     if digits not in (3, 9):
         raise ArgumentError("digits", "3 or 9", digits)
-    floored = times // 10**6 if digits == 3 else times
-    unit = "ms" if digits == 3 else "ns"
-    return [text + "Z" for text in np.datetime_as_string(floored.view(f"M8[{unit}]")).tolist()]
-
-
-def _text_of(ns: int) -> str:
-    return format_times(np.array([ns], dtype=np.int64))[0]
+    divisor, unit = (10**6, "ms") if digits == 3 else (1, "ns")
+    return [text + "Z" for text in np.datetime_as_string((times // divisor).view(f"M8[{unit}]")).tolist()]
 
 
 def stored_time_ns(value: object) -> int | None:
@@ -77,15 +68,11 @@ def stored_time_ns(value: object) -> int | None:
     Text is ISO 8601. A time without an offset is UTC. A number is in seconds, milliseconds, microseconds or nanoseconds.
     """
     if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
+        value = _from_iso(value)
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if isinstance(value, datetime):
-        since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH_TIME
-        ns = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+        ns = _ns_of(value if value.tzinfo else value.replace(tzinfo=UTC))
         return ns if FIRST_TIME <= ns <= I64_MAX else None
     if isinstance(value, (int, float)) and 0 < value < 2**63:
         scale = next(scale for scale, limit in _SCALES if value < limit)
@@ -95,6 +82,6 @@ def stored_time_ns(value: object) -> int | None:
 
 def format_time(ns: int, *, digits: int = 6, zone: str = "Z") -> str:
     """Return a time as text in UTC, floored to `digits` digits of a second."""
-    at = _EPOCH_TIME + timedelta(microseconds=ns // 1000)
+    at = _EPOCH + timedelta(microseconds=ns // 1000)
     fraction = f"{at.microsecond:06}"[:digits]
     return f"{at.year:04}-{at:%m-%dT%H:%M:%S}.{fraction}{zone}"

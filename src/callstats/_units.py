@@ -8,21 +8,14 @@ from fractions import Fraction
 from callstats._types import I64_MAX
 from callstats.errors import ArgumentError
 
-_NS_PER_SECOND = 10**9
 _NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,18})?"
 _DURATION = re.compile(rf"(?:{_NUMBER}\s*(?:ms|min|[smhdw])\s*)+", re.ASCII | re.IGNORECASE)
 _DURATION_PART = re.compile(rf"({_NUMBER})\s*([a-z]+)", re.ASCII | re.IGNORECASE)
-_DURATION_NS = {
-    "ms": 10**6,
-    "s": _NS_PER_SECOND,
-    "m": 60 * _NS_PER_SECOND,
-    "min": 60 * _NS_PER_SECOND,
-    "h": 3_600 * _NS_PER_SECOND,
-    "d": 86_400 * _NS_PER_SECOND,
-    "w": 7 * 86_400 * _NS_PER_SECOND,
-}
+_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _SIZE = re.compile(r"([0-9]{1,18})(?:b|(\.[0-9]{1,18})?\s*([kmgtp])(?:i?b)?)?", re.ASCII | re.IGNORECASE)
-_SHARE = re.compile(r"([0-9]{0,18}\.?[0-9]{1,18}(?:e-?[0-9]{1,2})?|[0-9]{1,18}/[0-9]{1,18})\s*(%?)", re.ASCII | re.IGNORECASE)
+_SHARE = re.compile(
+    r"([0-9]{0,18}\.?[0-9]{1,18}(?:e-?[0-9]{1,2})?|[0-9]{1,18}/0{0,17}[1-9][0-9]{0,17})\s*(%?)", re.ASCII | re.IGNORECASE
+)
 _MEMORY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SIZE_UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -34,8 +27,8 @@ def parse_duration(text: str) -> int:
         stripped += "s"
     if not _DURATION.fullmatch(stripped):
         raise ArgumentError("duration", "a duration such as 250ms, 90s, 30min, 1.5h, 1h30m, 7d or 4w", text)
-    parts = _DURATION_PART.findall(stripped)
-    return min(int(sum(Fraction(number) * _DURATION_NS[unit.lower()] for number, unit in parts)), I64_MAX)
+    ms = sum(Fraction(number) * _UNIT_MS[unit.lower()] for number, unit in _DURATION_PART.findall(stripped))
+    return min(int(ms * 10**6), I64_MAX)
 
 
 def parse_size(text: str) -> int:
@@ -51,10 +44,7 @@ def parse_size(text: str) -> int:
 def parse_share(text: str) -> float:
     """Return a share above 0 and below 1, given as 0.1%, 0.001 or 1/1000."""
     found = _SHARE.fullmatch(text.strip())
-    try:
-        share = 0.0 if found is None else float(Fraction(found[1]) / (100 if found[2] else 1))
-    except ZeroDivisionError:
-        share = 0.0
+    share = 0.0 if found is None else float(Fraction(found[1]) / (100 if found[2] else 1))
     if not 1e-9 <= share < 1:
         raise ArgumentError("share", "above 0 and below 100 %, such as 0.1% or 0.001", text)
     return share
@@ -67,11 +57,8 @@ def printable(text: str) -> str:
 
 def size_text(size: float) -> str:
     """Return the size of stored text or a file, in units of 1000."""
-    for unit in _SIZE_UNITS:
-        if abs(size) < 1000 or unit == _SIZE_UNITS[-1]:
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    unit, divisor = _unit(size, _SIZE_UNITS, 1000)
+    return f"{size:.0f} B" if unit == "B" else f"{size / divisor:.1f} {unit}"
 
 
 def memory_text(size: int) -> str:
@@ -82,23 +69,23 @@ def memory_text(size: int) -> str:
 
 def memory_unit(size: float) -> tuple[str, float]:
     """Return the unit of 1024 that suits a size of memory, and its bytes."""
-    power = 0
-    while power + 1 < len(_MEMORY_UNITS) and abs(size) >= 1024 ** (power + 1):
-        power += 1
-    return _MEMORY_UNITS[power], 1024.0**power
+    return _unit(size, _MEMORY_UNITS, 1024)
+
+
+def _unit(size: float, units: tuple[str, ...], base: int) -> tuple[str, float]:
+    power = sum(abs(size) >= base**power for power in range(1, len(units)))
+    return units[power], float(base**power)
 
 
 def limit_text(size: int) -> str:
     """Return a size of memory to the byte, in the largest unit of 1024 that holds it exactly."""
-    power = 0
-    while power + 1 < len(_MEMORY_UNITS) and size and size % 1024 == 0:
-        size, power = size // 1024, power + 1
-    return f"{size:,} {_MEMORY_UNITS[power]}"
+    power = max(power for power in range(len(_MEMORY_UNITS)) if size % 1024**power == 0) if size else 0
+    return f"{size // 1024**power:,} {_MEMORY_UNITS[power]}"
 
 
 def duration_text(ns: int) -> str:
     """Return a duration in seconds, or in hours and minutes from 10 minutes on."""
-    seconds = ns / _NS_PER_SECOND
+    seconds = ns / 10**9
     if seconds < 600:
         return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

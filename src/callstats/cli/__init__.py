@@ -13,7 +13,9 @@ from io import TextIOWrapper
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command, by default with the program's own arguments. It ends in SystemExit, with one of `ExitCode`'s codes."""
     _fill_streams()
-    _await_children()
+    if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        with suppress(ValueError):  # only the main thread may; ignored by a parent, it would cost the exit codes of children
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         import click  # noqa: F401 - only to see whether they are installed
         import rich  # noqa: F401
@@ -23,13 +25,6 @@ def main(args: Sequence[str] | None = None) -> None:
     from callstats.cli.app import cli
 
     cli.main(args=None if args is None else list(args), prog_name="callstats")
-
-
-def _await_children() -> None:
-    """Stop ignoring SIGCHLD, which a parent may have left ignored: the system would throw away the exit codes of children."""
-    if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-        with suppress(ValueError):  # only the main thread may
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 _STREAMS = (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))

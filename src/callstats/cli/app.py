@@ -21,6 +21,18 @@ from callstats.cli.summary import summary_command
 
 @click.group(
     cls=CommandGroup,
+    commands=[
+        demo_command,
+        init_command,
+        record_command,
+        list_command,
+        show_command,
+        summary_command,
+        report_command,
+        reduce_command,
+        export_command,
+        import_command,
+    ],
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
         "callstats demo",
@@ -45,18 +57,3 @@ def cli() -> None:
     Exit codes: 0 done; 1 some rows were rejected, each reported with its key and the reason; 2 wrong use; 3 stopped early.
     `record` ends with its command's own code.
     """
-
-
-for command in (
-    demo_command,
-    init_command,
-    record_command,
-    list_command,
-    show_command,
-    summary_command,
-    report_command,
-    reduce_command,
-    export_command,
-    import_command,
-):
-    cli.add_command(command)

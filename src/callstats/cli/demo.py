@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from callstats.cli.options import examples, is_database
+from callstats.cli.options import default_option, examples, is_database
 
 LINES = (
     "callstats init demo.db --example",
@@ -22,7 +22,7 @@ LINES = (
 
 
 @click.command("demo", epilog=examples("callstats demo", "callstats demo --db /tmp/calls.db"))
-@click.option("--db", type=click.Path(dir_okay=False), default="demo.db", show_default=True, help="The file to make.")
+@default_option("--db", type=click.Path(dir_okay=False), default="demo.db", help="The file to make.")
 @click.pass_context
 def demo_command(ctx: click.Context, db: str) -> None:
     """Run the README's first commands: make a database of 2,001 calls, record one more, list, reduce, show and report.

@@ -6,61 +6,42 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from functools import partial
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
 
 from callstats._units import printable
+from callstats.cli.format import print_reject
+from callstats.db import Call, JobResult, Reject
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DriverError
-
-if TYPE_CHECKING:
-    from callstats.db import JobResult
 
 
 class ExitCode(IntEnum):
     """The exit codes of the command."""
 
     DONE = 0
-    REJECTED = 1
-    """Some rows were rejected; each was reported with its key and the reason."""
+    REJECTED = 1  # some rows; each was reported with its key and the reason
     WRONG_USE = 2
-    STOPPED = 3
-    """The database is locked or gone, the output can't be written any more, or a signal came."""
-    TIMEOUT = 124
-    """`record`: the command ran out of time."""
-    DRIVER_FAULT = 125
-    """`record`: the driver could not run or watch the command."""
+    STOPPED = 3  # the database is locked or gone, the output can't be written any more, or a signal came
+    TIMEOUT = 124  # of `record`: the command ran out of time
+    DRIVER_FAULT = 125  # of `record`: the driver could not run or watch the command
 
 
 class Failure(click.ClickException):
-    """An error in one line."""
+    """An error in one line, and the exit code that it gives."""
+
+    def __init__(self, message: str, exit_code: ExitCode = ExitCode.WRONG_USE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click keeps it in the class
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the error; its text may come from a database."""
         click.echo(f"callstats: {printable(self.message)}", file=file, err=file is None)
-
-
-class WrongUse(Failure):
-    """Arguments that can't work."""
-
-    exit_code = ExitCode.WRONG_USE
-
-
-class DriverFault(Failure):
-    """A recorded command that the driver could not run or watch."""
-
-    exit_code = ExitCode.DRIVER_FAULT
-
-
-class Stopped(Failure):
-    """A database or an output that doesn't work now."""
-
-    exit_code = ExitCode.STOPPED
 
 
 _ARGUMENTS = {"url_or_engine": "the database", "path": "FILE"}
@@ -70,9 +51,9 @@ _ARGUMENTS = {"url_or_engine": "the database", "path": "FILE"}
 class CommandGroup(click.Group):
     """A group whose commands may raise callstats' errors, lose their output and be interrupted."""
 
-    def main(self, args: Any = None, prog_name: Any = None, *more: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run the command and exit, with the right code even where the error can't be printed."""
-        run: Callable[[], Any] = partial(super().main, args, prog_name, *more, standalone_mode=False, **extra)
+        run: Callable[[], Any] = partial(super().main, *args, standalone_mode=False, **extra)
         if not standalone_mode:
             return run()
         code: int = ExitCode.STOPPED
@@ -82,9 +63,7 @@ class CommandGroup(click.Group):
             except click.ClickException as error:
                 code = error.exit_code
                 error.show()
-            except click.Abort:
-                pass
-        except OSError:
+        except (OSError, click.Abort):
             _drop_output()
         sys.exit(code)
 
@@ -104,19 +83,17 @@ class CommandGroup(click.Group):
             click.echo("stopped at once: the current batch was not written", err=True)
             ctx.exit(ExitCode.STOPPED)
         except UnicodeEncodeError as error:  # an argument may hold bytes that no database or file takes
-            raise WrongUse(f"arguments must be text that encodes to UTF-8, got {error.object!r}") from None
+            raise Failure(f"arguments must be text that encodes to UTF-8, got {error.object!r}") from None
         except DatabaseError as error:
-            raise Stopped(str(error)) from None
+            raise Failure(str(error), ExitCode.STOPPED) from None
         except DriverError as error:
-            raise DriverFault(str(error)) from None
+            raise Failure(str(error), ExitCode.DRIVER_FAULT) from None
         except ArgumentError as error:
-            raise WrongUse(self._with_option(error, ctx.invoked_subcommand)) from None
-        except CallstatsError as error:
-            raise WrongUse(str(error)) from None
-        except ImportError as error:
-            if "pip install" not in str(error):
+            raise Failure(self._with_option(error, ctx.invoked_subcommand)) from None
+        except (CallstatsError, ImportError) as error:
+            if isinstance(error, ImportError) and "pip install" not in str(error):
                 raise
-            raise WrongUse(str(error)) from None
+            raise Failure(str(error)) from None
 
     def _with_option(self, error: ArgumentError, subcommand: str | None) -> str:
         """Return the error's message, which begins with a parameter, with the command's option in its place."""
@@ -141,27 +118,41 @@ def exit_code(result: JobResult) -> ExitCode:
     return ExitCode.REJECTED if result.rejected else ExitCode.DONE
 
 
+def print_rejected(calls: Iterable[Call]) -> ExitCode:
+    """Print the calls that were rejected, and return how the command ends."""
+    rejects = [Reject(call.key, call.rejected) for call in calls if call.rejected is not None]
+    for reject in rejects:
+        print_reject(reject)
+    return ExitCode.REJECTED if rejects else ExitCode.DONE
+
+
+class Caught(threading.Event):
+    """Set when a signal asks to stop; `number` is the first one's."""
+
+    number = 0
+
+
 @contextmanager
-def ctrl_c_stops() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns True after the first Ctrl-C; a second one interrupts.
+def catch_signals(*numbers: int, second_interrupts: bool = False) -> Iterator[Caught]:
+    """Catch signals that would end callstats. Signals that are ignored stay so: they are meant for the job in the foreground."""
+    caught = Caught()
 
-    Where Ctrl-C was ignored it stays ignored, as in a shell's background job: it is meant for the job in the foreground.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        yield asked.is_set
-        return
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
+    def note(number: int, _frame: FrameType | None) -> None:
+        if second_interrupts and caught.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        caught.number = caught.number or number
+        caught.set()
 
-    before = signal.signal(signal.SIGINT, ask)
+    caught_here = numbers if threading.current_thread() is threading.main_thread() else ()
+    before = [(n, signal.signal(n, note)) for n in caught_here if signal.getsignal(n) is not signal.SIG_IGN]
     try:
-        yield asked.is_set
+        yield caught
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+catch_ctrl_c = partial(catch_signals, signal.SIGINT, second_interrupts=True)
 
 
 @contextmanager
@@ -175,7 +166,7 @@ def _output_may_end() -> Iterator[None]:
     except OSError as error:
         _drop_output()
         what = "can't write the output" if error.filename is None else repr(error.filename)
-        raise Stopped(f"{what}: {error.strerror or error}") from None
+        raise Failure(f"{what}: {error.strerror or error}", ExitCode.STOPPED) from None
 
 
 def _drop_output() -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from callstats._units import printable, size_text
-from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
-from callstats.cli.format import reject_line
-from callstats.cli.options import check_output, column_options, examples, split_file
+from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
+from callstats.cli.format import print_reject
+from callstats.cli.options import check_output, column_options, examples, split_file, where_option
 from callstats.db import connect
-
-if TYPE_CHECKING:
-    from callstats.db import ExportResult
 
 
 @click.command(
@@ -27,16 +22,10 @@ if TYPE_CHECKING:
 @click.argument("arguments", nargs=-1, metavar="[DB] FILE")
 @click.option("--long", is_flag=True, help="Write a row for each value of each sample, instead of a row for each call.")
 @click.option("--with", "others", multiple=True, metavar="COLUMN", help="Write this column too, as text. Can be repeated.")
-@click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
+@where_option
 @column_options
 def export_command(
-    arguments: tuple[str, ...],
-    table: str,
-    key: str,
-    column: str,
-    long: bool,
-    others: tuple[str, ...],
-    where: str | None,
+    arguments: tuple[str, ...], long: bool, others: tuple[str, ...], where: str | None, **columns: str
 ) -> ExitCode:
     """Write the histograms of a table to a new Parquet file.
 
@@ -46,23 +35,10 @@ def export_command(
     """
     url, file = split_file(arguments)
     check_output(file, "FILE")
-    with ctrl_c_stops() as stop, connect(url, table=table, key=key, column=column) as calls:
-        result = calls.export(
-            file,
-            long=long,
-            others=others,
-            where=where,
-            stop=stop,
-            on_reject=lambda reject: click.echo(reject_line(reject), err=True),
-        )
-    click.echo(export_line(result))
-    return exit_code(result)
-
-
-def export_line(result: ExportResult) -> str:
-    """Return what the export did."""
+    with catch_ctrl_c() as caught, connect(url, **columns) as calls:
+        result = calls.export(file, long=long, others=others, where=where, stop=caught.is_set, on_reject=print_reject)
     line = f"{result.rows:,} rows: {result.written:,} written, {result.rejected:,} rejected"
-    if result.stopped is not None:
-        return printable(f"{line}; stopped early: {result.stopped}; no file was written")
-    sizes = f"{size_text(result.bytes_read)} of text, {size_text(result.bytes_written)} in the file"
-    return f"{line}; {sizes}; {result.seconds:.1f} s"
+    sizes = f"{size_text(result.bytes_read)} of text, {size_text(result.bytes_written)} in the file; {result.seconds:.1f} s"
+    rest = sizes if result.stopped is None else f"stopped early: {result.stopped}; no file was written"
+    click.echo(printable(f"{line}; {rest}"))
+    return exit_code(result)

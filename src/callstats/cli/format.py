@@ -1,10 +1,12 @@
-"""Lines, tables and JSON that several commands print; built here, and not printed."""
+"""Lines, tables and JSON that several commands print."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+import click
 
 from callstats._units import percent_text, printable, size_text
 from callstats.stats.format import usage_text
@@ -34,6 +36,11 @@ def reject_line(reject: Reject) -> str:
     return printable(f"rejected {key_text(reject.key)}: {reject.reason}")
 
 
+def print_reject(reject: Reject) -> None:
+    """Print a rejected row to standard error."""
+    click.echo(reject_line(reject), err=True)
+
+
 def table_text(table: str, url: str) -> str:
     """Return which table a command works on."""
     return f"table {table} in {url}"
@@ -50,13 +57,17 @@ def less_text(before: int, after: int, what: str) -> str:
     return f"{size_text(before)} before, {size_text(after)} after in the {what}: {less} less"
 
 
-# --- calls -------------------------------------------------------------------------------------------------------------------
-
-
 def peak_memory_text(usage: CallUsage) -> str:
     """Return a call's peak memory, with its upper bound where the kernel knows one; no text where it is unknown."""
     text = usage_text(usage, "peak_memory")
     return text if usage.peak_ceiling is None else f"{text} sampled, at most {usage_text(usage, 'peak_ceiling')}"
+
+
+def detail_texts(call: Call) -> dict[str, str]:
+    """Return how a call ended and when, by the titles that people know."""
+    titles = {"status": "status", "created": "created_at", "started": "started_at", "completed": "completed_at", "error": "error"}
+    values = {title: getattr(call, name) for title, name in titles.items()}
+    return {title: name_text(value) for title, value in values.items() if value is not None}
 
 
 def call_fields(call: Call) -> dict[str, object]:
@@ -66,24 +77,8 @@ def call_fields(call: Call) -> dict[str, object]:
     return {**{name: getattr(call, name) for name in names}, "usage": usage}
 
 
-# --- tables ------------------------------------------------------------------------------------------------------------------
-
-
 def text_table(rows: Sequence[Sequence[str]], right: int) -> list[str]:
     """Return rows as lines, with the columns from the index `right` on aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if index >= right else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def csv_cells(row: Mapping[str, object]) -> dict[str, object]:
-    """Return a row of CSV in which no spreadsheet finds a formula to run."""
-    return {
-        name: f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
-        for name, cell in row.items()
-    }
+    pads = [str.rjust if index >= right else str.ljust for index in range(len(widths))]
+    return ["  ".join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)).rstrip() for row in rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
@@ -15,11 +15,7 @@ from callstats.cli.options import column_options, database_argument, examples
 from callstats.db import connect
 from callstats.db.engine import parse_url, shown_url
 
-_DONE = {
-    "created": "created {table}",
-    "added": "added the missing columns to {table}",
-    "nothing": "nothing to do: {table} has its columns",
-}
+_DONE = {"created": "created {}", "added": "added the missing columns to {}", "nothing": "nothing to do: {} has its columns"}
 
 _EXAMPLE_ID = 0x63616C6C
 """SQLite's application id of a database that holds the example."""
@@ -44,22 +40,18 @@ def init_command(url: str, table: str, key: str, column: str, example: bool) -> 
     if example:
         if (table, key, column) != ("calls", "id", "stats"):
             raise click.UsageError("--example must be given without --table, --key and --column: it has Fn's table")
-        click.echo(printable(f"{make_example(url):,} calls are in {table_text(table, shown_url(url))}"))
+        from callstats.demo import demo_calls
+
+        file = _file_of(url)
+        _start_anew(file)
+        with connect(file) as calls:
+            calls.create()
+            number = calls.add(demo_calls())
+        click.echo(printable(f"{number:,} calls are in {table_text(table, shown_url(url))}"))
         return
     with connect(url, table=table, key=key, column=column) as calls:
         done = calls.create()
-    click.echo(printable(_DONE[done].format(table=table_text(table, shown_url(url)), column=column)))
-
-
-def make_example(url: str) -> int:
-    """Make the database with the example's calls, and return their number."""
-    from callstats.demo import demo_calls
-
-    file = _file_of(url)
-    _start_anew(file)
-    with connect(file) as calls:
-        calls.create()
-        return calls.add(demo_calls())
+    click.echo(printable(_DONE[done].format(table_text(table, shown_url(url)))))
 
 
 def _file_of(url: str) -> Path:
@@ -79,11 +71,9 @@ def _start_anew(file: Path) -> None:
     if os.path.lexists(file) and not file.is_file():
         raise click.UsageError(f"{str(file)!r} is no file, so it stays: name another one")
     if file.exists() and file.stat().st_size:
-        try:
-            with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as old:
-                application_id = old.execute("PRAGMA application_id").fetchone()[0]
-        except sqlite3.Error:
-            application_id = None
+        application_id = None
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as old:
+            application_id = old.execute("PRAGMA application_id").fetchone()[0]
         if application_id != _EXAMPLE_ID:
             raise click.UsageError(f"{str(file)!r} does not hold the example, so it stays: name another file")
     else:

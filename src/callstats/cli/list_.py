@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from callstats._json import json_text
-from callstats._units import printable
-from callstats.cli.errors import ExitCode
-from callstats.cli.format import call_fields, key_text, name_text, peak_memory_text, text_table
-from callstats.cli.options import POSITIVE, column_options, database_argument, detail_options, examples
-from callstats.db import connect
+from callstats.cli.errors import ExitCode, print_rejected
+from callstats.cli.format import call_fields, name_text, peak_memory_text, text_table
+from callstats.cli.options import POSITIVE, column_options, database_argument, default_option, detail_options, examples
+from callstats.db import Call, connect
 from callstats.stats.format import usage_text
-
-if TYPE_CHECKING:
-    from callstats.db import Call
 
 _HEADINGS = ("call", "name", "status", "started", "samples", "peak memory", "CPU")
 
@@ -25,7 +20,7 @@ _HEADINGS = ("call", "name", "status", "started", "samples", "peak memory", "CPU
 @database_argument
 @detail_options
 @column_options
-@click.option("--limit", type=POSITIVE, default=20, show_default=True, metavar="N", help="Show at most N calls.")
+@default_option("--limit", type=POSITIVE, default=20, metavar="N", help="Show at most N calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each call, one a line.")
 def list_command(url: str, limit: int, as_json: bool, **columns: Any) -> ExitCode:
     """List the calls with the greatest keys, which are the latest where keys sort by time.
@@ -38,19 +33,11 @@ def list_command(url: str, limit: int, as_json: bool, **columns: Any) -> ExitCod
         for call in calls:
             click.echo(json_text(call_fields(call)))
     else:
-        click.echo("\n".join(list_lines(calls)))
-    for call in calls:
-        if call.rejected is not None:
-            click.echo(printable(f"rejected {key_text(call.key)}: {call.rejected}"), err=True)
-    return ExitCode.REJECTED if any(call.rejected is not None for call in calls) else ExitCode.DONE
+        click.echo("\n".join(text_table([_HEADINGS, *map(_cells, calls)], right=_HEADINGS.index("samples"))))
+    return print_rejected(calls)
 
 
-def list_lines(calls: Sequence[Call]) -> list[str]:
-    """Return calls as a table of text."""
-    return text_table([_HEADINGS, *map(_list_cells, calls)], right=_HEADINGS.index("samples"))
-
-
-def _list_cells(call: Call) -> tuple[str, ...]:
+def _cells(call: Call) -> tuple[str, ...]:
     details = ("" if value is None else name_text(value) for value in (call.name, call.status, call.started_at))
     if call.series is None:
         return (name_text(call.key), *details, "?", "", "")

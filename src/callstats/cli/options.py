@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,26 +22,24 @@ from callstats.rule import KEEP_PEAKS, OTHERS, PEAK_REDUCERS, REDUCERS, How
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+default_option = partial(click.option, show_default=True)
+"""An option whose help shows its default."""
+
 
 def examples(*commands: str) -> str:
     """Return the end of a help text; the backspace keeps click from joining the lines."""
     return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
 
 
-# --- values ------------------------------------------------------------------------------------------------------------------
-
-
 class Parsed(click.ParamType):  # type: ignore[type-arg]
-    """The type of an option whose value one of the library's parsers reads."""
+    """The type of an option whose value a parser reads."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
         self._parse = parse
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> object:
         """Parse the value; an error names the option."""
-        if not isinstance(value, str):
-            return value
         try:
             return self._parse(value)
         except ArgumentError as error:
@@ -108,10 +107,7 @@ def merge_how(parts: Iterable[tuple[str, How]]) -> Mapping[str, How]:
     return asked if OTHERS in asked else {**KEEP_PEAKS, **asked}
 
 
-# --- databases and files -----------------------------------------------------------------------------------------------------
-
 _DATABASE_SUFFIXES = (".db", ".db3", ".sqlite", ".sqlite3")
-_SQLITE_HEADER = b"SQLite format 3\0"
 
 
 def default_database() -> str:
@@ -119,8 +115,10 @@ def default_database() -> str:
     return os.environ.get("CALLSTATS_URL") or "calls.db"
 
 
-def database(text: str) -> str:
-    """Return an argument that stands for a database; anything else is wrong use."""
+def database(text: str | None = None) -> str:
+    """Return an argument that stands for a database, or the default; anything else is wrong use."""
+    if text is None:
+        return default_database()
     if not is_database(text):
         shown = "" if "@" in text or ":" in text else f", got {shorten_repr(text)}"  # a misspelt URL may hold a password
         forms = "a URL, a path with a /, a name that ends in .db or .sqlite, or an SQLite file"
@@ -139,42 +137,33 @@ def _is_surely_database(text: str) -> bool:
 
 
 def _has_sqlite_header(path: str | Path) -> bool:
-    try:
-        if not Path(path).is_file():  # to open a pipe would wait for its other end
-            return False
-        with Path(path).open("rb") as file:
-            return file.read(len(_SQLITE_HEADER)) == _SQLITE_HEADER
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: a link to itself, before Python 3.13
-        return False
+    with suppress(OSError, ValueError, RuntimeError):  # RuntimeError: a link to itself, before Python 3.13
+        if Path(path).is_file():  # to open a pipe would wait for its other end
+            with Path(path).open("rb") as file:
+                return file.read(16) == b"SQLite format 3\0"
+    return False
 
 
-def database_argument(command: Command) -> Command:
-    """Add the argument [DB]."""
-
-    def parse(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str:
-        return default_database() if value is None else database(value)
-
-    return click.argument("url", required=False, metavar="[DB]", callback=parse)(command)
+database_argument = click.argument(
+    "url", required=False, metavar="[DB]", callback=lambda _context, _parameter, value: database(value)
+)
+"""The argument [DB]."""
 
 
 def split_file(arguments: tuple[str, ...]) -> tuple[str, str]:
     """Return the database and the file of [DB] FILE."""
-    if len(arguments) == 2:
-        return database(arguments[0]), arguments[1]
-    if len(arguments) != 1 or _is_surely_database(arguments[0]):
+    if len(arguments) not in (1, 2) or (len(arguments) == 1 and _is_surely_database(arguments[0])):
         raise click.UsageError("the arguments must be [DB] FILE")
-    return default_database(), arguments[0]
+    return database(*arguments[:-1]), arguments[-1]
 
 
 def split_key(arguments: tuple[str, ...]) -> tuple[str, str | None]:
     """Return the database and the call of [DB] [ID]."""
     if len(arguments) > 2:
         raise click.UsageError("the arguments must be [DB] [ID]")
-    if len(arguments) == 2:
-        return database(arguments[0]), arguments[1]
-    if arguments and not is_database(arguments[0]):
-        return default_database(), arguments[0]
-    return (arguments[0] if arguments else default_database()), None
+    if len(arguments) == 2 or (arguments and not is_database(arguments[0])):
+        return database(*arguments[:-1]), arguments[-1]
+    return database(*arguments), None
 
 
 def check_output(path: str | Path, option: str) -> None:
@@ -200,64 +189,55 @@ def write_file(path: Path, data: bytes) -> None:
         raise click.UsageError(f"can't write {str(path)!r}: {error.strerror}") from None
 
 
-# --- columns -----------------------------------------------------------------------------------------------------------------
-
-
-def column_options(command: Command) -> Command:
-    """Add --table, --key and --column."""
-    for option in (
-        click.option("--column", default="stats", show_default=True, help="The column with the histograms."),
-        click.option("--key", default="id", show_default=True, help="The column with the table's unique key."),
-        click.option("--table", default="calls", show_default=True, help="The table."),
-    ):
-        command = option(command)
-    return command
-
-
-def choice_options(risk: str | None) -> Callable[[Command], Command]:
-    """Add the options that choose calls, and the risk for which right sizes are computed."""
+def _all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return one decorator for several options, which the help shows in this order."""
 
     def add(command: Command) -> Command:
-        for option in (
-            click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL."),
-            click.option(
-                "--step",
-                type=POSITIVE_SIZE,
-                default="64m",
-                show_default=True,
-                metavar="SIZE",
-                help="Sizes are multiples of this.",
-            ),
-            click.option(
-                "--rightsize",
-                "risk",
-                type=SHARE,
-                default=risk,
-                show_default=risk is not None,
-                metavar="RISK",
-                help="Find the min memory size that at most this share of calls, such as 0.1%, would have exceeded.",
-            ),
-            click.option(
-                "--since", type=PAST, metavar="TIME", help="Only calls since then: RFC 3339, a date, or 7d for so long ago."
-            ),
-        ):
+        for option in reversed(options):
             command = option(command)
         return command
 
     return add
 
 
-def detail_options(command: Command) -> Command:
-    """Add the columns that describe a call besides its histogram."""
-    for option, default, text in (
-        ("--end-column", "completed_at", "When a call ended."),
-        ("--start-column", "started_at", "When a call started to run."),
-        ("--time-column", "created_at", "When a call came in."),
-        ("--status-column", "status", "How a call ended: success, error, timeout, killed."),
-        ("--by", "fn_id", "The column with a call's name, by which calls are grouped; '' for one group."),
-    ):
-        names = [option, "--group-column", "group_column"] if option == "--by" else [option]
-        command = click.option(
-            *names, default=default, show_default=True, metavar="COLUMN", help=text, callback=lambda _c, _p, value: value or None
-        )(command)
-    return command
+def _column(option: str, default: str, text: str, *names: str) -> Callable[[Command], Command]:
+    return default_option(
+        option, *names, default=default, metavar="COLUMN", help=text, callback=lambda _context, _parameter, value: value or None
+    )
+
+
+where_option = click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
+
+column_options = _all_of(
+    default_option("--table", default="calls", help="The table."),
+    default_option("--key", default="id", help="The column with the table's unique key."),
+    default_option("--column", default="stats", help="The column with the histograms."),
+)
+
+detail_options = _all_of(
+    _column(
+        "--by",
+        "fn_id",
+        "The column with a call's name, by which calls are grouped; '' for one group.",
+        "--group-column",
+        "group_column",
+    ),
+    _column("--status-column", "status", "How a call ended: success, error, timeout, killed."),
+    _column("--time-column", "created_at", "When a call came in."),
+    _column("--start-column", "started_at", "When a call started to run."),
+    _column("--end-column", "completed_at", "When a call ended."),
+)
+"""The columns that describe a call besides its histogram."""
+
+
+def choice_options(risk: str | None) -> Callable[[Command], Command]:
+    """Add the options that choose calls, and the risk for which right sizes are computed."""
+    over = "Find the min memory size that at most this share of calls, such as 0.1%, would have exceeded."
+    return _all_of(
+        click.option(
+            "--since", type=PAST, metavar="TIME", help="Only calls since then: RFC 3339, a date, or 7d for so long ago."
+        ),
+        click.option("--rightsize", "risk", type=SHARE, default=risk, show_default=risk is not None, metavar="RISK", help=over),
+        default_option("--step", type=POSITIVE_SIZE, default="64m", metavar="SIZE", help="Sizes are multiples of this."),
+        where_option,
+    )

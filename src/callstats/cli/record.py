@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import PurePath
 from time import time_ns
-from types import FrameType
-from typing import IO, BinaryIO
+from typing import Any
 
 import click
 
@@ -19,18 +15,17 @@ from callstats._json import json_text
 from callstats._timestamps import format_time
 from callstats._units import printable
 from callstats.call import Call, new_call_id
-from callstats.cli.errors import ExitCode
+from callstats.cli.errors import ExitCode, catch_signals
 from callstats.cli.format import call_fields, name_text, peak_memory_text, table_text
-from callstats.cli.options import POSITIVE, SECONDS, SIZE, default_database, examples
+from callstats.cli.options import POSITIVE, SECONDS, SIZE, default_database, default_option, examples
 from callstats.db import connect
 from callstats.db.engine import shown_url
-from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, ProcessDriver, RunResult, Status, Task
+from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, ProcessDriver, Status, Task
 from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS
 from callstats.stats.format import usage_text
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
-_SAME_NAMES = ("status", "created_at", "started_at", "completed_at", "error")
 
 
 @click.command(
@@ -43,22 +38,15 @@ _SAME_NAMES = ("status", "created_at", "started_at", "completed_at", "error")
     ),
 )
 @click.option("--db", default=default_database, show_default="CALLSTATS_URL, else calls.db", help="Where to store the call.")
-@click.option(
-    "--driver", type=click.Choice(["process", "docker"]), default="process", show_default=True, help="How to run the command."
-)
+@default_option("--driver", type=click.Choice(["process", "docker"]), default="process", help="How to run the command.")
 @click.option("--image", help="The image of the container.")
 @click.option("--network", help="The network that the container joins.")
 @click.option("--memory", type=SIZE, default="0", metavar="SIZE", help="Its max memory, such as 128m (k = 1024).  [default: any]")
 @click.option("--timeout", type=SECONDS, metavar="TIME", help="End it after this long, such as 60s or 1h30m.  [default: never]")
-@click.option(
-    "--interval",
-    type=SECONDS,
-    default="1s",
-    show_default=True,
-    metavar="TIME",
-    help="Time between samples. A Docker engine has its own.",
+@default_option(
+    "--interval", type=SECONDS, default="1s", metavar="TIME", help="Time between samples. A Docker engine has its own."
 )
-@click.option("--max-samples", type=POSITIVE, metavar="N", default=240, show_default=True, help="Store at most N rows.")
+@default_option("--max-samples", type=POSITIVE, metavar="N", default=240, help="Store at most N rows.")
 @click.option("--plain", is_flag=True, help="Store Fn's exact form: at most nine metrics, means, and no counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print the call as a line of JSON, to standard error.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -84,111 +72,54 @@ def record_command(
     """
     if (image is None) != (driver == "process") or (network is not None and driver == "process"):
         raise click.UsageError("--driver docker needs an --image; --image and --network must be given with --driver docker")
-    runner = _driver(driver, network, interval)
+    runner: Driver = ProcessDriver(interval)
+    if driver == "docker":
+        runner = DockerDriver(Config(os.environ.get("DOCKER_HOST") or Config.docker), network=network)
     with connect(db) as table:
         table.create()
         recorder = Recorder(max_samples, how="mean" if plain else KEEP_PEAKS, max_bytes=table.max_blob_bytes())
+
+        def write_stat(timestamp: int, metrics: dict[str, int]) -> None:
+            recorder.write_stat(timestamp, {name: metrics[name] for name in metrics if not plain or name in FN_METRICS})
+
+        nobody_reads = sys.stdin is None or sys.stdin.closed or (driver == "docker" and sys.stdin.isatty())
         task = Task(
             image=image or "",
             command=command,
-            stdin=_stream(sys.stdin, terminal=driver == "process"),
-            stdout=_stream(sys.stdout),
-            stderr=_stream(sys.stderr),
+            stdin=None if nobody_reads else sys.stdin.buffer,
+            stdout=sys.stdout.buffer,
+            stderr=sys.stderr.buffer,
             timeout=timeout,
             memory=memory,
-            write_stat=_only_fn(recorder) if plain else recorder.write_stat,
+            write_stat=write_stat,
         )
         created = time_ns()
-        with _signals() as caught, runner.prepare(task) as cookie:
+        with catch_signals(*_SIGNALS) as caught, runner.prepare(task) as cookie:
             started = time_ns()
             result = cookie.run().wait(cancel=caught)
             completed = time_ns()
         series = recorder.end()
-        call = Call(
-            key=new_call_id(created // 10**6),
-            series=series,
-            name=printable(image or PurePath(command[0]).name),  # a file's name may be no text
-            status=result.status.value,
-            created_at=format_time(created, digits=3),
-            started_at=format_time(started, digits=3),
-            completed_at=format_time(completed, digits=3),
-            error=None if result.error is None else str(result.error),
-        )
-        names = {"id": "key", "fn_id": "name", **{name: name for name in _SAME_NAMES}}
-        row = {column: getattr(call, name) for column, name in names.items()}
-        table.add([{**row, "app_id": "record", "stats": series.to_json(counts=not plain).decode()}])
+        facts: dict[str, Any] = {
+            "status": result.status.value,
+            "created_at": format_time(created, digits=3),
+            "started_at": format_time(started, digits=3),
+            "completed_at": format_time(completed, digits=3),
+            "error": None if result.error is None else str(result.error),
+        }
+        name = printable(image or PurePath(command[0]).name)  # a file's name may be no text
+        call = Call(key=new_call_id(created // 10**6), series=series, name=name, **facts)
+        stats = series.to_json(counts=not plain).decode()
+        table.add([{"id": call.key, "app_id": "record", "fn_id": name, "stats": stats, **facts}])
     click.echo(json_text(call_fields(call)) if as_json else record_line(call, table_text("calls", shown_url(db))), err=True)
-    return _exit_code(result, caught)
+    ends = {Status.CANCELLED: 128 + caught.number, Status.TIMEOUT: ExitCode.TIMEOUT, Status.KILLED: 128 + signal.SIGKILL}
+    return ends.get(result.status, 0 if result.error is None else result.error.exit_code)
 
 
 def record_line(call: Call, table: str) -> str:
     """Return what a command used, and where its call is."""
     usage = call.usage
     memory, cpu = peak_memory_text(usage), usage_text(usage, "cpu_mean")
-    parts = [
-        f"peak memory {memory}" if memory else "no sample",
-        f"CPU {cpu}" if cpu else "",
-        usage_text(usage, "duration_ns"),
-        "" if call.error is None else f"{name_text(call.status)}: {call.error}",
-    ]
-    return printable(f"callstats: {', '.join(part for part in parts if part)}; call {name_text(call.key)} in {table}")
-
-
-class _Caught(threading.Event):
-    """Set when a signal asks to stop; `number` is the first one's."""
-
-    number = 0
-
-
-def _driver(driver: str, network: str | None, interval: float) -> Driver:
-    if driver == "process":
-        return ProcessDriver(interval)
-    config = Config()
-    return DockerDriver(Config(os.environ.get("DOCKER_HOST") or config.docker), network=network)
-
-
-@contextmanager
-def _signals() -> Iterator[_Caught]:
-    """Let signals that would end callstats end the command first; ignore those that were ignored before (nohup)."""
-    caught = _Caught()
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        caught.number = caught.number or number
-        caught.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    before = [(number, signal.signal(number, note)) for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    try:
-        yield caught
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
-
-
-def _exit_code(result: RunResult, caught: _Caught) -> int:
-    if result.status is Status.CANCELLED:
-        return 128 + caught.number
-    if result.status is Status.TIMEOUT:
-        return ExitCode.TIMEOUT
-    if result.status is Status.KILLED:
-        return 128 + signal.SIGKILL
-    return 0 if result.error is None else result.error.exit_code
-
-
-def _only_fn(recorder: Recorder) -> Callable[[int, dict[str, int]], None]:
-    """Return a function that records the metrics that Fn knows."""
-
-    def write(timestamp: int, metrics: dict[str, int]) -> None:
-        recorder.write_stat(timestamp, {name: value for name, value in metrics.items() if name in FN_METRICS})
-
-    return write
-
-
-def _stream(stream: IO[str], *, terminal: bool = True) -> BinaryIO | None:
-    """Return the binary stream below a text stream; None if it is closed, or a terminal that nobody may read from."""
-    try:
-        return None if stream.isatty() and not terminal else stream.buffer  # type: ignore[attr-defined]
-    except (AttributeError, ValueError):
-        return None
+    parts = [f"peak memory {memory}" if memory else "no sample", f"CPU {cpu}" if cpu else "", usage_text(usage, "duration_ns")]
+    if call.error is not None:
+        parts.append(f"{name_text(call.status)}: {call.error}")
+    return printable(f"callstats: {', '.join(filter(None, parts))}; call {name_text(call.key)} in {table}")

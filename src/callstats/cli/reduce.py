@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import timedelta
+from itertools import chain, repeat
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, Any
 
 import click
 from click.core import ParameterSource
 
+from callstats import kernels
 from callstats._json import json_text
 from callstats._timestamps import format_time
 from callstats._types import I64_MAX
 from callstats._units import percent_text, plural, printable, size_text
-from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
+from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
 from callstats.cli.format import key_text, less_text, reject_line, stopped_lines, table_text
-from callstats.cli.jsonl import reduce_file
 from callstats.cli.options import (
     DURATION,
     HOW,
@@ -32,25 +32,18 @@ from callstats.cli.options import (
     TIER,
     column_options,
     database,
-    default_database,
+    default_option,
     examples,
     merge_how,
+    where_option,
 )
-from callstats.db import connect
+from callstats.db import ReduceResult, Reject, connect
 from callstats.db.engine import shown_url
-from callstats.errors import ArgumentError, DatabaseError
-from callstats.rule import Missing, Rule
-
-if TYPE_CHECKING:
-    from callstats.db import Change, ReduceResult, Reject
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError
+from callstats.reduce import reduce_json
+from callstats.rule import How, Missing, Rule
 
 SECONDS_BETWEEN_LINES = 5.0
-
-_TABLE_ONLY = (
-    *("table", "key", "column", "where", "verify", "dry_run", "save", "as_json", "tiers", "time_column", "as_of"),
-    *("rejects", "sleep", "run_time", "limit", "retries"),
-)
-"""Options that --jsonl rejects: they are about a database."""
 
 
 @click.command(
@@ -82,12 +75,7 @@ _TABLE_ONLY = (
     help="Keep at most N rows of a histogram of this age or older, such as 90s, 30min, 12h, 7d or 4w. Can be repeated: the "
     "oldest tier that fits counts. Calls younger than every tier stay unchanged. N = 0 empties the histogram.",
 )
-@click.option(
-    "--time-column",
-    default="created_at",
-    show_default=True,
-    help="The column with calls' times: timestamps, or RFC 3339 text.",
-)
+@default_option("--time-column", default="created_at", help="The column with calls' times: timestamps, or RFC 3339 text.")
 @click.option(
     "--as-of",
     type=PAST,
@@ -103,15 +91,14 @@ _TABLE_ONLY = (
     help="Reduce one metric, or all, by mean, min, max, first, last or sum. Further reducers are kept beside the first, as "
     "METRIC@max and so on. Can be repeated.  [default: mean; mean,max of mem_usage, mem_working and cpu_total; max of mem_limit]",
 )
-@click.option(
+@default_option(
     "--missing",
     type=click.Choice(["skip", "zero"]),
     default="skip",
-    show_default=True,
     help="Samples without a metric: skip them, or count them as 0, as Fn does.",
 )
 @click.option("--plain", is_flag=True, help="Write Fn's exact form: means, and no counts. Peaks that are present are kept.")
-@click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
+@where_option
 @click.option("--verify", is_flag=True, help="Read and check every row, and not only those long enough to be reduced.")
 @click.option("--dry-run", is_flag=True, help="Report what would change, and write nothing.")
 @click.option("--save", type=click.Path(), metavar="FILE", help="Save the old histograms to a new file, for `callstats import`.")
@@ -121,24 +108,21 @@ _TABLE_ONLY = (
     metavar="FILE",
     help="Write rejected keys and the reasons, if any, to a new file of JSON lines.",
 )
-@click.option("--batch-size", type=POSITIVE, default=1000, show_default=True, metavar="N", help="Rows in a transaction.")
-@click.option(
-    "--batch-bytes", type=POSITIVE_SIZE, default="32m", show_default=True, metavar="SIZE", help="Bytes in a transaction."
-)
+@default_option("--batch-size", type=POSITIVE, default=1000, metavar="N", help="Rows in a transaction.")
+@default_option("--batch-bytes", type=POSITIVE_SIZE, default="32m", metavar="SIZE", help="Bytes in a transaction.")
 @click.option("--sleep", type=SECONDS, default="0", metavar="TIME", help="Wait between batches, such as 100ms.")
 @click.option(
     "--run-time", type=DURATION, metavar="TIME", help="Stop starting batches after this long, such as 2h. Run again to continue."
 )
 @click.option("--limit", type=POSITIVE, metavar="N", help="Change at most N rows. Run again to continue.")
-@click.option(
+@default_option(
     "--retries",
     type=click.IntRange(0, I64_MAX),
     default=10,
-    show_default=True,
     metavar="N",
     help="Retry a batch at most N times in a row when a lock or the connection fails.",
 )
-@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, metavar="N", help="Threads that reduce.")
+@default_option("--threads", type=click.IntRange(1, 1024), default=1, metavar="N", help="Threads that reduce.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--jsonl", is_flag=True, help="Read a histogram a line from a file or standard input, and print as many lines.")
 @column_options
@@ -146,23 +130,15 @@ def reduce_command(
     source: str | None,
     max_samples: int | None,
     max_bytes: int | None,
-    hows: tuple[Any, ...],
+    hows: tuple[tuple[str, How], ...],
     missing: Missing,
     plain: bool,
-    tiers: tuple[tuple[timedelta, int], ...],
-    time_column: str,
-    as_of: int | None,
     rejects: Path | None,
-    dry_run: bool,
-    save: str | None,
     batch_size: int,
     batch_bytes: int,
     threads: int,
     as_json: bool,
     jsonl: bool,
-    table: str,
-    key: str,
-    column: str,
     **job: Any,
 ) -> ExitCode:
     """Reduce the stored histograms of a table in place.
@@ -171,36 +147,30 @@ def reduce_command(
     other programs can write meanwhile: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
     changes nothing.
     """
-    if max_samples is None and max_bytes is None and not tiers:
-        raise click.UsageError("one of --max-samples, --max-bytes and --tier is needed")
-    if max_samples is not None and tiers:
-        raise click.UsageError("--max-samples must be given without --tier, which has its own number of samples")
-    if as_of is not None and not tiers:
-        raise click.UsageError("--as-of must be given with --tier: it is the time from which ages are measured")
-    if plain and hows:
-        raise click.UsageError("--plain must be given without --how: it means the mean of every metric")
-    if dry_run and save is not None:
-        raise click.UsageError("--save must be given without --dry-run, which changes nothing")
+    tiers, as_of = job["tiers"], job["as_of"]
+    for wrong, why in (
+        (max_samples is None and max_bytes is None and not tiers, "one of --max-samples, --max-bytes and --tier is needed"),
+        (max_samples is not None and tiers, "--max-samples must be given without --tier, which has its own number of samples"),
+        (as_of is not None and not tiers, "--as-of must be given with --tier: it is the time from which ages are measured"),
+        (plain and hows, "--plain must be given without --how: it means the mean of every metric"),
+        (max_samples == 0 and not jsonl, "--max-samples must be 1 or more, got 0, which would empty every histogram"),
+        (job["dry_run"] and job["save"] is not None, "--save must be given without --dry-run, which changes nothing"),
+    ):
+        if wrong:
+            raise click.UsageError(why)
     rule = Rule(max_samples, how="mean" if plain else merge_how(hows), missing=missing, max_bytes=max_bytes)
     batches: dict[str, Any] = {"counts": not plain, "threads": threads, "batch_size": batch_size, "batch_bytes": batch_bytes}
     if jsonl:
         ctx = click.get_current_context()
-        for name in _TABLE_ONLY:
-            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-                option = next(param.opts[0] for param in ctx.command.params if param.name == name)
-                raise click.UsageError(f"{option} must be given without --jsonl, which needs no database")
-        return reduce_file(source, rule, **batches)
-    if max_samples == 0:
-        raise click.UsageError("--max-samples must be 1 or more, got 0, which would empty every histogram")
-    url = default_database() if source is None else database(source)
-    if tiers:
-        as_of = time.time_ns() if as_of is None else as_of
-    with (
-        ctrl_c_stops() as stop,
-        ProgressLine() as progress,
-        rejects_file(rejects) as write_reject,
-        connect(url, table=table, key=key, column=column, time_column=time_column) as calls,
-    ):
+        for param in ctx.command.params:
+            if param.name in {*job, "rejects", "as_json"} and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"{param.opts[0]} must be given without --jsonl, which needs no database")
+        return _reduce_file(source or "-", rule, **batches)
+    names = {name: job.pop(name) for name in ("table", "key", "column", "time_column")}
+    url, write_reject = database(source), reject_writer(rejects)
+    if tiers and as_of is None:
+        as_of = time.time_ns()
+    with catch_ctrl_c() as caught, ProgressLine() as progress, connect(url, **names) as calls:
         if as_of is not None:
             progress.say(f"ages are as of {format_time(as_of)}")
 
@@ -208,29 +178,18 @@ def reduce_command(
             progress.say(reject_line(reject))
             write_reject(reject)
 
-        result = calls.reduce(
-            rule,
-            **batches,
-            **job,
-            tiers=tiers or None,
-            as_of=as_of,
-            dry_run=dry_run,
-            save=save,
-            progress=progress.update,
-            on_reject=on_reject,
-            stop=stop,
-        )
-    where = {"table": table, "database": shown_url(url)}
-    text = table_text(table, shown_url(url))
-    click.echo(result_json(result, where) if as_json else "\n".join(result_lines(result, text)))
+        job.update(tiers=tiers or None, as_of=as_of, progress=progress.update, on_reject=on_reject, stop=caught.is_set)
+        result = calls.reduce(rule, **batches, **job)
+    where = {"table": names["table"], "database": shown_url(url)}
+    click.echo(result_json(result, where) if as_json else "\n".join(result_lines(result, table_text(*where.values()))))
     return exit_code(result)
 
 
 def result_json(result: ReduceResult, where: dict[str, str]) -> str:
     """Return a result as JSON in ASCII."""
     rejects = [reject._asdict() for reject in result.rejects]
-    changes = {name: change and change._asdict() for name, change in _largest_changes(result).items()}
-    return json_text({**where, **asdict(result), **changes, "rejects": rejects}, indent=2)
+    peak, mean = (change and change._asdict() for change in (result.peak_change, result.mean_change))
+    return json_text({**where, **asdict(result), "peak_change": peak, "mean_change": mean, "rejects": rejects}, indent=2)
 
 
 def result_lines(result: ReduceResult, table: str) -> list[str]:
@@ -248,21 +207,14 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
         lines.append(f"{result.retries:,} times a batch was tried again, since a lock or the connection failed")
     if result.unknown_metrics:
         lines.append(printable(f"--how names metrics that no call has: {', '.join(map(repr, result.unknown_metrics))}"))
-    lines += [change_line(name.replace("_change", ""), change) for name, change in _largest_changes(result).items() if change]
+    for what, change in (("peak", result.peak_change), ("mean", result.mean_change)):
+        if change is not None:
+            after = "nothing" if change.after is None else f"{change.after:,.10g}"
+            values = f"{change.before:,.10g} to {after}, {percent_text(change.share)}"
+            lines.append(printable(f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {values}"))
     if result.dry_run:
         lines.append("dry run: nothing was written")
     return lines + stopped_lines(result, "the rows counted here are written")
-
-
-def _largest_changes(result: ReduceResult) -> dict[str, Change | None]:
-    return {"peak_change": result.peak_change, "mean_change": result.mean_change}
-
-
-def change_line(what: str, change: Change) -> str:
-    """Return how far a reduction moves a peak or a mean at most."""
-    after = "nothing" if change.after is None else f"{change.after:,.10g}"
-    values = f"{change.before:,.10g} to {after}, {percent_text(change.share)}"
-    return printable(f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {values}")
 
 
 def rate_text(result: ReduceResult) -> str:
@@ -270,32 +222,21 @@ def rate_text(result: ReduceResult) -> str:
     return f"{size_text(result.bytes_read / max(result.seconds, 1e-9))}/s"
 
 
-# --- while it runs -----------------------------------------------------------------------------------------------------------
-
-
-class ProgressLine:
+class ProgressLine(ExitStack):
     """Show how far a job is on standard error: a bar on a terminal, else a line every few seconds."""
 
     def __init__(self, bar: bool | None = None) -> None:
+        super().__init__()
         self._bar = None
         self._last = time.monotonic()
         if sys.stderr.isatty() if bar is None else bar:
+            from rich import progress
             from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
 
-            text = TextColumn("{task.description}", markup=False)
-            self._bar = Bar(BarColumn(), text, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            text = progress.TextColumn("{task.description}", markup=False)
+            columns = progress.BarColumn(), text, progress.TimeRemainingColumn()
+            self._bar = self.enter_context(progress.Progress(*columns, console=Console(stderr=True), transient=True))
             self._task = self._bar.add_task("", total=None)
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def update(self, result: ReduceResult) -> None:
         """Show the result so far."""
@@ -319,24 +260,73 @@ def progress_line(result: ReduceResult) -> str:
     return f"{result.rows:,}{total} rows, {rate_text(result)}, {size_text(result.bytes_before - result.bytes_after)} saved"
 
 
-@contextmanager
-def rejects_file(path: Path | None) -> Iterator[Callable[[Reject], None]]:
-    """Yield a function that writes a reject to a new file, as a line of JSON. Without rejects, no file is made."""
-    if path is not None and path.exists():
+def reject_writer(path: Path | None) -> Callable[[Reject], None]:
+    """Return a function that adds a reject to a new file, as a line of JSON. Without rejects, no file is made."""
+    if path is None:
+        return lambda _reject: None
+    if path.exists():
         raise ArgumentError("rejects", "a new file", str(path))
-    if path is not None and not path.parent.is_dir():
+    if not path.parent.is_dir():
         raise ArgumentError("rejects", "in a folder that exists", str(path))
-    with ExitStack() as stack:
-        files: list[IO[str]] = []
+    modes = chain("x", repeat("a"))
 
-        def write(reject: Reject) -> None:
-            if path is None:
-                return
-            try:
-                if not files:
-                    files.append(stack.enter_context(path.open("x", encoding="ascii", buffering=1)))
-                files[0].write(json_text(reject._asdict()) + "\n")
-            except OSError as error:
-                raise DatabaseError(f"can't write {str(path)!r}: {error.strerror}") from None
+    def write(reject: Reject) -> None:
+        try:
+            with path.open(next(modes), encoding="ascii") as file:
+                file.write(json_text(reject._asdict()) + "\n")
+        except OSError as error:
+            raise DatabaseError(f"can't write {str(path)!r}: {error.strerror}") from None
 
-        yield write
+    return write
+
+
+def _reduce_file(file: str, rule: Rule, *, counts: bool, threads: int, batch_size: int, batch_bytes: int) -> ExitCode:
+    """Print each line of a file or of standard input reduced; a line that is short or rejected stays unchanged.
+
+    Rejects and the result are printed to standard error.
+    """
+    if file == "-" and sys.stdin is None:
+        raise click.UsageError("--jsonl needs a file or standard input, and that is closed")
+    try:
+        source = click.open_file(file, "rb")
+    except OSError as error:
+        raise click.UsageError(f"can't read {file!r}: {error.strerror}") from None
+    sink = sys.stdout.buffer
+    ends = Counter(changed=0, unchanged=0, rejected=0)
+    before = after = 0  # bytes of the changed lines
+    with source:
+        for batch in _batches(source, "standard input" if file == "-" else repr(file), batch_size, batch_bytes):
+            blobs = [line.rstrip(b"\r\n") for line in batch]
+            reduced = reduce_json(blobs, rule, counts=counts, threads=threads, errors="return")
+            for line, blob, new in zip(batch, blobs, reduced, strict=True):
+                if isinstance(new, CallstatsError):
+                    ends["rejected"] += 1
+                    click.echo(printable(f"rejected line {ends.total()}: {new}"), err=True)
+                    sink.write(line)
+                elif new == blob:
+                    ends["unchanged"] += 1
+                    sink.write(line)
+                else:
+                    ends["changed"] += 1
+                    before += len(line)
+                    after += sink.write(new or b"\n")
+            sink.flush()
+    lines = f"{plural(ends.total(), 'line')}: {', '.join(f'{n:,} {end}' for end, n in ends.items())}"
+    click.echo(f"{lines}; {less_text(before, after, 'changed lines')}; {kernels.active.BACKEND} backend", err=True)
+    return ExitCode.REJECTED if ends["rejected"] else ExitCode.DONE
+
+
+def _batches(source: IO[bytes], name: str, batch_size: int, batch_bytes: int) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    try:
+        for line in source:
+            batch.append(line)
+            size += len(line)
+            if len(batch) >= batch_size or size >= batch_bytes:
+                yield batch
+                batch, size = [], 0
+    except OSError as error:
+        raise Failure(f"can't read {name}: {error.strerror or error}", ExitCode.STOPPED) from None
+    if batch:
+        yield batch

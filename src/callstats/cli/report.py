@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from callstats._units import plural, printable, size_text
 from callstats.cli.errors import ExitCode, exit_code
-from callstats.cli.format import name_text
+from callstats.cli.format import detail_texts, name_text
 from callstats.cli.options import (
     check_output,
     choice_options,
     column_options,
     database_argument,
+    default_option,
     detail_options,
     examples,
     write_file,
 )
 from callstats.cli.summary import summarize_database
+from callstats.db import TableSummary
 from callstats.db.engine import shown_url
 from callstats.plot import ReportCall, ReportGroup, render
-
-if TYPE_CHECKING:
-    from callstats.db import Call, TableSummary
 
 
 @click.command(
@@ -38,16 +38,15 @@ if TYPE_CHECKING:
     ),
 )
 @database_argument
-@click.option(
+@default_option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     default="report.html",
-    show_default=True,
     metavar="FILE",
     help="The file to write. An existing file is replaced, unless it is a database.",
 )
-@click.option("--top", type=click.IntRange(0, 10_000), default=50, show_default=True, metavar="N", help="Draw charts of N calls.")
+@default_option("--top", type=click.IntRange(0, 10_000), default=50, metavar="N", help="Draw charts of N calls.")
 @choice_options(risk="1%")
 @detail_options
 @column_options
@@ -79,7 +78,7 @@ def report_page(summary: TableSummary, source: str, now: datetime) -> str:
             name=name_text(call.key),
             series=call.series,
             group=names.get(call.name if summary.by else None, ""),
-            facts=_facts(call),
+            facts=detail_texts(call),
             usage=call.usage,
         )
         for call in summary.heaviest
@@ -105,17 +104,8 @@ def _names(summary: TableSummary) -> dict[object, str]:
     names: dict[object, str] = {}
     taken: set[str] = set()
     for group in summary.groups:
-        name = plain = name_text(group.name) if summary.by else "all calls"
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{plain} ({number})"
-        taken.add(name)
-        names[group.name] = name
+        plain = name_text(group.name) if summary.by else "all calls"
+        texts = chain([plain], (f"{plain} ({number})" for number in count(2)))
+        names[group.name] = next(text for text in texts if text not in taken)
+        taken.add(names[group.name])
     return names
-
-
-def _facts(call: Call) -> dict[str, str]:
-    titles = {"status": "status", "created": "created_at", "started": "started_at", "completed": "completed_at", "error": "error"}
-    values = {title: getattr(call, name) for title, name in titles.items()}
-    return {title: printable(str(value)) for title, value in values.items() if value is not None}

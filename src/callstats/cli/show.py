@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from callstats._json import json_text
 from callstats._units import plural, printable
-from callstats.cli.errors import ExitCode, WrongUse, option_message
-from callstats.cli.format import call_fields, key_text, name_text, peak_memory_text
+from callstats.cli.errors import ExitCode, Failure, option_message, print_rejected
+from callstats.cli.format import call_fields, detail_texts, name_text, peak_memory_text
 from callstats.cli.options import check_output, column_options, detail_options, examples, split_key, write_file
-from callstats.db import connect
+from callstats.db import Call, connect
 from callstats.errors import ArgumentError
 from callstats.plot import terminal
 from callstats.plot.panels import tracks
 from callstats.series import StatSeries
 from callstats.stats.format import usage_text
 
-if TYPE_CHECKING:
-    from callstats.db import Call
-
-STYLES: dict[terminal.Ink, str] = {
-    "title": "bold",
-    "text": "",
-    "axis": "dim",
-    "value": "cyan",
-    "band": "cyan",
-    "limit": "red",
-}
-_MARGIN = 10
+STYLES: dict[terminal.Ink, str] = {"title": "bold", "text": "", "axis": "dim", "value": "cyan", "band": "cyan", "limit": "red"}
 
 
 @click.command(
@@ -70,7 +59,7 @@ def show_command(
             if error.parameter != "key":
                 raise
             table.list(1)  # fails if --key is wrong; else the ID is
-            raise WrongUse(option_message(error, "ID")) from None
+            raise Failure(option_message(error, "ID")) from None
     if as_json:
         click.echo(json_text(call_fields(call), indent=2))
     elif call.series is None:
@@ -82,35 +71,22 @@ def show_command(
         click.echo(printable(f"drew {png}"))
     else:
         _print(call, call.series, metrics)
-    if call.rejected is not None:
-        click.echo(printable(f"rejected {key_text(call.key)}: {call.rejected}"), err=True)
-        return ExitCode.REJECTED
-    return ExitCode.DONE
+    return print_rejected([call])
 
 
 def head_lines(call: Call) -> list[str]:
     """Return a call's details and what it used."""
-    return [f"{title:<{_MARGIN}}{text}" for title, text in _head(call) if text]
-
-
-def _head(call: Call) -> Iterator[tuple[str, str]]:
-    yield "call", name_text(call.key)
-    for title, value in (
-        ("name", call.name),
-        ("status", call.status),
-        ("created", call.created_at),
-        ("started", call.started_at),
-        ("completed", call.completed_at),
-        ("error", call.error),
-    ):
-        yield title, "" if value is None else name_text(value)
+    head = {"call": name_text(call.key), "name": "" if call.name is None else name_text(call.name), **detail_texts(call)}
     if call.series is not None:
         usage = call.usage
         rows = "" if usage.samples == usage.rows else f" in {plural(usage.rows, 'row')}"
-        yield "duration", usage_text(usage, "duration_ns")
-        yield "samples", f"{usage_text(usage, 'samples')}{rows}" if usage.rows else "none"
-        yield "memory", peak_memory_text(usage)
-        yield "CPU", usage_text(usage, "cpu_mean")
+        head |= {
+            "duration": usage_text(usage, "duration_ns"),
+            "samples": f"{usage_text(usage, 'samples')}{rows}" if usage.rows else "none",
+            "memory": peak_memory_text(usage),
+            "CPU": usage_text(usage, "cpu_mean"),
+        }
+    return [f"{title:<10}{text}" for title, text in head.items() if text]
 
 
 def _print(call: Call, series: StatSeries, metrics: tuple[str, ...]) -> None:
@@ -124,8 +100,7 @@ def _print(call: Call, series: StatSeries, metrics: tuple[str, ...]) -> None:
             raise BrokenPipeError
 
     console = Screen(file=sys.stdout, highlight=False)
-    for line in head_lines(call):
-        console.print(Text(line), soft_wrap=True)
+    click.echo("\n".join(head_lines(call)))
     for chart in terminal.charts(tracks(series, metrics or None), width=console.width, blocks=_fits(sys.stdout.encoding)):
         console.print()
         for pieces in chart:
@@ -136,8 +111,6 @@ def _print(call: Call, series: StatSeries, metrics: tuple[str, ...]) -> None:
 
 def _fits(encoding: str | None) -> bool:
     """Return whether an output of this encoding can show blocks."""
-    try:
-        terminal.GLYPHS.encode(encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    with suppress(UnicodeEncodeError, LookupError):
+        return bool(terminal.GLYPHS.encode(encoding or "ascii"))
+    return False

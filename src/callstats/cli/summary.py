@@ -6,22 +6,19 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from callstats._json import json_text
 from callstats._types import FN_COUNTERS
 from callstats._units import plural, size_text
-from callstats.cli.errors import ExitCode, ctrl_c_stops, exit_code
-from callstats.cli.format import csv_cells, name_text, reject_line, stopped_lines
+from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
+from callstats.cli.format import name_text, print_reject, stopped_lines
 from callstats.cli.options import choice_options, column_options, database_argument, detail_options, examples
-from callstats.db import connect
+from callstats.db import Group, TableSummary, connect
 from callstats.stats import CallsSummary, summarize_calls
 from callstats.stats.format import PERCENTILES, summary_texts
-
-if TYPE_CHECKING:
-    from callstats.db import Group, TableSummary
 
 
 @click.command(
@@ -64,23 +61,15 @@ def summarize_database(
     """Summarize a table until Ctrl-C, and print its rejects to standard error."""
     if since is not None and columns["time_column"] is None:
         raise click.UsageError("--since must be given with a --time-column")
-    with ctrl_c_stops() as stop, connect(url, **columns) as table:
+    with catch_ctrl_c() as caught, connect(url, **columns) as table:
         return table.summarize(
-            since=since,
-            where=where,
-            risk=risk,
-            step=step,
-            top=top,
-            stop=stop,
-            on_reject=lambda reject: click.echo(reject_line(reject), err=True),
+            since=since, where=where, risk=risk, step=step, top=top, stop=caught.is_set, on_reject=print_reject
         )
 
 
 def summary_lines(summary: TableSummary) -> list[str]:
     """Return a block of lines for each name."""
-    lines: list[str] = []
-    for group in summary.groups:
-        lines += [*_group_lines(summary.by, group), ""]
+    lines = [line for group in summary.groups for line in _group_lines(summary.by, group)]
     if any(group.summary.approximate for group in summary.groups):
         lines += ["~ is not exact: reductions have changed it, or a duration comes from the times of samples", ""]
     groups = f" in {plural(len(summary.groups), 'group')}" if summary.by else ""
@@ -97,20 +86,19 @@ def _group_lines(by: str | None, group: Group) -> Iterator[str]:
     yield f"{name_text(group.name) if by else 'all'}: {plural(summary.calls, 'call')}, {ends}"
     for title, text in summary_texts(summary):
         yield f"  {title:<11}{text}"
+    yield ""
 
 
 def summary_json(summary: TableSummary) -> str:
     """Return the summary as JSON in ASCII."""
-    groups = [{"name": group.name, **_fields(group.summary)} for group in summary.groups]
-    rejects = [reject._asdict() for reject in summary.rejects]
+    groups: list[dict[str, Any]] = []
+    for group in summary.groups:
+        extra = {"unlimited": group.summary.is_unlimited, "approximate": sorted(group.summary.approximate)}
+        groups.append({"name": group.name, **asdict(group.summary), **extra})
     names = ("calls", "rejected", "untimed", "bytes_read", "seconds", "backend", "stopped")
     rest = {name: getattr(summary, name) for name in names}
+    rejects = [reject._asdict() for reject in summary.rejects]
     return json_text({"by": summary.by, "groups": groups, **rest, "rejects": rejects}, indent=2)
-
-
-def _fields(summary: CallsSummary) -> dict[str, Any]:
-    fields = asdict(summary)
-    return {**fields, "unlimited": summary.is_unlimited, "approximate": sorted(summary.approximate)}
 
 
 def summary_csv(summary: TableSummary) -> str:
@@ -118,7 +106,10 @@ def summary_csv(summary: TableSummary) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(_flat("", summarize_calls([]))), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(csv_cells(_flat(name_text(group.name), group.summary)) for group in summary.groups)
+    for group in summary.groups:
+        name = name_text(group.name)
+        formula = name.startswith(("=", "+", "-", "@", "\t", "\r"))  # which a spreadsheet would run
+        writer.writerow(_flat(f"'{name}" if formula else name, group.summary))
     return text.getvalue().rstrip("\n")
 
 
@@ -134,8 +125,7 @@ def _flat(name: str, summary: CallsSummary) -> dict[str, object]:
         **{f"near_{part}": getattr(near, part) for part in ("k", "n", "p", "low", "high")},
         **{title: summary.increases[title] if summary.increase[title].n else None for title in FN_COUNTERS},
         "growing": None if trend is None or trend.growing is None else int(trend.growing),
-        "trend_p": None if trend is None else trend.p,
-        "trend_slope": None if trend is None else trend.slope,
+        **{f"trend_{part}": getattr(trend, part, None) for part in ("p", "slope")},
         **{f"rightsize_{part}": getattr(sized, part, None) for part in ("size", "over", "bound", "saved", "reason")},
         "approximate": " ".join(sorted(summary.approximate)),
     }

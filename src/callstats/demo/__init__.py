@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from callstats._timestamps import format_times
+from callstats._timestamps import format_time
 from callstats.call import new_call_id
 from callstats.drivers.docker.stats import pick_stats
 from callstats.reduce import decimate
@@ -19,9 +19,7 @@ from callstats.rule import KEEP_PEAKS, Rule
 from callstats.series import StatSeries
 
 Whole: TypeAlias = NDArray[np.int64]
-Shape: TypeAlias = Callable[[np.random.Generator, Whole, int], Whole]
 
-_CAPTURE = "docker-20.10-cgroup1.jsonl"
 _CALLS = 2_000
 _SEED = 20_171_127
 _RULE = Rule(240, how=KEEP_PEAKS)  # as `record` stores a call
@@ -36,9 +34,8 @@ _STEP_MS = 2_592_000  # the most time between two calls, so that 2,000 fill a mo
 
 def docker_frames() -> Iterator[dict[str, object]]:
     """Yield the 45 frames that a Docker engine sent about one container, one a second."""
-    with files(__name__).joinpath(_CAPTURE).open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+    with files(__name__).joinpath("docker-20.10-cgroup1.jsonl").open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
 
 
 def demo_calls() -> Iterator[dict[str, object]]:
@@ -52,19 +49,15 @@ def demo_calls() -> Iterator[dict[str, object]]:
         and ``error`` (text, or None after a success). The first call is the captured container's. The others are made up, have
         the shapes of real functions, and last from a tenth of a second to two hours.
     """
-    yield _captured_call()
+    stats = [stat for stat in map(pick_stats, docker_frames()) if stat is not None]
+    first_ms, last_ms = (stats[index].timestamp // _NS_PER_MS for index in (0, -1))
+    names = {"app_id": "demo", "fn_id": "captured", "status": "success"}
+    yield _row(0, (first_ms, first_ms, last_ms + 1), StatSeries.from_samples(stats), None, **names)
     rng = np.random.default_rng(_SEED)
     created_ms = _FIRST_MS
     for number in range(1, _CALLS + 1):
         created_ms += _draw(rng, 1, _STEP_MS)
         yield _made_up_call(rng, created_ms, number)
-
-
-def _captured_call() -> dict[str, object]:
-    stats = [stat for stat in map(pick_stats, docker_frames()) if stat is not None]
-    first_ms, last_ms = (stats[index].timestamp // _NS_PER_MS for index in (0, -1))
-    times = first_ms, first_ms, last_ms + 1
-    return _row("demo", "captured", "success", times, 0, StatSeries.from_samples(stats), None)
 
 
 def _made_up_call(rng: np.random.Generator, created_ms: int, number: int) -> dict[str, object]:
@@ -76,21 +69,16 @@ def _made_up_call(rng: np.random.Generator, created_ms: int, number: int) -> dic
     started_ms = created_ms + waited_ms
     series = _sampled(rng, fn, status == "killed", started_ms * _NS_PER_MS, lasted_ms * _NS_PER_MS)
     error = _ERRORS[status].format(timeout=fn.timeout) if status in _ERRORS else None
-    return _row(fn.app_id, fn.fn_id, status, (created_ms, started_ms, started_ms + lasted_ms), number, series, error)
+    times_ms = created_ms, started_ms, started_ms + lasted_ms
+    return _row(number, times_ms, series, error, app_id=fn.app_id, fn_id=fn.fn_id, status=status)
 
 
-def _row(
-    app_id: str, fn_id: str, status: str, times_ms: tuple[int, int, int], number: int, series: StatSeries, error: str | None
-) -> dict[str, object]:
-    created_at, started_at, completed_at = format_times(np.array(times_ms, dtype=np.int64) * _NS_PER_MS)
+def _row(number: int, times_ms: tuple[int, int, int], series: StatSeries, error: str | None, **names: str) -> dict[str, object]:
+    times = (format_time(ms * _NS_PER_MS, digits=3) for ms in times_ms)
     return {
         "id": new_call_id(times_ms[0], number),
-        "app_id": app_id,
-        "fn_id": fn_id,
-        "status": status,
-        "created_at": created_at,
-        "started_at": started_at,
-        "completed_at": completed_at,
+        **names,
+        **dict(zip(("created_at", "started_at", "completed_at"), times, strict=True)),
         "stats": decimate(series, _RULE).to_db(),
         "error": error,
     }
@@ -105,14 +93,14 @@ def _sampled(rng: np.random.Generator, fn: _Function, killed: bool, started_ns: 
     seconds = np.arange(n, dtype=np.int64)
     times = started_ns + phase_ns + seconds * _PERIOD_NS + _draws(rng, 0, _JITTER_NS, n)
     limit = fn.memory_mib * _MIB_PAGES
-    memory = np.minimum(fn.shape(rng, seconds, limit), limit)
+    memory = np.minimum(_shape(rng, fn.shape, seconds, limit), limit)
     if killed:  # it ran into its limit
         memory += (limit - memory) * (seconds + 1) // n
     user, kernel = _draws(rng, fn.percent // 3, fn.percent, n), _draws(rng, 0, 3 + fn.percent // 8, n)
-    first = seconds == 0  # processor use is measured against the sample before
     cpu = {"cpu_total": user + kernel, "cpu_user": user, "cpu_kernel": kernel}
     metrics = {
-        **{name: np.ma.MaskedArray(values, mask=first) for name, values in cpu.items()},
+        # processor use is measured against the sample before
+        **{name: np.ma.MaskedArray(values, mask=seconds == 0) for name, values in cpu.items()},
         "mem_usage": memory * _PAGE,
         "mem_limit": np.full(n, limit * _PAGE, dtype=np.int64),
         "net_rx": _counter(rng, n, fn.traffic, 2),
@@ -142,66 +130,47 @@ def _counter(rng: np.random.Generator, n: int, limit: int, odds: int) -> Whole:
     return total
 
 
-def _ramp(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
-    """Return memory that fills up and then stays."""
-    top, rise = limit * _draw(rng, 40, 75) // 100, max(seconds.size * _draw(rng, 10, 60) // 100, 1)
-    return limit // 8 + (top - limit // 8) * np.minimum(seconds, rise) // rise + _draws(rng, 0, limit // 100, seconds.size)
-
-
-def _spikes(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
-    """Return steady memory with short peaks close to the limit."""
-    peaks: Whole = limit * _draws(rng, 30, 70, seconds.size) // 100 * (_draws(rng, 0, 40, seconds.size) == 0)
-    return limit // 4 + peaks + _draws(rng, 0, limit // 50, seconds.size)
-
-
-def _leak(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
-    """Return memory that grows until the end."""
-    return limit // 10 + seconds * (limit * _draw(rng, 5, 13)) // 100_000 + _draws(rng, 0, limit // 200, seconds.size)
-
-
-def _waves(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
-    """Return memory that a garbage collector frees from time to time."""
-    period = _draw(rng, 12, 90)
-    return limit // 5 + seconds % period * (limit // 2) // period + _draws(rng, 0, limit // 100, seconds.size)
-
-
-def _stages(rng: np.random.Generator, seconds: Whole, limit: int) -> Whole:
-    """Return memory that grows with each stage of a job."""
-    stages = _draw(rng, 3, 8)
-    grown = limit * 3 // 5 * (seconds * stages // seconds.size) // stages
-    return limit // 6 + grown + _draws(rng, 0, limit // 60, seconds.size)
+def _shape(rng: np.random.Generator, name: str, seconds: Whole, limit: int) -> Whole:
+    """Return memory over the seconds of a call."""
+    n = seconds.size
+    if name == "ramp":  # fills up and then stays
+        top, rise = limit * _draw(rng, 40, 75) // 100, max(n * _draw(rng, 10, 60) // 100, 1)
+        return limit // 8 + (top - limit // 8) * np.minimum(seconds, rise) // rise + _draws(rng, 0, limit // 100, n)
+    if name == "spikes":  # steady, with short peaks close to the limit
+        peaks: Whole = limit * _draws(rng, 30, 70, n) // 100 * (_draws(rng, 0, 40, n) == 0)
+        return limit // 4 + peaks + _draws(rng, 0, limit // 50, n)
+    if name == "leak":  # grows until the end
+        return limit // 10 + seconds * (limit * _draw(rng, 5, 13)) // 100_000 + _draws(rng, 0, limit // 200, n)
+    if name == "waves":  # a garbage collector frees it from time to time
+        period = _draw(rng, 12, 90)
+        return limit // 5 + seconds % period * (limit // 2) // period + _draws(rng, 0, limit // 100, n)
+    stages = _draw(rng, 3, 8)  # grows with each stage of a job
+    grown: Whole = limit * 3 // 5 * (seconds * stages // n) // stages
+    return limit // 6 + grown + _draws(rng, 0, limit // 60, n)
 
 
 @dataclass(frozen=True)
 class _Function:
     app_id: str
     fn_id: str
-    shape: Shape
+    shape: Literal["ramp", "spikes", "leak", "waves", "stages"]
     memory_mib: int
-    percent: int
-    """Its max CPU, in percent of one core."""
-    traffic: int
-    """Its max network traffic, in received bytes a second."""
-    octaves: tuple[int, int]
-    """Its calls last 0.1 s * 2**k or more, with k from the first number to below the second."""
-    timeout: int
-    """In seconds."""
+    percent: int  # its max CPU, of one core.
+    traffic: int  # its max network traffic, in received bytes a second.
+    octaves: tuple[int, int]  # a call lasts 0.1 s * 2**k or more, with k from the first number to below the second.
+    timeout: int  # in seconds.
     statuses: tuple[str, ...] = ("success",) * 94 + ("error",) * 4 + ("timeout",) + ("killed",)
 
 
 _LEAKY = ("success",) * 90 + ("error",) * 3 + ("killed",) * 7
 _FUNCTIONS = (
-    _Function("shop", "checkout", _waves, 128, 60, 200_000, (0, 6), 10),
-    _Function("shop", "thumbnail", _spikes, 256, 100, 3_000_000, (0, 9), 60),
-    _Function("reports", "invoice-pdf", _ramp, 512, 120, 500_000, (3, 11), 300),
-    _Function("reports", "nightly-export", _stages, 2_048, 90, 20_000_000, (8, 16), 7_200),
-    _Function("media", "transcode", _waves, 1_024, 400, 8_000_000, (6, 15), 3_600),
-    _Function("search", "embed", _ramp, 4_096, 200, 1_000_000, (1, 12), 600),
-    _Function("search", "reindex", _leak, 1_024, 150, 4_000_000, (9, 16), 7_200, _LEAKY),
+    _Function("shop", "checkout", "waves", 128, 60, 200_000, (0, 6), 10),
+    _Function("shop", "thumbnail", "spikes", 256, 100, 3_000_000, (0, 9), 60),
+    _Function("reports", "invoice-pdf", "ramp", 512, 120, 500_000, (3, 11), 300),
+    _Function("reports", "nightly-export", "stages", 2_048, 90, 20_000_000, (8, 16), 7_200),
+    _Function("media", "transcode", "waves", 1_024, 400, 8_000_000, (6, 15), 3_600),
+    _Function("search", "embed", "ramp", 4_096, 200, 1_000_000, (1, 12), 600),
+    _Function("search", "reindex", "leak", 1_024, 150, 4_000_000, (9, 16), 7_200, _LEAKY),
 )
 
-_ERRORS = {
-    "error": "exit status 1",
-    "timeout": "timed out after {timeout} s",
-    "killed": "out of memory",
-}
+_ERRORS = {"error": "exit status 1", "timeout": "timed out after {timeout} s", "killed": "out of memory"}
