@@ -49,9 +49,13 @@ class Call:
     tags: Mapping[str, str] = field(default_factory=dict)
     """Free-form labels."""
     created_at: Value = None
+    """When the call came."""
     started_at: Value = None
+    """When it began to run."""
     completed_at: Value = None
+    """When it ended."""
     exit_code: int | None = None
+    """The exit code of a command."""
     error: str | None = None
     """The message of a call that failed."""
     rejected: str | None = None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import inspect
+import itertools
 import pkgutil
 import re
 import shlex
 import sqlite3
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,13 +155,24 @@ def faults_of_function(value: Any) -> Iterator[str]:
         yield "what it returns"
 
 
+def documented_beside(value: type) -> set[str]:
+    """The fields of a class that a docstring follows."""
+    [body] = [node.body for node in ast.parse(textwrap.dedent(inspect.getsource(value))).body if isinstance(node, ast.ClassDef)]
+    return {
+        field.target.id
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
+
+
 def faults_of_class(value: Any) -> Iterator[str]:
     """The same of a class: its fields, or the parameters that it is made with, and its own methods."""
     fields = set(getattr(value, "_fields", ()) or getattr(value, "__dataclass_fields__", ()))
     fields -= {name for base in value.__mro__[1:] for name in getattr(base, "__dataclass_fields__", ())}
     told = sections(value)
     if fields:
-        differing = fields ^ (told.get("Attributes", set()) | told.get("Parameters", set()))
+        differing = fields ^ (told.get("Attributes", set()) | told.get("Parameters", set()) | documented_beside(value))
         if differing:
             yield f"fields {sorted(differing)}"
     elif "__init__" in vars(value) and not getattr(value, "_is_protocol", False) and not issubclass(value, Exception):

@@ -36,14 +36,18 @@ class Reject(NamedTuple):
     key: Key | None
     """None stands for all rows whose key is NULL."""
     reason: str
+    """Why, in one line."""
 
 
 class Change(NamedTuple):
     """How far a reduction moves a metric's peak or mean in one row."""
 
     key: Key
+    """The row's key."""
     metric: str
+    """The metric's name."""
     before: float
+    """The peak or mean before the reduction."""
     after: float | None
     """None if the reduced row lacks the metric."""
 
@@ -94,6 +98,7 @@ class ReduceResult(JobResult):
     backend: str = ""
     """The kernels that ran, ``"cython"`` or ``"python"``."""
     dry_run: bool = False
+    """Whether the job wrote nothing on purpose."""
     as_of: str | None = None
     """The time that the ages of tiers are measured from; None without tiers."""
     peak_change: Change | None = None
@@ -113,6 +118,7 @@ class Group:
     name: Value
     """The value of the column that calls are grouped by."""
     summary: CallsSummary
+    """The needs of its calls."""
     peaks: AnyArray = field(repr=False, compare=False)
     """The peak memory in bytes of each call that has one."""
     durations: AnyArray = field(repr=False, compare=False)

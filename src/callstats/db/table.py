@@ -51,6 +51,10 @@ def connect(
     status_column : str or None
         The column with how a call ended. ``error``, ``timeout`` and ``killed`` count as errors.
 
+    Returns
+    -------
+    CallTable
+
     Raises
     ------
     ImportError
@@ -131,6 +135,11 @@ class CallTable(TableJobs):
             Histograms are StatSeries or stored text. Columns that are not given get the table's defaults. Of a Call, values that
             the table has no column for are left out.
 
+        Returns
+        -------
+        int
+            The number of calls.
+
         Examples
         --------
         >>> from callstats import Call, StatSeries, connect
@@ -169,6 +178,10 @@ class CallTable(TableJobs):
         key : int, str, float or bytes, optional
             By default the greatest key. Where keys sort by time, as Fn's do, this is the latest call.
 
+        Returns
+        -------
+        Call
+
         Raises
         ------
         CallstatsError
@@ -202,6 +215,10 @@ class CallTable(TableJobs):
             The maximum number of calls; None for all.
         where
             As for `reduce`.
+
+        Returns
+        -------
+        list of Call
 
         Examples
         --------

@@ -135,6 +135,11 @@ class TableJobs:
             How many times in a row a batch is retried after a deadlock, a lock timeout or a lost connection, with growing pauses;
             and how many times rows locked by others are retried at the end.
 
+        Returns
+        -------
+        ReduceResult
+            Also if the job had to stop early: `stopped` says why.
+
         Notes
         -----
         No write of another program is overwritten, and no lock outlives its batch. After a kill at any moment each row is either
@@ -185,6 +190,10 @@ class TableJobs:
         where, on_reject, stop
             As for `reduce`. A page of rows is a batch.
 
+        Returns
+        -------
+        TableSummary
+
         Notes
         -----
         Each page of rows is one transaction. In memory stay 8 bytes for each call and number that percentiles need.
@@ -231,6 +240,10 @@ class TableJobs:
         where, on_reject, stop
             As for `reduce`. A page of rows is a batch.
 
+        Returns
+        -------
+        ExportResult
+
         Raises
         ------
         ImportError
@@ -266,6 +279,10 @@ class TableJobs:
             A file that `reduce` saved. It is checked as a whole before anything is written.
         progress, stop
             As for `reduce`.
+
+        Returns
+        -------
+        RestoreResult
 
         Notes
         -----
