@@ -32,6 +32,14 @@ def register(connection: duckdb.DuckDBPyConnection) -> None:
     Parameters
     ----------
     connection : DuckDBPyConnection
+
+    Examples
+    --------
+    >>> connection = duckdb.connect()
+    >>> register(connection)
+    >>> blob = '[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"mem_usage":7}}]'
+    >>> connection.execute("SELECT stats_max(?, 'mem_usage'), stats_max(NULL, 'mem_usage')", [blob]).fetchone()
+    (7, None)
     """
 
     def function(name: str, work: Callable[..., Any], kinds: list[str], result: str) -> None:

@@ -55,6 +55,11 @@ def write(series: StatSeries, *, counts: str | None = "count") -> pd.DataFrame:
     -------
     DataFrame
         That of `StatSeries.to_pandas`.
+
+    Examples
+    --------
+    >>> write(StatSeries([0, 10**9], {"x": [1, None]}))["x"].tolist()
+    [1, <NA>]
     """
     return series.to_pandas(counts=counts)
 

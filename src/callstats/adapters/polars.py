@@ -28,6 +28,12 @@ def read(frame: pl.DataFrame, *, timestamp: str = "timestamp", counts: str | Non
     Returns
     -------
     StatSeries
+
+    Examples
+    --------
+    >>> series = StatSeries([0, 10**9], {"x": [2**64 - 1, None]})
+    >>> read(write(series)) == series
+    True
     """
     if not isinstance(frame, pl.DataFrame):
         raise TypeError(f"frame must be a DataFrame, got {type(frame).__name__}")
@@ -46,6 +52,11 @@ def write(series: StatSeries, *, timestamp: str = "timestamp", counts: str | Non
     -------
     DataFrame
         The times are nanoseconds in UTC, the metrics UInt64, null where absent.
+
+    Examples
+    --------
+    >>> write(StatSeries([0, 10**9], {"x": [7, None]}))["x"].to_list()
+    [7, None]
     """
     columns: dict[str, Any] = {timestamp: pl.Series(series.timestamps).cast(pl.Datetime("ns", "UTC"))}
     for name, values, present in columns_of(series, timestamp=timestamp, counts=counts):

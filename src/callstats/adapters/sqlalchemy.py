@@ -27,6 +27,11 @@ class StatsType(TypeDecorator[StatSeries]):
     -----
     None is stored as NULL, and an empty series as empty text. NULL, empty text, ``null`` and ``[]`` give an empty series. SQL
     compares the stored text. A series is immutable: set the attribute to change it.
+
+    Examples
+    --------
+    >>> from sqlalchemy import Column, MetaData, String, Table
+    >>> calls = Table("calls", MetaData(), Column("id", String, primary_key=True), Column("stats", StatsType))
     """
 
     impl = Text

@@ -60,6 +60,11 @@ def write(series: StatSeries, *, timestamp: str = "timestamp", counts: str | Non
     -------
     Table
         The times are nanoseconds in UTC, the metrics uint64, null where absent.
+
+    Examples
+    --------
+    >>> write(StatSeries([0, 10**9], {"x": [7, None]})).to_pydict()["x"]
+    [7, None]
     """
     columns = {timestamp: pa.array(series.timestamps).view(TIMES)}
     for name, values, present in columns_of(series, timestamp=timestamp, counts=counts):
@@ -191,6 +196,11 @@ def write_lists(x: StatSeries | StatBatch) -> pa.Array:
     -------
     Array
         Of ``list<struct<timestamp: timestamp[ns, UTC], metrics: struct<name: uint64, …>, count: int64>>``.
+
+    Examples
+    --------
+    >>> [[sample["metrics"] for sample in call] for call in write_lists(StatSeries([0, 1], {"x": [7, 8]})).to_pylist()]
+    [[{'x': 7}, {'x': 8}]]
     """
     batch = _as_batch(x)
     n, masks = len(batch.timestamps), repeat(None) if batch.present is None else ~batch.present
