@@ -10,7 +10,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -23,6 +23,8 @@ def sign(x: int) -> int:
 
 
 @given(st.lists(st.integers(0, 5) | st.integers(0, 2**64 - 1), min_size=2, max_size=40))
+@example([0, 2**64 - 1024, 2**64 - 1023])
+@example([2**64 - 2, 2**64 - 1])
 def test_every_pair(values: list[int]) -> None:
     """S is the sum of the signs of all pairs, and the slope the median of their slopes."""
     found = leak_trend(values)

@@ -71,13 +71,14 @@ def leak_trend(values: Integers) -> LeakTrend:
     n = len(array)
     if n < 2:
         return LeakTrend(n=n, s=0, p=None, slope=None, growing=None)
-    tied = [size for size in np.unique(array, return_counts=True)[1].tolist() if size > 1]
+    _, ranks, sizes = np.unique(array, return_inverse=True, return_counts=True)  # SciPy compares floats, exact below 2**53
+    tied = [size for size in sizes.tolist() if size > 1]
     # 18 times the variance is an integer.
     variance_18 = n * (n - 1) * (2 * n + 5) - sum(size * (size - 1) * (2 * size + 5) for size in tied)
     pairs = n * (n - 1) // 2
     s, p = 0, None
     if variance_18:
-        tau = stats.kendalltau(np.arange(n), array).statistic
+        tau = stats.kendalltau(np.arange(n), ranks).statistic
         s = round(tau * math.sqrt(pairs * (pairs - sum(size * (size - 1) // 2 for size in tied))))
         p = float(2 * stats.norm.sf(max(abs(s) - 1, 0) / math.sqrt(variance_18 / 18)))
     indexes = np.arange(n) if n <= MAX_POINTS else np.linspace(0, n - 1, MAX_POINTS).astype(np.int64)
