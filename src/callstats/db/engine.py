@@ -30,7 +30,7 @@ _SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
 
 
 class WrongUseError(CallstatsError, ValueError):
-    """The database refuses an argument, such as a table, a column or a condition."""
+    """The database rejects an argument, such as a table, a column or a condition."""
 
 
 class Database:
