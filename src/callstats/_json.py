@@ -10,7 +10,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.resources import files
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -346,6 +347,15 @@ def _assemble(times: list[int], cells: dict[str, list[int | None]], weights: lis
         values[j] = cast(list[int], column)
     counts = None if weights is None else np.array(weights, dtype=np.int64)
     return Columns(names, np.array(times, dtype=np.int64), values, present, counts)
+
+
+# --- schema ------------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def schema_text() -> str:
+    """Return the JSON Schema of the stored form."""
+    return files("callstats").joinpath("schema.json").read_text(encoding="utf-8")
 
 
 # --- other JSON --------------------------------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ def what_belongs_inside() -> set[str]:
     """Every module and stub, every kernel compiled, and the few files of data that they read: no source of a kernel."""
     package = ROOT / "src" / "callstats"
     kept = [path for suffix in ("py", "pyi", "typed") for path in package.rglob(f"*.{suffix}")]
-    kept += [*package.glob("demo/*.jsonl"), *package.glob("plot/html/page.*")]
+    kept += [package / "schema.json", *package.glob("demo/*.jsonl"), *package.glob("plot/html/page.*")]
     kernels = {f"callstats/kernels/{source.stem}{SUFFIX}" for source in package.glob("kernels/*_cy.pyx")}
     return {path.relative_to(package.parent).as_posix() for path in kept} | kernels
 

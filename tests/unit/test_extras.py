@@ -17,6 +17,7 @@ CASES = [
     ("duckdb", "duckdb", "duckdb"),
     ("duckdb", "pyarrow", "duckdb"),
     ("sqlalchemy", "sqlalchemy", "sqlalchemy"),
+    ("pydantic", "pydantic", "pydantic"),
 ]
 
 

@@ -48,6 +48,7 @@ FOREIGN = {
     "pyarrow": {"adapters"},
     "pandas": {"adapters", "series", "call"},
     "polars": {"adapters"},
+    **{name: {"adapters"} for name in ("pydantic", "pydantic_core")},
     "duckdb": {"adapters"},
     "pyspark": {"adapters"},
     "psycopg": {"db"},

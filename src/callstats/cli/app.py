@@ -15,6 +15,7 @@ from callstats.cli.options import examples
 from callstats.cli.record import record_command
 from callstats.cli.reduce import reduce_command
 from callstats.cli.report import report_command
+from callstats.cli.schema import schema_command
 from callstats.cli.show import show_command
 from callstats.cli.summary import summary_command
 
@@ -32,6 +33,7 @@ from callstats.cli.summary import summary_command
         reduce_command,
         export_command,
         import_command,
+        schema_command,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
