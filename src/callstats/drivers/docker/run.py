@@ -84,6 +84,10 @@ class DockerRun(TaskRun):
         with suppress(APIError):  # it has ended by itself
             self._api.kill(self._container)
 
+    def send_signal(self, number: int) -> None:
+        with suppress(APIError):  # it has ended by itself
+            self._api.kill(self._container, signal=number)
+
     def await_exit(self) -> None:
         self._code = int(self._api.wait(self._container, timeout=None)["StatusCode"])
 

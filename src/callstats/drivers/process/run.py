@@ -7,8 +7,7 @@ import select
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from time import monotonic, sleep, time_ns
 from typing import IO, BinaryIO
 
@@ -16,6 +15,7 @@ import psutil
 
 from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun, next_due
 from callstats.drivers.base import ContainerTask, Status
+from callstats.drivers.process.terminal import Terminal
 from callstats.drivers.process.tree import MARK, Tree, Usage, subreaper
 from callstats.errors import DriverError
 
@@ -78,7 +78,7 @@ class ProcessRun(TaskRun):
                 return
             self._tree = Tree(self._process.pid, task.id)
             watchdog.watch(self._process.pid)
-            self._held.enter_context(_terminal(task, self._process.pid))
+            self.terminal = self._held.enter_context(Terminal(task.stdin, self._process.pid))
             self._streams.start(self._process)
             self.watch("callstats-process")
         except BaseException:  # such as too many threads
@@ -91,6 +91,10 @@ class ProcessRun(TaskRun):
     def kill(self) -> None:
         if self._tree is not None:
             self._tree.kill()
+
+    def send_signal(self, number: int) -> None:
+        if self._tree is not None:
+            self._tree.send_signal(number)
 
     def await_exit(self) -> None:
         """Sample until the command exits, or exceeds its memory."""
@@ -149,33 +153,6 @@ def _wait_for_exit(pid: int, seconds: float) -> bool:
                 return False
             sleep(0.005)
     return True
-
-
-@contextmanager
-def _terminal(task: ContainerTask, group: int) -> Iterator[None]:
-    """Hand the terminal over to a command that reads from it, and take it back afterwards."""
-    try:
-        number = -1 if task.stdin is None else task.stdin.fileno()
-        ours = number >= 0 and os.isatty(number) and os.tcgetpgrp(number) == os.getpgrp()
-    except (OSError, AttributeError, ValueError):
-        ours = False
-    if not ours:
-        yield
-        return
-    _give_terminal(number, group)
-    with suppress(OSError):
-        os.killpg(group, signal.SIGCONT)  # it may have stopped because it read too early
-    try:
-        yield
-    finally:
-        _give_terminal(number, os.getpgrp())
-
-
-def _give_terminal(number: int, group: int) -> None:
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # else a background group is stopped by the call
-    with suppress(OSError):
-        os.tcsetpgrp(number, group)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 class Streams:

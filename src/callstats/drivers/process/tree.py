@@ -118,6 +118,12 @@ class Tree:
                 with suppress(psutil.Error):
                     process.kill()
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process group of the command."""
+        with self._lock, suppress(ProcessLookupError, PermissionError):
+            if not self._root_gone:
+                os.killpg(self._root, number)
+
     def end(self, seconds: float = 5.0) -> None:
         """Kill and reap all processes but the root, which the caller must not have reaped."""
         deadline = monotonic() + seconds
