@@ -102,7 +102,7 @@ def record_command(
     if driver == "docker":
         runner = DockerDriver(Config(os.environ.get("DOCKER_HOST") or Config.docker), network=network)
     recording = Recording(command, name=name, tags=tags, image=image)
-    with connect(db) as table, Relay() as relay:
+    with connect(db) as table, Relay(stops=driver == "process") as relay:
         recorder = Recorder(max_samples, how="mean" if plain else KEEP_PEAKS, max_bytes=_begin(table, recording.call))
 
         def write_stat(timestamp: int, metrics: dict[str, int]) -> None:
@@ -136,7 +136,11 @@ def record_command(
     if as_json:
         say(json_text(call_fields(call)))
     if not as_json or spooled is not None:
-        say(record_line(call, where, "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"))
+        say(
+            record_line(
+                call, where, "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
+            )
+        )
     return ExitCode.DRIVER_FAULT if call.exit_code is None else call.exit_code
 
 
