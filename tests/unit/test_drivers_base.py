@@ -148,3 +148,26 @@ def test_a_counter_that_went_back() -> None:
     ]
     samples = [pick_stats(each) for each in frames]
     assert [sample and sample.metrics.get("cpu_total") for sample in samples] == [None, 100, None]
+
+
+@pytest.mark.parametrize("memory", [-1, 1.5, float("nan"), True, "64m", None])
+def test_a_rejected_memory(memory: Any) -> None:
+    """A limit is a whole number of bytes, in a task and in whatever else a driver takes for one."""
+    with pytest.raises(ArgumentError, match=r"^memory must be a whole number of bytes, 0 or more, got "):
+        Task(command=["true"], memory=memory)
+    task = Task(command=["true"])
+    task.memory = memory
+    with pytest.raises(ArgumentError, match=r"^memory must be "):
+        ProcessDriver().prepare(task)
+
+
+@pytest.mark.parametrize("timeout", [-1, -0.5, float("nan"), True, "5s"])
+def test_a_rejected_timeout(timeout: Any) -> None:
+    """A timeout is a number of seconds, in a task and in a wait."""
+    with pytest.raises(ArgumentError, match=r"^timeout must be 0 or more seconds, or None, got "):
+        Task(command=["true"], timeout=timeout)
+    with ProcessDriver().prepare(Task(command=["true"], timeout=0.5)) as cookie:
+        run = cookie.run()
+        with pytest.raises(ArgumentError, match=r"^timeout must be "):
+            run.wait(timeout)
+        assert run.wait().status is Status.SUCCESS

@@ -123,6 +123,14 @@ class Task:
         The working directory; an empty one leaves the default.
     write_stat, close : callable
         The methods of a `ContainerTask`.
+    on_stat : callable, optional
+        It is called with the time and a copy of each sample once that is written, to feed a live view or a log. An error in it is
+        logged, and never harms the recording.
+
+    Raises
+    ------
+    ArgumentError
+        For a `memory` or a `timeout` that is negative or no number.
 
     Examples
     --------
@@ -144,6 +152,22 @@ class Task:
     work_dir: str = ""
     write_stat: Callable[[int, dict[str, int]], object] = field(default=lambda _timestamp, _metrics: None)
     close: Callable[[], None] = field(default=lambda: None)
+    on_stat: Callable[[int, dict[str, int]], object] | None = None
+
+    def __post_init__(self) -> None:
+        validate_limits(self)
+
+
+def validate_limits(task: ContainerTask) -> None:
+    """Raise an ArgumentError for a memory or a timeout that limits nothing, such as a negative one."""
+    if type(task.memory) is not int or task.memory < 0:
+        raise ArgumentError("memory", "a whole number of bytes, 0 or more", task.memory)
+    validate_timeout(task.timeout)
+
+
+def validate_timeout(seconds: float | None) -> None:
+    if seconds is not None and (type(seconds) not in (int, float) or not seconds >= 0):
+        raise ArgumentError("timeout", "0 or more seconds, or None", seconds)
 
 
 class WaitResult(Protocol):
