@@ -20,7 +20,7 @@ from callstats.drivers.base import (
     Status,
     TaskError,
     WaitResult,
-    validate_limits,
+    validate_task,
     validate_timeout,
 )
 from callstats.errors import ArgumentError, DriverError
@@ -65,6 +65,7 @@ class Exit(NamedTuple):
     reason: str = ""
     killed: bool = False
     dropped: int = 0
+    out_of_memory: bool = False
 
 
 class TaskRun(Cookie, WaitResult):
@@ -74,7 +75,7 @@ class TaskRun(Cookie, WaitResult):
     """
 
     def __init__(self, task: ContainerTask) -> None:
-        validate_limits(task)
+        validate_task(task)
         self.task = task
         self._on_stat = getattr(task, "on_stat", None)
         self._on_stat_failed = False
@@ -191,7 +192,8 @@ class TaskRun(Cookie, WaitResult):
             else:
                 status = Status.KILLED if end.killed else Status.ERROR if end.code else Status.SUCCESS
                 reason = end.reason or f"the task ended with exit code {end.code}"
-            self._result = RunResult(status, None if status is Status.SUCCESS else TaskError(reason, end.code), end.dropped)
+            error = None if status is Status.SUCCESS else TaskError(reason, end.code)
+            self._result = RunResult(status, error, end.dropped, end.out_of_memory)
             self._done.set()
 
     def _watch(self) -> None:
