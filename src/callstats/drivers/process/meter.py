@@ -92,6 +92,7 @@ class Meter:
         self._disks: dict[int, tuple[int, int] | None] = {}
         self._peaks: dict[int, tuple[float, int]] = {}  # of each process: its start time, and the peak that it began with
         self._ignoring: set[int] = set()  # processes whose children leave no trace
+        self._any_ignoring = False
         self._lost = Totals()  # of such children, as last seen
         self._shared: dict[int, int] = {}
         self._sharing_cost = 0.0
@@ -149,7 +150,7 @@ class Meter:
         metrics = {} if self._sampled else totals.cpu_metrics(ended - self._began)
         if self._peak > self._stored_peak:
             metrics["mem_usage@max" if self._sampled else "mem_usage"] = self._peak
-        if alone and reaped.peak:
+        if alone and reaped.peak and not self._any_ignoring:
             metrics["mem_peak@last"] = self._peak
         return metrics | self._common(totals)
 
@@ -177,6 +178,7 @@ class Meter:
                 self._note_peak(process, status.peak, relative=relative)
                 if status.ignores_children:
                     self._ignoring.add(process.pid)
+                    self._any_ignoring = True
             disks[process.pid] = read_disk(process.pid)
             totals = totals.plus(process.user, process.kernel, disks[process.pid])
         self._disks = disks
