@@ -108,7 +108,9 @@ with ProcessDriver(0.05).prepare(Task(command=["sh", "-c", "sleep 1; exit 7"])) 
 @pytest.mark.parametrize("end", ["sys.exit(3)", "os._exit(3)", "cookie.close(); sys.exit(3)"])
 def test_the_host_forks(end: str) -> None:
     """A fork of the host that exits, however it does, leaves its parent's task as it is. It can't wait for it."""
-    done = subprocess.run([sys.executable, "-c", FORKS.format(end=end)], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS.format(end=end)], capture_output=True, text=True, check=False, timeout=3 * PATIENCE
+    )
     lines = done.stdout.splitlines()
     assert lines[0] == "wait() must be called in the process that ran the cookie, got a fork of it"
     assert "exit code 7" in lines[1] and len(lines) == 2, done.stderr
@@ -147,7 +149,11 @@ except DriverError as error:
     print(error)
 """
     done = subprocess.run(
-        [sys.executable, "-c", HOST.format(then=then), "x", "sleep 0.3; exit 0"], capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, "-c", HOST.format(then=then), "x", "sleep 0.3; exit 0"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3 * PATIENCE,
     )
     assert "the exit code of the command is lost" in done.stdout, done.stderr
 
@@ -164,7 +170,11 @@ except DriverError as error:
     print(error)
 """
     done = subprocess.run(
-        [sys.executable, "-c", HOST.format(then=then), "x", "sleep 0.3; exit 0"], capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, "-c", HOST.format(then=then), "x", "sleep 0.3; exit 0"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3 * PATIENCE,
     )
     assert "the exit code of the command is lost" in done.stdout, done.stderr
 
@@ -181,21 +191,23 @@ def test_an_orphan_with_a_cleared_environment_and_a_session_of_its_own(by: str) 
         pytest.skip("needs root, to become another user")
     mark = uuid4().hex
     orphan = f"env -i setsid {HOLDER.format(mark=mark)} >/dev/null 2>&1 &"
-    script = f"{by}{_quoted(orphan)}; sleep 2" if by else f"{orphan} sleep 2"
+    script = f"{by}{_quoted(orphan)}; sleep 600" if by else f"{orphan} sleep 600"
     command = [sys.executable, "-c", ADOPTING, script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    status, memory = done.stdout.split()
-    assert (status, int(memory) > 90 * MIB) == ("success", True), done.stderr
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3 * PATIENCE, check=True)
+    assert done.stdout == "cancelled\n", done.stderr  # once it was seen
     assert gone(mark, 5)
 
 
 ADOPTING = """
-import sys
+import sys, threading
 from callstats.drivers import ProcessDriver, Task
-seen = [0]
-task = Task(command=["sh", "-c", sys.argv[1]], write_stat=lambda _, metrics: seen.append(metrics.get("mem_usage", 0)))
+over = threading.Event()
+def look(_time, metrics):
+    if metrics.get("mem_usage", 0) > 90 * 2**20:
+        over.set()
+task = Task(command=["sh", "-c", sys.argv[1]], write_stat=look, timeout=60)
 with ProcessDriver(0.1, adopts=True).prepare(task) as cookie:
-    print(cookie.run().wait().status, max(seen))
+    print(cookie.run().wait(cancel=over).status)
 """
 
 
@@ -216,7 +228,7 @@ def test_children_from_before_the_task_are_not_adopted() -> None:
         ADOPTING,
         "exit 0",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3 * PATIENCE, check=True)
     assert done.stdout.startswith("success") and len(marked(mark)) == 1
     for process in marked(mark):
         for child in process.children():

@@ -159,7 +159,7 @@ def test_cpu_time_is_that_of_wait4(interval: float) -> None:
 
 def test_children_of_a_parent_that_ignores_them() -> None:
     """The CPU of children that the kernel forgets counts as far as samples saw it."""
-    program = f"""
+    program = """
 import os, signal, time
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 time.sleep(0.2)
@@ -243,7 +243,7 @@ def test_a_pool_inside_watch() -> None:
 
 def test_watch_counts_from_its_start() -> None:
     """CPU and disk of the time before don't count, nor does a peak of the time before."""
-    program = f"""
+    program = """
 import time
 data = bytearray(200 * 2**20); del data
 end = time.process_time() + 0.5
