@@ -14,7 +14,8 @@ from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun, next_du
 from callstats.drivers.base import ContainerTask, Status
 from callstats.drivers.process.launch import launch
 from callstats.drivers.process.meter import Meter
-from callstats.drivers.process.streams import Streams, terminal
+from callstats.drivers.process.streams import Streams
+from callstats.drivers.process.terminal import Terminal
 from callstats.drivers.process.tree import MARK, Tree, subreaper
 from callstats.drivers.process.watchdog import Watchdog
 from callstats.errors import DriverError
@@ -67,7 +68,7 @@ class ProcessRun(TaskRun):
             tree.set_root(command.pid, command.floor)
             self._command, self._tree = command, tree
             watchdog.watch(command.pid)
-            self._held.enter_context(terminal(task, command.pid))
+            self.terminal = self._held.enter_context(Terminal(task.stdin, command.pid))
             self._streams.start(command)
             self._meter = Meter(tree.members, task.memory, reaped=lambda: tree.reaped)
             command.go()
@@ -82,6 +83,10 @@ class ProcessRun(TaskRun):
     def kill(self) -> None:
         if self._tree is not None:
             self._tree.kill()
+
+    def send_signal(self, number: int) -> None:
+        if self._tree is not None:
+            self._tree.send_signal(number)
 
     def disown(self) -> None:
         super().disown()

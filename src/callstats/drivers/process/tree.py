@@ -136,6 +136,12 @@ class Tree(Family):
                 if not process.zombie:
                     send(process, signal.SIGKILL)
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process group of the command."""
+        with self._lock, suppress(ProcessLookupError, PermissionError):
+            if self._root_is_ours():
+                os.killpg(self._root, number)
+
     def end(self, seconds: float = 5.0) -> None:
         """Kill and reap all processes but the root, which the caller must not have reaped."""
         deadline = monotonic() + seconds
