@@ -1,0 +1,81 @@
+"""Requests to a Docker engine that the Docker SDK has no method for, or no timeout. Needs the Docker SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError, DockerException, NotFound, create_api_error_from_http_exception
+from requests.exceptions import ConnectionError as ConnectionFailed
+from requests.exceptions import HTTPError, Timeout
+from urllib3.exceptions import ReadTimeoutError
+
+from callstats.errors import DriverError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+    from requests import Response
+
+REQUEST_SECONDS = 5.0
+"""Max time for an answer that takes an engine milliseconds."""
+
+REMOVE_SECONDS = 60.0
+_RETRY_SECONDS = 0.1
+
+
+@contextmanager
+def engine_errors(action: str) -> Iterator[None]:
+    """Raise the engine's errors as a DriverError: "can't <action>: <the engine's message, on one line>"."""
+    try:
+        yield
+    except (DockerException, OSError) as error:  # those of requests are OSErrors
+        message = " ".join(str(getattr(error, "explanation", None) or error).split())
+        raise DriverError(f"can't {action}: {message}") from error
+
+
+def timed_out(error: OSError) -> bool:
+    """Return whether a request ended because no answer, or no more of it, came in time."""
+    return isinstance(error, Timeout) or (isinstance(error, ConnectionFailed) and isinstance(error.args[0], ReadTimeoutError))
+
+
+def request(api: APIClient, method: str, path: str, timeout: float = REQUEST_SECONDS, **params: Any) -> Response:
+    """Send a request, and raise an APIError for a status that is an error."""
+    url = f"{api.base_url}/v{api.api_version}{path}"
+    response = api.request(method, url, params=params, timeout=timeout)
+    try:
+        response.raise_for_status()
+    except HTTPError as error:
+        create_api_error_from_http_exception(error)
+    return response
+
+
+def kill(api: APIClient, container: str) -> None:
+    """Kill a container, a paused one too. One that has ended, or was removed, is left unchanged."""
+    try:
+        request(api, "POST", f"/containers/{container}/kill")
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != 409:
+            raise
+        if "paused" in str(error.explanation):
+            request(api, "POST", f"/containers/{container}/unpause")
+            request(api, "POST", f"/containers/{container}/kill")
+
+
+def remove(api: APIClient, container: str, seconds: float = REMOVE_SECONDS) -> None:
+    """Remove a container, even while it runs, with its anonymous volumes. One that is removed by others is waited for."""
+    deadline = monotonic() + seconds
+    while True:
+        try:
+            request(api, "DELETE", f"/containers/{container}", seconds, v=1, force=1)
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code != 409 or monotonic() >= deadline:
+                raise
+            sleep(_RETRY_SECONDS)
+        else:
+            return
