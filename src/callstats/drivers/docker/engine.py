@@ -1,28 +1,48 @@
-"""Requests to a Docker engine that the Docker SDK has no method for, or no timeout. Needs the Docker SDK."""
+"""A client of a Docker engine, and requests that the Docker SDK has no timeout for. Needs the Docker SDK."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from docker import APIClient
 from docker.errors import APIError, DockerException, NotFound, create_api_error_from_http_exception
+from requests import PreparedRequest, Response
 from requests.exceptions import ConnectionError as ConnectionFailed
 from requests.exceptions import HTTPError, Timeout
 from urllib3.exceptions import ReadTimeoutError
 
 from callstats.errors import DriverError
 
-if TYPE_CHECKING:
-    from docker import APIClient
-    from requests import Response
+_ENGINE_SECONDS = 60
+"""Max time for an answer of the engine."""
 
 REQUEST_SECONDS = 5.0
 """Max time for an answer that takes an engine milliseconds."""
 
 REMOVE_SECONDS = 60.0
 _RETRY_SECONDS = 0.1
+
+
+class EngineClient(APIClient):
+    """The Docker SDK's client, but for two leaks: of the socket of a failed connection, and of that of a failed stream."""
+
+    def __init__(self, url: str) -> None:
+        scheme, _, path = url.partition("://")
+        self._socket = "/" + path.lstrip("/") if scheme in ("unix", "http+unix") else None
+        super().__init__(url, version="auto", timeout=_ENGINE_SECONDS)
+
+    def send(self, request: PreparedRequest, **options: Any) -> Response:
+        if self._socket is not None:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(self._socket)
+        response = super().send(request, **options)
+        if not response.ok:
+            response.content  # noqa: B018 - to read it all frees the connection
+        return response
 
 
 @contextmanager

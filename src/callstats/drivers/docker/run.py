@@ -13,6 +13,7 @@ from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun
 from callstats.drivers.base import ContainerTask
 from callstats.drivers.docker.engine import REMOVE_SECONDS, REQUEST_SECONDS, engine_errors, kill, remove, request, timed_out
 from callstats.drivers.docker.first import FirstProcess
+from callstats.drivers.docker.owner import abandoned
 from callstats.drivers.docker.samples import Samples
 from callstats.drivers.docker.streams import Streams
 from callstats.errors import CallstatsError, DriverError
@@ -133,6 +134,7 @@ class DockerRun(TaskRun):
             with engine_errors(f"remove container {self._container[:12]}"):
                 remove(self._api, self._container, REQUEST_SECONDS if self._lost else REMOVE_SECONDS)
         except DriverError:
+            abandoned.add(self._container)
             if self._fault is None:  # else `wait` has raised, or will
                 raise
         finally:
