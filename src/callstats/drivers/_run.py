@@ -49,6 +49,17 @@ def next_due(due: float, interval: float, now: float) -> float:
     return due if now < due else due + interval * (int((now - due) / interval) + 1)
 
 
+def cpu_metrics(total: float, user: float, kernel: float, seconds: float) -> dict[str, int]:
+    """Return percentages of one core from seconds of use, no more than all cores allow.
+
+    What children used is known late, once they were waited for, and may exceed the time since the last sample.
+    """
+    if seconds <= 0:
+        return {}
+    share = 100 / max(seconds, max(total, user + kernel) / (os.cpu_count() or 1))
+    return {"cpu_total": int(share * total), "cpu_user": int(share * user), "cpu_kernel": int(share * kernel)}
+
+
 class Exit(NamedTuple):
     code: int
     reason: str = ""
