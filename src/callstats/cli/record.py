@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
-from typing import Any
 
 import click
 
@@ -98,7 +97,7 @@ def record_command(
     """
     if (image is None) != (driver == "process") or (network is not None and driver == "process"):
         raise click.UsageError("--driver docker needs an --image; --image and --network must be given with --driver docker")
-    runner: Driver = ProcessDriver(interval)
+    runner: Driver = ProcessDriver(interval, adopts=True)
     if driver == "docker":
         runner = DockerDriver(Config(os.environ.get("DOCKER_HOST") or Config.docker), network=network)
     recording = Recording(command, name=name, tags=tags, image=image)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import signal
@@ -26,8 +25,6 @@ from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
 from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS, Rule, make_rule
 from callstats.series import StatSeries
-
-_log = logging.getLogger("callstats")
 
 _MAX_NAME = 256
 """Characters of a name that the column of a new table can hold."""
@@ -136,7 +133,8 @@ def record(
         stderr=_descriptor(2),
         timeout=timeout,
         memory=memory or 0,
-        write_stat=_writer(recorder, on_stat),
+        write_stat=recorder.write_stat,
+        on_stat=on_stat,
     )
     try:
         recording.run(runner, task)
@@ -242,22 +240,6 @@ class Recording:
         )
 
 
-def _writer(
-    recorder: Recorder, on_stat: Callable[[int, dict[str, int]], object] | None
-) -> Callable[[int, dict[str, int]], object]:
-    if on_stat is None:
-        return recorder.write_stat
-
-    def write(timestamp: int, metrics: dict[str, int]) -> None:
-        recorder.write_stat(timestamp, metrics)
-        try:
-            on_stat(timestamp, metrics)
-        except Exception:
-            _log.exception("on_stat failed")
-
-    return write
-
-
 def _descriptor(number: int) -> BinaryIO | None:
     """Return a standard stream of this program, after what it has written so far; None if it is closed."""
     stream = {1: sys.stdout, 2: sys.stderr}[number]
@@ -265,6 +247,6 @@ def _descriptor(number: int) -> BinaryIO | None:
         if stream is not None:
             stream.flush()
         os.fstat(number)
-        return open(number, "wb", buffering=0, closefd=False)  # noqa: PTH123, SIM115 - no path
+        return open(number, "wb", buffering=0, closefd=False)
     except (OSError, ValueError):
         return None
