@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from time import time_ns
 from typing import BinaryIO, Literal, Protocol
 
@@ -176,7 +176,7 @@ class Recording:
     ) -> None:
         created = time_ns()
         if name is None:
-            name = printable(image or PurePath(command[0]).name)[:_MAX_NAME]  # a file's name may be no text
+            name = printable(image or PurePath((*command, "")[0]).name)[:_MAX_NAME]  # a file's name may be no text
         elif not 0 < len(name) <= _MAX_NAME or not is_text(name):
             raise ArgumentError("name", f"text of 1 to {_MAX_NAME} characters", name)
         self.call = Call(
@@ -194,6 +194,9 @@ class Recording:
         self.fault: Exception | None = None
         self.handed: Collection[int] = ()
         """The signals that were handed to the command."""
+        self.interrupted = 0
+        """The signal that came before the command was started."""
+        self._watched = False
         self.started: int | None = None
         self._completed: int | None = None
 
@@ -213,7 +216,8 @@ class Recording:
             self.fault = fault
 
     def watch(self, wait: Callable[[], object]) -> None:
-        """Wait for the end of something that runs already."""
+        """Wait for the end of the watch over something that runs already. Nothing is known of its own end."""
+        self._watched = True
         self.started = time_ns()
         wait()
         self._completed = time_ns()
@@ -229,15 +233,25 @@ class Recording:
             elif status is Status.CANCELLED and self.handed:
                 code = _SIGNALLED + min(self.handed)
             code = {Status.TIMEOUT: TIMED_OUT, Status.KILLED: _SIGNALLED + signal.SIGKILL}.get(status, code)
+        elif self.interrupted:
+            status, code = Status.CANCELLED, _SIGNALLED + self.interrupted
         return replace(
             self.call,
             series=StatSeries.from_json(series.to_json(counts=counts)),
-            status=status.value,
+            status=None if self._watched else status.value,
             exit_code=code,
             error=None if error is None else error[:_MAX_TEXT],
             started_at=None if self.started is None else format_time(self.started, digits=3),
             completed_at=None if self._completed is None else format_time(self._completed, digits=3),
         )
+
+
+def command_of(pid: int | None) -> list[str]:
+    """Return the command line of a process; an empty one where the system does not tell."""
+    with suppress(OSError):
+        if pid is not None:
+            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")[:-1]
+    return []
 
 
 def _descriptor(number: int) -> BinaryIO | None:
