@@ -124,7 +124,7 @@ def _flat(name: str, summary: CallsSummary) -> dict[str, object]:
         "unlimited": int(summary.is_unlimited),
         **{f"near_{part}": getattr(near, part) for part in ("k", "n", "p", "low", "high")},
         **{title: summary.increases[title] if summary.increase[title].n else None for title in FN_COUNTERS},
-        "growing": None if trend is None or trend.growing is None else int(trend.growing),
+        "growing": None if trend.growing is None else int(trend.growing),
         **{f"trend_{part}": getattr(trend, part, None) for part in ("p", "slope")},
         **{f"rightsize_{part}": getattr(sized, part, None) for part in ("size", "over", "bound", "saved", "reason")},
         "approximate": " ".join(sorted(summary.approximate)),

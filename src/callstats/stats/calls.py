@@ -93,8 +93,8 @@ class CallsSummary:
         The increase of each counter in a call; 2**64 - 1 stands for more.
     growth : Percentiles
         The slope of memory within a call, in bytes per second.
-    trend : LeakTrend or None
-        The trend of the calls' min memory over time; None where SciPy is missing.
+    trend : LeakTrend
+        The trend of the calls' min memory over time.
     rightsize : RightSize or None
         Present where a risk was given.
     approximate : frozenset of str
@@ -117,7 +117,7 @@ class CallsSummary:
     increases: dict[str, int]
     increase: dict[str, Percentiles]
     growth: Percentiles
-    trend: LeakTrend | None
+    trend: LeakTrend
     rightsize: RightSize | None
     approximate: frozenset[str]
 
@@ -276,12 +276,9 @@ class CallScalars:
         latest = known[times[known] == times[known].max()][-1]
         return int(limits[latest])
 
-    def _trend(self) -> LeakTrend | None:
+    def _trend(self) -> LeakTrend:
         values = _view(self.min_memory)[np.argsort(_view(self.times), kind="stable")]
-        try:
-            return leak_trend(values[values > 0])
-        except ImportError:
-            return None
+        return leak_trend(values[values > 0])
 
     def _rightsize(self, risk: float, step: int) -> RightSize:
         durations = np.maximum(_view(self.durations), 0)

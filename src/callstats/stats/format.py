@@ -9,6 +9,7 @@ from callstats.stats.call import CallUsage
 from callstats.stats.calls import CallsSummary, Percentiles
 from callstats.stats.proportions import UNLIMITED
 from callstats.stats.rightsize import RightSize
+from callstats.stats.trend import MIN_CALLS
 
 PERCENTILES = ("p50", "p95", "p99", "max")
 
@@ -82,14 +83,11 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
 
 def _trend_text(summary: CallsSummary, mark: str) -> str:
     trend = summary.trend
-    if trend is None:
-        return 'unknown without SciPy: pip install "callstats[stats]"'
     if trend.growing is None:
-        return f"can't tell from {plural(trend.n, 'call')}"
-    p = "" if trend.p is None else f" (p = {trend.p:.2g})"
-    if trend.growing and trend.slope is not None:
-        return f"{mark}yes, by {memory_text(round(trend.slope))} from call to call{p}"
-    return f"{mark}no{p}"
+        return f"can't tell from {plural(trend.n, 'call')}: needs {MIN_CALLS}"
+    if trend.growing and trend.slope is not None and trend.p is not None:
+        return f"{mark}yes, by {memory_text(round(trend.slope))} from call to call (p = {trend.p:.2g})"
+    return f"{mark}no"
 
 
 def _rightsize_text(found: RightSize, mark: str) -> str:

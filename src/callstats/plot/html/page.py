@@ -210,7 +210,7 @@ def _table_cells(summary: CallsSummary) -> dict[str, Cell]:
         "limit": cell("limit", summary.limit, memory_limit_text),
         "near limit": cell("near", summary.near.p, percent_text),
         "CPU mean": cell("cpu_mean", summary.cpu_mean, lambda percent: f"{percent:.1f} %"),
-        "growing": cell("trend", None if trend is None else trend.growing, lambda growing: "yes" if growing else "no"),
+        "growing": cell("trend", trend.growing, lambda growing: "yes" if growing else "no"),
         "right size": cell("rightsize", None if sized is None else sized.size, limit_text),
         "saves": cell("rightsize", None if sized is None else sized.saved, lambda share: percent_text(share, ".0f")),
     }
