@@ -230,14 +230,17 @@ detail_options = _all_of(
 """The columns that describe a call besides its histogram."""
 
 
-def choice_options(risk: str | None) -> Callable[[Command], Command]:
-    """Add the options that choose calls, and the risk for which right sizes are computed."""
-    over = "Find the min memory size that at most this share of calls, such as 0.1%, would have exceeded."
-    return _all_of(
-        click.option(
-            "--since", type=PAST, metavar="TIME", help="Only calls since then: RFC 3339, a date, or 7d for so long ago."
-        ),
-        click.option("--rightsize", "risk", type=SHARE, default=risk, show_default=risk is not None, metavar="RISK", help=over),
-        default_option("--step", type=POSITIVE_SIZE, default="64m", metavar="SIZE", help="Sizes are multiples of this."),
-        where_option,
-    )
+choice_options = _all_of(
+    click.option("--since", type=PAST, metavar="TIME", help="Only calls since then: RFC 3339, a date, or 7d for so long ago."),
+    default_option(
+        "--rightsize",
+        "risk",
+        type=SHARE,
+        default="1%",
+        metavar="RISK",
+        help="Find the min memory size that at most this share of calls, such as 0.1%, would have exceeded.",
+    ),
+    default_option("--step", type=POSITIVE_SIZE, default="64m", metavar="SIZE", help="Sizes are multiples of this."),
+    where_option,
+)
+"""The options that choose calls, and the risk for which right sizes are computed."""

@@ -3,7 +3,7 @@
 from callstats.stats.call import CallUsage, usage_of
 from callstats.stats.calls import CallData, CallsSummary, Percentiles, summarize_calls
 from callstats.stats.proportions import UNLIMITED, Bernoulli, bernoulli
-from callstats.stats.rightsize import RightSize, rightsize
+from callstats.stats.rightsize import RightSize, cpu_request, rightsize
 from callstats.stats.series import Summary, summarize
 from callstats.stats.trend import LeakTrend, leak_trend
 
@@ -18,6 +18,7 @@ __all__ = [
     "RightSize",
     "Summary",
     "bernoulli",
+    "cpu_request",
     "leak_trend",
     "rightsize",
     "summarize",

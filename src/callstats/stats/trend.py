@@ -63,13 +63,13 @@ def leak_trend(values: Integers) -> LeakTrend:
     The test is Mann's (1945), "Nonparametric tests against trend", Econometrica 13: one-sided, with Kendall's variance for ties
     and his correction for continuity. It compares ranks only, so it is exact for all integers.
 
-    Memory of one call often resembles that of the call before, which alone makes long rises. So the variance is multiplied by the
-    factor of Hamed and Rao (1998), "A modified Mann-Kendall trend test for autocorrelated data", Journal of Hydrology 204, from
-    the autocorrelation of the ranks without their slope. Lags count up to the first without a positive correlation, as in the
-    initial sequence of Geyer (1992), "Practical Markov chain Monte Carlo", Statistical Science 7.
+    Memory of one call often resembles that of the call before, which alone makes long rises. So the variance is multiplied by a
+    factor for the autocorrelation of the ranks without their slope. The factor is that of Hamed and Rao (1998), "A modified
+    Mann-Kendall trend test for autocorrelated data", Journal of Hydrology 204. Lags count up to the first without a positive
+    correlation, as in the initial sequence of Geyer (1992), "Practical Markov chain Monte Carlo", Statistical Science 7.
 
-    The later half must grow by itself, since a warm-up is no leak. A warm-up that is not over by a third of the calls can look like
-    a leak, and so can a step up in the later half.
+    The later half must grow by itself, since a warm-up is no leak. A warm-up that is not over by a third of the calls can look
+    like a leak, and so can a step up in the later half.
 
     The slope is that of Theil (1950), "A rank-invariant method of linear and polynomial regression analysis", and Sen (1968),
     "Estimates of the regression coefficient based on Kendall's tau". Above 500 values it is the slope of the medians of blocks of
