@@ -242,7 +242,7 @@ def test_eight_bytes_a_call_and_scalar() -> None:
         scalars.add(*call)
     arrays = [*scalars.increase.values(), *(held for held in vars(scalars).values() if isinstance(held, array))]
     assert [(len(held), held.itemsize) for held in arrays].count((100, 8)) == len(arrays) - 1 == 13
-    assert scalars.kills.itemsize == 1
+    assert scalars.failures.itemsize == 1
 
 
 # --- stored calls, read and taken in at once -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from callstats.stats.call import CallUsage, usage_of
 from callstats.stats.calls import CallData, CallsSummary, Percentiles, summarize_calls
+from callstats.stats.compare import Difference, compare_calls
 from callstats.stats.proportions import UNLIMITED, Bernoulli, bernoulli
 from callstats.stats.rightsize import RightSize, cpu_request, rightsize
 from callstats.stats.series import Summary, summarize
@@ -13,11 +14,13 @@ __all__ = [
     "CallData",
     "CallUsage",
     "CallsSummary",
+    "Difference",
     "LeakTrend",
     "Percentiles",
     "RightSize",
     "Summary",
     "bernoulli",
+    "compare_calls",
     "cpu_request",
     "leak_trend",
     "rightsize",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from callstats.stats.proportions import UNLIMITED, Bernoulli, wilson
 from callstats.stats.rightsize import MIB, RightSize, cpu_request, rightsize
 from callstats.stats.series import percentile_index, slope_of
 from callstats.stats.trend import LeakTrend, leak_trend
+
+_ERROR, _KILLED = 1, 2
 
 ERRORS = frozenset({"error", "timeout", "killed"})
 KILLED = "killed"
@@ -172,9 +175,9 @@ class CallScalars:
         self.calls = self.sampled = self.errors = self.killed = self.kernel_peaks = self.page_cache = self.near = self.limited = 0
         self.headroom: int | None = None
         self.waste: int | None = None
-        # In step with each other. Unknown memory and limits are 0, unknown durations -1.
+        # In step with each other. Unknown memory and limits are 0, unknown durations -1, unknown CPU is NaN.
         self.peaks, self.min_memory, self.limits = array("Q"), array("Q"), array("Q")
-        self.times, self.durations, self.kills = array("q"), array("q"), array("b")
+        self.times, self.durations, self.failures = array("q"), array("q"), array("b")
         self.intervals, self.growths = array("Q"), array("d")
         self.cpu_means, self.cpu_peaks = array("d"), array("Q")
         self.cpu_mean, self.cpu_weight = 0.0, 0
@@ -199,7 +202,8 @@ class CallScalars:
         self.sampled += usage.rows > 0
         if usage.rows > 1:  # rows have the mean time of their samples, so the first and the last are half a row short
             self.intervals.append((totals.last - totals.first) * usage.rows // (usage.samples * (usage.rows - 1)))
-        self.kills.append(killed)
+        self.failures.append(_KILLED if killed else _ERROR if status in ERRORS else 0)
+        self.cpu_means.append(math.nan if usage.cpu_mean is None else usage.cpu_mean)
         self.times.append(totals.first if time_ns is None else time_ns)
         self.durations.append(-1 if usage.duration_ns is None else usage.duration_ns)
         if usage.duration_ns is not None and "duration_ns" not in usage.exact:
@@ -254,7 +258,6 @@ class CallScalars:
             weight = totals.totals[CPU][WEIGHT] if CPU in totals.totals else usage.samples
             self.cpu_weight += weight
             self.cpu_mean += (usage.cpu_mean - self.cpu_mean) * (weight / self.cpu_weight)  # of one call exactly its own
-            self.cpu_means.append(usage.cpu_mean)
             if "cpu_mean" not in usage.exact:
                 self.approximate.update(("cpu_mean", "cpu", "cpu_request"))
         if usage.cpu_peak is not None:
@@ -278,7 +281,7 @@ class CallScalars:
             near=wilson(self.near, self.limited),
             waste=None if self.waste is None else self.waste // 10**9,
             cpu_mean=self.cpu_mean if self.cpu_weight else None,
-            cpu=percentiles(_view(self.cpu_means)),
+            cpu=percentiles(self.known_cpu()),
             cpu_peak=percentiles(_view(self.cpu_peaks)),
             cpu_request=None if risk is None else self._cpu_request(),
             increases=dict(self.increases),
@@ -297,6 +300,17 @@ class CallScalars:
         durations = _view(self.durations)
         return durations[durations >= 0]
 
+    def known_cpu(self) -> AnyArray:
+        means = _view(self.cpu_means)
+        return means[~np.isnan(means)]
+
+    def in_time_order(self) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
+        """Return durations, peaks, mean CPU and whether each call failed, with the marks of unknown values."""
+        order = np.argsort(_view(self.times), kind="stable")
+        numbers = (self.durations, self.peaks, self.cpu_means)
+        durations, peaks, means = (_view(values)[order] for values in numbers)
+        return durations, peaks, means, _view(self.failures)[order] != 0
+
     def _latest_limit(self) -> int | None:
         limits, times = _view(self.limits), _view(self.times)
         known = np.flatnonzero(limits)
@@ -310,11 +324,12 @@ class CallScalars:
         return leak_trend(values[values > 0])
 
     def _cpu_request(self) -> RightSize:
-        return replace(cpu_request(_view(self.cpu_means)), unknown=self.calls - len(self.cpu_means))
+        known = self.known_cpu()
+        return replace(cpu_request(known), unknown=self.calls - len(known))
 
     def _rightsize(self, risk: float, step: int) -> RightSize:
         durations = np.maximum(_view(self.durations), 0)
-        peaks, limits, kills = _view(self.peaks), _view(self.limits), _view(self.kills)
+        peaks, limits, kills = _view(self.peaks), _view(self.limits), _view(self.failures) == _KILLED
         return rightsize(peaks, risk=risk, step=step, limits=limits, killed=kills, durations=durations)
 
 

@@ -137,17 +137,28 @@ def _variance_factor(ranks: Block) -> float:
     """Return by how much autocorrelation raises the variance of S."""
     n = len(ranks)
     rest = np.round(ranks.astype(np.float64) - (_median_slope(ranks) or 0.0) * np.arange(n), 6)  # ties stay ties
-    _, indexes, sizes = np.unique(rest, return_inverse=True, return_counts=True)
-    centred = (np.cumsum(sizes) - (sizes + n) / 2)[indexes]
-    power = np.abs(np.fft.rfft(centred, 2 * n)) ** 2
-    correlation = np.fft.irfft(power)[1:n]  # times the variance, up to rounding
-    total = float(centred @ centred)
-    if n < 3 or not total:
+    if n < 3:
         return 1.0
-    lags = int(np.argmax(np.r_[correlation <= 1e-9 * total, True]))
-    rest_after = n - np.arange(1.0, lags + 1)
+    correlation = positive_correlation(centred_ranks(rest))
+    rest_after = n - np.arange(1.0, len(correlation) + 1)
     weights = rest_after * (rest_after - 1) * (rest_after - 2)
-    return 1 + 2 * float(weights @ correlation[:lags]) / (total * n * (n - 1) * (n - 2))
+    return 1 + 2 * float(weights @ correlation) / (n * (n - 1) * (n - 2))
+
+
+def centred_ranks(values: AnyArray) -> AnyArray:
+    """Return the ranks of values less their mean; tied values share the middle of their ranks."""
+    _, indexes, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: AnyArray = (np.cumsum(sizes) - (sizes + len(values)) / 2)[indexes]
+    return ranks
+
+
+def positive_correlation(centred: AnyArray) -> AnyArray:
+    """Return the correlation of values with those 1, 2, ... before, up to the first that is not positive."""
+    n, total = len(centred), float(centred @ centred)
+    if not total:
+        return np.zeros(0)
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(centred, 2 * n)) ** 2)[1:n] / total
+    return correlation[: np.argmax(np.r_[correlation <= 1e-9, True])]
 
 
 def _median_slope(values: Block) -> float | None:
