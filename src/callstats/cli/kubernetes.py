@@ -8,14 +8,13 @@ from collections.abc import Iterable
 
 from callstats._units import limit_text, percent_text, plural, printable
 from callstats.cli.format import name_text
-from callstats.db import Group
-from callstats.stats import CallsSummary
+from callstats.stats import CallsGroup, CallsSummary
 
-_LABEL = re.compile("[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_DNS_LABEL = re.compile("[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """A DNS label (RFC 1123), as a container must be named."""
 
 
-def kubernetes_patch(groups: Iterable[Group]) -> str:
+def kubernetes_patch(groups: Iterable[CallsGroup]) -> str:
     """Return a strategic merge patch of a Deployment for each group whose advice is sound, as documents of YAML.
 
     The memory request equals the limit, so that no node promises more memory than it has. CPU gets a request alone, since a limit
@@ -24,7 +23,7 @@ def kubernetes_patch(groups: Iterable[Group]) -> str:
     return "\n".join(line for group in groups for line in _document(group))
 
 
-def _document(group: Group) -> list[str]:
+def _document(group: CallsGroup) -> list[str]:
     name, summary = name_text(group.name), group.summary
     fault = _fault(name, summary)
     sized, request = summary.rightsize, summary.cpu_request
@@ -57,7 +56,7 @@ def _document(group: Group) -> list[str]:
 def _fault(name: str, summary: CallsSummary) -> str | None:
     """Return why there is no sound advice."""
     sized = summary.rightsize
-    if not _LABEL.fullmatch(name):
+    if not _DNS_LABEL.fullmatch(name):
         return "a container's name must be a DNS label"
     if sized is None or sized.size is None:
         return "no right size" if sized is None else sized.reason

@@ -17,8 +17,8 @@ from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import name_text, print_reject, stopped_lines, text_table
 from callstats.cli.kubernetes import kubernetes_patch
 from callstats.cli.options import choice_options, column_options, database_argument, default_option, detail_options, examples
-from callstats.db import Group, TableSummary, connect
-from callstats.stats import CallsSummary, summarize_calls
+from callstats.db import TableSummary, connect
+from callstats.stats import CallsGroup, CallsSummary, summarize_calls
 from callstats.stats.format import PERCENTILES, cores_text, memory_limit_text, summary_texts, waste_text
 
 _SORT_KEYS: dict[str, Callable[[CallsSummary], int | float | None]] = {
@@ -103,7 +103,7 @@ def table_lines(summary: TableSummary) -> list[str]:
     return [*table, "", *_end_lines(summary)]
 
 
-def _table_cells(by: str | None, group: Group) -> dict[str, str]:
+def _table_cells(by: str | None, group: CallsGroup) -> dict[str, str]:
     summary = group.summary
     sized, request, growing = summary.rightsize, summary.cpu_request, summary.trend.growing
 
@@ -125,7 +125,7 @@ def _table_cells(by: str | None, group: Group) -> dict[str, str]:
     }
 
 
-def _group_name(by: str | None, group: Group) -> str:
+def _group_name(by: str | None, group: CallsGroup) -> str:
     return name_text(group.name) if by else "all"
 
 
@@ -151,7 +151,7 @@ def _end_lines(summary: TableSummary) -> list[str]:
     return lines + stopped_lines(summary, "the numbers are of the calls read so far")
 
 
-def _group_lines(by: str | None, group: Group) -> Iterator[str]:
+def _group_lines(by: str | None, group: CallsGroup) -> Iterator[str]:
     summary = group.summary
     ends = f"{summary.sampled:,} sampled, {plural(summary.errors, 'error')}, {summary.killed:,} killed"
     yield f"{_group_name(by, group)}: {plural(summary.calls, 'call')}, {ends}"

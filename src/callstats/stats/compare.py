@@ -15,11 +15,11 @@ from callstats.stats.calls import CallData, CallScalars
 from callstats.stats.proportions import CONFIDENCE, wilson_interval
 from callstats.stats.trend import centred_ranks, positive_correlation
 
-MIN_CALLS = 10
+MIN_COMPARED = 10
 """The fewest calls of each group that a difference is computed from."""
 
 _DRAWS = 10_000
-_SEED = 2_006
+_BOOTSTRAP_SEED = 2_006
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ def compare_samples(a: Samples, b: Samples) -> tuple[Difference, ...]:
     for name in Samples._fields:
         test = (_ShareTest if name == "failures" else _MedianTest)(getattr(a, name), getattr(b, name))
         found[name] = Difference(name=name, calls_a=test.n_a, calls_b=test.n_b, a=test.a, b=test.b)
-        if min(test.n_a, test.n_b) >= MIN_CALLS:
+        if min(test.n_a, test.n_b) >= MIN_COMPARED:
             tests[name] = test
     adjusted, alpha, differs = 0.0, 0.0, True
     for step, (name, test) in enumerate(sorted(tests.items(), key=lambda item: item[1].p)):
@@ -139,7 +139,7 @@ class _MedianTest:
     def __init__(self, a: AnyArray, b: AnyArray) -> None:
         self.n_a, self.n_b = len(a), len(b)
         self.a, self.b = (float(np.median(values)) if len(values) else None for values in (a, b))
-        rng = np.random.default_rng(_SEED)
+        rng = np.random.default_rng(_BOOTSTRAP_SEED)
         self._draws = np.sort(_resampled_medians(b, rng) - _resampled_medians(a, rng)) if len(a) and len(b) else np.zeros(_DRAWS)
         beyond = min(np.count_nonzero(self._draws <= 0), np.count_nonzero(self._draws >= 0))
         self.p = min(2 * (beyond + 1) / (_DRAWS + 1), 1.0)
