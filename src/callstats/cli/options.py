@@ -128,10 +128,10 @@ def database(text: str | None = None) -> str:
 
 def is_database(text: str) -> bool:
     """Return whether a first argument stands for a database."""
-    return "/" in text or _is_surely_database(text)
+    return "/" in text or is_surely_database(text)
 
 
-def _is_surely_database(text: str) -> bool:
+def is_surely_database(text: str) -> bool:
     """Return whether a text can't stand for a call or another file."""
     return "://" in text or text.lower().endswith(_DATABASE_SUFFIXES) or _has_sqlite_header(text)
 
@@ -152,7 +152,7 @@ database_argument = click.argument(
 
 def split_file(arguments: tuple[str, ...]) -> tuple[str, str]:
     """Return the database and the file of [DB] FILE."""
-    if len(arguments) not in (1, 2) or (len(arguments) == 1 and _is_surely_database(arguments[0])):
+    if len(arguments) not in (1, 2) or (len(arguments) == 1 and is_surely_database(arguments[0])):
         raise click.UsageError("the arguments must be [DB] FILE")
     return database(*arguments[:-1]), arguments[-1]
 
@@ -230,8 +230,12 @@ detail_options = _all_of(
 """The columns that describe a call besides its histogram."""
 
 
+since_option = click.option(
+    "--since", type=PAST, metavar="TIME", help="Only calls since then: RFC 3339, a date, or 7d for so long ago."
+)
+
 choice_options = _all_of(
-    click.option("--since", type=PAST, metavar="TIME", help="Only calls since then: RFC 3339, a date, or 7d for so long ago."),
+    since_option,
     default_option(
         "--rightsize",
         "risk",

@@ -98,12 +98,12 @@ def table_lines(summary: TableSummary) -> list[str]:
     """Return a line for each name."""
     if not summary.groups:
         return _end_lines(summary)
-    rows = [_table_cells(summary.by, group) for group in summary.groups]
+    rows = [_row_cells(summary.by, group) for group in summary.groups]
     table = text_table([list(rows[0]), *(list(row.values()) for row in rows)], right=1)
     return [*table, "", *_end_lines(summary)]
 
 
-def _table_cells(by: str | None, group: CallsGroup) -> dict[str, str]:
+def _row_cells(by: str | None, group: CallsGroup) -> dict[str, str]:
     summary = group.summary
     sized, request, growing = summary.rightsize, summary.cpu_request, summary.trend.growing
 
@@ -148,6 +148,8 @@ def _end_lines(summary: TableSummary) -> list[str]:
     lines.append(f"{plural(summary.calls, 'call')}{groups}, {summary.rejected:,} rejected; {read}")
     if summary.untimed:
         lines.append(f"left out, since their time can't be read: {plural(summary.untimed, 'call')}")
+    if summary.unfinished:
+        lines.append(f"left out, since they are running or their recorder is gone: {plural(summary.unfinished, 'call')}")
     return lines + stopped_lines(summary, "the numbers are of the calls read so far")
 
 
@@ -166,7 +168,7 @@ def summary_json(summary: TableSummary) -> str:
     for group in summary.groups:
         extra = {"unlimited": group.summary.is_unlimited, "approximate": sorted(group.summary.approximate)}
         groups.append({"name": group.name, **asdict(group.summary), **extra})
-    names = ("calls", "rejected", "untimed", "bytes_read", "seconds", "backend", "stopped")
+    names = ("calls", "rejected", "untimed", "unfinished", "bytes_read", "seconds", "backend", "stopped")
     rest = {name: getattr(summary, name) for name in names}
     rejects = [reject._asdict() for reject in summary.rejects]
     return json_text({"by": summary.by, "groups": groups, **rest, "rejects": rejects}, indent=2)

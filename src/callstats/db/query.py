@@ -157,7 +157,7 @@ class TableSession:
                 series = StatSeries.from_json(blob)
             except CallstatsError as fault:
                 rejected = str(fault)
-        tags, exit_code = _tags(fields.pop("tags")), fields.pop("exit_code")
+        tags, exit_code = parse_tags(fields.pop("tags")), fields.pop("exit_code")
         exit_code = exit_code if isinstance(exit_code, int) else None
         return Call(key=key, series=series, rejected=rejected, tags=tags, exit_code=exit_code, **fields)
 
@@ -206,7 +206,7 @@ def missing_column(parameter: str, name: str | None, table: str, columns: Iterab
     return ArgumentError(parameter, f"a column of table {table!r}", name, hint=f"it has {_listed(columns)}")
 
 
-def _tags(stored: object) -> Mapping[str, str]:
+def parse_tags(stored: object) -> Mapping[str, str]:
     """Return tags from a JSON object, as text or as the driver decodes it; none if it is something else."""
     try:
         tags = json.loads(stored) if isinstance(stored, (str, bytes)) else stored
