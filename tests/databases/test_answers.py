@@ -246,4 +246,8 @@ def test_the_demo(tmp_path: Path) -> None:
     assert groups["reindex"].growth.p50 > 0
     assert groups["reindex"].rightsize is not None
     assert groups["captured"].page_cache == 0
-    assert all(group.trend.growing in (None, False) for group in groups.values())
+    assert {name for name, group in groups.items() if group.trend.growing} == {"checkout"}
+    assert groups["embed"].trend.slope > 0  # it only warms up
+    saved = {name: group.rightsize.saved for name, group in groups.items()}
+    assert saved["reindex"] == -1.0
+    assert saved["invoice-pdf"] > 0.7
