@@ -2,6 +2,7 @@
 # make test        build, and run the tests on all processors; ARGS="-k name" picks some, ARGS=tests/unit the quick ones
 # make bench       time both backends, then print the ratios to other means; fails when one misses its target
 # make bench-compare BASE=rev   whether this tree's benchmarks are slower than those of a revision
+# make simulate    how often leaks, right sizes and comparisons are right over simulated calls: the tables of the docs
 # make fuzz        MUTANTS=1000000 mutants of stored histograms through both readers, then SECONDS=120 of a fuzzer guided by coverage
 # make lint        ruff, mypy, stubtest of the kernels' stubs, cython-lint, codespell, the glossary of the prose
 # make docs        the documentation, into build/docs
@@ -27,14 +28,14 @@ ifneq ($(filter-out auto require skip,$(CALLSTATS_BUILD_EXT)),)
 $(error CALLSTATS_BUILD_EXT must be one of auto, require, skip, got $(CALLSTATS_BUILD_EXT))
 endif
 export CALLSTATS_BUILD_EXT
-test bench bench-compare fuzz lint docs test-debug test-minimal test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
+test simulate bench bench-compare fuzz lint docs test-debug test-minimal test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
 demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
 
 # What .venv holds, as stamps: the package with its kernels or without them, and the packages of each extra.
 BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
 SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.p[yx][dix] src/callstats/_version.py)
 
-.PHONY: demo test bench bench-compare fuzz fuzz-targets lint docs test-debug test-minimal test-wheel sdist wheel clean distclean
+.PHONY: demo test simulate bench bench-compare fuzz fuzz-targets lint docs test-debug test-minimal test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(BUILT) $(VENV)/.extra-cli,process,report
@@ -42,6 +43,9 @@ demo: $(BUILT) $(VENV)/.extra-cli,process,report
 
 test: $(BUILT) $(VENV)/.extra-test
 	$(PYTEST) $(ARGS)
+
+simulate: $(BUILT) $(VENV)/.extra-test
+	PYTHONPATH=tests $(PY) -m support.simulations
 
 bench: $(BUILT) $(VENV)/.extra-test
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)

@@ -83,7 +83,7 @@ def test_a_table_of_keys_and_histograms_alone(tmp_path: Path) -> None:
     )
     found = summarize_table(path)
     [(key, summary)] = [(group.name, group.summary) for group in found.groups]
-    assert (found.by, key, summary.calls, summary.unsampled, summary.errors) == (None, None, 3, 2, 0)
+    assert (found.by, key, summary.calls, summary.sampled, summary.errors) == (None, None, 3, 1, 0)
     assert (summary.duration_ns.max, summary.duration_ns.n) == (9 * SECOND, 1)
     assert "duration_ns" in summary.approximate
 
@@ -246,4 +246,8 @@ def test_the_demo(tmp_path: Path) -> None:
     assert groups["reindex"].growth.p50 > 0
     assert groups["reindex"].rightsize is not None
     assert groups["captured"].page_cache == 0
-    assert all(group.trend.growing in (None, False) for group in groups.values())
+    assert {name for name, group in groups.items() if group.trend.growing} == {"checkout"}
+    assert groups["embed"].trend.slope > 0  # it only warms up
+    saved = {name: group.rightsize.saved for name, group in groups.items()}
+    assert saved["reindex"] == -1.0
+    assert saved["invoice-pdf"] > 0.7

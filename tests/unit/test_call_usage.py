@@ -217,7 +217,7 @@ def test_right_size_of_the_working_set() -> None:
         calls = [decimate(series, max_samples, how=KEEP_PEAKS) for series in calls]
         found = summarize_calls((CallData(series) for series in calls), risk=0.05)
         assert found.rightsize is not None
-        assert (found.rightsize.size, found.rightsize.unsampled, found.page_cache) == (128 * MIB, 0, 0)
+        assert (found.rightsize.size, found.rightsize.unknown, found.page_cache) == (128 * MIB, 0, 0)
         assert not {"memory", "rightsize"} & found.approximate
 
 

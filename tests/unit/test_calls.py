@@ -76,7 +76,7 @@ def test_every_figure(n: int) -> None:
     each = [summarize(call.series) for call in calls]
     assert (found.calls, found.killed) == (n, sum(call.status == "killed" for call in calls))
     assert found.errors == sum(call.status in ("error", "timeout", "killed") for call in calls)
-    assert found.unsampled == sum(not len(call.series) for call in calls)
+    assert found.sampled == sum(len(call.series) > 0 for call in calls)
 
     rows = []
     for call, metrics in zip(calls, each, strict=True):
@@ -89,17 +89,24 @@ def test_every_figure(n: int) -> None:
     assert found.memory == spread([usage.peak_memory for _, usage, *_ in known])
     assert found.page_cache == sum(usage.memory_metric == "mem_usage" for usage in usages)
     assert found.growth == spread([memory.growth for *_, memory, _ in known if memory.growth is not None])
+    limited = [(usage, dead) for _, usage, _, dead in rows if usage.memory_limit and (dead or usage.peak_memory)]
     near = [
         dead or (usage.memory_limit < UNLIMITED and usage.peak_memory >= Fraction(9, 10) * usage.memory_limit)
-        for _, usage, _, dead in known
-        if usage.memory_limit
+        for usage, dead in limited
     ]
+    unused = [
+        (0 if dead else usage.memory_limit - usage.peak_memory, usage.duration_ns)
+        for usage, dead in limited
+        if usage.memory_limit < UNLIMITED
+    ]
+    spans = [(max(room, 0), span) for room, span in unused if span is not None]
+    assert found.headroom == min((room for room, _ in unused), default=None)
+    assert found.waste == (sum(room * span for room, span in spans) // 10**9 if spans else None)
     assert found.near == wilson(sum(near), len(near))
     limits = [(time, index, usage.memory_limit) for index, (time, usage, *_) in enumerate(rows) if usage.memory_limit]
     latest = max(limits, default=(0, 0, None))[2]
     assert found.limit == latest
     assert found.is_unlimited == (latest is not None and latest >= UNLIMITED)
-    assert found.headroom == (None if latest is None or latest >= UNLIMITED else latest - found.memory.max)
     in_order = sorted(known, key=lambda row: row[0])
     assert found.trend == leak_trend([memory.min for *_, memory, _ in in_order if memory.min])
     assert found.rightsize == rightsize(
@@ -165,7 +172,7 @@ def test_unlimited() -> None:
 def test_calls_too_short_for_a_sample() -> None:
     """They are counted, and their time if it is known."""
     found = summarize_calls([CallData(StatSeries([], {}), "success", 5, 10), CallData(StatSeries([], {}))])
-    assert (found.calls, found.unsampled, found.duration_ns.max, found.memory.n) == (2, 2, 10, 0)
+    assert (found.calls, found.sampled, found.duration_ns.max, found.memory.n) == (2, 0, 10, 0)
     assert not found.approximate
 
 
@@ -193,17 +200,18 @@ def test_unknown_memory_is_not_zero_bytes() -> None:
     small = [CallData(StatSeries([0], {"mem_usage": [100 * MIB], "mem_limit": [MIB * 400]}))] * 60
     zero = [CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [MIB * 400]}))] * 40
     found = summarize_calls([*small, *zero, CallData(StatSeries([], {}))], risk=0.05)
-    assert (found.calls, found.unsampled, found.memory.n, found.memory.p50, found.near.n) == (101, 1, 60, 100 * MIB, 60)
+    assert (found.calls, found.sampled, found.memory.n, found.memory.p50, found.near.n) == (101, 100, 60, 100 * MIB, 60)
     assert found.rightsize is not None
-    assert (found.rightsize.size, found.rightsize.calls, found.rightsize.unsampled) == (128 * MIB, 60, 41)
+    assert (found.rightsize.size, found.rightsize.calls, found.rightsize.unknown) == (128 * MIB, 60, 41)
     assert dict(summary_texts(found))["right size"] == (
-        "128 MiB: 0 of 60 calls would have gone over, at most 4.87 % with 95 % confidence; "
-        "41 calls without known memory left out; saves 68 % of limits of 400 MiB on average"
+        "128 MiB: 0 of 60 calls would have exceeded it, at most 4.87 % with 95 % confidence; "
+        "100 of 101 calls sampled, 1 not sampled and left out, memory unknown in 40 of them, 0 killed; "
+        "peaks sampled; a shorter peak would not be seen; saves 68 % of limits of 400 MiB on average"
     )
     blind = CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [MIB * 400]}), "killed")
     sized = summarize_calls([*small, *[blind] * 60], risk=0.5).rightsize
     assert sized is not None
-    assert (sized.size, sized.unsampled) == (832 * MIB, 0)
+    assert (sized.size, sized.unknown, sized.killed) == (832 * MIB, 0, 60)
 
 
 def test_one_call_is_its_usage() -> None:
@@ -219,22 +227,22 @@ def test_one_call_is_its_usage() -> None:
 
 def test_a_batch_of_calls_needs_no_copies() -> None:
     """Members of a batch are calls like any other."""
-    batch = StatBatch([StatSeries([0], {"mem_usage": [k]}) for k in range(30)])
-    assert summarize_calls(CallData(series) for series in batch).memory.max == 29
+    batch = StatBatch([StatSeries([0], {"mem_usage": [k * MIB]}) for k in range(1, 51)])
+    assert summarize_calls(CallData(series) for series in batch).memory.max == 50 * MIB
     assert summarize_calls(CallData(series, time_ns=k) for k, series in enumerate(batch)).trend.growing is True
     assert summarize_calls(CallData(series, time_ns=-k) for k, series in enumerate(batch)).trend.growing is False
 
 
 def test_eight_bytes_a_call_and_scalar() -> None:
-    """A call keeps 12 numbers of 8 bytes and one of 1, however many samples it had."""
+    """A call keeps 13 numbers of 8 bytes and one of 1, however many samples it had."""
     metrics = ("mem_usage", "mem_limit", "cpu_total", *COUNTERS)
     call = CallData(StatSeries([k * SECOND for k in range(60)], {name: range(60) for name in metrics}), "success", 0, 1)
     scalars = CallScalars()
     for _ in range(100):
         scalars.add(*call)
     arrays = [*scalars.increase.values(), *(held for held in vars(scalars).values() if isinstance(held, array))]
-    assert [(len(held), held.itemsize) for held in arrays].count((100, 8)) == len(arrays) - 1 == 12
-    assert scalars.kills.itemsize == 1
+    assert [(len(held), held.itemsize) for held in arrays].count((100, 8)) == len(arrays) - 1 == 13
+    assert scalars.failures.itemsize == 1
 
 
 # --- stored calls, read and taken in at once -----------------------------------------------------------------------------------
@@ -294,4 +302,4 @@ def test_no_blob_is_no_sample() -> None:
     """A NULL cell is a call without a sample."""
     scalars = CallScalars()
     scalars.add(None, "success")
-    assert (scalars.calls, scalars.unsampled) == (1, 1)
+    assert (scalars.calls, scalars.sampled) == (1, 0)

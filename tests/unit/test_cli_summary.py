@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -61,39 +62,79 @@ def db(tmp_path: Path) -> Path:
 
 
 def test_for_people(db: Path) -> None:
-    """Each group has its block, with only the lines that it has something for."""
+    """Each name has a line, the heaviest waste first; what is unknown is a dash."""
     result = run(db, "--rightsize", "5%", "--step", "16m")
     assert (result.exit_code, result.stderr) == (0, "")
-    saved = "saves 56 % of limits of 256 MiB on average"
-    assert result.stdout.splitlines()[:-1] == [
-        "big: 1 call, 1 error, 0 killed, 0 not sampled",
-        "  duration   p50 ~59 s, p95 ~59 s, p99 ~59 s, max ~59 s",
-        "  memory     p50 8 GiB, p95 8 GiB, p99 8 GiB, max 8 GiB",
-        "  limit      unlimited, headroom unlimited",
-        "  near limit 0 of 1 call came within 10 % of it: 0 % (95 %: 0 % to 79.3 %)",
-        "  CPU        mean 50.0 %, p95 50.0 % of one core",
-        "  network    59.0 kB received, 0 B sent",
-        "  growing    can't tell from 1 call",
-        "  right size not enough calls: 1 of the 59 that a risk of 5 % needs",
-        "",
-        "resize: 100 calls, 1 error, 1 killed, 0 not sampled",
-        "  duration   p50 0.5 s, p95 0.5 s, p99 0.5 s, max 0.5 s",
-        "  memory     p50 50.5 MiB, p95 95 MiB, p99 99 MiB, max 100 MiB",
-        "             page cache included",
-        "  limit      256 MiB, headroom 156 MiB",
-        "  near limit 1 of 100 calls came within 10 % of it: 1 % (95 %: 0.177 % to 5.45 %)",
-        "  CPU        mean 50.0 %, p95 50.0 % of one core",
-        "  network    5.9 MB received, 0 B sent",
-        "  growing    no",
-        f"  right size 112 MiB: 1 of 100 calls would have gone over, at most 4.66 % with 95 % confidence; {saved}",
-        "",
-        "short: 1 call, 0 errors, 0 killed, 1 not sampled",
-        "  right size not enough calls: 0 of the 59 that a risk of 5 % needs; 1 call without known memory left out",
+    lines = [" | ".join(re.split("  +", line)) for line in result.stdout.splitlines()]
+    assert lines[:-1] == [
+        "name | calls | sampled | errors | p95 time | max memory | limit | right size | CPU request | growing | waste",
+        "resize | 100 | 100 | 1 | 0.5 s | 100 MiB | 256 MiB | 112 MiB | 0.5 cores | no | 0.00276 GiB h",
+        "big | 1 | 1 | 1 | ~59 s | 8 GiB | unlimited | - | - | - | -",
+        "short | 1 | 0 | 0 | - | - | - | - | - | - | -",
         "",
         "~ is not exact: reductions have changed it, or a duration comes from the times of samples",
+        "a right size covers calls whose memory is known, and peaks as they were seen: --long has the details",
         "",
     ]
-    assert result.stdout.splitlines()[-1].startswith("102 calls in 3 groups, 0 rejected; ")
+    assert lines[-1].startswith("102 calls in 3 names, 0 rejected; ")
+
+
+def test_the_order(db: Path) -> None:
+    """Names come in any column's order, the unknown last; in every form."""
+    for key, names in (
+        ("waste", ["resize", "big", "short"]),
+        ("name", ["big", "resize", "short"]),
+        ("memory", ["big", "resize", "short"]),
+        ("calls", ["resize", "big", "short"]),
+        ("errors", ["big", "resize", "short"]),
+        ("duration", ["big", "resize", "short"]),
+        ("cpu", ["big", "resize", "short"]),
+    ):
+        found = run(db, "--sort", key).stdout.splitlines()
+        assert [line.split()[0] for line in found[1:4]] == names
+        assert [group["name"] for group in json.loads(run(db, "--sort", key, "--json").stdout)["groups"]] == names
+        assert [line.split(",")[0] for line in run(db, "--sort", key, "--csv").stdout.splitlines()[1:]] == names
+
+
+def test_a_block_for_each(db: Path) -> None:
+    """With --long each name has its block, with only the lines that it has something for."""
+    result = run(db, "--rightsize", "5%", "--step", "16m", "--long")
+    assert (result.exit_code, result.stderr) == (0, "")
+    seen = "peaks sampled each second; a shorter peak would not be seen"
+    over = "1 of 100 calls would have exceeded it, at most 4.66 % with 95 % confidence"
+    saved = "saves 56 % of limits of 256 MiB on average"
+    left_out = "0 of 1 call sampled, 1 not sampled and left out, 0 killed"
+    needs = "of the 59 that a risk of 5 % needs"
+    assert result.stdout.splitlines()[:-4] == [
+        "resize: 100 calls, 100 sampled, 1 error, 1 killed",
+        "  duration    p50 0.5 s, p95 0.5 s, p99 0.5 s, max 0.5 s",
+        "  memory      p50 50.5 MiB, p95 95 MiB, p99 99 MiB, max 100 MiB",
+        "              page cache included",
+        "  limit       256 MiB of the latest call; a call came within 0 B of its own",
+        "  waste       0.00276 GiB h reserved and not needed",
+        "  near limit  1 of 100 calls came within 10 % of their limit: 1 % (95 %: 0.177 % to 5.45 %)",
+        "  CPU         mean 50.0 %, p95 50.0 % of one core",
+        "  network     5.9 MB received, 0 B sent",
+        "  growing     no",
+        f"  right size  112 MiB: {over}; 100 of 100 calls sampled, 1 killed; {seen}; {saved}",
+        "  CPU request 0.5 cores: 0 of 100 calls would have exceeded it, at most 2.95 % with 95 % confidence",
+        "",
+        "big: 1 call, 1 sampled, 1 error, 0 killed",
+        "  duration    p50 ~59 s, p95 ~59 s, p99 ~59 s, max ~59 s",
+        "  memory      p50 8 GiB, p95 8 GiB, p99 8 GiB, max 8 GiB",
+        "  limit       unlimited of the latest call",
+        "  near limit  0 of 1 call came within 10 % of their limit: 0 % (95 %: 0 % to 79.3 %)",
+        "  CPU         mean 50.0 %, p95 50.0 % of one core",
+        "  network     59.0 kB received, 0 B sent",
+        "  growing     can't tell from 1 call: needs 40",
+        f"  right size  not enough calls whose memory is known: 1 {needs}; 1 of 1 call sampled, 0 killed; {seen}",
+        f"  CPU request not enough calls whose CPU is known: 1 {needs}",
+        "",
+        "short: 1 call, 0 sampled, 0 errors, 0 killed",
+        f"  right size  not enough calls whose memory is known: 0 {needs}; {left_out}",
+        "",
+    ]
+    assert result.stdout.splitlines()[-1].startswith("102 calls in 3 names, 0 rejected; ")
 
 
 def test_marks(tmp_path: Path) -> None:
@@ -102,7 +143,7 @@ def test_marks(tmp_path: Path) -> None:
     path = made(tmp_path / "calls.db", [("a", decimate(whole, 6, how={"mem_usage": ("mean", "max")}).to_db())])
     with connect_table(path) as table:
         lines = summary_lines(table.summarize())
-    for line in ("memory     p50 59 B,", "network    ~50 B received, 0 B sent", "CPU        mean ~", "duration   p50 ~"):
+    for line in ("memory      p50 59 B,", "network     ~50 B received, 0 B sent", "CPU         mean ~", "duration    p50 ~"):
         assert any(line in other for other in lines), lines
 
 
@@ -116,10 +157,13 @@ def test_json(db: Path) -> None:
     found = json.loads(result.stdout, parse_constant=refuse)
     assert result.stdout.isascii()
     assert (found["by"], found["calls"], found["rejected"], found["stopped"]) == ("fn_id", 102, 0, None)
-    big, resize, short = found["groups"]
+    resize, big, short = found["groups"]
     assert (big["unlimited"], big["headroom"], big["limit"], big["page_cache"]) == (True, None, UNLIMITED, 0)
     assert resize["memory"] == {"n": 100, "p50": 52953088, "p95": 95 * MIB, "p99": 99 * MIB, "max": 100 * MIB}
     assert resize["rightsize"]["size"] == 128 * MIB
+    assert (resize["calls"], resize["sampled"], short["sampled"], big["approximate"]) == (100, 100, 0, ["duration_ns"])
+    waste = sum(256 - peak for peak in range(1, 101) if peak != 51) * MIB // 2
+    assert (resize["waste"], big["waste"], resize["cpu_request"]["size"]) == (waste, None, 500)
     assert (short["memory"]["max"], short["cpu_mean"], short["trend"]["growing"]) == (None, None, None)
 
 
@@ -127,7 +171,7 @@ def test_csv(db: Path) -> None:
     """A line a group, the same fields in each; an empty one is no value."""
     result = run(db, "--csv", "--rightsize", "5%")
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(result.stdout))}
-    assert list(rows) == ["big", "resize", "short"]
+    assert list(rows) == ["resize", "big", "short"]
     assert rows["resize"]["memory_p99"] == str(99 * MIB)
     assert rows["resize"]["near_k"] == "1"
     assert rows["short"]["memory_p99"] == rows["short"]["limit"] == rows["big"]["headroom"] == ""
@@ -157,17 +201,17 @@ def test_text_of_the_database_is_made_harmless(tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert "\x1b" not in result.output
         assert "rejected '\\x1b]0;': byte 1: " in result.stderr
-    result = run(path)
+    result = run(path, "--long")
     for name in ("\\x1b[31mred\\n: ", "x'1b': ", "NULL: ", "\\udcff: "):
         assert name in result.stdout
 
 
 def test_since_and_by(db: Path) -> None:
     """Older calls are left out, groups are by any column, and '' makes one group."""
-    assert run(db, "--since", "2026-11-01").stdout.splitlines()[-1].startswith("2 calls in 2 groups")
+    assert run(db, "--since", "2026-11-01").stdout.splitlines()[-1].startswith("2 calls in 2 names")
     assert run(db, "--since", "2026-10-26T12:01:30Z", "--by", "").stdout.splitlines()[-1].startswith("12 calls, ")
-    assert "killed: 1 call, 1 error, 1 killed" in run(db, "--group-column", "status").stdout
-    assert run(db, "--by", "", "--where", "fn_id = 'big'").stdout.startswith("all: 1 call, ")
+    assert "killed: 1 call, 1 sampled, 1 error, 1 killed" in run(db, "--group-column", "status", "--long").stdout
+    assert run(db, "--by", "", "--where", "fn_id = 'big'", "--long").stdout.startswith("all: 1 call, ")
 
 
 def test_untimed_calls_are_told_of(tmp_path: Path) -> None:
@@ -187,6 +231,8 @@ def test_wrong_use(db: Path) -> None:
         ((db, "--rightsize", "100%"), "--rightsize must be above 0 and below 100 %"),
         ((db, "--step", "0"), "--step must be 1 byte or more, got '0'"),
         ((db, "--since", "soon"), "--since must be a date or an RFC 3339 time, such as 2026-10-26, "),
+        ((db, "--patch", "nomad"), "'nomad' is not 'kubernetes'"),
+        ((db, "--patch", "kubernetes", "--csv"), "--patch must be given without --csv"),
         ((db, "--where", "nonsense ("), "where must be a condition in the SQL of SQLite, got 'nonsense ('"),
         ((db.with_name("no.db"),), "there is no SQLite database"),
     ):

@@ -62,10 +62,10 @@ NOT_EXACT: dict[str, set[str]] = {
 }
 """The metrics whose summary is not exact."""
 
-MEANS = {"cpu", "cpu_mean", "growth"}
+MEANS = {"cpu", "cpu_mean", "cpu_request", "growth"}
 """What any reduced row no longer holds: its mean is floored, and a slope needs every sample."""
 
-OF_PEAKS = {"memory", "headroom", "near", "rightsize"}
+OF_PEAKS = {"memory", "headroom", "near", "rightsize", "waste"}
 
 APPROXIMATE: dict[str, set[str]] = {
     "raw": set(),
@@ -78,15 +78,15 @@ APPROXIMATE: dict[str, set[str]] = {
 
 SHOWN: dict[str, set[str]] = {
     "raw": set(),
-    "every-peak": {"CPU mean", "CPU p95"},
-    "peaks-of-memory": {"CPU mean", "CPU p95", "growing", "received", "sent", "read", "written"},
+    "every-peak": {"CPU mean", "CPU p95", "CPU request"},
+    "peaks-of-memory": {"CPU mean", "CPU p95", "CPU request", "growing", "received", "sent", "read", "written"},
     "ends-of-counters": {
-        *("CPU mean", "CPU p95", "growing", "memory p50", "memory p95", "memory p99", "memory max"),
-        *("limit headroom", "near limit", "near limit share", "right size"),
+        *("CPU mean", "CPU p95", "CPU request", "growing", "memory p50", "memory p95", "memory p99", "memory max"),
+        *("limit within", "waste", "near limit", "near limit share", "right size"),
     },
     "no-peak": {
-        *("CPU mean", "CPU p95", "growing", "memory p50", "memory p95", "memory p99", "memory max"),
-        *("limit headroom", "near limit", "near limit share", "right size", "received", "sent", "read", "written"),
+        *("CPU mean", "CPU p95", "CPU request", "growing", "memory p50", "memory p95", "memory p99", "memory max"),
+        *("limit within", "waste", "near limit", "near limit share", "right size", "received", "sent", "read", "written"),
     },
 }
 """The same as `summary` and the page show them, by their words."""
@@ -95,8 +95,8 @@ CELLS: dict[str, set[str]] = {
     "raw": set(),
     "every-peak": {"CPU mean"},
     "peaks-of-memory": {"CPU mean", "growing"},
-    "ends-of-counters": {"CPU mean", "growing", "memory p50", "memory p95", "memory max", "near limit", "right size", "saves"},
-    "no-peak": {"CPU mean", "growing", "memory p50", "memory p95", "memory max", "near limit", "right size", "saves"},
+    "ends-of-counters": {"CPU mean", "growing", "memory p50", "memory p95", "memory max", "near limit", "right size", "savings"},
+    "no-peak": {"CPU mean", "growing", "memory p50", "memory p95", "memory max", "near limit", "right size", "savings"},
 }
 """The same in the columns of the page's table."""
 
@@ -115,7 +115,7 @@ forms = pytest.mark.parametrize("form", FORMS)
 timed = pytest.mark.parametrize("timed", [True, False], ids=["with-times", "without-times"])
 
 
-def database(path: Path, form: str, *, timed: bool = True, calls: int = 30) -> Path:
+def database(path: Path, form: str, *, timed: bool = True, calls: int = 60) -> Path:
     """A table of calls of one form; without times nothing but the samples tells how long they took."""
     with closing(open_sqlite(path)) as db:
         times = ", started_at, completed_at" if timed else ""
@@ -156,7 +156,7 @@ def marked_figures(figures: list[tuple[str, str]]) -> set[str]:
 
 def lines_of(text: str) -> list[tuple[str, str]]:
     """The titles and texts of a printed group."""
-    return [(line[2:12].strip(), line[13:]) for line in text.splitlines() if line.startswith("  ")]
+    return [(line[2:13].strip(), line[14:]) for line in text.splitlines() if line.startswith("  ")]
 
 
 # --- the library -------------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_summarize(form: str) -> None:
 def test_summarize_calls(form: str, timed: bool) -> None:
     """`approximate` has those figures, of series and of stored text, and the duration where samples tell it."""
     series, duration = FORMS[form], 60 * SECOND if timed else None
-    wanted = APPROXIMATE[form] | (set() if timed else {"duration_ns"})
+    wanted = APPROXIMATE[form] | (set() if timed else {"duration_ns", "waste"})
     assert summarize_calls([CallData(series, "success", 0, duration)]).approximate == wanted
     scalars = CallScalars()
     scalars.add(series.to_json(), "success", 0, duration)
@@ -192,7 +192,7 @@ def test_one_call_of_many() -> None:
 
 def test_metrics_that_are_not_there() -> None:
     """Of what no call has, nothing is inexact."""
-    for name, wanted in (("cpu_total", {"cpu", "cpu_mean", "cpu_peak"}), ("net_rx", {"net_rx"}), ("other", set())):
+    for name, wanted in (("cpu_total", {"cpu", "cpu_mean", "cpu_peak", "cpu_request"}), ("net_rx", {"net_rx"}), ("other", set())):
         series = decimate(StatSeries(range(60), {name: range(60)}), 6)
         assert summarize_calls([CallData(series, None, 0, SECOND)]).approximate == wanted
     memory = decimate(StatSeries(range(60), {"mem_usage": range(60)}), 6)
@@ -214,8 +214,8 @@ def test_a_row_alone_is_exact() -> None:
 @timed
 def test_summary_for_people(form: str, timed: bool, tmp_path: Path) -> None:
     """Each figure of the set carries the mark, and the line that explains it is there when one does."""
-    text = output("summary", database(tmp_path / "calls.db", form, timed=timed), "--rightsize", "50%")
-    wanted = SHOWN[form] | (set() if timed else DURATIONS)
+    text = output("summary", database(tmp_path / "calls.db", form, timed=timed), "--rightsize", "50%", "--long")
+    wanted = SHOWN[form] | (set() if timed else DURATIONS | {"waste"})
     assert marked_figures(lines_of(text)) == wanted
     assert ("\n~ is not exact: " in text) == bool(wanted)
     assert text.count("~") == len(wanted) + bool(wanted)
@@ -226,7 +226,7 @@ def test_summary_for_people(form: str, timed: bool, tmp_path: Path) -> None:
 def test_summary_for_programs(form: str, timed: bool, tmp_path: Path) -> None:
     """JSON and CSV name the set, sorted, and hold no mark."""
     db = database(tmp_path / "calls.db", form, timed=timed)
-    wanted = sorted(APPROXIMATE[form] | (set() if timed else {"duration_ns"}))
+    wanted = sorted(APPROXIMATE[form] | (set() if timed else {"duration_ns", "waste"}))
     text, table = output("summary", db, "--json"), output("summary", db, "--csv")
     assert [group["approximate"] for group in json.loads(text)["groups"]] == [wanted]
     assert [row["approximate"] for row in csv.DictReader(io.StringIO(table))] == [" ".join(wanted)]
@@ -260,9 +260,9 @@ def test_report(form: str, timed: bool, tmp_path: Path) -> None:
         for title, cell in zip(data["columns"], group["cells"], strict=True)
         if isinstance(cell, list) and "~" in (texts[cell[0]] if isinstance(cell[0], int) else cell[0])
     }
-    figures = [(texts[title], text) for title, text in group["summary"]]
+    figures = [(texts[title], texts[text]) for title, text in group["summary"]]
     assert cells == CELLS[form] | (set() if timed else {"duration p50", "duration p95"})
-    assert marked_figures(figures) == SHOWN[form] | (set() if timed else DURATIONS)
+    assert marked_figures(figures) == SHOWN[form] | (set() if timed else DURATIONS | {"waste"})
     want = INEXACT[form] | (set() if timed else {"duration_ns"})
     facts = {"duration": "duration_ns", "mem_working": "peak_memory", "CPU mean": "cpu_mean", "CPU peak": "cpu_peak"}
     for call in data["calls"]:

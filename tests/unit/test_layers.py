@@ -41,7 +41,6 @@ RANK = {name: rank for rank, line in enumerate(LINES) for name in line.split()}
 NO_NUMPY = {"errors", "_version", "_extras", "_units", "_parallel", "image", "cli"}
 FOREIGN = {
     "numpy": RANK.keys() - NO_NUMPY,
-    "scipy": {"stats"},
     "sqlalchemy": {"adapters", "db"},
     "plotly": {"plot"},
     "matplotlib": {"plot"},

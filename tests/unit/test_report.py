@@ -161,14 +161,16 @@ def test_what_the_page_is_given() -> None:
     page = render([group("resize", 80), group("lone", 1)], [ReportCall(name="c1", series=series(60, 9 * MIB), group="lone")])
     data = data_of(page)
     columns = data["columns"]
-    assert columns[:3] + columns[-2:] == ["calls", "errors", "killed", "right size", "saves"]
+    assert columns[:3] + columns[-2:] == ["calls", "errors", "killed", "right size", "savings"]
     assert [len(one["cells"]) for one in data["groups"]] == [len(columns)] * 2
     resize, lone = data["groups"]
     assert resize["cells"][0] == 80
     assert resize["cells"][columns.index("right size")] == ["128 MiB", 128 * MIB]
     assert lone["cells"][columns.index("right size")] is None
-    words = {data["texts"][title]: text for title, text in lone["summary"]}
-    assert words["right size"] == "not enough calls: 1 of the 59 that a risk of 5 % needs"
+    words = {data["texts"][title]: data["texts"][text] for title, text in lone["summary"]}
+    assert words["right size"].startswith(
+        "not enough calls whose memory is known: 1 of the 59 that a risk of 5 % needs; 1 of 1 call sampled, 0 killed; "
+    )
     counts, edges, lines = resize["memory"]
     assert (sum(counts), data["texts"][edges[1]]) == (80, "16 MiB")
     assert lines == [[16.0, "limit 256 MiB"], [8.0, "right size 128 MiB"]]

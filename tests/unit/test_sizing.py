@@ -68,9 +68,12 @@ def test_not_enough_calls() -> None:
     for n in (0, 1, 58):
         found = rightsize([5] * n, risk=0.05)
         assert found.size is None
-        assert found.reason == f"not enough calls: {n} of the 59 that a risk of 5 % needs"
+        assert found.reason == f"not enough calls whose memory is known: {n} of the 59 that a risk of 5 % needs"
     assert rightsize([5] * 59, risk=0.05, step=64).size == 64
-    assert rightsize([5] * 2994, risk=0.001).reason == "not enough calls: 2,994 of the 2,995 that a risk of 0.1 % needs"
+    assert (
+        rightsize([5] * 2994, risk=0.001).reason
+        == "not enough calls whose memory is known: 2,994 of the 2,995 that a risk of 0.1 % needs"
+    )
 
 
 def test_what_it_saves() -> None:
@@ -89,9 +92,9 @@ def test_what_it_saves() -> None:
 def test_unknown_and_huge() -> None:
     """Peaks of 0 are unknown: left out, and counted; values near 2**64 don't wrap."""
     found = rightsize([0] * 100, risk=0.05, step=64)
-    assert (found.size, found.calls, found.unsampled) == (None, 0, 100)
+    assert (found.size, found.calls, found.unknown) == (None, 0, 100)
     found = rightsize([0] * 100 + [1] * 60, risk=0.05, step=64, limits=[5] * 100 + [256] * 60)
-    assert (found.size, found.calls, found.unsampled, found.limit, found.saved) == (64, 60, 100, 256, 0.75)
+    assert (found.size, found.calls, found.unknown, found.limit, found.saved) == (64, 60, 100, 256, 0.75)
     assert rightsize([2**64 - 2] * 100, risk=0.05, step=64).size == 2**64
 
 
@@ -106,7 +109,7 @@ def test_wrong_lengths_and_steps() -> None:
     """Each call has one of each."""
     with pytest.raises(CallstatsError, match="limits must be as many as the 2 peaks, got 1"):
         rightsize([1, 2], limits=[1])
-    with pytest.raises(CallstatsError, match="step must be 1 byte or more, got 0"):
+    with pytest.raises(CallstatsError, match="step must be 1 or more, got 0"):
         rightsize([1], step=0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 import callstats
+from callstats.cli.compare import compare_command
 from callstats.cli.demo import demo_command
 from callstats.cli.errors import CommandGroup
 from callstats.cli.export import export_command
@@ -29,6 +30,7 @@ from callstats.cli.summary import summary_command
         list_command,
         show_command,
         summary_command,
+        compare_command,
         report_command,
         reduce_command,
         export_command,
@@ -43,6 +45,7 @@ from callstats.cli.summary import summary_command
         "callstats reduce calls.db --max-samples 60 --dry-run",
         "callstats reduce calls.db --max-samples 60 --save old.jsonl",
         "callstats summary calls.db --rightsize 0.1%",
+        "callstats compare calls.db resize --at 2026-11-20",
         "callstats show calls.db",
         "callstats report calls.db",
         "callstats import calls.db old.jsonl",

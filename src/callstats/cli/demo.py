@@ -17,6 +17,7 @@ LINES = (
     "callstats list demo.db --limit 5",
     "callstats reduce demo.db --max-samples 60",
     "callstats show demo.db 01M83YEN8Q00000000000001VP --metric mem_usage --metric cpu_total",
+    "callstats summary demo.db --rightsize 5%",
     "callstats report demo.db -o demo-report.html --rightsize 5%",
 )
 
@@ -25,7 +26,7 @@ LINES = (
 @default_option("--db", type=click.Path(dir_okay=False), default="demo.db", help="The file to make.")
 @click.pass_context
 def demo_command(ctx: click.Context, db: str) -> None:
-    """Run the README's first commands: make a database of 2,001 calls, record one more, list, reduce, show and report.
+    """Run the README's first commands: make a database of 2,001 calls and record one more, then look at them in all ways.
 
     The database of an earlier demo is replaced, any other file stays unchanged. The report beside it is always replaced.
     """

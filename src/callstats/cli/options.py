@@ -128,10 +128,10 @@ def database(text: str | None = None) -> str:
 
 def is_database(text: str) -> bool:
     """Return whether a first argument stands for a database."""
-    return "/" in text or _is_surely_database(text)
+    return "/" in text or is_surely_database(text)
 
 
-def _is_surely_database(text: str) -> bool:
+def is_surely_database(text: str) -> bool:
     """Return whether a text can't stand for a call or another file."""
     return "://" in text or text.lower().endswith(_DATABASE_SUFFIXES) or _has_sqlite_header(text)
 
@@ -152,7 +152,7 @@ database_argument = click.argument(
 
 def split_file(arguments: tuple[str, ...]) -> tuple[str, str]:
     """Return the database and the file of [DB] FILE."""
-    if len(arguments) not in (1, 2) or (len(arguments) == 1 and _is_surely_database(arguments[0])):
+    if len(arguments) not in (1, 2) or (len(arguments) == 1 and is_surely_database(arguments[0])):
         raise click.UsageError("the arguments must be [DB] FILE")
     return database(*arguments[:-1]), arguments[-1]
 
@@ -230,14 +230,21 @@ detail_options = _all_of(
 """The columns that describe a call besides its histogram."""
 
 
-def choice_options(risk: str | None) -> Callable[[Command], Command]:
-    """Add the options that choose calls, and the risk for which right sizes are computed."""
-    over = "Find the min memory size that at most this share of calls, such as 0.1%, would have exceeded."
-    return _all_of(
-        click.option(
-            "--since", type=PAST, metavar="TIME", help="Only calls since then: RFC 3339, a date, or 7d for so long ago."
-        ),
-        click.option("--rightsize", "risk", type=SHARE, default=risk, show_default=risk is not None, metavar="RISK", help=over),
-        default_option("--step", type=POSITIVE_SIZE, default="64m", metavar="SIZE", help="Sizes are multiples of this."),
-        where_option,
-    )
+since_option = click.option(
+    "--since", type=PAST, metavar="TIME", help="Only calls since then: RFC 3339, a date, or 7d for so long ago."
+)
+
+choice_options = _all_of(
+    since_option,
+    default_option(
+        "--rightsize",
+        "risk",
+        type=SHARE,
+        default="1%",
+        metavar="RISK",
+        help="Find the min memory size that at most this share of calls, such as 0.1%, would have exceeded.",
+    ),
+    default_option("--step", type=POSITIVE_SIZE, default="64m", metavar="SIZE", help="Sizes are multiples of this."),
+    where_option,
+)
+"""The options that choose calls, and the risk for which right sizes are computed."""

@@ -48,7 +48,7 @@ from callstats.plot import ReportCall, render
     help="The file to write. An existing file is replaced, unless it is a database.",
 )
 @default_option("--top", type=click.IntRange(0, 10_000), default=50, metavar="N", help="Draw charts of N calls.")
-@choice_options(risk="1%")
+@choice_options
 @detail_options
 @column_options
 def report_command(url: str, output: Path, **asked: Any) -> ExitCode:

@@ -1,58 +1,85 @@
-"""``callstats summary``: lines, JSON or CSV."""
+"""``callstats summary``: a table, blocks, JSON, CSV or a patch."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
 
 from callstats._json import json_text
 from callstats._types import FN_COUNTERS
-from callstats._units import plural, size_text
+from callstats._units import duration_text, limit_text, memory_text, plural, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
-from callstats.cli.format import name_text, print_reject, stopped_lines
-from callstats.cli.options import choice_options, column_options, database_argument, detail_options, examples
+from callstats.cli.format import name_text, print_reject, stopped_lines, text_table
+from callstats.cli.kubernetes import kubernetes_patch
+from callstats.cli.options import choice_options, column_options, database_argument, default_option, detail_options, examples
 from callstats.db import TableSummary, connect
 from callstats.stats import CallsGroup, CallsSummary, summarize_calls
-from callstats.stats.format import PERCENTILES, summary_texts
+from callstats.stats.format import PERCENTILES, cores_text, memory_limit_text, summary_texts, waste_text
+
+_SORT_KEYS: dict[str, Callable[[CallsSummary], int | float | None]] = {
+    "waste": lambda summary: summary.waste,
+    "calls": lambda summary: summary.calls,
+    "errors": lambda summary: summary.errors,
+    "duration": lambda summary: summary.duration_ns.p95,
+    "memory": lambda summary: summary.memory.max,
+    "cpu": lambda summary: summary.cpu.p95,
+}
+"""The columns that groups may be sorted by, the largest value first."""
 
 
 @click.command(
     "summary",
     epilog=examples(
         "callstats summary calls.db",
-        "callstats summary calls.db --since 7d --rightsize 0.1% --step 64m",
+        "callstats summary calls.db --since 7d --rightsize 0.1% --step 64m --long",
+        "callstats summary calls.db --sort memory",
+        "callstats summary calls.db --patch kubernetes > patches.yaml",
         "callstats summary calls.db --by app_id --csv > apps.csv",
         "callstats summary runs.db --table runs --by job --status-column state --time-column began",
     ),
 )
 @database_argument
-@choice_options(risk=None)
+@choice_options
+@click.option("--long", "form", flag_value="long", help="Print a block for each name, with what each number covers.")
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, a line for each name.")
+@click.option("--patch", type=click.Choice(["kubernetes"]), help="Print requests and limits as a patch in YAML.")
+@default_option(
+    "--sort", type=click.Choice([*_SORT_KEYS, "name"]), default="waste", help="The order of names, the largest first."
+)
 @detail_options
 @column_options
-def summary_command(url: str, form: str | None, **asked: Any) -> ExitCode:
+def summary_command(url: str, form: str | None, patch: str | None, sort: str, **asked: Any) -> ExitCode:
     """Summarize what calls needed, by name: time, memory, CPU, network and disk.
+
+    Names come in the order of their waste: memory that calls reserved by their limit and did not need, in bytes times seconds.
 
     Nothing is changed. Of the columns with a default, the table may lack some. A call's memory is mem_working where it was
     recorded, else mem_usage, which includes the page cache; the output says which. ~ marks values that reductions have changed.
 
     --rightsize has a confidence of 95 %, by the one-sided bound of Clopper and Pearson. A killed call exceeds every size below
     twice its limit.
+
+    --patch prints a strategic merge patch of a Deployment for each name, with its name as those of the Deployment and of its
+    container. Names whose advice is not sound get a comment in place of a patch.
     """
+    if form and patch:
+        raise click.UsageError(f"--patch must be given without --{form}")
     summary = summarize_database(url, **asked)
-    if form == "json":
-        click.echo(summary_json(summary))
-    elif form == "csv":
-        click.echo(summary_csv(summary))
-    else:
-        click.echo("\n".join(summary_lines(summary)))
+    if sort != "name":
+        groups = sorted(summary.groups, key=lambda group: _sort_key(_SORT_KEYS[sort](group.summary)))
+        summary = replace(summary, groups=tuple(groups))
+    click.echo(_FORMS[patch or form](summary))
     return exit_code(summary)
+
+
+def _sort_key(value: float | None) -> tuple[bool, float]:
+    return value is None, -(value or 0)
 
 
 def summarize_database(
@@ -67,25 +94,71 @@ def summarize_database(
         )
 
 
+def table_lines(summary: TableSummary) -> list[str]:
+    """Return a line for each name."""
+    if not summary.groups:
+        return _end_lines(summary)
+    rows = [_row_cells(summary.by, group) for group in summary.groups]
+    table = text_table([list(rows[0]), *(list(row.values()) for row in rows)], right=1)
+    return [*table, "", *_end_lines(summary)]
+
+
+def _row_cells(by: str | None, group: CallsGroup) -> dict[str, str]:
+    summary = group.summary
+    sized, request, growing = summary.rightsize, summary.cpu_request, summary.trend.growing
+
+    def cell(name: str, value: float | None, text: Callable[[Any], str]) -> str:
+        return "-" if value is None else ("~" if name in summary.approximate else "") + text(value)
+
+    return {
+        "name": _group_name(by, group),
+        "calls": f"{summary.calls:,}",
+        "sampled": f"{summary.sampled:,}",
+        "errors": f"{summary.errors:,}",
+        "p95 time": cell("duration_ns", summary.duration_ns.p95, duration_text),
+        "max memory": cell("memory", summary.memory.max, memory_text),
+        "limit": cell("limit", summary.limit, memory_limit_text),
+        "right size": cell("rightsize", None if sized is None else sized.size, limit_text),
+        "CPU request": cell("cpu_request", None if request is None else request.size, cores_text),
+        "growing": cell("trend", growing, lambda growing: "yes" if growing else "no"),
+        "waste": cell("waste", summary.waste, waste_text),
+    }
+
+
+def _group_name(by: str | None, group: CallsGroup) -> str:
+    return name_text(group.name) if by else "all"
+
+
 def summary_lines(summary: TableSummary) -> list[str]:
     """Return a block of lines for each name."""
-    lines = [line for group in summary.groups for line in _group_lines(summary.by, group)]
+    return [line for group in summary.groups for line in _group_lines(summary.by, group)] + _end_lines(summary)
+
+
+def _end_lines(summary: TableSummary) -> list[str]:
+    """Return what the numbers cover."""
+    lines = []
     if any(group.summary.approximate for group in summary.groups):
-        lines += ["~ is not exact: reductions have changed it, or a duration comes from the times of samples", ""]
-    groups = f" in {plural(len(summary.groups), 'group')}" if summary.by else ""
+        lines.append("~ is not exact: reductions have changed it, or a duration comes from the times of samples")
+    if any(group.summary.rightsize and group.summary.rightsize.size is not None for group in summary.groups):
+        lines.append("a right size covers calls whose memory is known, and peaks as they were seen: --long has the details")
+    if lines:
+        lines.append("")
+    groups = f" in {plural(len(summary.groups), 'name')}" if summary.by else ""
     read = f"{size_text(summary.bytes_read)} in {summary.seconds:.1f} s, {summary.backend} backend"
     lines.append(f"{plural(summary.calls, 'call')}{groups}, {summary.rejected:,} rejected; {read}")
     if summary.untimed:
         lines.append(f"left out, since their time can't be read: {plural(summary.untimed, 'call')}")
+    if summary.unfinished:
+        lines.append(f"left out, since they are running or their recorder is gone: {plural(summary.unfinished, 'call')}")
     return lines + stopped_lines(summary, "the numbers are of the calls read so far")
 
 
 def _group_lines(by: str | None, group: CallsGroup) -> Iterator[str]:
     summary = group.summary
-    ends = f"{plural(summary.errors, 'error')}, {summary.killed:,} killed, {summary.unsampled:,} not sampled"
-    yield f"{name_text(group.name) if by else 'all'}: {plural(summary.calls, 'call')}, {ends}"
+    ends = f"{summary.sampled:,} sampled, {plural(summary.errors, 'error')}, {summary.killed:,} killed"
+    yield f"{_group_name(by, group)}: {plural(summary.calls, 'call')}, {ends}"
     for title, text in summary_texts(summary):
-        yield f"  {title:<11}{text}"
+        yield f"  {title:<12}{text}"
     yield ""
 
 
@@ -95,7 +168,7 @@ def summary_json(summary: TableSummary) -> str:
     for group in summary.groups:
         extra = {"unlimited": group.summary.is_unlimited, "approximate": sorted(group.summary.approximate)}
         groups.append({"name": group.name, **asdict(group.summary), **extra})
-    names = ("calls", "rejected", "untimed", "bytes_read", "seconds", "backend", "stopped")
+    names = ("calls", "rejected", "untimed", "unfinished", "bytes_read", "seconds", "backend", "stopped")
     rest = {name: getattr(summary, name) for name in names}
     rejects = [reject._asdict() for reject in summary.rejects]
     return json_text({"by": summary.by, "groups": groups, **rest, "rejects": rejects}, indent=2)
@@ -114,18 +187,28 @@ def summary_csv(summary: TableSummary) -> str:
 
 
 def _flat(name: str, summary: CallsSummary) -> dict[str, object]:
-    sized, near, trend = summary.rightsize, summary.near, summary.trend
+    sized, near, trend, request = summary.rightsize, summary.near, summary.trend, summary.cpu_request
     spreads = {title: getattr(summary, title) for title in ("duration_ns", "memory", "growth", "cpu", "cpu_peak")}
     return {
         "name": name,
-        **{title: getattr(summary, title) for title in ("calls", "errors", "killed", "unsampled")},
+        **{title: getattr(summary, title) for title in ("calls", "sampled", "errors", "killed")},
         **{f"{title}_{part}": getattr(spread, part) for title, spread in spreads.items() for part in PERCENTILES},
-        **{title: getattr(summary, title) for title in ("page_cache", "limit", "headroom", "cpu_mean")},
+        **{title: getattr(summary, title) for title in ("kernel_peaks", "page_cache", "limit", "headroom", "waste", "cpu_mean")},
         "unlimited": int(summary.is_unlimited),
         **{f"near_{part}": getattr(near, part) for part in ("k", "n", "p", "low", "high")},
         **{title: summary.increases[title] if summary.increase[title].n else None for title in FN_COUNTERS},
-        "growing": None if trend is None or trend.growing is None else int(trend.growing),
+        "growing": None if trend.growing is None else int(trend.growing),
         **{f"trend_{part}": getattr(trend, part, None) for part in ("p", "slope")},
         **{f"rightsize_{part}": getattr(sized, part, None) for part in ("size", "over", "bound", "saved", "reason")},
+        "cpu_request": None if request is None else request.size,
         "approximate": " ".join(sorted(summary.approximate)),
     }
+
+
+_FORMS: dict[str | None, Callable[[TableSummary], str]] = {
+    None: lambda summary: "\n".join(table_lines(summary)),
+    "long": lambda summary: "\n".join(summary_lines(summary)),
+    "json": summary_json,
+    "csv": summary_csv,
+    "kubernetes": lambda summary: kubernetes_patch(summary.groups),
+}

@@ -4,7 +4,16 @@ SQLAlchemy is loaded where it is used, and comes with the extra ``callstats[cli]
 """
 
 from callstats.call import Call
-from callstats.db.results import Change, ExportResult, JobResult, ReduceResult, Reject, RestoreResult, TableSummary
+from callstats.db.results import (
+    Change,
+    ExportResult,
+    JobResult,
+    ReduceResult,
+    Reject,
+    RestoreResult,
+    TableComparison,
+    TableSummary,
+)
 from callstats.db.table import CallTable, connect
 from callstats.errors import DatabaseError
 
@@ -18,6 +27,7 @@ __all__ = [
     "ReduceResult",
     "Reject",
     "RestoreResult",
+    "TableComparison",
     "TableSummary",
     "connect",
 ]

@@ -162,7 +162,7 @@ class TableSession:
             fields[name] = fields[name] if isinstance(fields[name], int) else None
         if fields["status"] == RUNNING and is_lost(fields["host"], fields["pid"], fields["created_at"]):
             fields["status"] = LOST
-        return Call(key=key, series=series, rejected=rejected, tags=_tags(fields.pop("tags")), **fields)
+        return Call(key=key, series=series, rejected=rejected, tags=parse_tags(fields.pop("tags")), **fields)
 
     def kind_fault(self, blob: object, kind: str) -> str | None:
         """Return why a value of this kind is no blob; None if it may be one."""
@@ -209,7 +209,7 @@ def missing_column(parameter: str, name: str | None, table: str, columns: Iterab
     return ArgumentError(parameter, f"a column of table {table!r}", name, hint=f"it has {_listed(columns)}")
 
 
-def _tags(stored: object) -> Mapping[str, str]:
+def parse_tags(stored: object) -> Mapping[str, str]:
     """Return tags from a JSON object, as text or as the driver decodes it; none if it is something else."""
     try:
         tags = json.loads(stored) if isinstance(stored, (str, bytes)) else stored

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from callstats.call import Call, Key
 from callstats.errors import DatabaseError
 from callstats.stats.calls import CallsGroup
+from callstats.stats.compare import Difference
 
 FIRST_REJECTS = 100
 """How many rejected rows a result lists; `on_reject` gets all of them."""
@@ -124,10 +125,30 @@ class TableSummary(JobResult):
     """Calls in all groups."""
     untimed: int = 0
     """Rows left out because `since` needs their time and it can't be read."""
+    unfinished: int = 0
+    """Rows left out because their call is still running, or its recorder is gone."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
     backend: str = ""
     """The kernels that ran, ``"cython"`` or ``"python"``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableComparison(JobResult):
+    """The result of `CallTable.compare`, which also has the fields of `JobResult`."""
+
+    names: tuple[str, str] = ("", "")
+    """What the calls of the two groups have in common."""
+    calls: tuple[int, int] = (0, 0)
+    """Their calls."""
+    differences: tuple[Difference, ...] = ()
+    """How they differ in duration, peak memory, CPU and failures."""
+    untimed: int = 0
+    """Rows left out because their time is needed and can't be read."""
+    unfinished: int = 0
+    """Rows left out because their call is still running, or its recorder is gone."""
+    bytes_read: int = 0
+    """Bytes of all blobs that were read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ def _made_up_call(rng: np.random.Generator, created_ms: int, number: int) -> dic
     lasted_ms = 1_000 * fn.timeout if status == "timeout" else _draw(rng, shortest_ms, 2 * shortest_ms)
     waited_ms = _draw(rng, 2, 40) if _draw(rng, 0, 20) else _draw(rng, 300, 4_000)  # one in 20 is a cold start
     started_ms = created_ms + waited_ms
-    series = _sampled(rng, fn, status == "killed", started_ms * _NS_PER_MS, lasted_ms * _NS_PER_MS)
+    series = _sampled(rng, fn, number, status == "killed", started_ms * _NS_PER_MS, lasted_ms * _NS_PER_MS)
     error = _ERRORS[status].format(timeout=fn.timeout) if status in _ERRORS else None
     times_ms = created_ms, started_ms, started_ms + lasted_ms
     return _entry(number, times_ms, series, error, app_id=fn.app_id, fn_id=fn.fn_id, status=status)
@@ -85,7 +85,7 @@ def _entry(number: int, times_ms: tuple[int, int, int], series: StatSeries, erro
     }
 
 
-def _sampled(rng: np.random.Generator, fn: _Function, killed: bool, started_ns: int, lasted_ns: int) -> StatSeries:
+def _sampled(rng: np.random.Generator, fn: _Function, number: int, killed: bool, started_ns: int, lasted_ns: int) -> StatSeries:
     """Return the samples of such a call, one a second."""
     phase_ns = _draw(rng, 200_000_000, 1_000_000_000)
     n = max((lasted_ns - phase_ns - _JITTER_NS) // _PERIOD_NS + 1, 0)
@@ -94,7 +94,8 @@ def _sampled(rng: np.random.Generator, fn: _Function, killed: bool, started_ns: 
     seconds = np.arange(n, dtype=np.int64)
     times = started_ns + phase_ns + seconds * _PERIOD_NS + _draws(rng, 0, _JITTER_NS, n)
     limit = fn.memory_mib * _MIB_PAGES
-    memory = np.minimum(_shape(rng, fn.shape, seconds, limit), limit)
+    used = limit * fn.used // 100
+    memory = np.minimum(_shape(rng, fn.shape, seconds, used) + _drift(fn, number, used), limit)
     if killed:  # it ran into its limit
         memory += (limit - memory) * (seconds + 1) // n
     user, kernel = _draws(rng, fn.percent // 3, fn.percent, n), _draws(rng, 0, 3 + fn.percent // 8, n)
@@ -131,6 +132,13 @@ def _counter(rng: np.random.Generator, n: int, limit: int, odds: int) -> Whole:
     return total
 
 
+def _drift(fn: _Function, number: int, limit: int) -> int:
+    """Return by how much memory has grown since the first call."""
+    if fn.drift == "leak":
+        return limit * 2 * number // (5 * _CALLS)
+    return limit * min(6 * number, _CALLS) // (10 * _CALLS) if fn.drift == "warm-up" else 0
+
+
 def _shape(rng: np.random.Generator, name: str, seconds: Whole, limit: int) -> Whole:
     """Return memory over the seconds of a call."""
     n = seconds.size
@@ -161,17 +169,20 @@ class _Function:
     octaves: tuple[int, int]  # a call lasts 0.1 s * 2**k or more, with k from the first number to below the second.
     timeout: int  # in seconds.
     statuses: tuple[str, ...] = ("success",) * 94 + ("error",) * 4 + ("timeout",) + ("killed",)
+    used: int = 100  # the share of its memory that it can use, in percent.
+    drift: Literal["leak", "warm-up"] | None = None  # of memory from call to call.
 
 
-_LEAKY = ("success",) * 90 + ("error",) * 3 + ("killed",) * 7
+_TOO_SMALL = ("success",) * 90 + ("error",) * 3 + ("killed",) * 7
+_ROOMY = ("success",) * 94 + ("error",) * 4 + ("timeout", "error")
 _FUNCTIONS = (
-    _Function("shop", "checkout", "waves", 128, 60, 200_000, (0, 6), 10),
+    _Function("shop", "checkout", "waves", 128, 60, 200_000, (0, 6), 10, drift="leak"),
     _Function("shop", "thumbnail", "spikes", 256, 100, 3_000_000, (0, 9), 60),
-    _Function("reports", "invoice-pdf", "ramp", 512, 120, 500_000, (3, 11), 300),
+    _Function("reports", "invoice-pdf", "ramp", 2_048, 120, 500_000, (3, 11), 300, _ROOMY, used=20),
     _Function("reports", "nightly-export", "stages", 2_048, 90, 20_000_000, (8, 16), 7_200),
     _Function("media", "transcode", "waves", 1_024, 400, 8_000_000, (6, 15), 3_600),
-    _Function("search", "embed", "ramp", 4_096, 200, 1_000_000, (1, 12), 600),
-    _Function("search", "reindex", "leak", 1_024, 150, 4_000_000, (9, 16), 7_200, _LEAKY),
+    _Function("search", "embed", "ramp", 4_096, 200, 1_000_000, (1, 12), 600, drift="warm-up"),
+    _Function("search", "reindex", "leak", 1_024, 150, 4_000_000, (9, 16), 7_200, _TOO_SMALL),
 )
 
 _ERRORS = {"error": "exit status 1", "timeout": "timed out after {timeout} s", "killed": "out of memory"}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +15,11 @@ from callstats.kernels.totals_py import ENDS_ARE_EXACT, INCREASE, MIN, MIN_IS_EX
 from callstats.series import StatSeries
 from callstats.stats.call import CPU, USAGE, CallTotals, CallUsage, call_totals
 from callstats.stats.proportions import UNLIMITED, Bernoulli, wilson
-from callstats.stats.rightsize import MIB, RightSize, rightsize
+from callstats.stats.rightsize import MIB, RightSize, cpu_request, rightsize
 from callstats.stats.series import percentile_index, slope_of
 from callstats.stats.trend import LeakTrend, leak_trend
+
+_ERROR, _KILLED = 1, 2
 
 ERRORS = frozenset({"error", "timeout", "killed"})
 KILLED = "killed"
@@ -70,31 +73,40 @@ class CallsSummary:
 
     Attributes
     ----------
-    calls, errors, killed, unsampled : int
-        All calls, those that count as errors (see `CallData`), those that were killed, and those without a sample.
+    calls, sampled, errors, killed : int
+        All calls, those with a sample, those that count as errors (see `CallData`), and those that were killed.
+    interval_ns : int or None
+        The median time between two samples of a call.
     duration_ns : Percentiles
     memory : Percentiles
         Of `CallUsage.peak_memory`, over the calls where it is known.
+    kernel_peaks : int
+        Calls whose peak the kernel measured. A sampled peak may miss a higher one that is shorter than the interval.
     page_cache : int
         Calls whose peak is that of ``mem_usage``, which includes the page cache.
     limit : int or None
         The memory limit of the latest call that has one; 2**63 - 4096 or more means unlimited.
     headroom : int or None
-        That limit less the largest peak. It is negative where the limit was lowered since, and None without a limit.
+        The smallest distance from a call's peak to its own limit, 0 for a killed call; None where no call has both.
     near : Bernoulli
-        Calls whose peak came within 10 % of their limit, or that were killed, among those with a known peak and limit.
+        Calls whose peak came within 10 % of their limit, or that were killed, among those where this is known.
+    waste : int or None
+        Memory that calls reserved and did not need, in bytes times seconds: from each call's peak to its limit, for its duration.
+        None where no call has all three.
     cpu_mean : float or None
         The mean of `CallUsage.cpu_mean`, weighted by the calls' samples of CPU.
     cpu, cpu_peak : Percentiles
         Of `CallUsage.cpu_mean` and `CallUsage.cpu_peak`.
+    cpu_request : RightSize or None
+        Of `CallUsage.cpu_mean`; present where a risk was given.
     increases : dict of str to int
         The total increase of each of Fn's four counters over all calls.
     increase : dict of str to Percentiles
         The increase of each counter in a call; 2**64 - 1 stands for more.
     growth : Percentiles
         The slope of memory within a call, in bytes per second.
-    trend : LeakTrend or None
-        The trend of the calls' min memory over time; None where SciPy is missing.
+    trend : LeakTrend
+        The trend of the calls' min memory over time.
     rightsize : RightSize or None
         Present where a risk was given.
     approximate : frozenset of str
@@ -102,22 +114,26 @@ class CallsSummary:
     """
 
     calls: int = 0
+    sampled: int = 0
     errors: int = 0
     killed: int = 0
-    unsampled: int = 0
+    interval_ns: int | None
     duration_ns: Percentiles
     memory: Percentiles
+    kernel_peaks: int
     page_cache: int
     limit: int | None
     headroom: int | None
     near: Bernoulli
+    waste: int | None
     cpu_mean: float | None
     cpu: Percentiles
     cpu_peak: Percentiles
+    cpu_request: RightSize | None
     increases: dict[str, int]
     increase: dict[str, Percentiles]
     growth: Percentiles
-    trend: LeakTrend | None
+    trend: LeakTrend
     rightsize: RightSize | None
     approximate: frozenset[str]
 
@@ -175,11 +191,13 @@ class CallScalars:
     """Numbers of calls for a summary: 8 bytes for each call and number."""
 
     def __init__(self) -> None:
-        self.calls = self.errors = self.killed = self.unsampled = self.page_cache = self.near = self.limited = 0
-        # In step with each other. Unknown memory and limits are 0, unknown durations -1.
+        self.calls = self.sampled = self.errors = self.killed = self.kernel_peaks = self.page_cache = self.near = self.limited = 0
+        self.headroom: int | None = None
+        self.waste: int | None = None
+        # In step with each other. Unknown memory and limits are 0, unknown durations -1, unknown CPU is NaN.
         self.peaks, self.min_memory, self.limits = array("Q"), array("Q"), array("Q")
-        self.times, self.durations, self.kills = array("q"), array("q"), array("b")
-        self.growths = array("d")
+        self.times, self.durations, self.failures = array("q"), array("q"), array("b")
+        self.intervals, self.growths = array("Q"), array("d")
         self.cpu_means, self.cpu_peaks = array("d"), array("Q")
         self.cpu_mean, self.cpu_weight = 0.0, 0
         self.increases = dict.fromkeys(FN_COUNTERS, 0)
@@ -200,8 +218,11 @@ class CallScalars:
         self.calls += 1
         self.errors += status in ERRORS
         self.killed += killed
-        self.unsampled += not usage.rows
-        self.kills.append(killed)
+        self.sampled += usage.rows > 0
+        if usage.rows > 1:  # rows have the mean time of their samples, so the first and the last are half a row short
+            self.intervals.append((totals.last - totals.first) * usage.rows // (usage.samples * (usage.rows - 1)))
+        self.failures.append(_KILLED if killed else _ERROR if status in ERRORS else 0)
+        self.cpu_means.append(math.nan if usage.cpu_mean is None else usage.cpu_mean)
         self.times.append(totals.first if time_ns is None else time_ns)
         self.durations.append(-1 if usage.duration_ns is None else usage.duration_ns)
         if usage.duration_ns is not None and "duration_ns" not in usage.exact:
@@ -224,14 +245,24 @@ class CallScalars:
         self.peaks.append(peak or 0)
         self.limits.append(limit or 0)
         self.min_memory.append(0 if total is None else total[MIN])
+        if limit is not None and (killed or peak is not None):
+            self.limited += 1
+            if limit < UNLIMITED:
+                unused = 0 if killed or peak is None else limit - peak
+                self.near += 10 * unused <= (10 - NEAR_TENTHS) * limit
+                self.headroom = unused if self.headroom is None else min(self.headroom, unused)
+                if usage.duration_ns is not None:
+                    self.waste = (self.waste or 0) + max(unused, 0) * usage.duration_ns
+                    if "duration_ns" not in usage.exact:
+                        self.approximate.add("waste")
+            else:
+                self.near += killed
         if peak is None:
             return
+        self.kernel_peaks += usage.peak_source == "kernel"
         self.page_cache += metric == USAGE
-        if limit is not None:
-            self.limited += 1
-            self.near += killed or (limit < UNLIMITED and 10 * peak >= NEAR_TENTHS * limit)
         if "peak_memory" not in usage.exact:
-            self.approximate.update(("memory", "headroom", "near", "rightsize"))
+            self.approximate.update(("memory", "headroom", "near", "rightsize", "waste"))
         if metric is not None and total is not None:
             if not total[MIN_IS_EXACT]:
                 self.approximate.add("trend")
@@ -246,31 +277,32 @@ class CallScalars:
             weight = totals.totals[CPU][WEIGHT] if CPU in totals.totals else usage.samples
             self.cpu_weight += weight
             self.cpu_mean += (usage.cpu_mean - self.cpu_mean) * (weight / self.cpu_weight)  # of one call exactly its own
-            self.cpu_means.append(usage.cpu_mean)
             if "cpu_mean" not in usage.exact:
-                self.approximate.update(("cpu_mean", "cpu"))
+                self.approximate.update(("cpu_mean", "cpu", "cpu_request"))
         if usage.cpu_peak is not None:
             self.cpu_peaks.append(usage.cpu_peak)
             if "cpu_peak" not in usage.exact:
                 self.approximate.add("cpu_peak")
 
     def summary(self, *, risk: float | None = None, step: int = 64 * MIB) -> CallsSummary:
-        memory = percentiles(self.known_peaks())
-        limit = self._latest_limit()
         return CallsSummary(
             calls=self.calls,
+            sampled=self.sampled,
             errors=self.errors,
             killed=self.killed,
-            unsampled=self.unsampled,
+            interval_ns=int(np.median(_view(self.intervals))) if self.intervals else None,
             duration_ns=percentiles(self.known_durations()),
-            memory=memory,
+            memory=percentiles(self.known_peaks()),
+            kernel_peaks=self.kernel_peaks,
             page_cache=self.page_cache,
-            limit=limit,
-            headroom=None if limit is None or limit >= UNLIMITED or memory.max is None else limit - int(memory.max),
+            limit=self._latest_limit(),
+            headroom=self.headroom,
             near=wilson(self.near, self.limited),
+            waste=None if self.waste is None else self.waste // 10**9,
             cpu_mean=self.cpu_mean if self.cpu_weight else None,
-            cpu=percentiles(_view(self.cpu_means)),
+            cpu=percentiles(self.known_cpu()),
             cpu_peak=percentiles(_view(self.cpu_peaks)),
+            cpu_request=None if risk is None else self._cpu_request(),
             increases=dict(self.increases),
             increase={name: percentiles(_view(increases)) for name, increases in self.increase.items()},
             growth=percentiles(_view(self.growths)),
@@ -287,6 +319,17 @@ class CallScalars:
         durations = _view(self.durations)
         return durations[durations >= 0]
 
+    def known_cpu(self) -> AnyArray:
+        means = _view(self.cpu_means)
+        return means[~np.isnan(means)]
+
+    def in_time_order(self) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
+        """Return durations, peaks, mean CPU and whether each call failed, with the marks of unknown values."""
+        order = np.argsort(_view(self.times), kind="stable")
+        numbers = (self.durations, self.peaks, self.cpu_means)
+        durations, peaks, means = (_view(values)[order] for values in numbers)
+        return durations, peaks, means, _view(self.failures)[order] != 0
+
     def _latest_limit(self) -> int | None:
         limits, times = _view(self.limits), _view(self.times)
         known = np.flatnonzero(limits)
@@ -295,16 +338,17 @@ class CallScalars:
         latest = known[times[known] == times[known].max()][-1]
         return int(limits[latest])
 
-    def _trend(self) -> LeakTrend | None:
+    def _trend(self) -> LeakTrend:
         values = _view(self.min_memory)[np.argsort(_view(self.times), kind="stable")]
-        try:
-            return leak_trend(values[values > 0])
-        except ImportError:
-            return None
+        return leak_trend(values[values > 0])
+
+    def _cpu_request(self) -> RightSize:
+        known = self.known_cpu()
+        return replace(cpu_request(known), unknown=self.calls - len(known))
 
     def _rightsize(self, risk: float, step: int) -> RightSize:
         durations = np.maximum(_view(self.durations), 0)
-        peaks, limits, kills = _view(self.peaks), _view(self.limits), _view(self.kills)
+        peaks, limits, kills = _view(self.peaks), _view(self.limits), _view(self.failures) == _KILLED
         return rightsize(peaks, risk=risk, step=step, limits=limits, killed=kills, durations=durations)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from callstats._units import duration_text, limit_text, memory_text, plural, size_text
+from callstats._units import duration_text, limit_text, memory_text, percent_text, plural, size_text
 from callstats.stats.call import CallUsage
 from callstats.stats.calls import CallsSummary, Percentiles
 from callstats.stats.proportions import UNLIMITED
 from callstats.stats.rightsize import RightSize
+from callstats.stats.trend import MIN_CALLS
 
 PERCENTILES = ("p50", "p95", "p99", "max")
 
@@ -52,14 +53,17 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
             some = summary.page_cache < summary.memory.n
             of = f" in {summary.page_cache:,} of {plural(summary.memory.n, 'call')}" if some else ""
             yield "", f"page cache included{of}"
-    if summary.is_unlimited:
-        yield "limit", "unlimited, headroom unlimited"
-    elif summary.limit is not None and summary.headroom is not None:
-        yield "limit", f"{limit_text(summary.limit)}, headroom {mark('headroom')}{memory_text(summary.headroom)}"
+    if summary.limit is not None:
+        text = f"{memory_limit_text(summary.limit)} of the latest call"
+        if summary.headroom is not None:
+            text += f"; a call came within {mark('headroom')}{memory_text(summary.headroom)} of its own"
+        yield "limit", text
+    if summary.waste is not None:
+        yield "waste", f"{mark('waste')}{waste_text(summary.waste)} reserved and not needed"
     near = summary.near
     if near.p is not None and near.low is not None and near.high is not None:
         share, low, high = (f"{100 * part:.3g} %" for part in (near.p, near.low, near.high))
-        count = f"{mark('near')}{near.k:,} of {plural(near.n, 'call')} came within 10 % of it"
+        count = f"{mark('near')}{near.k:,} of {plural(near.n, 'call')} came within 10 % of their limit"
         yield "near limit", f"{count}: {mark('near')}{share} (95 %: {low} to {high})"
     if summary.cpu_mean is not None and summary.cpu.p95 is not None:
         yield "CPU", f"mean {mark('cpu_mean')}{summary.cpu_mean:.1f} %, p95 {mark('cpu')}{summary.cpu.p95:.1f} % of one core"
@@ -72,35 +76,72 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
     if summary.memory.n:
         yield "growing", _trend_text(summary, mark("trend"))
     if summary.rightsize is not None:
-        yield "right size", _rightsize_text(summary.rightsize, mark("rightsize"))
+        yield "right size", _rightsize_text(summary, summary.rightsize, mark("rightsize"))
+    if summary.cpu_request is not None and summary.cpu.n:
+        yield "CPU request", _cpu_request_text(summary.cpu_request, mark("cpu_request"))
 
 
 def _trend_text(summary: CallsSummary, mark: str) -> str:
     trend = summary.trend
-    if trend is None:
-        return 'unknown without SciPy: pip install "callstats[stats]"'
     if trend.growing is None:
-        return f"can't tell from {plural(trend.n, 'call')}"
-    p = "" if trend.p is None else f" (p = {trend.p:.2g})"
-    if trend.growing and trend.slope is not None:
-        return f"{mark}yes, by {memory_text(round(trend.slope))} from call to call{p}"
-    return f"{mark}no{p}"
+        return f"can't tell from {plural(trend.n, 'call')}: needs {MIN_CALLS}"
+    if trend.growing and trend.slope is not None and trend.p is not None:
+        return f"{mark}yes, by {memory_text(round(trend.slope))} from call to call (p = {trend.p:.2g})"
+    return f"{mark}no"
 
 
-def _rightsize_text(found: RightSize, mark: str) -> str:
-    left_out = f"; {plural(found.unsampled, 'call')} without known memory left out" if found.unsampled else ""
+def _rightsize_text(summary: CallsSummary, found: RightSize, mark: str) -> str:
+    parts = [_bound_text(found, mark, limit_text), _coverage_text(summary)]
+    if summary.kernel_peaks < summary.memory.n:
+        of = "peaks" if not summary.kernel_peaks else f"peaks of {plural(summary.memory.n - summary.kernel_peaks, 'call')}"
+        parts.append(f"{of} sampled{_interval_text(summary.interval_ns)}; a shorter peak would not be seen")
+    if found.saved is not None and found.limit is not None:
+        limits = f"limits of {memory_text(found.limit)} on average"
+        parts.append(f"{savings_text(found.saved)} {'than' if found.saved < 0 else 'of'} {limits}")
+    return "; ".join(parts)
+
+
+def _coverage_text(summary: CallsSummary) -> str:
+    """Return how many calls were sampled, were not sampled, have no known memory, and were killed."""
+    unsampled, unknown = summary.calls - summary.sampled, summary.sampled - summary.memory.n
+    parts = [f"{summary.sampled:,} of {plural(summary.calls, 'call')} sampled"]
+    parts += [f"{unsampled:,} not sampled and left out"] * (unsampled > 0)
+    parts += [f"memory unknown in {unknown:,} of them"] * (unknown > 0)
+    return ", ".join([*parts, f"{summary.killed:,} killed"])
+
+
+def _cpu_request_text(found: RightSize, mark: str) -> str:
+    left_out = [f"{plural(found.unknown, 'call')} without known CPU left out"] * (found.unknown > 0)
+    return "; ".join([_bound_text(found, mark, cores_text), *left_out])
+
+
+def _bound_text(found: RightSize, mark: str, text: Callable[[int], str]) -> str:
     if found.size is None or found.bound is None:
-        return f"{found.reason or 'none'}{left_out}"
-    text = (
-        f"{mark}{limit_text(found.size)}: {found.over:,} of {plural(found.calls, 'call')} would have gone over, "
-        f"at most {100 * found.bound:.3g} % with 95 % confidence{left_out}"
-    )
-    if found.saved is None or found.limit is None:
-        return text
-    limit = f"limits of {memory_text(found.limit)} on average"
-    if found.saved < 0:
-        return f"{text}; takes {-100 * found.saved:.0f} % more than {limit}"
-    return f"{text}; saves {100 * found.saved:.0f} % of {limit}"
+        return found.reason or "none"
+    over = f"{found.over:,} of {plural(found.calls, 'call')} would have exceeded it"
+    return f"{mark}{text(found.size)}: {over}, at most {100 * found.bound:.3g} % with 95 % confidence"
+
+
+def _interval_text(interval_ns: int | None) -> str:
+    if not interval_ns:
+        return ""
+    return " each second" if 0.95e9 <= interval_ns < 1.05e9 else f" each {duration_text(interval_ns)}"
+
+
+def savings_text(saved: float) -> str:
+    """Return a share of costs that is saved, or how much more it costs."""
+    return f"costs {percent_text(-saved, '.0f')} more" if saved < 0 else f"saves {percent_text(saved, '.0f')}"
+
+
+def cores_text(thousandths: int) -> str:
+    """Return an amount of CPU in cores."""
+    return "1 core" if thousandths == 1000 else f"{thousandths / 1000:g} cores"
+
+
+def waste_text(byte_seconds: int) -> str:
+    """Return an amount of memory over time."""
+    gib_hours = byte_seconds / (2**30 * 3600)
+    return f"{gib_hours:,.0f} GiB h" if gib_hours >= 100 else f"{gib_hours:.3g} GiB h"
 
 
 def _percentiles_text(numbers: Percentiles, mark: str, text: Callable[[int], str]) -> str:

@@ -109,13 +109,16 @@ def wilson(k: int, n: int) -> Bernoulli:
     # "Probable inference, the law of succession, and statistical inference", Journal of the American Statistical Association 22.
     if not n:
         return Bernoulli(k, n, None, None, None)
-    p, scale = k / n, 1 + _Z * _Z / n
-    middle = (p + _Z * _Z / (2 * n)) / scale
-    half = _Z * math.sqrt(p * (1 - p) / n + _Z * _Z / (4 * n * n)) / scale
+    return Bernoulli(k, n, k / n, *wilson_interval(k / n, n))
+
+
+def wilson_interval(p: float, n: float, z: float = _Z) -> tuple[float, float]:
+    """Return the ends of the interval that is z standard deviations wide to each side."""
+    scale = 1 + z * z / n
+    middle = (p + z * z / (2 * n)) / scale
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
     # Rounding must not move the ends away from 0, p and 1.
-    low = 0.0 if k == 0 else min(max(middle - half, 0.0), p)
-    high = 1.0 if k == n else max(min(middle + half, 1.0), p)
-    return Bernoulli(k, n, p, low, high)
+    return 0.0 if p == 0 else min(max(middle - half, 0.0), p), 1.0 if p == 1 else max(min(middle + half, 1.0), p)
 
 
 def binomial_cdf(k: int, n: int, p: float) -> float:

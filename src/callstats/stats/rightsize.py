@@ -1,4 +1,4 @@
-"""How much memory calls need: `rightsize`."""
+"""How much memory and CPU calls need: `rightsize` and `cpu_request`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from callstats.errors import ArgumentError
 from callstats.stats.proportions import CONFIDENCE, UNLIMITED, max_exceedances, min_calls, upper_bound
 
 MIB = 2**20
+CPU_RISK = 0.05
+"""The share of calls that may use more CPU than they request: it slows them down, but kills none."""
 UNKNOWN = 0
 """Stands for an unknown peak or limit: a container engine reports 0 for a container that is gone."""
 
@@ -21,16 +23,18 @@ Integers: TypeAlias = "Sequence[int] | AnyArray"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RightSize:
-    """The memory size that calls need.
+    """The memory or CPU that calls need.
 
     Attributes
     ----------
     risk, step
         Those of `rightsize`.
-    calls, unsampled, needed : int
-        Calls with a known peak or killed for memory; the others, which are left out; the min number of calls for this risk.
+    calls, unknown, killed, needed : int
+        Calls with a known need; the others, which are left out; calls that were killed for memory, which need more than they had;
+        the min number of calls for this risk.
     size : int or None
-        The smallest size whose risk is within `risk` with 95 % confidence, in bytes; None where there is no answer.
+        The smallest size whose risk is within `risk` with 95 % confidence, in bytes or thousandths of a core; None where there is
+        no answer.
     over, bound : number or None
         The calls that would have exceeded `size`, and an upper bound of their share with 95 % confidence.
     limit : int or None
@@ -45,7 +49,8 @@ class RightSize:
     risk: float
     step: int
     calls: int
-    unsampled: int = 0
+    unknown: int = 0
+    killed: int = 0
     needed: int
     size: int | None = None
     over: int | None = None
@@ -104,12 +109,8 @@ def rightsize(
     >>> rightsize(range(2**20, 101 * 2**20, 2**20), risk=0.05, step=2**20).size // 2**20
     99
     >>> rightsize([5, 6], risk=0.01).reason
-    'not enough calls: 2 of the 299 that a risk of 1 % needs'
+    'not enough calls whose memory is known: 2 of the 299 that a risk of 1 % needs'
     """
-    if not 0 < risk < 1:
-        raise ArgumentError("risk", "above 0 and below 1", risk)
-    if step < 1:
-        raise ArgumentError("step", "1 byte or more", step)
     needs: Block = np.array(peaks, dtype=np.uint64)
     for name, values in (("limits", limits), ("killed", killed), ("durations", durations)):
         if values is not None and len(values) != len(needs):
@@ -118,24 +119,65 @@ def rightsize(
     weights = np.ones(len(needs), dtype=np.int64) if durations is None else np.asarray(durations)
     limited = (caps != UNKNOWN) & (caps < UNLIMITED)
     known = needs != UNKNOWN
-    if killed is not None:
-        dead = np.asarray(killed, dtype=np.bool_)
+    dead = np.zeros(len(needs), dtype=np.bool_) if killed is None else np.asarray(killed, dtype=np.bool_)
+    if dead.any():
         twice = np.where(limited, caps * np.uint64(2), np.uint64(U64_MAX))
         needs = np.where(dead, np.maximum(needs, twice), needs)
         known |= dead
-    needs, n = needs[known], int(np.count_nonzero(known))
-    needed = min_calls(risk)
-    result = RightSize(risk=risk, step=step, calls=n, unsampled=len(known) - n, needed=needed)
+    result = replace(_size_for(needs[known], "memory", risk, step), unknown=int(np.sum(~known)), killed=int(np.sum(dead)))
+    if result.size is None:
+        return result
+    limit, saved = _savings(result.size, caps[known & limited].tolist(), weights[known & limited].tolist())
+    return replace(result, limit=limit, saved=saved)
+
+
+def cpu_request(percents: Sequence[float] | AnyArray, *, risk: float = CPU_RISK, step: int = 10) -> RightSize:
+    """Return the smallest CPU request that at most a share `risk` of calls exceeds on average.
+
+    Parameters
+    ----------
+    percents : (n,) float
+        The mean CPU of each call, in percent of one core.
+    risk : float
+        Above 0 and below 1.
+    step : int
+        The request is a multiple of this many thousandths of a core.
+
+    Returns
+    -------
+    RightSize
+        In thousandths of a core; with a reason in place of a size where the calls are too few.
+
+    Notes
+    -----
+    The bound is that of `rightsize`, with a confidence of 95 %.
+
+    Examples
+    --------
+    >>> cpu_request([20.0] * 50 + [120.0] * 50).size
+    1200
+    """
+    return _size_for(np.ceil(np.asarray(percents, dtype=np.float64) * 10).astype(np.uint64), "CPU", risk, step)
+
+
+def _size_for(needs: Block, what: str, risk: float, step: int) -> RightSize:
+    """Return the size that at most a share `risk` of needs exceeds."""
+    if not 0 < risk < 1:
+        raise ArgumentError("risk", "above 0 and below 1", risk)
+    if step < 1:
+        raise ArgumentError("step", "1 or more", step)
+    n, needed = len(needs), min_calls(risk)
+    result = RightSize(risk=risk, step=step, calls=n, needed=needed)
     if n < needed:
-        return replace(result, reason=f"not enough calls: {n:,} of the {needed:,} that a risk of {100 * risk:g} % needs")
+        few = f"{n:,} of the {needed:,} that a risk of {100 * risk:g} % needs"
+        return replace(result, reason=f"not enough calls whose {what} is known: {few}")
     index = n - 1 - max_exceedances(n, risk)
     need = int(np.partition(needs, index)[index])
     if need == U64_MAX:
         return replace(result, reason="too many calls were killed whose limit is not known")
-    size = -(-need // step) * step
+    size = -(-max(need, 1) // step) * step
     over = int(np.count_nonzero(needs > np.uint64(min(size, U64_MAX))))
-    limit, saved = _savings(size, caps[known & limited].tolist(), weights[known & limited].tolist())
-    return replace(result, size=size, over=over, bound=upper_bound(over, n, CONFIDENCE), limit=limit, saved=saved)
+    return replace(result, size=size, over=over, bound=upper_bound(over, n, CONFIDENCE))
 
 
 def _savings(size: int, limits: list[int], weights: list[int]) -> tuple[int | None, float | None]:

@@ -9,8 +9,17 @@ from datetime import datetime, timedelta
 from types import EllipsisType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from callstats.call import Key
-from callstats.db.results import FIRST_REJECTS, ExportResult, ReduceResult, Reject, RestoreResult, StoppedError, TableSummary
+from callstats.call import Key, Value
+from callstats.db.results import (
+    FIRST_REJECTS,
+    ExportResult,
+    ReduceResult,
+    Reject,
+    RestoreResult,
+    StoppedError,
+    TableComparison,
+    TableSummary,
+)
 from callstats.errors import suggest_keywords
 from callstats.rule import KEEP_PEAKS, How, Missing, Rule, make_rule
 from callstats.stats.rightsize import MIB
@@ -214,6 +223,54 @@ class TableJobs:
 
         by = self._names.group_column if by is ... else by
         return SummarizeJob(locals()).run(self._database, self._names)
+
+    @suggest_keywords
+    def compare(
+        self,
+        a: Value | Mapping[str, str],
+        b: Value | Mapping[str, str] = None,
+        *,
+        at: int | None = None,
+        where: str | None = None,
+        since: int | None = None,
+        on_reject: Callable[[Reject], object] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> TableComparison:
+        """Tell how two groups of calls differ, and return a `TableComparison`. Nothing is changed.
+
+        Parameters
+        ----------
+        a, b : str, or mapping of str to str
+            Two names of calls, or two sets of tags. Calls that belong to both are left out.
+        at : int, optional
+            Compare calls of the name or the tags `a` from before this time with those since then, in place of `b`. It is in
+            nanoseconds since the epoch.
+        where, since, on_reject, stop
+            As for `summarize`.
+
+        Returns
+        -------
+        TableComparison
+
+        Notes
+        -----
+        The method is that of `callstats.stats.compare_calls`.
+
+        Examples
+        --------
+        >>> from callstats import StatSeries, connect
+        >>> with connect("sqlite://") as calls:
+        ...     _ = calls.create()
+        ...     for name, peak in (("old", 100), ("new", 200)):
+        ...         rows = ({"fn_id": name, "stats": StatSeries([0], {"mem_usage": [peak + i]})} for i in range(20))
+        ...         _ = calls.add({**row, "id": f"{name}{i}"} for i, row in enumerate(rows))
+        ...     found = calls.compare("old", "new")
+        >>> found.calls, [one.name for one in found.differences if one.differs]
+        ((20, 20), ['memory'])
+        """
+        from callstats.db.jobs.compare import CompareJob
+
+        return CompareJob({**locals(), "by": None, "risk": None, "step": MIB, "top": 0}).compare(self._database, self._names)
 
     @suggest_keywords
     def export(

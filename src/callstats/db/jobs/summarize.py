@@ -21,6 +21,12 @@ from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
 from callstats.stats.calls import CallScalars, CallsGroup
 
+RUNNING = "running"
+"""The status of a call that is being recorded, or that its recorder has left so."""
+
+SKIPPED = object()
+"""Stands for the group of a call that is not asked for."""
+
 
 class SummarizeJob(Job):
     """The job of `CallTable.summarize`, and what it has read so far."""
@@ -32,7 +38,7 @@ class SummarizeJob(Job):
         self.groups: dict[Value, CallScalars] = {}
         self.heaviest: dict[Value, list[tuple[tuple[int, int], int, Key]]] = {}
         """A heap for each group: peak memory and duration of a call, its negative number, its key."""
-        self.calls = self.untimed = self.bytes_read = 0
+        self.calls = self.untimed = self.unfinished = self.bytes_read = 0
         self.stopped: str | None = None
 
     def run(self, database: Database, names: Names) -> TableSummary:
@@ -59,10 +65,17 @@ class SummarizeJob(Job):
             hint = f"{session.names.table!r} has no column {session.names.time_column!r}"
             raise ArgumentError("since", "None for a table without times", self.since, hint=hint)
         recent = None if self.since is None or self.since <= 0 else recent_calls(session, str(came_at), self.since)
-        self.reject_nulls(session.count_without_key(recent))
-        rows = session.scan(columns, recent, each_page=self.check_stop)
-        for key, blob, kind, group, status, created_at, started_at, completed_at in rows:
+        condition = self._condition(recent)
+        self.reject_nulls(session.count_without_key(condition))
+        rows = session.scan(columns, condition, each_page=self.check_stop)
+        for key, blob, kind, name, status, created_at, started_at, completed_at in rows:
             time = stored_time_ns(created_at)
+            group = self._group_of(name, time)
+            if group is SKIPPED:
+                continue
+            if status == RUNNING:
+                self.unfinished += 1
+                continue
             if self.since is not None and (time is None or time < self.since):
                 self.untimed += time is None
                 continue
@@ -78,6 +91,14 @@ class SummarizeJob(Job):
             else:
                 self.groups[group] = scalars
                 self._keep_heaviest(key, group, usage)
+
+    def _condition(self, recent: ColumnElement[bool] | None) -> ColumnElement[bool] | None:
+        """Return the condition of rows to read."""
+        return recent
+
+    def _group_of(self, name: Value, time: int | None) -> Any:  # noqa: ARG002 - a comparison needs it
+        """Return the group of a call, or SKIPPED."""
+        return name
 
     def _keep_heaviest(self, key: Key, group: Value, usage: CallUsage) -> None:
         """Keep a call if it is one of the heaviest so far: of equal peaks the longest, of equal durations the first."""
@@ -108,13 +129,14 @@ class SummarizeJob(Job):
             groups.append(CallsGroup(name=name, summary=summary, peaks=peaks, durations=durations))
         calls = sum(group.summary.calls for group in groups)
         return TableSummary(
-            rows=calls + self.untimed + self.rejected,
+            rows=calls + self.untimed + self.unfinished + self.rejected,
             stopped=self.stopped,
             by=self.by,
             groups=tuple(groups),
             heaviest=tuple(heaviest),
             calls=calls,
             untimed=self.untimed,
+            unfinished=self.unfinished,
             bytes_read=self.bytes_read,
             backend=kernels.active.BACKEND,
             **self.fields(),

@@ -168,7 +168,7 @@
     drawRows();
     $("group").hidden = false;
     $("group-title").textContent = `${data.by} ${group.name}`;
-    const summary = group.summary.map(([title, text]) => [data.texts[title], text]);
+    const summary = group.summary.map(([title, text]) => [data.texts[title], data.texts[text]]);
     const advice = summary.find(([title]) => title === "right size");
     const sized = group.cells[data.columns.indexOf("right size")][1] !== null;
     $("advice").textContent = advice ? `Right size: ${advice[1]}` : "";

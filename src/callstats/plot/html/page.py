@@ -25,7 +25,7 @@ from callstats.plot.plotly import traces
 from callstats.series import StatSeries
 from callstats.stats import CallsGroup, CallsSummary, summarize_calls
 from callstats.stats.call import CallUsage, usage_of
-from callstats.stats.format import memory_limit_text, summary_texts, usage_text
+from callstats.stats.format import memory_limit_text, savings_text, summary_texts, usage_text
 
 MAX_BINS = 24
 _MIN_NS = 10**6
@@ -157,7 +157,7 @@ def _group_data(group: CallsGroup, texts: dict[str, int]) -> dict[str, Any]:
     return {
         "name": printable(str(group.name)),
         "cells": list(_table_cells(summary).values()),
-        "summary": [(texts[title], text) for title, text in summary_texts(summary)],
+        "summary": [(texts[title], texts[text]) for title, text in summary_texts(summary)],
         "memory": _bars(memory, [(at / memory.width, text) for at, text in lines], texts),
         "duration": _bars(duration_bins(durations), [], texts),
     }
@@ -190,9 +190,9 @@ def _table_cells(summary: CallsSummary) -> dict[str, Cell]:
         "limit": cell("limit", summary.limit, memory_limit_text),
         "near limit": cell("near", summary.near.p, percent_text),
         "CPU mean": cell("cpu_mean", summary.cpu_mean, lambda percent: f"{percent:.1f} %"),
-        "growing": cell("trend", None if trend is None else trend.growing, lambda growing: "yes" if growing else "no"),
+        "growing": cell("trend", trend.growing, lambda growing: "yes" if growing else "no"),
         "right size": cell("rightsize", None if sized is None else sized.size, limit_text),
-        "saves": cell("rightsize", None if sized is None else sized.saved, lambda share: percent_text(share, ".0f")),
+        "savings": cell("rightsize", None if sized is None else sized.saved, savings_text),
     }
 
 

@@ -1,0 +1,77 @@
+"""Right sizes as a patch for Kubernetes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+
+from callstats._units import limit_text, percent_text, plural, printable
+from callstats.cli.format import name_text
+from callstats.stats import CallsGroup, CallsSummary
+
+_DNS_LABEL = re.compile("[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""A DNS label (RFC 1123), as a container must be named."""
+
+
+def kubernetes_patch(groups: Iterable[CallsGroup]) -> str:
+    """Return a strategic merge patch of a Deployment for each group whose advice is sound, as documents of YAML.
+
+    The memory request equals the limit, so that no node promises more memory than it has. CPU gets a request alone, since a limit
+    would only slow calls down.
+    """
+    return "\n".join(line for group in groups for line in _document(group))
+
+
+def _document(group: CallsGroup) -> list[str]:
+    name, summary = name_text(group.name), group.summary
+    fault = _fault(name, summary)
+    sized, request = summary.rightsize, summary.cpu_request
+    if fault is not None or sized is None or sized.size is None or sized.bound is None:
+        return [f"# {name}: no patch: {printable(fault or '')}"]
+    risk = f"at most {percent_text(sized.bound)} would exceed {limit_text(sized.size)} with 95 % confidence"
+    quoted, memory = json.dumps(name), _quantity(sized.size)
+    cpu = [] if request is None or request.size is None else [f"              cpu: {request.size}m"]
+    return [
+        "---",
+        f"# {plural(summary.calls, 'call')}, memory known in {summary.memory.n:,}; {risk}",
+        "apiVersion: apps/v1",
+        "kind: Deployment",
+        "metadata:",
+        f"  name: {quoted}",
+        "spec:",
+        "  template:",
+        "    spec:",
+        "      containers:",
+        f"        - name: {quoted}",
+        "          resources:",
+        "            requests:",
+        f"              memory: {memory}",
+        *cpu,
+        "            limits:",
+        f"              memory: {memory}",
+    ]
+
+
+def _fault(name: str, summary: CallsSummary) -> str | None:
+    """Return why there is no sound advice."""
+    sized = summary.rightsize
+    if not _DNS_LABEL.fullmatch(name):
+        return "a container's name must be a DNS label"
+    if sized is None or sized.size is None:
+        return "no right size" if sized is None else sized.reason
+    if "rightsize" in summary.approximate:
+        return "its peaks are not exact, since reductions did not keep them"
+    if sized.unknown > sized.calls:
+        return f"memory is known in {sized.calls:,} of {plural(summary.calls, 'call')} only"
+    if summary.trend.growing:
+        return "its memory grows from call to call, so no size lasts"
+    return None
+
+
+def _quantity(size: int) -> str:
+    """Return bytes as Kubernetes writes them."""
+    for unit, factor in (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
+        if size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)

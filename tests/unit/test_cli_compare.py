@@ -1,0 +1,108 @@
+"""``callstats compare``: two names, a name before and after a time, and two sets of tags."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from callstats import Call, StatSeries, connect
+from callstats.cli.app import cli
+from callstats.errors import ArgumentError
+from support.zoo import SECOND
+
+MIB = 2**20
+
+
+def run(*args: object, **env: str | None) -> Result:
+    arguments = ["compare", *(str(arg) for arg in args)]
+    return CliRunner(env={"CALLSTATS_URL": None, **env}).invoke(cli, arguments, prog_name="callstats")
+
+
+def call(key: str, name: str, day: int, seconds: float, peak: int, status: str = "success", version: str = "1") -> Call:
+    start = f"2026-10-{day:02}T00:00:00.000Z"
+    end = f"2026-10-{day:02}T00:00:{seconds:06.3f}Z"
+    series = StatSeries([0, SECOND], {"mem_usage": [peak // 2, peak], "cpu_total": [50, 50]})
+    tags = {"version": version, "team": "web"}
+    return Call(key=key, name=name, series=series, status=status, created_at=start, started_at=start, completed_at=end, tags=tags)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    """Of `resize` the calls from 16 October on take 20 % more memory and are of version 2; `RESIZE` is another name."""
+    path = tmp_path / "calls.db"
+    calls = []
+    for i in range(40):
+        new, spread = i >= 20, i * 7 % 10
+        peak = (100 + spread) * MIB * (12 if new else 10) // 10
+        calls.append(call(f"a{i:02}", "resize", 6 + i // 2, 1 + spread / 100, peak, version="2" if new else "1"))
+        calls.append(call(f"b{i:02}", "RESIZE", 6 + i // 2, 2 + spread / 100, 90 * MIB, "error" if i % 2 else "success", "3"))
+    calls.append(call("c", "few", 6, 1, MIB, version="9"))
+    calls.append(call("d", "resize", 7, 9, 900 * MIB, "running"))
+    with connect(path) as table:
+        table.create()
+        table.add(calls)
+    return path
+
+
+def test_two_names(db: Path) -> None:
+    """Each number has its medians, its difference with an interval, and a verdict; names differ in case."""
+    result = run(db, "resize", "RESIZE")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[:2] == ["A: resize, 40 calls", "B: RESIZE, 40 calls"]
+    verdicts = {line[:16].strip(): line.rsplit("  ", 1)[1] for line in lines[4:8]}
+    assert verdicts == {
+        "duration": "higher in B",
+        "peak memory": "lower in B",
+        "CPU of one core": "no difference to be seen",
+        "failures": "higher in B",
+    }
+    assert "+50 points" in lines[7]
+
+
+def test_one_name_before_and_after(db: Path) -> None:
+    """The time splits the calls of one name, and a running call is left out."""
+    result = run(db, "resize", "--at", "2026-10-16", "--json")
+    found = json.loads(result.stdout)
+    assert (found["names"], found["calls"], found["unfinished"]) == (
+        ["resize before 2026-10-16T00:00:00.000Z", "resize from 2026-10-16T00:00:00.000Z"],
+        [20, 20],
+        1,
+    )
+    by_name = {one["name"]: one for one in found["differences"]}
+    assert [name for name, one in by_name.items() if one["differs"]] == ["memory"]
+    assert by_name["memory"]["low"] < by_name["memory"]["difference"] < by_name["memory"]["high"]
+
+
+def test_two_tags(db: Path) -> None:
+    """Calls are told apart by a tag; others take no part."""
+    found = json.loads(run(db, "--tag", "version=1", "--tag", "version=2", "--json").stdout)
+    assert (found["names"], found["calls"]) == (["version=1", "version=2"], [20, 20])
+    with connect(db) as table:
+        both = table.compare({"version": "1", "team": "web"}, {"version": "2", "team": "web"})
+        assert [one.differs for one in both.differences] == [False, True, False, False]
+        assert table.compare({"team": "web"}, {"version": "2"}).calls == (61, 0)  # calls of both groups are in neither
+
+
+def test_too_few(db: Path) -> None:
+    """Below ten calls it can't tell."""
+    lines = run(db, "few", "resize").stdout.splitlines()
+    assert all(line.endswith("can't tell from 1 and 40 calls") for line in lines[4:8])
+    assert run(db, "few", "gone").stdout.splitlines()[1] == "B: gone, 0 calls"
+
+
+def test_wrong_use(db: Path) -> None:
+    """Two groups are needed, in one of three ways."""
+    for args in ((db,), (db, "a"), (db, "a", "b", "c"), (db, "a", "b", "--at", "2026-10-16"), ("a",)):
+        result = run(*args)
+        assert (result.exit_code, result.stdout) == (2, "")
+    assert "--tag must be NAME=VALUE, twice and without A and B" in run(db, "--tag", "a=1").stderr
+    assert "--tag must be NAME=VALUE" in run(db, "--tag", "a", "--tag", "b=1").stderr
+    assert run("resize", "RESIZE", CALLSTATS_URL=str(db)).exit_code == 0
+    with connect(db) as table:
+        for wrong in (lambda: table.compare("a"), lambda: table.compare("a", "b", at=1), lambda: table.compare("a", {"b": "c"})):
+            with pytest.raises(ArgumentError):
+                wrong()
