@@ -195,9 +195,12 @@ def result_json(result: ReduceResult, where: dict[str, str]) -> str:
 def result_lines(result: ReduceResult, table: str) -> list[str]:
     """Return what the job did."""
     changed = "to change" if result.dry_run else "changed"
-    read = f"{result.changed:,} {changed}, {result.unchanged:,} unchanged, {result.rejected:,} rejected"
+    kept = f"{result.kept:,} kept, as their text would grow, " if result.kept else ""
+    read = f"{result.changed:,} {changed}, {kept}{result.unchanged:,} unchanged, {result.rejected:,} rejected"
     skipped = "too short to be read" if result.as_of is None else f"too short, or too young as of {result.as_of}, to be read"
     lines = [printable(f"{table}, {plural(result.rows, 'row')}: {read}, {result.skipped:,} {skipped}")]
+    if result.untimed:
+        lines.append(f"{result.untimed:,} of the rows have no time, and stay unchanged")
     if result.locked:
         lines.append(f"{result.locked:,} more rows were locked by other programs, and stay unchanged")
     if result.changed:
@@ -292,7 +295,7 @@ def _reduce_file(file: str, rule: Rule, *, counts: bool, threads: int, batch_siz
     except OSError as error:
         raise click.UsageError(f"can't read {file!r}: {error.strerror}") from None
     sink = sys.stdout.buffer
-    ends = Counter(changed=0, unchanged=0, rejected=0)
+    ends = Counter(changed=0, kept=0, unchanged=0, rejected=0)
     before = after = 0  # bytes of the changed lines
     with source:
         for batch in _batches(source, "standard input" if file == "-" else repr(file), batch_size, batch_bytes):
@@ -306,12 +309,15 @@ def _reduce_file(file: str, rule: Rule, *, counts: bool, threads: int, batch_siz
                 elif new == blob:
                     ends["unchanged"] += 1
                     sink.write(line)
+                elif len(new) > len(blob):
+                    ends["kept"] += 1
+                    sink.write(line)
                 else:
                     ends["changed"] += 1
                     before += len(line)
                     after += sink.write(new or b"\n")
             sink.flush()
-    lines = f"{plural(ends.total(), 'line')}: {', '.join(f'{n:,} {end}' for end, n in ends.items())}"
+    lines = f"{plural(ends.total(), 'line')}: {', '.join(f'{n:,} {end}' for end, n in ends.items() if n or end != 'kept')}"
     click.echo(f"{lines}; {less_text(before, after, 'changed lines')}; {kernels.active.BACKEND} backend", err=True)
     return ExitCode.REJECTED if ends["rejected"] else ExitCode.DONE
 

@@ -80,9 +80,13 @@ class ReduceResult(JobResult):
     """The result of `CallTable.reduce`, which also has the fields of `JobResult`."""
 
     skipped: int = 0
-    """Rows that the database skipped unread, with a NULL blob, one too short for the rule, or younger than every tier."""
+    """Rows that the database skipped unread: with a NULL blob, too short for the rule, younger than every tier."""
     unchanged: int = 0
     """Rows that were read and left unchanged."""
+    kept: int = 0
+    """Rows left unchanged because the reduced text would be longer."""
+    untimed: int = 0
+    """With tiers, rows left unchanged because they have no time."""
     changed: int = 0
     """Rows that were reduced and written; in a dry run, rows that would be."""
     locked: int = 0

@@ -137,7 +137,9 @@ class MySQL(Server):
         """Return a DATETIME or DATE (in UTC), a TIMESTAMP, or text of RFC 3339."""
         kind = self._column(connection, str(column.name)).kind
         if kind == "timestamp":  # unix_timestamp is the only function that ignores the session's time zone
-            return func.unix_timestamp(column), lambda ns: literal_column(f"({ns // 1000} * 0.000001)")
+            return func.nullif(func.unix_timestamp(column), literal_column("0")), lambda ns: literal_column(
+                f"({ns // 1000} * 0.000001)"
+            )
         if kind in ("datetime", "date"):
             time: ColumnElement[Any] = column
         elif kind in _TEXTS:
@@ -220,7 +222,8 @@ def _code(error: BaseException | None) -> int | None:
 def _parsed(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return RFC 3339 text as a time in UTC; NULL for a date that doesn't exist."""
     fraction = func.coalesce(func.regexp_substr(column, "[.][0-9]+"), "")
-    clock = func.concat(func.substr(column, 1, 10), " ", func.substr(column, 12, 8), fraction)
+    time = case((func.char_length(column) == 10, "00:00:00"), else_=func.substr(column, 12, 8))
+    clock = func.concat(func.substr(column, 1, 10), " ", time, fraction)
     sign = case((func.substr(column, -6, 1) == "-", -1), else_=1)
     offset = sign * (func.substr(column, -5, 2) * literal_column("60") + func.substr(column, -2))
     minutes = case((column.op("REGEXP")(TEXT_OFFSET), offset), else_=0)

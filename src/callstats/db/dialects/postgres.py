@@ -220,7 +220,10 @@ class Postgres(Server):
 
 
 def _parsed(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return RFC 3339 text as a time in UTC. A cast would end the whole query at the first text that is no time."""
+    """Return RFC 3339 text as a time in UTC; NULL for a date that doesn't exist.
+
+    A cast would end the whole query at the first text that is no time.
+    """
 
     def part(pattern: str, kind: str = "integer") -> Any:
         return cast(func.substring(column, pattern), _Type(kind))
@@ -228,10 +231,12 @@ def _parsed(column: ColumnElement[Any]) -> ColumnElement[Any]:
     years, months, days = part("^([0-9]{4})") - 1, part("^.{4}-([0-9]{2})") - 1, part("^.{7}-([0-9]{2})") - 1
     hours, minutes = part("^.{10}.([0-9]{2})"), part("^.{13}:([0-9]{2})")
     seconds = part("^.{16}:([0-9]{2}(?:[.][0-9]+)?)", "double precision")
-    since = func.make_interval(years, months, 0, days, hours, minutes, seconds)
+    clock = func.make_interval(0, 0, 0, 0, *(func.coalesce(one, 0) for one in (hours, minutes, seconds)))
     # A sign and two digits, as in +02:30, cast to whole numbers.
     east, further = part("([+-][0-9]{2}):[0-9]{2}$"), part("[+-][0-9]{2}:([0-9]{2})$")
     sign = case((column.op("~")("-[0-9]{2}:[0-9]{2}$"), -1), else_=1)
     offset = case((column.op("~")(TEXT_OFFSET), func.make_interval(0, 0, 0, 0, east, sign * further)), else_=func.make_interval())
     start: ColumnElement[Any] = literal_column("timestamp '0001-01-01 00:00:00'")
-    return case((column.op("~")(TEXT_TIME), start + since - offset))
+    day = start + func.make_interval(years, months, 0, days)
+    exists = func.to_char(day, "YYYY-MM-DD") == func.substring(column, 1, 10)
+    return case((column.op("~")(TEXT_TIME), case((exists, day + clock - offset))))

@@ -26,7 +26,8 @@ from callstats.errors import CallstatsError
 BUSY_SECONDS = 30
 """How long to wait for another program's lock. ``?timeout=`` in a URL and the settings of an Engine take precedence."""
 
-_TIME = "{0}{0}{0}{0}-{0}{0}-{0}{0}[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
+_DATE = "{0}{0}{0}{0}-{0}{0}-{0}{0}".format("[0-9]")
+_TIME = _DATE + "[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
 _LEGACY_TRANSACTIONS = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, from Python 3.12
 
 _SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -140,10 +141,15 @@ class SQLite(Dialect):
         return bool(connection.connection.dbapi_connection.in_transaction)  # type: ignore[union-attr]
 
     def time_column(self, connection: Connection, column: ColumnElement[Any]) -> TimeColumn:  # noqa: ARG002 - any value may be a time
-        """Return a column of RFC 3339 text; without an offset it is UTC. SQLite's functions are exact to the millisecond."""
+        """Return a column of RFC 3339 text; without an offset it is UTC. SQLite's functions are exact to the millisecond.
+
+        They take February 30 for March 1, and 24:30 for half past midnight.
+        """
         upper = func.upper(column)
-        shaped = and_(func.typeof(column) == "text", upper.op("GLOB")(_TIME))
-        time: ColumnElement[Any] = case((shaped, func.julianday(upper)))
+        day = func.substr(upper, 1, 10)
+        shaped = and_(func.typeof(column) == "text", or_(upper.op("GLOB")(_TIME), upper.op("GLOB")(_DATE)))
+        exists = and_(func.date(day, "+0 days", type_=String) == day, func.substr(upper, 12, 2) < "24")
+        time: ColumnElement[Any] = case((and_(shaped, exists), func.julianday(upper)))
         return time, lambda ns: func.julianday(format_time(ns, digits=3))
 
     def not_before(self, connection: Connection, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:  # noqa: ARG002

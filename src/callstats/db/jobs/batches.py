@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, case, column, func, literal_column, select, update
+from sqlalchemy import Select, Text, and_, bindparam, case, cast, column, func, literal_column, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
@@ -65,6 +65,10 @@ class Plan(NamedTuple):
     """The index of a row's rule; None if there is one rule for all."""
     condition: ColumnElement[bool] | None
     """Whether a rule may change a row; None to read all rows."""
+    untimed: ColumnElement[bool] | None = None
+    """With tiers, whether a row has no time."""
+    unreadable: ColumnElement[bool] | None = None
+    """With tiers, whether a row that is long enough for one of them has a time of another form."""
 
 
 class Limits(NamedTuple):
@@ -134,6 +138,16 @@ class BatchSession(TableSession):
         these = [self.key.in_([self.dialect.literal(key) for key in keys])]
         found = _range_of(self.connection.execute(self._sizes(these, plan)).all(), Limits(I64_MAX, I64_MAX, I64_MAX))
         return self._locked(found, self._rows(these, plan))
+
+    def times(self, after: Key | None, end: Key | None, plan: Plan) -> tuple[int, list[tuple[Key, object]]]:
+        """Return how many rows in a range have no time, and the keys and values of unreadable times."""
+        if plan.untimed is None or plan.unreadable is None:
+            return 0, []
+        keys = self.key_range(after, end)
+        unreadable = self.select(self.selected_key, column(str(self.names.time_column))).where(*keys, plan.unreadable)
+        with self.transaction(write=False):
+            untimed = self.connection.execute(self.select(func.count()).where(*keys, plan.untimed)).scalar_one()
+            return int(untimed), [(key, value) for key, value in self.connection.execute(unreadable.order_by(self.key))]
 
     def blobs_now(self, keys: Sequence[Key]) -> dict[Key, bytes | None]:
         """Return the blobs of the rows with these keys that exist."""
@@ -247,15 +261,19 @@ def make_plan(rule: Rule, tiers: Sequence[tuple[timedelta, int]], session: Batch
     rules = [replace(rule, max_samples=rows) for _, rows in tiers]
     # An age before the first possible time is never reached.
     times = [max(as_of - age // timedelta(microseconds=1) * 1000, FIRST_TIME) for age, _ in tiers]
+    stored: ColumnElement[Any] = column(str(session.names.time_column))
     with session.dialect.transaction(session.connection, write=False):
         session.check_columns(time_column=session.names.time_column)
-        time, at = session.dialect.time_column(session.connection, column(str(session.names.time_column)))
+        time, at = session.dialect.time_column(session.connection, stored)
     # Go's zero time, in year 1, means none.
     old_enough = [time.between(at(FIRST_TIME + 10**9), at(ns)) for ns in times]
     indices = list(range(len(rules)))[::-1]
     tier = case(*((old_enough[i], literal_column(str(i))) for i in indices))
     untouched = case(*((old_enough[i], literal_column(str(_max_untouched(rules[i])))) for i in indices))
-    return Plan(rules, tier, old_enough[0] if verify else session.size > untouched)
+    untimed = or_(stored.is_(None), cast(stored, Text) == "", time < at(FIRST_TIME + 10**9))
+    long_enough = [] if verify else [session.size > min(map(_max_untouched, rules))]
+    unreadable = and_(time.is_(None), cast(stored, Text) != "", *long_enough)
+    return Plan(rules, tier, old_enough[0] if verify else session.size > untouched, untimed, unreadable)
 
 
 def sorted_tiers(tiers: Iterable[tuple[timedelta, int]] | None, rule: Rule) -> list[tuple[timedelta, int]]:

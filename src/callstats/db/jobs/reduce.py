@@ -21,7 +21,7 @@ from callstats.db.jobs.batches import Batch, BatchSession, Limits, Plan, Row, ma
 from callstats.db.jobs.restore import SavedBlob, Saver
 from callstats.db.query import Names
 from callstats.db.results import Change, ConnectionLostError, ReduceResult, RolledBackError, StoppedError, TransientError
-from callstats.errors import ArgumentError, CallstatsError, DatabaseError
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError, shorten_repr
 from callstats.reduce import reduce_json
 from callstats.rule import KEEP_PEAKS, OTHERS, Rule
 from callstats.series import StatSeries
@@ -43,11 +43,12 @@ _POLL_SECONDS = 0.1
 
 
 class Outcome(NamedTuple):
-    """The outcome of a row: it is rejected for a reason, gets a new blob, or stays unchanged."""
+    """The outcome of a row: it is rejected for a reason, gets a new blob, is kept since that would be longer, or stays unchanged."""
 
     row: Row
     reduced: bytes | None = None
     reason: str | None = None
+    kept: bool = False
 
 
 class _Committed(NamedTuple):
@@ -119,6 +120,7 @@ class ReduceJob(Job):
             self._pause(pause)
             done = self._attempt(lambda: self._batch(after))  # noqa: B023 - called at once
             self._count(done)
+            self._count_times(after, done.end)
             if done.end is None:
                 break
             after, pause = done.end, self.arguments.sleep
@@ -253,12 +255,14 @@ class ReduceJob(Job):
         if result is None:
             return Outcome(row, reason=self.session.kind_fault(row.blob, row.kind))
         rewritten = self.session.dialect.rewrites and same_value(row.blob, result)
-        return Outcome(row) if result == row.blob or rewritten else Outcome(row, result)
+        if result == row.blob or rewritten:
+            return Outcome(row)
+        return Outcome(row, kept=True) if len(result) > len(row.blob or b"") else Outcome(row, result)
 
     def _write(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Save the old blobs and write the new ones. Rows that the database rejects are rejected."""
         session = self.session
-        changes = [(row, reduced) for row, reduced, _ in outcomes if reduced is not None]
+        changes = [(one.row, one.reduced) for one in outcomes if one.reduced is not None]
         if not changes:
             return outcomes
         if self.saver:
@@ -283,22 +287,33 @@ class ReduceJob(Job):
                     names = decode(blob)[0][0]
                     self._unseen -= {*names, *(name.rpartition("@")[0] for name in names)}
 
+    def _count_times(self, after: Key | None, end: Key | None) -> None:
+        """Count the rows of a range without a time, and reject those whose time can't be read. Both were skipped."""
+        untimed, unreadable = self._attempt(lambda: self.session.times(after, end, self.plan))
+        for key, value in unreadable:
+            where = self.session.names.time_column
+            self.reject(key, f"{where}: expected an RFC 3339 time or a date, got {shorten_repr(value)}")
+        skipped = max(self.result.skipped - untimed - len(unreadable), 0)
+        self.result = replace(self.result, skipped=skipped, untimed=self.result.untimed + untimed)
+
     def _count(self, done: _Committed) -> None:
         """Count what is committed, and report it."""
         self.locked.extend(done.locked)
         if len(self.locked) > MAX_LOCKED:
             raise DatabaseError(f"other programs have locked more than {MAX_LOCKED} rows")
         so_far = self.result
-        changed = [(row, reduced) for row, reduced, _ in done.outcomes if reduced is not None]
-        rejected = [(row.key, reason) for row, _, reason in done.outcomes if reason is not None]
+        changed = [(one.row, one.reduced) for one in done.outcomes if one.reduced is not None]
+        rejected = [(one.row.key, one.reason) for one in done.outcomes if one.reason is not None]
+        kept = sum(one.kept for one in done.outcomes)
         for key, reason in rejected:
             self.reject(key, reason)
         self.result = replace(
             so_far,
             skipped=so_far.skipped + done.skipped,
-            unchanged=so_far.unchanged + len(done.outcomes) - len(changed) - len(rejected),
+            unchanged=so_far.unchanged + len(done.outcomes) - len(changed) - len(rejected) - kept,
+            kept=so_far.kept + kept,
             changed=so_far.changed + len(changed),
-            bytes_read=so_far.bytes_read + sum(len(row.blob or b"") for row, _, _ in done.outcomes),
+            bytes_read=so_far.bytes_read + sum(len(one.row.blob or b"") for one in done.outcomes),
             bytes_before=so_far.bytes_before + sum(len(row.blob or b"") for row, _ in changed),
             bytes_after=so_far.bytes_after + sum(len(reduced) for _, reduced in changed),
         )
@@ -323,7 +338,7 @@ class ReduceJob(Job):
         so_far = self.result
         return replace(
             so_far,
-            rows=so_far.skipped + so_far.unchanged + so_far.changed + self.rejected,
+            rows=so_far.skipped + so_far.untimed + so_far.unchanged + so_far.kept + so_far.changed + self.rejected,
             stopped=stopped,
             locked=len(self.locked),
             unknown_metrics=tuple(sorted(self._unseen)) if self._saw_samples else (),
