@@ -201,7 +201,10 @@ def mysql_server() -> Iterator[Server]:
         data, port = folder / "data", free_port()
         init = folder / "init.sql"
         users = [f"callstats@'{host}'" for host in ("%", "localhost", "127.0.0.1")]
-        made = [f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO {user};\n" for user in users]
+        made = [
+            f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO {user} WITH GRANT OPTION;\n"
+            for user in users
+        ]
         init.write_text("".join(made))  # a line for each statement
         init.chmod(0o644)
         subprocess.run(

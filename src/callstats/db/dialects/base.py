@@ -116,8 +116,24 @@ class Dialect(ABC):
         """Return the key as an expression whose order has each value once. Raise if the column isn't unique."""
 
     @abstractmethod
+    def check_update(self, connection: Connection, column: str) -> None:
+        """Raise if this session may not update the column: the session is read-only, or lacks a privilege."""
+
+    def forbidden(self, connection: Connection) -> ColumnElement[bool] | None:  # noqa: ARG002 - only PostgreSQL forbids single rows
+        """Return a condition that rows meet which this session may see but not update; None if there are none."""
+        return None
+
+    def not_writable(self, hint: str) -> CallstatsError:
+        """Return the error for a table that this session may not update."""
+        return ArgumentError("table", "one that this session may update", self.table, hint=hint)
+
+    @abstractmethod
     def is_generated(self, connection: Connection, column: str) -> bool:
         """Return whether the database computes a column, so that it can't be written."""
+
+    def self_setting(self, connection: Connection) -> list[str]:  # noqa: ARG002 - only MySQL has some
+        """Return the columns that the database sets by itself when a row is updated."""
+        return []
 
     @abstractmethod
     def may_undo(self, connection: Connection) -> bool:

@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import LargeBinary, case, cast, func, literal_column, or_, text, true
+from sqlalchemy import LargeBinary, case, cast, func, literal_column, or_, table, text, true, update
+from sqlalchemy import column as sql_column
 from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
@@ -23,7 +24,11 @@ _BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "lo
 _FIRST_WITH_SKIP_LOCKED = {True: (10, 6), False: (8, 0, 1)}
 """The first releases of MariaDB and of MySQL that can skip locked rows."""
 
-_WRONG_USE = frozenset({1044, 1045, 1046, 1049, 1054, 1064, 1130, 1142, 1143, 1146, 1227, 1251, 1292, 1305, 1698, 2054, 2059})
+_WRONG_USE = frozenset(
+    {1044, 1045, 1046, 1049, 1054, 1064, 1130, 1142, 1143, 1146, 1227, 1251, 1290, 1292, 1305, 1698, 1792, 1836, 2054, 2059}
+)
+_FORBIDDEN = frozenset({1044, 1142, 1143, 1227, 1290, 1792, 1836})
+"""Missing privileges, and sessions or servers that are read-only."""
 _TRANSIENT = frozenset({1020, 1205, 1213, 1305, 3572})
 """Deadlocks and lock timeouts. 1305: a deadlock rolled back the transaction, and with it the savepoint."""
 _LOST = frozenset({0, 1040, 1053, 1077, 1079, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
@@ -109,8 +114,32 @@ class MySQL(Server):
         found = self._catalogue(connection, "SELECT COLUMN_NAME FROM information_schema.COLUMNS", "ORDER BY ORDINAL_POSITION")
         return [*found.scalars()]
 
+    def check_update(self, connection: Connection, column: str) -> None:
+        """Raise for a column whose history MariaDB keeps, since that only grows, and if an update of no row fails."""
+        found = self._catalogue(connection, "SELECT TABLE_TYPE FROM information_schema.TABLES").scalar()
+        extra = self._column(connection, column).extra
+        if found == "SYSTEM VERSIONED" and "WITHOUT SYSTEM VERSIONING" not in extra.upper():
+            hint = f"it is system-versioned, so each old value would be kept: make column {column!r} WITHOUT SYSTEM VERSIONING"
+            raise self.not_writable(hint)
+        names = [column, *self.self_setting(connection)]
+        this = table(self.table, *map(sql_column, names), schema=self.schema)
+        try:
+            connection.execute(update(this).where(literal_column("0 = 1")).values({this.c[name]: this.c[name] for name in names}))
+        except DBAPIError as error:
+            if _code(error.orig) not in _FORBIDDEN:
+                raise
+            raise self.not_writable(self.explain(error.orig)) from None
+
     def is_generated(self, connection: Connection, column: str) -> bool:
         return bool(self._column(connection, column).generated)
+
+    def self_setting(self, connection: Connection) -> list[str]:
+        """Return the columns with ON UPDATE CURRENT_TIMESTAMP."""
+        return [
+            *self._catalogue(
+                connection, "SELECT COLUMN_NAME FROM information_schema.COLUMNS", "AND EXTRA LIKE '%on update%'"
+            ).scalars()
+        ]
 
     def may_undo(self, connection: Connection) -> bool:  # noqa: ARG002
         """Return True: triggers are visible only to users who may create them."""
@@ -203,7 +232,7 @@ class MySQL(Server):
         """Return a column's type, the number of bytes that always fit, its character set, and what generates it."""
         select = (
             "SELECT LOWER(DATA_TYPE) AS kind, CHARACTER_MAXIMUM_LENGTH AS max_bytes, CHARACTER_SET_NAME AS charset, "
-            "GENERATION_EXPRESSION AS generated FROM information_schema.COLUMNS"
+            "GENERATION_EXPRESSION AS generated, EXTRA AS extra FROM information_schema.COLUMNS"
         )
         return self._catalogue(connection, select, "AND COLUMN_NAME = :c", c=column).one()
 

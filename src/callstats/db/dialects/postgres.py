@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, case, cast, collate, func, inspect, literal_column, or_, text, true
+from sqlalchemy import Text, and_, case, cast, collate, false, func, inspect, literal_column, or_, select, table, text, true
+from sqlalchemy import column as sql_column
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.elements import ColumnElement
@@ -15,7 +16,7 @@ from callstats._timestamps import format_time
 from callstats.call import Key
 from callstats.db.dialects.base import TimeColumn, parameter, quiet
 from callstats.db.dialects.server import LOCK_SECONDS, TEXT_OFFSET, TEXT_TIME, Server
-from callstats.errors import CallstatsError
+from callstats.errors import ArgumentError, CallstatsError
 
 _KINDS = {
     "text": "text",
@@ -72,6 +73,37 @@ class Postgres(Server):
         except NoSuchTableError:
             return []
 
+    def check_update(self, connection: Connection, column: str) -> None:
+        """Raise for a read-only session, or a missing privilege."""
+        found = text(
+            "SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only')::boolean AS read_only, "
+            "current_user AS name, has_column_privilege(to_regclass(:t), :c, 'UPDATE') AS may_update"
+        )
+        this = connection.execute(found, {"t": self._relation, "c": column}).one()
+        if this.read_only:
+            raise self.not_writable("the server is a standby" if this.standby else "default_transaction_read_only is on")
+        if not this.may_update:
+            raise self.not_writable(f"user {this.name!r} lacks the privilege to UPDATE column {column!r}")
+
+    def forbidden(self, connection: Connection) -> ColumnElement[bool] | None:
+        """Return what the policies of row security for updates say of a row."""
+        found = text(
+            "SELECT polpermissive, pg_get_expr(polqual, polrelid), pg_get_expr(coalesce(polwithcheck, polqual), polrelid) "
+            "FROM pg_policy WHERE polrelid = to_regclass(:t) AND polcmd IN ('*', 'w') AND EXISTS "
+            "(SELECT FROM unnest(polroles) role WHERE role = 0 OR pg_has_role(role, 'USAGE'))"
+        )
+        active = text("SELECT row_security_active(to_regclass(:t)::oid)")
+        if not connection.execute(active, {"t": self._relation}).scalar():
+            return None
+        policies = connection.execute(found, {"t": self._relation}).all()
+        allowed = []
+        for which in (1, 2):  # the old row, and the new one
+            conditions: dict[bool, list[ColumnElement[bool]]] = {True: [], False: []}
+            for one in policies:
+                conditions[one[0]].append(literal_column(f"({one[which]})"))
+            allowed.append(and_(or_(false(), *conditions[True]), *conditions[False]))
+        return func.coalesce(and_(*allowed), false()).is_(false())
+
     def is_generated(self, connection: Connection, column: str) -> bool:
         with quiet():
             found = inspect(connection).get_columns(self.table, self.schema)
@@ -90,8 +122,24 @@ class Postgres(Server):
         index = connection.execute(found, {"t": self._relation, "n": this.number}).first()
         if index is None:
             raise self.no_key(connection, name)
+        self._check_heirs(connection, column)
         self.key_type = this.kind
         return collate(column, index[1]) if index[0] != this.collation else column
+
+    def _check_heirs(self, connection: Connection, column: ColumnElement[Any]) -> None:
+        """Raise if a table that inherits from this one has one of its keys: no index is unique over both."""
+        heirs = text(
+            "SELECT EXISTS (SELECT FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
+            "WHERE inhparent = to_regclass(:t) AND NOT relispartition)"
+        )
+        if not connection.execute(heirs, {"t": self._relation}).scalar():
+            return
+        this = table(self.table, sql_column(column.name), schema=self.schema)
+        key = this.c[column.name]
+        twice = select(cast(key, Text)).where(key.is_not(None)).group_by(key).having(func.count() > 1)
+        if (found := connection.execute(twice.limit(1)).first()) is not None:
+            hint = f"{found[0]!r} is in it more than once: reduce each table on its own, or make the keys unique"
+            raise ArgumentError("key", f"unique over {self.table!r} and the tables that inherit from it", column.name, hint=hint)
 
     def selected_key(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return whole numbers, text and bytes as they are, and any other type, such as uuid, as its text."""
@@ -176,7 +224,7 @@ class Postgres(Server):
             return isinstance(error, psycopg.ProgrammingError) or (
                 "FATAL" in line and not any(word in line for word in ("starting up", "shutting down", "recovery", "too many"))
             )
-        return state[:2] in ("0A", "22", "28", "3D", "3F", "42")
+        return state[:2] in ("0A", "22", "28", "3D", "3F", "42") or state == "25006"  # a read-only session
 
     def rejects_row(self, error: BaseException | None) -> bool:
         """Return whether a type, a constraint, a view or a trigger rejected a row's new contents.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -127,6 +128,18 @@ class SQLite(Dialect):
     def primary_key(self, connection: Connection) -> list[str]:
         return [row.name for row in sorted(self._table_info(connection), key=lambda row: row.pk) if row.pk]
 
+    def check_update(self, connection: Connection, column: str) -> None:  # noqa: ARG002 - it knows no privileges
+        """Raise if the database is read-only. It is not tried, which would take the lock."""
+        query = connection.engine.url.query
+        path = next(row.file for row in connection.exec_driver_sql("PRAGMA database_list") if row.name == "main")
+        for read_only, hint in (
+            (connection.exec_driver_sql("PRAGMA query_only").scalar(), "PRAGMA query_only is on"),
+            (query.get("mode") == "ro" or query.get("immutable"), "the URL opens it to be read only"),
+            (path and not os.access(path, os.W_OK), f"this user may not write the file {path!r}"),
+        ):
+            if read_only:
+                raise self.not_writable(hint)
+
     def is_generated(self, connection: Connection, column: str) -> bool:
         return self.has([row.name for row in self._table_info(connection) if row.hidden in (2, 3)], column)
 
@@ -189,7 +202,7 @@ class SQLite(Dialect):
     def is_wrong_use(self, error: BaseException | None) -> bool:
         if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)):
             return True
-        return _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN)
+        return _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
     def rejects_row(self, error: BaseException | None) -> bool:
         return isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, Text, and_, bindparam, case, cast, column, func, literal_column, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.elements import ColumnClause, ColumnElement
 from sqlalchemy.types import NullType
 
 from callstats._types import FIRST_TIME, I64_MAX
@@ -21,7 +21,7 @@ from callstats.call import Key
 from callstats.db.dialects.base import Dialect
 from callstats.db.query import Names, TableSession, optional
 from callstats.db.results import RolledBackError
-from callstats.errors import ArgumentError
+from callstats.errors import ArgumentError, DatabaseError
 from callstats.rule import Rule
 
 _KEYS_AT_ONCE = 500
@@ -85,13 +85,30 @@ class BatchSession(TableSession):
     def __init__(self, connection: Connection, dialect: Dialect, names: Names, *, where: str | None = None) -> None:
         super().__init__(connection, dialect, names, where=where)
         with dialect.transaction(connection, write=False):
+            dialect.check_update(connection, names.column)
             if dialect.is_generated(connection, names.column):
                 raise ArgumentError("column", "writable", names.column, hint="the database generates it")
             self.may_undo = dialect.may_undo(connection)
             """Whether written blobs must be read back."""
+            kept: list[ColumnClause[Any]] = [column(name) for name in dialect.self_setting(connection)]
+            self._kept: dict[Any, Any] = dict(zip(kept, kept, strict=True))
+            """Columns that an update sets to themselves: by default the database would set them to the time of the update."""
+        for one in kept:
+            self.table.append_column(one)
         key = dialect.key_parameter(bindparam("this_key", type_=NullType()))
         blob = dialect.blob_parameter(bindparam("new_blob", type_=NullType()))
-        self._update = update(self.table).where(self.key == key).values({self.blob: blob})
+        self._update = update(self.table).where(self.key == key).values({self.blob: blob, **self._kept})
+
+    def check_rows(self) -> None:
+        """Raise if there are rows in scope that this session may not update."""
+        with self.dialect.transaction(self.connection, write=False):
+            if (forbidden := self.dialect.forbidden(self.connection)) is not None:
+                found = self.connection.execute(self.select(self.selected_key).where(forbidden).limit(1)).first()
+                if found is not None:
+                    hint = (
+                        f"row security forbids updates of the row {found[0]!r}, and perhaps of others: leave them out with where"
+                    )
+                    raise self.dialect.not_writable(hint)
 
     @property
     def size(self) -> ColumnElement[int]:
@@ -169,7 +186,7 @@ class BatchSession(TableSession):
         try:
             if plain:
                 with self._savepoint():
-                    changed = self.connection.execute(self._update, plain).rowcount
+                    changed = self._check_number(self.connection.execute(self._update, plain).rowcount, len(plain))
                     self.may_undo = self.may_undo or changed not in (len(plain), -1)
         except DBAPIError as error:
             if not self.dialect.rejects_row(error.orig):
@@ -221,9 +238,17 @@ class BatchSession(TableSession):
         if not self.dialect.can_hold(key):
             return 0
         if self.dialect.is_plain(key):
-            return self.connection.execute(self._update, {"this_key": key, "new_blob": blob}).rowcount
+            return self._check_number(self.connection.execute(self._update, {"this_key": key, "new_blob": blob}).rowcount, 1)
         one = update(self.table).where(self.key == self.dialect.literal(key))
-        return self.connection.execute(one.values({self.blob: bindparam(None, blob, NullType())})).rowcount
+        values = {self.blob: bindparam(None, blob, NullType()), **self._kept}
+        return self._check_number(self.connection.execute(one.values(values)).rowcount, 1)
+
+    def _check_number(self, changed: int, written: int) -> int:
+        """Raise, so that the transaction is rolled back, if an update changed more rows than it was to write."""
+        if changed > written:
+            name = self.names.key
+            raise DatabaseError(f"key {name!r} is not unique: an update of {written} rows changed {changed}, and was rolled back")
+        return changed
 
     # --- parts of statements ---
 
@@ -265,6 +290,7 @@ def make_plan(rule: Rule, tiers: Sequence[tuple[timedelta, int]], session: Batch
     with session.dialect.transaction(session.connection, write=False):
         session.check_columns(time_column=session.names.time_column)
         time, at = session.dialect.time_column(session.connection, stored)
+        session.connection.execute(session.select(stored).where(literal_column("0 = 1"))).all()  # fails without the privilege
     # Go's zero time, in year 1, means none.
     old_enough = [time.between(at(FIRST_TIME + 10**9), at(ns)) for ns in times]
     indices = list(range(len(rules)))[::-1]

@@ -43,7 +43,7 @@ _POLL_SECONDS = 0.1
 
 
 class Outcome(NamedTuple):
-    """The outcome of a row: it is rejected for a reason, gets a new blob, is kept since that would be longer, or stays unchanged."""
+    """The outcome of a row: it is rejected for a reason, gets a new blob, is kept since its text would grow, or is unchanged."""
 
     row: Row
     reduced: bytes | None = None
@@ -100,6 +100,7 @@ class ReduceJob(Job):
         try:
             with database.session() as (connection, dialect):
                 self.session = BatchSession(connection, dialect, names, where=self.arguments.where)
+                self.session.check_rows()
                 self.plan = make_plan(self.rule, self.tiers, self.session, self._now, verify=self.arguments.verify)
                 save = self.arguments.save
                 with Saver(save) if save is not None else nullcontext() as self.saver:
