@@ -120,13 +120,13 @@ def test_a_key_in_parent_and_heir(postgres: Database, tmp_path: Path, dry_run: b
     assert reduce_table(postgres.url, RULE, dry_run=True).changed == 3
     postgres.ask(f"INSERT INTO heirs (id, stats) VALUES ('a', '{blob(13)}')")
     before = postgres.ask("SELECT * FROM calls")
+    saved = tmp_path / "old.jsonl"
+    saved.write_text('{"key":"a","stats":""}\n')
     for run in (
         lambda: reduce_table(postgres.url, RULE, dry_run=dry_run),
         lambda: restore_table(postgres.url, saved),
         lambda: summarize_table(postgres.url),
     ):
-        saved = tmp_path / "old.jsonl"
-        saved.write_text('{"key":"a","stats":""}\n')
         with pytest.raises(
             ValueError, match=r"^key must be unique over 'calls' and the tables that inherit from it, got 'id': 'a'"
         ):

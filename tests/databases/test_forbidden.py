@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from callstats import CallstatsError, Rule
-from callstats.db import DatabaseError
+from callstats.db import DatabaseError, connect
 from support.database import blob
 from support.databases import Database
 from support.tables import reduce_table, restore_table, summarize_table
@@ -189,3 +189,55 @@ def test_a_read_only_file(tmp_path: Path, saved: Path) -> None:
         check(database.url, reason + "this user may not write the file", saved=saved)
     assert summarize_table(url).calls == 1
     assert database.cells() == {"a": blob(12)}
+
+
+# --- passwords ----------------------------------------------------------------------------------------------------------
+
+SECRET = "s3kr3t-w0rd"
+URLS = [
+    f"fn:{SECRET}@db/funcs", f"fn:{SECRET}@db:5432/funcs", f"fn:{SECRET}@127.0.0.1:1", f"//fn:{SECRET}@127.0.0.1/d", f"fn:{SECRET}@db.db",
+    f"postgres:/fn:{SECRET}@127.0.0.1:1/d", f"postgres:///fn:{SECRET}@127.0.0.1:1/d", f"postgres://fn:{SECRET}@127.0.0.1:x/d",
+    f"postgres://fn:at@{SECRET}@127.0.0.1:1/d", f"postgres://fn:sl/{SECRET}@127.0.0.1:1/d", f"postgres://fn:{SECRET}",
+    f"postgres://127.0.0.1:1/d?user=fn&password={SECRET}",
+    f"mysql://fn:{SECRET}@tcp(127.0.0.1:1)/d", f"mysql://fn:{SECRET}@tcp(127.0.0.1:1)",
+    f"mysql://fn:{SECRET}@127.0.0.1:1/d?no_such_option=1", f"oracle://fn:{SECRET}@127.0.0.1:1/d", f"jdbc:mysql://fn:{SECRET}@127.0.0.1/d",
+    f"sqlite://fn:{SECRET}@127.0.0.1/d", f"postgres+asyncpg://fn:{SECRET}@127.0.0.1/d",
+]  # fmt: skip
+USES = [
+    ["list", "{}"],
+    ["reduce", "{}", "--max-samples", "10", "--retries", "0"],
+    ["list", "calls.db", "{}"],
+    ["list", "--limit", "{}"],
+    ["reduce", "calls.db", "--max-samples", "9", "--tier", "{}"],
+    ["import", "{}", "calls.db", "more"],
+    ["import", "calls.db", "{}"],
+    ["show", "{}", "{}", "{}"],
+    ["{}"],
+]
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: "-".join(use[:2]))
+@pytest.mark.parametrize("url", URLS)
+def test_no_message_shows_a_password(url: str, use: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with the URL, and wherever it stands: one line, and the code for what it is."""
+    from click.testing import CliRunner
+
+    from callstats.cli.app import cli
+
+    monkeypatch.chdir(tmp_path)
+    Database("sqlite", "calls.db").make([("a", blob(3))])
+    result = CliRunner().invoke(cli, [part.format(url) for part in use], prog_name="callstats")
+    told = result.stdout + result.stderr
+    assert result.exit_code in (2, 3), told
+    assert "Traceback" not in told
+    parts = [SECRET[:i] for i in range(3, len(SECRET))] + [SECRET[-i:] for i in range(3, len(SECRET))]
+    assert [part for part in parts if part in told] == []
+    assert os.listdir() == ["calls.db"]  # noqa: PTH208 - its names alone
+
+
+def test_a_file_may_have_such_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that exists, or begins with a folder, is no URL without its scheme."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("./a:b@c.db", "a:b@c.db"):
+        with connect(path) as calls:
+            calls.create()

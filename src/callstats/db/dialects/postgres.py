@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Text, and_, case, cast, collate, false, func, inspect, literal_column, or_, select, table, text, true
 from sqlalchemy import column as sql_column
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import LargeBinary, UserDefinedType
@@ -52,6 +54,24 @@ class Postgres(Server):
     extra = "postgres"
     whole_types = frozenset({"smallint", "integer", "bigint"})
     text_types = frozenset({"text", "character varying", "bpchar", "name"})
+
+    def engine_options(self, url: URL) -> dict[str, Any]:
+        """Prepare no statement on the server: behind a pooler the next transaction may have another session."""
+        return {**super().engine_options(url), "connect_args": {"prepare_threshold": None}}
+
+    @contextmanager
+    def prepared(self, connection: Connection) -> Iterator[None]:
+        """Prepare no statement in the caller's connections either, and restore that at the end."""
+        connection.rollback()
+        self._threshold = connection.connection.dbapi_connection.prepare_threshold  # type: ignore[union-attr]
+        try:
+            yield
+        finally:
+            if not connection.closed and not connection.invalidated:
+                connection.connection.dbapi_connection.prepare_threshold = self._threshold  # type: ignore[union-attr]
+
+    def set_up(self, connection: Connection) -> None:
+        connection.connection.dbapi_connection.prepare_threshold = None  # type: ignore[union-attr]
 
     def begin(self, connection: Connection, *, write: bool) -> None:
         """Bound the time that a write waits behind a change of the table."""
