@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -18,9 +19,10 @@ from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import Batch, BatchSession, Limits, Plan, Row, make_plan, same_value, sorted_tiers
+from callstats.db.jobs.known import read_known
 from callstats.db.jobs.restore import SavedBlob, Saver
 from callstats.db.query import Names
-from callstats.db.results import Change, ConnectionLostError, ReduceResult, RolledBackError, StoppedError, TransientError
+from callstats.db.results import Change, ConnectionLostError, PlannedEndError, ReduceResult, RolledBackError, TransientError
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, shorten_repr
 from callstats.reduce import reduce_json
 from callstats.rule import KEEP_PEAKS, OTHERS, Rule
@@ -83,6 +85,8 @@ class ReduceJob(Job):
             raise ArgumentError("limit", "1 or more, or None", asked.limit)
         if asked.retries < 0:
             raise ArgumentError("retries", "0 or more", asked.retries)
+        if asked.known is not None:
+            self.known_texts = read_known(asked.known)
         self.rule: Rule = asked.rule
         self.tiers = sorted_tiers(asked.tiers, self.rule)
         self.locked: list[Key] = []
@@ -105,6 +109,8 @@ class ReduceJob(Job):
                 save = self.arguments.save
                 with Saver(save) if save is not None else nullcontext() as self.saver:
                     self._run()
+        except PlannedEndError as end:
+            self.result = replace(self.result, more=str(end))
         except DatabaseError as error:
             stopped = str(error)
         return self._finished(stopped)
@@ -154,9 +160,9 @@ class ReduceJob(Job):
         super().check_stop()
         run_time: timedelta | None = self.arguments.run_time
         if run_time is not None and self.seconds >= run_time.total_seconds():
-            raise StoppedError(f"the run time of {run_time} is over")
+            raise PlannedEndError(f"the run time of {run_time} is over")
         if self._left() <= 0:
-            raise StoppedError(f"the limit of {self.arguments.limit} changed rows is reached")
+            raise PlannedEndError(f"the limit of {self.arguments.limit} changed rows is reached")
 
     def _pause(self, seconds: float) -> None:
         """Wait, unless there is a reason to stop."""
@@ -293,7 +299,9 @@ class ReduceJob(Job):
         untimed, unreadable = self._attempt(lambda: self.session.times(after, end, self.plan))
         for key, value in unreadable:
             where = self.session.names.time_column
-            self.reject(key, f"{where}: expected an RFC 3339 time or a date, got {shorten_repr(value)}")
+            self.reject(
+                key, f"{where}: expected an RFC 3339 time or a date, got {shorten_repr(value)}", text=repr(value).encode()
+            )
         skipped = max(self.result.skipped - untimed - len(unreadable), 0)
         self.result = replace(self.result, skipped=skipped, untimed=self.result.untimed + untimed)
 
@@ -304,10 +312,10 @@ class ReduceJob(Job):
             raise DatabaseError(f"other programs have locked more than {MAX_LOCKED} rows")
         so_far = self.result
         changed = [(one.row, one.reduced) for one in done.outcomes if one.reduced is not None]
-        rejected = [(one.row.key, one.reason) for one in done.outcomes if one.reason is not None]
+        rejected = [(one.row, one.reason) for one in done.outcomes if one.reason is not None]
         kept = sum(one.kept for one in done.outcomes)
-        for key, reason in rejected:
-            self.reject(key, reason)
+        for row, reason in rejected:
+            self.reject(row.key, reason, text=row.blob or b"")
         self.result = replace(
             so_far,
             skipped=so_far.skipped + done.skipped,
@@ -339,7 +347,8 @@ class ReduceJob(Job):
         so_far = self.result
         return replace(
             so_far,
-            rows=so_far.skipped + so_far.untimed + so_far.unchanged + so_far.kept + so_far.changed + self.rejected,
+            rows=so_far.skipped + so_far.untimed + so_far.unchanged + so_far.kept + so_far.changed + self.rejected + self.known,
+            known=self.known,
             stopped=stopped,
             locked=len(self.locked),
             unknown_metrics=tuple(sorted(self._unseen)) if self._saw_samples else (),
@@ -354,8 +363,8 @@ def _larger(one: Change | None, other: Change) -> Change | None:
 
 
 def _backoff(turn: int) -> float:
-    """Return how long to wait before a retry: longer each time."""
-    return float(min(_FIRST_PAUSE * 2**turn, _LONGEST_PAUSE))
+    """Return how long to wait before a retry: longer each time, and not as long as another job that failed with this one."""
+    return float(random.uniform(0.5, 1.0) * min(_FIRST_PAUSE * 2**turn, _LONGEST_PAUSE))  # noqa: S311 - no secret
 
 
 def _nanoseconds(as_of: str | int | datetime) -> int:

@@ -44,12 +44,12 @@ class Saver:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         try:
-            self._file: io.FileIO = self._path.open("xb", buffering=0)
+            self._file = io.FileIO(self._path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
         except FileExistsError:
             hint = "its saved rows would be lost"
             raise ArgumentError("save", "a new file", str(self._path), hint=hint) from None
         except OSError as error:
-            raise ArgumentError("save", "a file that can be written", str(self._path), hint=_reason(error)) from None
+            raise ArgumentError("save", "a file that can be written", str(self._path), hint=reason_of(error)) from None
         with suppress(OSError):  # not every system can sync a folder
             folder = os.open(self._path.parent, os.O_RDONLY)
             try:
@@ -89,7 +89,7 @@ class Saver:
                     left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise DatabaseError(f"save: {_reason(error)}: {str(self._path)!r}") from None
+            raise DatabaseError(f"save: {reason_of(error)}: {str(self._path)!r}") from None
 
 
 class RestoreJob(Job):
@@ -115,7 +115,7 @@ class RestoreJob(Job):
                         dialect.check_size(largest.key, names.column, len(largest.blob))
                     self._put_back(_batches(self._read(lines, path)))
         except OSError as error:
-            raise ArgumentError("path", "a file that can be read", str(path), hint=_reason(error)) from None
+            raise ArgumentError("path", "a file that can be read", str(path), hint=reason_of(error)) from None
         except DatabaseError as error:
             stopped = str(error)
         return self._result(stopped)
@@ -214,7 +214,7 @@ def _parse(line: bytes) -> SavedBlob:
     row = parsed(line)
     if not isinstance(row, dict) or not {"key", "stats"} <= row.keys() <= {"key", "stats", "blob"}:
         raise CallstatsError("expected an object with key, stats and perhaps blob")
-    key, stats, is_bytes = _parse_key(row["key"]), row["stats"], row.get("blob", False)
+    key, stats, is_bytes = parse_key(row["key"]), row["stats"], row.get("blob", False)
     if not isinstance(stats, str) or isinstance(stats, Number) or not isinstance(is_bytes, bool):
         raise CallstatsError("expected stats to be text, and blob true or false")
     if not is_text(stats):
@@ -222,7 +222,7 @@ def _parse(line: bytes) -> SavedBlob:
     return SavedBlob(key, stats.encode(), is_bytes)
 
 
-def _parse_key(key: object) -> Key:
+def parse_key(key: object) -> Key:
     """Return the key that is written in JSON."""
     if isinstance(key, dict) and key.keys() == {"hex"} and isinstance(key["hex"], str) and _HEX.fullmatch(key["hex"]):
         return bytes.fromhex(key["hex"])
@@ -240,5 +240,5 @@ _LONGEST_KEY = 40
 """Digits of a whole number. No database has larger keys, whatever the last digits are."""
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     return error.strerror or type(error).__name__
