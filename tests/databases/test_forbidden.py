@@ -195,12 +195,14 @@ def test_a_read_only_file(tmp_path: Path, saved: Path) -> None:
 
 SECRET = "s3kr3t-w0rd"
 URLS = [
-    f"fn:{SECRET}@db/funcs", f"fn:{SECRET}@db:5432/funcs", f"fn:{SECRET}@127.0.0.1:1", f"//fn:{SECRET}@127.0.0.1/d", f"fn:{SECRET}@db.db",
+    f"fn:{SECRET}@db/funcs", f"fn:{SECRET}@db:5432/funcs", f"fn:{SECRET}@127.0.0.1:1", f"//fn:{SECRET}@127.0.0.1/d",
+    f"fn:{SECRET}@db.db",
     f"postgres:/fn:{SECRET}@127.0.0.1:1/d", f"postgres:///fn:{SECRET}@127.0.0.1:1/d", f"postgres://fn:{SECRET}@127.0.0.1:x/d",
     f"postgres://fn:at@{SECRET}@127.0.0.1:1/d", f"postgres://fn:sl/{SECRET}@127.0.0.1:1/d", f"postgres://fn:{SECRET}",
     f"postgres://127.0.0.1:1/d?user=fn&password={SECRET}",
     f"mysql://fn:{SECRET}@tcp(127.0.0.1:1)/d", f"mysql://fn:{SECRET}@tcp(127.0.0.1:1)",
-    f"mysql://fn:{SECRET}@127.0.0.1:1/d?no_such_option=1", f"oracle://fn:{SECRET}@127.0.0.1:1/d", f"jdbc:mysql://fn:{SECRET}@127.0.0.1/d",
+    f"mysql://fn:{SECRET}@127.0.0.1:1/d?no_such_option=1",
+    f"oracle://fn:{SECRET}@127.0.0.1:1/d", f"jdbc:mysql://fn:{SECRET}@127.0.0.1/d",
     f"sqlite://fn:{SECRET}@127.0.0.1/d", f"postgres+asyncpg://fn:{SECRET}@127.0.0.1/d",
 ]  # fmt: skip
 USES = [

@@ -308,16 +308,16 @@ def test_a_limit_is_kept_to_the_row(database: Database, dry_run: bool) -> None:
     """A run changes at most so many rows, and the next one goes on."""
     database.make([(f"{i:02}", blob(12 if i % 2 else 2)) for i in range(20)])
     report = reduce_table(database.url, RULE, limit=7, batch_size=5, dry_run=dry_run)
-    assert (report.changed, report.stopped) == (7, "the limit of 7 changed rows is reached")
+    assert (report.changed, report.more, report.stopped) == (7, "the limit of 7 changed rows is reached", None)
     report = reduce_table(database.url, RULE, limit=7, batch_size=5, dry_run=dry_run)
-    assert (report.changed, report.stopped is None) == ((7, False) if dry_run else (3, True))
+    assert (report.changed, report.more is None) == ((7, False) if dry_run else (3, True))
 
 
 def test_run_time_and_sleep(database: Database) -> None:
     """No batch begins after the run time; between batches the job sleeps, but no longer than it may run or is asked to stop."""
     database.make([(f"{i:02}", blob(12)) for i in range(20)])
     report = reduce_table(database.url, RULE, batch_size=5, sleep=60, run_time=timedelta(seconds=1.5))
-    assert (report.stopped, report.changed) == ("the run time of 0:00:01.500000 is over", 5)
+    assert (report.more, report.stopped, report.changed) == ("the run time of 0:00:01.500000 is over", None, 5)
     assert report.seconds < 30
     asked = threading.Event()
     timer = threading.Timer(0.3, asked.set)
@@ -340,5 +340,5 @@ def test_a_limit_holds_for_rows_that_were_locked(on_server: Database) -> None:
             on_server.run(connection, "COMMIT")
 
         report = reduce_table(on_server.url, RULE, limit=8, progress=progress)
-    assert (report.changed, report.locked, report.stopped) == (8, 2, "the limit of 8 changed rows is reached")
+    assert (report.changed, report.locked, report.more) == (8, 2, "the limit of 8 changed rows is reached")
     assert reduce_table(on_server.url, RULE).changed == 2
