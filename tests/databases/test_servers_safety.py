@@ -342,3 +342,53 @@ def test_a_limit_holds_for_rows_that_were_locked(on_server: Database) -> None:
         report = reduce_table(on_server.url, RULE, limit=8, progress=progress)
     assert (report.changed, report.locked, report.more) == (8, 2, "the limit of 8 changed rows is reached")
     assert reduce_table(on_server.url, RULE).changed == 2
+
+
+# --- time limits of the server ------------------------------------------------------------------------------------------
+
+SLOW = {
+    "postgres": [
+        ("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep({seconds}); RETURN new; END $$"),
+        "CREATE TRIGGER slow BEFORE UPDATE ON calls FOR EACH ROW EXECUTE FUNCTION slow()",
+    ],
+    "mysql": ["CREATE TRIGGER slow BEFORE UPDATE ON calls FOR EACH ROW DO SLEEP({seconds})"],
+}
+
+
+@contextmanager
+def time_limit(database: Database) -> Iterator[None]:
+    """The server ends each statement of a new session that takes longer than a second."""
+    postgres = database.kind == "postgres"
+    database.ask(
+        f"ALTER DATABASE {database.name} SET statement_timeout = '1s'" if postgres else "SET GLOBAL max_statement_time = 1"
+    )
+    try:
+        yield
+    finally:
+        if not postgres:
+            database.ask("SET GLOBAL max_statement_time = 0")
+
+
+def test_a_time_limit_makes_batches_smaller(on_server: Database) -> None:
+    """Until they fit; each row is done once, and nothing is lost."""
+    on_server.make([(f"{i:02}", blob(12)) for i in range(24)])
+    for statement in SLOW[on_server.kind]:
+        on_server.ask(statement.replace("{seconds}", "0.1"))
+    with time_limit(on_server):
+        report = reduce_table(on_server.url, RULE)
+    assert (report.changed, report.rows, report.stopped) == (24, 24, None)
+    assert report.retries >= 1
+    assert set(on_server.cells().values()) == {DONE}
+
+
+def test_a_row_that_takes_too_long(on_server: Database) -> None:
+    """The job stops after a bounded number of tries, the smallest batches a row each, and changes nothing."""
+    on_server.make([(f"{i:02}", blob(12)) for i in range(4)])
+    for statement in SLOW[on_server.kind]:
+        on_server.ask(statement.replace("{seconds}", "2"))
+    with time_limit(on_server):
+        report = reduce_table(on_server.url, RULE, retries=3)
+    assert (report.changed, report.retries) == (0, 3)
+    assert report.stopped is not None
+    assert report.stopped.endswith("; tried 4 times")
+    assert set(on_server.cells().values()) == {blob(12)}

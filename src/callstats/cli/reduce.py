@@ -130,6 +130,12 @@ SECONDS_BETWEEN_LINES = 5.0
     metavar="N",
     help="Retry a batch at most N times in a row when a lock or the connection fails.",
 )
+@click.option(
+    "--secure-delete/--no-secure-delete",
+    default=None,
+    help="SQLite: overwrite old histograms with zeros, or leave them readable in free pages of the file, which is faster.  "
+    "[default: as SQLite was built]",
+)
 @default_option("--threads", type=click.IntRange(1, 1024), default=1, metavar="N", help="Threads that reduce.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--log-json", is_flag=True, help="Log to standard error in JSON lines: one for each batch and each rejected row.")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from callstats.db.results import ConnectionLostError, TransientError
+from callstats.db.results import ConnectionLostError, TimedOutError, TransientError
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def translated(dialect: Dialect, prefix: str = "", *, wrong_use: bool = True) ->
             kind = ConnectionLostError
         else:
             kind = TransientError if dialect.is_transient(cause) else DatabaseError
+            kind = TimedOutError if dialect.is_timeout(cause) else kind
         raise kind(f"{prefix}{dialect.explain(cause)}") from None
 
 

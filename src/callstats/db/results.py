@@ -18,6 +18,10 @@ class TransientError(DatabaseError):
     """A retry of the batch may succeed: after a deadlock or a lock timeout."""
 
 
+class TimedOutError(TransientError):
+    """The server's time limit ended a statement: a smaller batch may succeed."""
+
+
 class ConnectionLostError(TransientError):
     """The connection is gone. If it went during a commit, its outcome is unknown."""
 

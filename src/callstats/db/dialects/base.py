@@ -52,6 +52,13 @@ class Dialect(ABC):
         return None
 
     @contextmanager
+    def secure_delete(self, connection: Connection, on: bool | None) -> Iterator[None]:  # noqa: ARG002 - only SQLite's
+        """Set whether deleted content is overwritten with zeros, and restore it at the end; None leaves it as it is."""
+        if on is not None:
+            raise ArgumentError("secure_delete", "None for a server: only SQLite has it", on)
+        yield
+
+    @contextmanager
     def prepared(self, connection: Connection) -> Iterator[None]:
         """Make the connection ready for transactions, and restore its settings at the end."""
         connection.rollback()
@@ -231,6 +238,10 @@ class Dialect(ABC):
 
     def is_transient(self, error: BaseException | None) -> bool:  # noqa: ARG002
         """Return whether a retry may succeed: after a deadlock or a lock timeout."""
+        return False
+
+    def is_timeout(self, error: BaseException | None) -> bool:  # noqa: ARG002
+        """Return whether the server ended a statement that took too long."""
         return False
 
     def is_lost(self, error: BaseException | None) -> bool:  # noqa: ARG002

@@ -31,6 +31,8 @@ _FORBIDDEN = frozenset({1044, 1142, 1143, 1227, 1290, 1792, 1836})
 """Missing privileges, and sessions or servers that are read-only."""
 _TRANSIENT = frozenset({1020, 1205, 1213, 1305, 3572})
 """Deadlocks and lock timeouts. 1305: a deadlock rolled back the transaction, and with it the savepoint."""
+_TIMEOUTS = frozenset({1317, 1969, 3024})
+"""max_statement_time, max_execution_time, and somebody's KILL QUERY."""
 _LOST = frozenset({0, 1040, 1053, 1077, 1079, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
 _REJECTIONS = frozenset({1644, 3819, 4025})
 """A trigger's signal and check constraints, which PyMySQL does not report as integrity errors."""
@@ -215,6 +217,9 @@ class MySQL(Server):
 
     def is_transient(self, error: BaseException | None) -> bool:
         return _code(error) in _TRANSIENT
+
+    def is_timeout(self, error: BaseException | None) -> bool:
+        return _code(error) in _TIMEOUTS
 
     def is_lost(self, error: BaseException | None) -> bool:
         return _code(error) in _LOST

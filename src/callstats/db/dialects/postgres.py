@@ -27,8 +27,8 @@ _KINDS = {
     "json": "json",
     "jsonb": "json",
 }
-_LOST = ("57P01", "57P02", "57P03", "57P05", "25P03")
-"""The server stops, starts, or ended an idle session. Class 08 means a lost connection too."""
+_LOST = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
+"""The server stops, starts, or ended a session: an idle one, or a transaction that took too long. Class 08 is a lost connection too."""
 
 _NOT_THE_ROW = ("08", "40", "53", "55", "57", "58", "XX", "")
 """Classes of errors in a function that the row did not cause: connections, conflicts, resources, locks, and the server itself."""
@@ -258,6 +258,9 @@ class Postgres(Server):
     def is_transient(self, error: BaseException | None) -> bool:
         state = getattr(error, "sqlstate", None) or ""
         return state[:2] == "40" or state == "55P03"  # lock_timeout
+
+    def is_timeout(self, error: BaseException | None) -> bool:
+        return getattr(error, "sqlstate", None) == "57014"  # statement_timeout, or somebody's pg_cancel_backend
 
     def is_lost(self, error: BaseException | None) -> bool:
         import psycopg

@@ -29,6 +29,7 @@ BUSY_SECONDS = 30
 
 _DATE = "{0}{0}{0}{0}-{0}{0}-{0}{0}".format("[0-9]")
 _TIME = _DATE + "[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
+_FAST = 2  # zeros where they cost no further writes
 _LEGACY_TRANSACTIONS = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, from Python 3.12
 
 _SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -88,6 +89,18 @@ class SQLite(Dialect):
                 connection.exec_driver_sql("ROLLBACK")  # an event hook of the caller's engine started it
             connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
             yield
+
+    @contextmanager
+    def secure_delete(self, connection: Connection, on: bool | None) -> Iterator[None]:
+        with self.transaction(connection, write=False):
+            kept = int(connection.exec_driver_sql("PRAGMA secure_delete").scalar_one())
+            if on is not None:
+                connection.exec_driver_sql(f"PRAGMA secure_delete = {on:d}")
+        try:
+            yield
+        finally:
+            with self.transaction(connection, write=False):
+                connection.exec_driver_sql(f"PRAGMA secure_delete = {'FAST' if kept == _FAST else kept}")
 
     def check_database(self, connection: Connection) -> None:
         encoding = connection.exec_driver_sql("PRAGMA encoding").scalar_one()

@@ -110,6 +110,7 @@ class TableJobs:
         run_time: timedelta | None = None,
         limit: int | None = None,
         retries: int = 10,
+        secure_delete: bool | None = None,
     ) -> ReduceResult:
         """Reduce the stored histograms in place, and return a `ReduceResult`.
 
@@ -157,7 +158,10 @@ class TableJobs:
             The maximum number of rows to change. That is a planned end too.
         retries : int
             How many times in a row a batch is retried after a deadlock, a lock timeout or a lost connection, with growing pauses;
-            and how many times rows locked by others are retried at the end.
+            and how many times rows locked by others are retried at the end. After a server's time limit it has half as many rows.
+        secure_delete : bool, optional
+            SQLite only: whether it overwrites old histograms with zeros. By default as SQLite was built: on in Debian. Off is
+            faster, but old histograms stay readable in free pages of the file until these are used again, or until ``VACUUM``.
 
         Returns
         -------

@@ -22,7 +22,15 @@ from callstats.db.jobs.batches import Batch, BatchSession, Limits, Plan, Row, ma
 from callstats.db.jobs.known import read_known
 from callstats.db.jobs.restore import SavedBlob, Saver
 from callstats.db.query import Names
-from callstats.db.results import Change, ConnectionLostError, PlannedEndError, ReduceResult, RolledBackError, TransientError
+from callstats.db.results import (
+    Change,
+    ConnectionLostError,
+    PlannedEndError,
+    ReduceResult,
+    RolledBackError,
+    TimedOutError,
+    TransientError,
+)
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, shorten_repr
 from callstats.reduce import reduce_json
 from callstats.rule import KEEP_PEAKS, OTHERS, Rule
@@ -94,6 +102,8 @@ class ReduceJob(Job):
         self._now = _nanoseconds(time.time_ns() if asked.as_of is None else asked.as_of)
         self._unseen = {name for name in how if name != OTHERS and how[name] != KEEP_PEAKS.get(name)}
         self._saw_samples = False
+        self._shrink = 1
+        """By how much batches are smaller than asked for, since larger ones took the server too long."""
         as_of = format_time(self._now) if self.tiers else None
         self.result = ReduceResult(backend=kernels.active.BACKEND, dry_run=asked.dry_run, as_of=as_of)
         """The counts so far."""
@@ -107,7 +117,10 @@ class ReduceJob(Job):
                 self.session.check_rows()
                 self.plan = make_plan(self.rule, self.tiers, self.session, self._now, verify=self.arguments.verify)
                 save = self.arguments.save
-                with Saver(save) if save is not None else nullcontext() as self.saver:
+                with (
+                    dialect.secure_delete(connection, self.arguments.secure_delete),
+                    Saver(save) if save is not None else nullcontext() as self.saver,
+                ):
                     self._run()
         except PlannedEndError as end:
             self.result = replace(self.result, more=str(end))
@@ -118,7 +131,7 @@ class ReduceJob(Job):
     def _run(self) -> None:
         """Go through the table, and then to the rows that were locked."""
         if self.arguments.progress is not None:
-            self.result = replace(self.result, total=self._attempt(self.session.count))
+            self.result = replace(self.result, total=self._attempt(self._total))
         if count := self._attempt(lambda: self.session.count_without_key(self.plan.condition)):
             self.reject(None, f"rows whose key is NULL, which no update can name: {count}", count)
         after: Key | None = None
@@ -132,6 +145,13 @@ class ReduceJob(Job):
                 break
             after, pause = done.end, self.arguments.sleep
         self._retry_locked()
+
+    def _total(self) -> int | None:
+        """Return the number of rows in scope; None if the server has no time for it."""
+        try:
+            return self.session.count()
+        except TimedOutError:
+            return None
 
     def _retry_locked(self) -> None:
         """Retry the rows that others had locked, with growing pauses."""
@@ -181,6 +201,8 @@ class ReduceJob(Job):
             except TransientError as error:
                 if isinstance(error, ConnectionLostError):
                     self.session.connection.invalidate()
+                if isinstance(error, TimedOutError):
+                    self._shrink *= 2
                 if turn >= self.arguments.retries:
                     raise DatabaseError(f"{error}; tried {turn + 1} times") from None
             self._pause(_backoff(turn))
@@ -191,8 +213,8 @@ class ReduceJob(Job):
 
     def _batch(self, after: Key | None) -> _Committed:
         """Reduce the next batch, from reading to commit."""
-        keys = min(self.arguments.batch_size, I64_MAX)  # a database takes no larger number
-        limits = Limits(keys, min(self._left(), keys), self.arguments.batch_bytes)
+        keys = max(min(self.arguments.batch_size, I64_MAX) // self._shrink, 1)  # a database takes no larger number
+        limits = Limits(keys, min(self._left(), keys), max(self.arguments.batch_bytes // self._shrink, 1))
         if self.session.dialect.locks_rows and not self.arguments.dry_run:
             with self._transaction():
                 return self._write_locked(self.session.lock(after, self.plan, limits))
