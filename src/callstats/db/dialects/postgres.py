@@ -28,7 +28,7 @@ _KINDS = {
     "jsonb": "json",
 }
 _LOST = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
-"""The server stops, starts, or ended a session: an idle one, or a transaction that took too long. Class 08 is a lost connection too."""
+"""The server stops or starts, or ended an idle session or a long transaction. Class 08 means a lost connection too."""
 
 _NOT_THE_ROW = ("08", "40", "53", "55", "57", "58", "XX", "")
 """Classes of errors in a function that the row did not cause: connections, conflicts, resources, locks, and the server itself."""
