@@ -83,6 +83,8 @@ class ReduceResult(JobResult):
     """Rows that the database skipped unread, with a NULL blob, one too short for the rule, or younger than every tier."""
     unchanged: int = 0
     """Rows that were read and left unchanged."""
+    kept: int = 0
+    """Of the unchanged rows, those whose reduced text would be larger."""
     changed: int = 0
     """Rows that were reduced and written; in a dry run, rows that would be."""
     locked: int = 0
@@ -95,6 +97,8 @@ class ReduceResult(JobResult):
     """Bytes of the changed rows' blobs before the reduction."""
     bytes_after: int = 0
     """Bytes of the same blobs after it."""
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds that were spent to find rows, to read, reduce and write them, and to commit; those of several workers add up."""
     backend: str = ""
     """The kernels that ran, ``"cython"`` or ``"python"``."""
     dry_run: bool = False

@@ -81,6 +81,7 @@ class TableJobs:
         batch_size: int = 1000,
         batch_bytes: int = 32 * 2**20,
         threads: int = 1,
+        jobs: int = 1,
         dry_run: bool = False,
         save: str | os.PathLike[str] | None = None,
         progress: Callable[[ReduceResult], object] | None = None,
@@ -114,13 +115,16 @@ class TableJobs:
         batch_size, batch_bytes : int
             The size of a batch, which is one transaction: rows of the table, or bytes of histograms, whichever is reached first.
         threads : int
-            The number of threads that reduce.
+            The number of threads that reduce, for each worker.
+        jobs : int
+            The number of workers, each with its own connection to the server and its own ranges of keys. With a `limit` one
+            works.
         dry_run : bool
             Report what would change, and write nothing.
         save : str or path, optional
             A new file for the old histograms of changed rows. `restore` puts them back.
         progress : callable, optional
-            Called with the result so far after each batch.
+            Called with the result so far after each batch; with several workers in their threads, one call at a time.
         on_reject : callable, optional
             Called with the `Reject` of each rejected row once its batch is committed.
         stop : callable, optional
