@@ -308,16 +308,16 @@ def test_a_limit_is_kept_to_the_row(database: Database, dry_run: bool) -> None:
     """A run changes at most so many rows, and the next one goes on."""
     database.make([(f"{i:02}", blob(12 if i % 2 else 2)) for i in range(20)])
     report = reduce_table(database.url, RULE, limit=7, batch_size=5, dry_run=dry_run)
-    assert (report.changed, report.stopped) == (7, "the limit of 7 changed rows is reached")
+    assert (report.changed, report.more, report.stopped) == (7, "the limit of 7 changed rows is reached", None)
     report = reduce_table(database.url, RULE, limit=7, batch_size=5, dry_run=dry_run)
-    assert (report.changed, report.stopped is None) == ((7, False) if dry_run else (3, True))
+    assert (report.changed, report.more is None) == ((7, False) if dry_run else (3, True))
 
 
 def test_run_time_and_sleep(database: Database) -> None:
     """No batch begins after the run time; between batches the job sleeps, but no longer than it may run or is asked to stop."""
     database.make([(f"{i:02}", blob(12)) for i in range(20)])
     report = reduce_table(database.url, RULE, batch_size=5, sleep=60, run_time=timedelta(seconds=1.5))
-    assert (report.stopped, report.changed) == ("the run time of 0:00:01.500000 is over", 5)
+    assert (report.more, report.stopped, report.changed) == ("the run time of 0:00:01.500000 is over", None, 5)
     assert report.seconds < 30
     asked = threading.Event()
     timer = threading.Timer(0.3, asked.set)
@@ -340,5 +340,55 @@ def test_a_limit_holds_for_rows_that_were_locked(on_server: Database) -> None:
             on_server.run(connection, "COMMIT")
 
         report = reduce_table(on_server.url, RULE, limit=8, progress=progress)
-    assert (report.changed, report.locked, report.stopped) == (8, 2, "the limit of 8 changed rows is reached")
+    assert (report.changed, report.locked, report.more) == (8, 2, "the limit of 8 changed rows is reached")
     assert reduce_table(on_server.url, RULE).changed == 2
+
+
+# --- time limits of the server ------------------------------------------------------------------------------------------
+
+SLOW = {
+    "postgres": [
+        ("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep({seconds}); RETURN new; END $$"),
+        "CREATE TRIGGER slow BEFORE UPDATE ON calls FOR EACH ROW EXECUTE FUNCTION slow()",
+    ],
+    "mysql": ["CREATE TRIGGER slow BEFORE UPDATE ON calls FOR EACH ROW DO SLEEP({seconds})"],
+}
+
+
+@contextmanager
+def time_limit(database: Database) -> Iterator[None]:
+    """The server ends each statement of a new session that takes longer than a second."""
+    postgres = database.kind == "postgres"
+    database.ask(
+        f"ALTER DATABASE {database.name} SET statement_timeout = '1s'" if postgres else "SET GLOBAL max_statement_time = 1"
+    )
+    try:
+        yield
+    finally:
+        if not postgres:
+            database.ask("SET GLOBAL max_statement_time = 0")
+
+
+def test_a_time_limit_makes_batches_smaller(on_server: Database) -> None:
+    """Until they fit; each row is done once, and nothing is lost."""
+    on_server.make([(f"{i:02}", blob(12)) for i in range(24)])
+    for statement in SLOW[on_server.kind]:
+        on_server.ask(statement.replace("{seconds}", "0.1"))
+    with time_limit(on_server):
+        report = reduce_table(on_server.url, RULE)
+    assert (report.changed, report.rows, report.stopped) == (24, 24, None)
+    assert report.retries >= 1
+    assert set(on_server.cells().values()) == {DONE}
+
+
+def test_a_row_that_takes_too_long(on_server: Database) -> None:
+    """The job stops after a bounded number of tries, the smallest batches a row each, and changes nothing."""
+    on_server.make([(f"{i:02}", blob(12)) for i in range(4)])
+    for statement in SLOW[on_server.kind]:
+        on_server.ask(statement.replace("{seconds}", "2"))
+    with time_limit(on_server):
+        report = reduce_table(on_server.url, RULE, retries=3)
+    assert (report.changed, report.retries) == (0, 3)
+    assert report.stopped is not None
+    assert report.stopped.endswith("; tried 4 times")
+    assert set(on_server.cells().values()) == {blob(12)}

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
 import callstats.db.jobs.worker
 from callstats import Rule, reduce_json
 from support.database import Value, ask, blob, cell, cells, connect, made
+from support.databases import Database
 from support.programs import started
-from support.tables import reduce_table, restore_table
+from support.tables import create_table, reduce_table, restore_table
 
 RULE = Rule(10, how={"mem_usage": ("mean", "max")})
 
@@ -252,3 +254,31 @@ def test_two_jobs_at_once(tmp_path: Path) -> None:
         assert [code_of(one), code_of(two)] == [0, 0]
     assert ask(db, "SELECT count(*), count(DISTINCT id) FROM writes") == [(200, 200)]
     assert reduce_table(db, RULE).changed == 0
+
+
+def test_secure_delete(tmp_path: Path) -> None:
+    """On, old histograms are gone from the file; off, they stay in its free pages. The caller's setting is restored."""
+    marks = {}
+    for on in (True, False):
+        path = made(tmp_path / f"{on}.db", [(str(i), blob(999, metric="a_mark_of_old")) for i in range(20)])
+        assert reduce_table(str(path), 2, secure_delete=on).changed == 20
+        marks[on] = path.read_bytes().count(b"a_mark_of_old")
+    assert marks[True] == 40
+    assert marks[False] > 1000
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        for value, kept in [("ON", 1), ("OFF", 0), ("FAST", 2)]:
+            connection.exec_driver_sql(f"PRAGMA secure_delete = {value}")
+            for on in (True, False, None):
+                create_table(engine)
+                reduce_table(engine, 2, secure_delete=on)
+                assert connection.exec_driver_sql("PRAGMA secure_delete").scalar() == kept
+    engine.dispose()
+
+
+def test_only_sqlite_has_secure_delete(on_server: Database) -> None:
+    """For a server it is wrong use."""
+    on_server.make([("a", blob(12))])
+    with pytest.raises(ValueError, match=r"^secure_delete must be None for a server: only SQLite has it, got False$"):
+        reduce_table(on_server.url, 2, secure_delete=False)
+    assert on_server.cells() == {"a": blob(12)}

@@ -31,6 +31,12 @@ class Target(NamedTuple):
     table: TableClause
     key: ColumnElement[Any]
     blob: ColumnElement[Any]
+    kept: Sequence[ColumnElement[Any]]
+    """Columns that an update sets to themselves: by default the database would set them to the time of the update."""
+
+    def values(self, blob: ColumnElement[Any]) -> dict[Any, ColumnElement[Any]]:
+        """Return what an update sets."""
+        return {self.blob: blob, **dict(zip(self.kept, self.kept, strict=True))}
 
 
 class Dialect(ABC):
@@ -61,6 +67,13 @@ class Dialect(ABC):
     def missing_file(self, url: URL) -> str | None:  # noqa: ARG002 - servers have none
         """Return the path of the database's file if it is missing, so that connecting would create it."""
         return None
+
+    @contextmanager
+    def secure_delete(self, connection: Connection, on: bool | None) -> Iterator[None]:  # noqa: ARG002 - only SQLite's
+        """Set whether deleted content is overwritten with zeros, and restore it at the end; None leaves it as it is."""
+        if on is not None:
+            raise ArgumentError("secure_delete", "None for a server: only SQLite has it", on)
+        yield
 
     @contextmanager
     def prepared(self, connection: Connection) -> Iterator[None]:
@@ -127,8 +140,24 @@ class Dialect(ABC):
         """Return the key as an expression whose order has each value once. Raise if the column isn't unique."""
 
     @abstractmethod
+    def check_update(self, connection: Connection, column: str) -> None:
+        """Raise if this session may not update the column: the session is read-only, or lacks a privilege."""
+
+    def forbidden(self, connection: Connection) -> ColumnElement[bool] | None:  # noqa: ARG002 - only PostgreSQL forbids single rows
+        """Return a condition that rows meet which this session may see but not update; None if there are none."""
+        return None
+
+    def not_writable(self, hint: str) -> CallstatsError:
+        """Return the error for a table that this session may not update."""
+        return ArgumentError("table", "one that this session may update", self.table, hint=hint)
+
+    @abstractmethod
     def is_generated(self, connection: Connection, column: str) -> bool:
         """Return whether the database computes a column, so that it can't be written."""
+
+    def self_setting(self, connection: Connection) -> list[str]:  # noqa: ARG002 - only MySQL has some
+        """Return the columns that the database sets by itself when a row is updated."""
+        return []
 
     @abstractmethod
     def may_undo(self, connection: Connection) -> bool:
@@ -200,7 +229,7 @@ class Dialect(ABC):
     def write(self, connection: Connection, target: Target, blobs: Sequence[tuple[Key, bytes, bool]]) -> int:
         """Write blobs, each given with its key and whether the column has it as bytes. Return the number of rows changed."""
         key, blob = (bindparam(name, type_=NullType()) for name in ("this_key", "new_blob"))
-        values = {target.blob: self.blob_parameter(blob)}
+        values = target.values(self.blob_parameter(blob))
         one = update(target.table).where(target.key == self.key_parameter(key)).values(values)
         rows = [{"this_key": key, "new_blob": self.to_driver(blob, is_bytes=is_bytes)} for key, blob, is_bytes in blobs]
         return connection.execute(one, rows).rowcount
@@ -247,6 +276,10 @@ class Dialect(ABC):
 
     def is_transient(self, error: BaseException | None) -> bool:  # noqa: ARG002
         """Return whether a retry may succeed: after a deadlock or a lock timeout."""
+        return False
+
+    def is_timeout(self, error: BaseException | None) -> bool:  # noqa: ARG002
+        """Return whether the server ended a statement that took too long."""
         return False
 
     def is_lost(self, error: BaseException | None) -> bool:  # noqa: ARG002

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import Select, bindparam, case, func, literal_column, select, update
+from sqlalchemy import Select, bindparam, case, column, func, literal_column, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.elements import ColumnClause, ColumnElement
 from sqlalchemy.types import NullType
 
 from callstats.call import Key
@@ -78,11 +78,26 @@ class BatchSession(TableSession):
     def __init__(self, connection: Connection, dialect: Dialect, names: Names, *, where: str | None = None) -> None:
         super().__init__(connection, dialect, names, where=where)
         with dialect.transaction(connection, write=False):
+            dialect.check_update(connection, names.column)
             if dialect.is_generated(connection, names.column):
                 raise ArgumentError("column", "writable", names.column, hint="the database generates it")
             self.may_undo = dialect.may_undo(connection)
             """Whether written blobs must be read back."""
-        self._target = Target(self.table, self.key, self.blob)
+            kept: list[ColumnClause[Any]] = [column(name) for name in dialect.self_setting(connection)]
+        for one in kept:
+            self.table.append_column(one)
+        self._target = Target(self.table, self.key, self.blob, kept)
+
+    def check_rows(self) -> None:
+        """Raise if there are rows in scope that this session may not update."""
+        with self.dialect.transaction(self.connection, write=False):
+            if (forbidden := self.dialect.forbidden(self.connection)) is not None:
+                found = self.connection.execute(self.select(self.selected_key).where(forbidden).limit(1)).first()
+                if found is not None:
+                    hint = (
+                        f"row security forbids updates of the row {found[0]!r}, and perhaps of others: leave them out with where"
+                    )
+                    raise self.dialect.not_writable(hint)
 
     @property
     def size(self) -> ColumnElement[int]:
@@ -95,12 +110,21 @@ class BatchSession(TableSession):
         """Run a reading transaction. On a server, one that may write is bounded in how long it waits for locks."""
         return self.transaction(write=self.dialect.locks_rows)
 
-    def span(self, after: Key | None, rows: int) -> Span:
-        """Return the range of the next so many keys."""
+    def span(self, after: Key | None, rows: int, end: Key | None = None) -> Span:
+        """Return the range of the next so many keys, up to the last one."""
         with self._bounded():
-            rest = self.select(self.selected_key).where(*self.key_range(after, None)).order_by(self.key)
-            end = self.connection.execute(rest.offset(rows - 1).limit(1)).scalar()
-            return Span(after, end, rows if end is not None else self._count(after, None))
+            rest = self.select(self.selected_key).where(*self.key_range(after, end)).order_by(self.key)
+            last = self.connection.execute(rest.offset(rows - 1).limit(1)).scalar()
+            return Span(after, last, rows) if last is not None else Span(after, end, self._count(after, end))
+
+    def times(self, after: Key | None, end: Key | None, plan: Plan) -> tuple[int, list[tuple[Key, object]]]:
+        """Return how many rows in a range have no time, and the keys and values of unreadable times."""
+        if plan.untimed is None or plan.unreadable is None:
+            return 0, []
+        unreadable = self.select(self.selected_key, column(str(self.names.time_column)))
+        with self._bounded():
+            rows = self.connection.execute(unreadable.where(*self.key_range(after, end), plan.unreadable).order_by(self.key))
+            return self._count(after, end, plan.untimed), [(key, value) for key, value in rows]
 
     def count_range(self, after: Key | None, end: Key | None, *conditions: ColumnElement[bool]) -> int:
         """Return how many rows of a range meet the conditions."""
@@ -266,9 +290,7 @@ class BatchSession(TableSession):
     def _write_many(self, blobs: Sequence[NewBlob]) -> int:
         """Write the blobs of plain keys. Return how many rows there were."""
         changed = self.dialect.write(self.connection, self._target, blobs)
-        if changed > len(blobs):
-            raise DatabaseError(f"the database changed {changed} rows for {len(blobs)} keys: {self.names.key!r} is not unique")
-        return changed
+        return self._check_number(changed, len(blobs))
 
     def _write_one(self, blob: NewBlob) -> int:
         """Write a row's blob. Return 0 if there is no such row."""
@@ -278,8 +300,15 @@ class BatchSession(TableSession):
         if self.dialect.is_plain(key):
             return self._write_many([blob])
         one = update(self.table).where(self.key == self.dialect.literal(key))
-        value = bindparam(None, self.dialect.to_driver(new, is_bytes=is_bytes), NullType())
-        return self.connection.execute(one.values({self.blob: value})).rowcount
+        value: ColumnElement[Any] = bindparam(None, self.dialect.to_driver(new, is_bytes=is_bytes), NullType())
+        return self._check_number(self.connection.execute(one.values(self._target.values(value))).rowcount, 1)
+
+    def _check_number(self, changed: int, written: int) -> int:
+        """Raise, so that the transaction is rolled back, if an update changed more rows than it was to write."""
+        if changed > written:
+            name = self.names.key
+            raise DatabaseError(f"key {name!r} is not unique: an update of {written} rows changed {changed}, and was rolled back")
+        return changed
 
 
 def same_value(blob: bytes | None, other: bytes) -> bool:

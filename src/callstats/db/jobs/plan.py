@@ -8,7 +8,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import case, column, literal_column, not_, or_
+from sqlalchemy import Text, and_, case, cast, column, literal_column, not_, or_
 from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._types import FIRST_TIME, I64_MAX
@@ -30,6 +30,11 @@ class Plan(NamedTuple):
     exact: ColumnElement[bool] | None = None
     """Whether the blob has more rows than the rule leaves, or none that can be counted; None if `cheap` says all."""
 
+    untimed: ColumnElement[bool] | None = None
+    """With tiers, whether a row has no time."""
+    unreadable: ColumnElement[bool] | None = None
+    """With tiers, whether a row that is long enough for one of them has a time of another form."""
+
     def touched(self, *, exactly: bool) -> list[ColumnElement[bool]]:
         """Return the conditions that all rows meet that a rule may change."""
         return [*optional(self.cheap), *(optional(self.exact) if exactly else ())]
@@ -47,9 +52,11 @@ def make_plan(rule: Rule, tiers: Sequence[tuple[timedelta, int]], session: Table
     rules = [replace(rule, max_samples=rows) for _, rows in tiers]
     # An age before the first possible time is never reached.
     times = [max(as_of - age // timedelta(microseconds=1) * 1000, FIRST_TIME) for age, _ in tiers]
+    stored: ColumnElement[Any] = column(str(session.names.time_column))
     with session.dialect.transaction(session.connection, write=False):
         session.check_columns(time_column=session.names.time_column)
-        time, at = session.dialect.time_column(session.connection, column(str(session.names.time_column)))
+        time, at = session.dialect.time_column(session.connection, stored)
+        session.connection.execute(session.select(stored).where(literal_column("0 = 1"))).all()  # fails without the privilege
     # Go's zero time, in year 1, means none.
     old_enough = [time.between(at(FIRST_TIME + 10**9), at(ns)) for ns in times]
     indices = list(range(len(rules)))[::-1]
@@ -58,7 +65,11 @@ def make_plan(rule: Rule, tiers: Sequence[tuple[timedelta, int]], session: Table
         return case(*((old_enough[i], literal_column(str(values[i]))) for i in indices))
 
     tier = by_tier(range(len(rules)))
-    return Plan(rules, tier, *((old_enough[0],) if verify else _conditions(session, rules, by_tier)))
+    untimed = or_(stored.is_(None), cast(stored, Text) == "", time < at(FIRST_TIME + 10**9))
+    long_enough = [] if verify else [session.dialect.size(session.blob) > min(map(_max_untouched, rules))]
+    unreadable = and_(time.is_(None), cast(stored, Text) != "", *long_enough)
+    cheap, exact = (old_enough[0], None) if verify else _conditions(session, rules, by_tier)
+    return Plan(rules, tier, cheap, exact, untimed, unreadable)
 
 
 def sorted_tiers(tiers: Iterable[tuple[timedelta, int]] | None, rule: Rule) -> list[tuple[timedelta, int]]:

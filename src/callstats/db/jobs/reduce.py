@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from callstats import kernels
@@ -20,12 +21,13 @@ from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, Span
 from callstats.db.jobs.compare import UnseenMetrics, larger, largest_changes
+from callstats.db.jobs.known import read_known
 from callstats.db.jobs.plan import Plan, make_plan, sorted_tiers
 from callstats.db.jobs.save import Saver
 from callstats.db.jobs.worker import PHASES, Committed, Worker, backoff
 from callstats.db.query import Names
-from callstats.db.results import ReduceResult, StoppedError
-from callstats.errors import ArgumentError, DatabaseError
+from callstats.db.results import PlannedEndError, ReduceResult, StoppedError, TimedOutError
+from callstats.errors import ArgumentError, DatabaseError, shorten_repr
 from callstats.rule import Rule
 
 MAX_LOCKED = 1_000_000
@@ -59,6 +61,8 @@ class ReduceJob(Job):
             raise ArgumentError("limit", "1 or more, or None", asked.limit)
         if asked.retries < 0:
             raise ArgumentError("retries", "0 or more", asked.retries)
+        if asked.known is not None:
+            self.known_texts = read_known(asked.known)
         self.rule: Rule = asked.rule
         self.tiers = sorted_tiers(asked.tiers, self.rule)
         self.locked: list[Key] = []
@@ -78,16 +82,23 @@ class ReduceJob(Job):
 
     def run(self, database: Database, names: Names) -> ReduceResult:
         """Reduce a table, up to its end or to what stops the job."""
+        self._time_column = names.time_column
         stopped = None
         try:
             with self._worker(database, names) as worker:
                 if self.arguments.jobs > 1 and not worker.session.dialect.locks_rows:
                     hint = "it has one lock for the whole file, so use threads"
                     raise ArgumentError("jobs", f"1 for {worker.session.dialect.name}", self.arguments.jobs, hint=hint)
+                worker.session.check_rows()
                 self.plan = make_plan(self.rule, self.tiers, worker.session, self._now, verify=self.arguments.verify)
                 save = self.arguments.save
-                with Saver(save) if save is not None else nullcontext() as self.saver:
+                with (
+                    worker.session.dialect.secure_delete(worker.session.connection, self.arguments.secure_delete),
+                    Saver(save) if save is not None else nullcontext() as self.saver,
+                ):
                     self._run(worker, database, names)
+        except PlannedEndError as end:
+            self.result = replace(self.result, more=str(end))
         except DatabaseError as error:
             stopped = str(error)
         return self._finished(stopped)
@@ -102,7 +113,7 @@ class ReduceJob(Job):
     def _run(self, worker: Worker, database: Database, names: Names) -> None:
         """Go through the table, and then to the rows that were locked."""
         if self.arguments.progress is not None:
-            self.result = replace(self.result, total=worker.attempt(worker.session.count))
+            self.result = replace(self.result, total=worker.attempt(partial(_total, worker.session)))
         if count := worker.attempt(lambda: worker.session.count_without_key(*self.plan.touched(exactly=True))):
             self.reject(None, f"rows whose key is NULL, which no update can name: {count}", count)
         if self.arguments.jobs == 1 or self.arguments.limit is not None:  # which several workers would exceed
@@ -165,9 +176,9 @@ class ReduceJob(Job):
             raise StoppedError("another worker failed")
         run_time: timedelta | None = self.arguments.run_time
         if run_time is not None and self.seconds >= run_time.total_seconds():
-            raise StoppedError(f"the run time of {run_time} is over")
+            raise PlannedEndError(f"the run time of {run_time} is over")
         if self.left() <= 0:
-            raise StoppedError(f"the limit of {self.arguments.limit} changed rows is reached")
+            raise PlannedEndError(f"the limit of {self.arguments.limit} changed rows is reached")
 
     def pause(self, seconds: float) -> None:
         """Wait, unless there is a reason to stop."""
@@ -186,22 +197,26 @@ class ReduceJob(Job):
 
     def count(self, done: Committed) -> None:
         """Count what is committed, and report it."""
-        changed = [(row, reduced) for row, reduced, *_ in done.outcomes if reduced is not None]
-        rejected = [(row.key, reason) for row, _, reason, _ in done.outcomes if reason is not None]
-        kept = sum(outcome.grows for outcome in done.outcomes)
+        changed = [(one.row, one.reduced) for one in done.outcomes if one.reduced is not None]
+        rejected = [(one.row, one.reason) for one in done.outcomes if one.reason is not None]
+        kept = sum(outcome.kept for outcome in done.outcomes)
         changes = largest_changes(changed) if self.arguments.dry_run else None
         with self._counts:
             self._unseen.look_for([outcome.row.blob or b"" for outcome in done.outcomes])
             self.locked.extend(done.locked)
             if len(self.locked) > MAX_LOCKED:
                 raise DatabaseError(f"other programs have locked more than {MAX_LOCKED} rows")
-            for key, reason in rejected:
-                self.reject(key, reason)
+            for row, reason in rejected:
+                self.reject(row.key, reason, text=row.blob or b"")
+            for key, value in done.unreadable:
+                reason = f"{self._time_column}: expected an RFC 3339 time or a date, got {shorten_repr(value)}"
+                self.reject(key, reason, text=repr(value).encode())
             so_far = self.result
             self.result = replace(
                 so_far,
                 skipped=so_far.skipped + done.skipped,
-                unchanged=so_far.unchanged + len(done.outcomes) - len(changed) - len(rejected),
+                untimed=so_far.untimed + done.untimed,
+                unchanged=so_far.unchanged + len(done.outcomes) - len(changed) - len(rejected) - kept,
                 kept=so_far.kept + kept,
                 changed=so_far.changed + len(changed),
                 bytes_read=so_far.bytes_read + sum(len(row.blob or b"") for row, *_ in done.outcomes),
@@ -219,13 +234,22 @@ class ReduceJob(Job):
         so_far = self.result
         return replace(
             so_far,
-            rows=so_far.skipped + so_far.unchanged + so_far.changed + self.rejected,
+            rows=so_far.skipped + so_far.untimed + so_far.unchanged + so_far.kept + so_far.changed + self.rejected + self.known,
+            known=self.known,
             stopped=stopped,
             locked=len(self.locked),
             unknown_metrics=self._unseen.names(),
             phases={name: sum(worker.phases[name] for worker in self._workers) for name in PHASES},
             **self.fields(),
         )
+
+
+def _total(session: BatchSession) -> int | None:
+    """Return the number of rows in scope; None if the server has no time for it."""
+    try:
+        return session.count()
+    except TimedOutError:
+        return None
 
 
 def _nanoseconds(as_of: str | int | datetime) -> int:

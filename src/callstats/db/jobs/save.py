@@ -175,11 +175,11 @@ def _parse(line: bytes) -> SavedBlob:
             reduce_json([blob], None)
             row = parsed(head + b"}")
             if isinstance(row, dict) and {"key"} <= row.keys() <= {"key", "blob", "end"} and row.get("end", "\n") == "\n":
-                return SavedBlob(_parse_key(row["key"]), blob + b"\n" * ("end" in row), "blob" in row)
+                return SavedBlob(parse_key(row["key"]), blob + b"\n" * ("end" in row), "blob" in row)
     row = parsed(line)
     if not isinstance(row, dict) or not {"key", "stats"} <= row.keys() <= {"key", "stats", "blob"}:
         raise CallstatsError("expected an object with key, stats and perhaps blob")
-    key, stats, is_bytes = _parse_key(row["key"]), row["stats"], row.get("blob", False)
+    key, stats, is_bytes = parse_key(row["key"]), row["stats"], row.get("blob", False)
     if not isinstance(stats, str) or isinstance(stats, Number) or not isinstance(is_bytes, bool):
         raise CallstatsError("expected stats to be text, and blob true or false")
     if not is_text(stats):
@@ -187,7 +187,7 @@ def _parse(line: bytes) -> SavedBlob:
     return SavedBlob(key, stats.encode(), is_bytes)
 
 
-def _parse_key(key: object) -> Key:
+def parse_key(key: object) -> Key:
     """Return the key that is written in JSON."""
     if isinstance(key, dict) and key.keys() == {"hex"} and isinstance(key["hex"], str) and _HEX.fullmatch(key["hex"]):
         return bytes.fromhex(key["hex"])

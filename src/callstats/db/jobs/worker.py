@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -12,7 +13,7 @@ from callstats._types import I64_MAX
 from callstats.call import Key
 from callstats.db.jobs.batches import BatchSession, Found, Limits, Row, Span, same_value
 from callstats.db.jobs.save import SavedBlob
-from callstats.db.results import ConnectionLostError, RolledBackError, TransientError
+from callstats.db.results import ConnectionLostError, RolledBackError, TimedOutError, TransientError
 from callstats.errors import CallstatsError, DatabaseError
 from callstats.reduce import reduce_json
 
@@ -34,13 +35,12 @@ _LONGEST_PAUSE = 10.0
 
 
 class Outcome(NamedTuple):
-    """The outcome of a row: it is rejected for a reason, gets a new blob, or stays unchanged."""
+    """The outcome of a row: it is rejected for a reason, gets a new blob, is kept since its text would grow, or is unchanged."""
 
     row: Row
     reduced: bytes | None = None
     reason: str | None = None
-    grows: bool = False
-    """Whether it stays unchanged because its new blob would be larger."""
+    kept: bool = False
 
 
 class Committed(NamedTuple):
@@ -49,6 +49,9 @@ class Committed(NamedTuple):
     outcomes: list[Outcome]
     locked: Sequence[Key] = ()
     skipped: int = 0
+    untimed: int = 0
+    unreadable: Sequence[tuple[Key, object]] = ()
+    """The keys and values of times that can't be read."""
 
 
 class Worker:
@@ -61,6 +64,8 @@ class Worker:
         """Seconds by phase."""
         self._parts: list[tuple[int, int]] = []
         """The parts of the file of saved blobs that the running transaction has filled."""
+        self._shrink = 1
+        """By how much batches are smaller than asked for, since larger ones took the server too long."""
         self._is_dense = False
         """Whether most rows whose blobs are large enough for a rule are changed: then counting the blobs' rows costs too much."""
 
@@ -68,12 +73,15 @@ class Worker:
         """Reduce one range of keys after the other."""
         pause = 0.0
         while (span := self.job.next_span(self)) is not None:
-            is_all = False
+            after, is_all = span.after, False
             while not is_all:
                 self.job.pause(pause)
                 done, end, is_all = self.attempt(partial(self._batch, span))
                 left = max(span.size - len(done.outcomes) - len(done.locked), 0)
-                self.job.count(done._replace(skipped=left) if is_all else done)
+                if is_all:
+                    untimed, unreadable = self.attempt(partial(self.session.times, after, span.end, self.job.plan))
+                    done = done._replace(skipped=max(left - untimed - len(unreadable), 0), untimed=untimed, unreadable=unreadable)
+                self.job.count(done)
                 span = span._replace(after=end, size=left)
                 pause = self.job.arguments.sleep
 
@@ -86,6 +94,8 @@ class Worker:
             except TransientError as error:
                 if isinstance(error, ConnectionLostError):
                     self.session.connection.invalidate()
+                if isinstance(error, TimedOutError):
+                    self._shrink *= 2
                 if turn >= self.job.arguments.retries:
                     raise DatabaseError(f"{error}; tried {turn + 1} times") from None
             self.job.pause(backoff(turn))
@@ -105,7 +115,12 @@ class Worker:
     def _batch(self, span: Span) -> tuple[Committed, Key | None, bool]:
         """Reduce the next batch of a range, from finding to commit. Return the last key, and whether it is that of the range."""
         job, session = self.job, self.session
-        limits = Limits(min(job.left(), job.arguments.batch_size, I64_MAX), job.arguments.batch_bytes)
+        keys = max(min(job.arguments.batch_size, I64_MAX) // self._shrink, 1)  # a database takes no larger number
+        limits = Limits(min(job.left(), keys), max(job.arguments.batch_bytes // self._shrink, 1))
+        if self._shrink > 1 and span.size > keys:
+            span = session.span(span.after, keys, span.end)
+            done, end, _ = self._batch(span)
+            return done, end, False
         if session.dialect.locks_rows:
             with self._phase("find"):
                 found = self._find(span, limits)
@@ -215,12 +230,12 @@ class Worker:
             return Outcome(row, reason=self.session.kind_fault(row.blob, row.kind))
         if result == row.blob or (self.session.dialect.rewrites and same_value(row.blob, result)):
             return Outcome(row)
-        return Outcome(row, grows=True) if len(result) > len(row.blob or b"") else Outcome(row, result)
+        return Outcome(row, kept=True) if len(result) > len(row.blob or b"") else Outcome(row, result)
 
     def _write(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Save the old blobs and write the new ones. Rows that the database rejects are rejected."""
         session, saver = self.session, self.job.saver
-        changes = [(row, reduced) for row, reduced, *_ in outcomes if reduced is not None]
+        changes = [(one.row, one.reduced) for one in outcomes if one.reduced is not None]
         if not changes:
             return outcomes
         old = (SavedBlob(row.key, row.blob or b"", row.is_bytes) for row, _ in changes)
@@ -233,5 +248,5 @@ class Worker:
 
 
 def backoff(turn: int) -> float:
-    """Return how long to wait before a retry: longer each time."""
-    return float(min(_FIRST_PAUSE * 2**turn, _LONGEST_PAUSE))
+    """Return how long to wait before a retry: longer each time, and not as long as another job that failed with this one."""
+    return float(random.uniform(0.5, 1.0) * min(_FIRST_PAUSE * 2**turn, _LONGEST_PAUSE))  # noqa: S311 - no secret
