@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import callstats.db.jobs.reduce
+import callstats.db.jobs.worker
 from callstats import CallstatsError
 from callstats.cli.app import cli
 from support.database import blob
@@ -107,7 +107,7 @@ def test_a_log_in_json(database: Database) -> None:
 
 def test_pauses_spread() -> None:
     """Jobs that failed at one moment do not come back at one moment."""
-    pauses = {callstats.db.jobs.reduce._backoff(3) for _ in range(100)}
+    pauses = {callstats.db.jobs.worker.backoff(3) for _ in range(100)}
     assert len(pauses) > 50
     assert 0.4 <= min(pauses) < max(pauses) <= 0.8
 

@@ -16,7 +16,7 @@ import pytest
 
 import callstats.db.dialects.mysql
 import callstats.db.dialects.postgres
-import callstats.db.jobs.reduce
+import callstats.db.jobs.worker
 from callstats import Rule, reduce_json
 from callstats.db import ReduceResult
 from support.database import blob
@@ -30,12 +30,12 @@ DONE = reduce_json([blob(12)], RULE)[0].decode()
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same number of tries in less time."""
-    monkeypatch.setattr(callstats.db.jobs.reduce, "_FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(callstats.db.jobs.worker, "_FIRST_PAUSE", 0.02)
 
 
 def once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have something happen in mid-batch: its rows are read and locked, and not yet written."""
-    real = callstats.db.jobs.reduce.reduce_json
+    real = callstats.db.jobs.worker.reduce_json
     left = [change]
 
     def reduce_and_change(*args: Any, **options: Any) -> Any:
@@ -44,7 +44,7 @@ def once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
             left.pop()()
         return results
 
-    monkeypatch.setattr(callstats.db.jobs.reduce, "reduce_json", reduce_and_change)
+    monkeypatch.setattr(callstats.db.jobs.worker, "reduce_json", reduce_and_change)
 
 
 @contextmanager
@@ -109,18 +109,18 @@ def test_a_lock_holds_for_its_batch_only(on_server: Database) -> None:
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     skip = "SELECT id FROM calls FOR UPDATE SKIP LOCKED"
     between = [len(on_server.ask(skip))]
-    real = callstats.db.jobs.reduce.reduce_json
+    real = callstats.db.jobs.worker.reduce_json
     within = []
 
     def look(*args: Any, **options: Any) -> Any:
         within.append(len(on_server.ask(skip)))
         return real(*args, **options)
 
-    callstats.db.jobs.reduce.reduce_json = look  # type: ignore[assignment]
+    callstats.db.jobs.worker.reduce_json = look  # type: ignore[assignment]
     try:
         reduce_table(on_server.url, RULE, batch_size=5, progress=lambda report: between.append(len(on_server.ask(skip))))
     finally:
-        callstats.db.jobs.reduce.reduce_json = real
+        callstats.db.jobs.worker.reduce_json = real
     assert set(between) == {20}
     assert within[:4] == [15] * 4
 
@@ -234,7 +234,7 @@ def restarted(database: Database, seconds: float) -> Callable[[], None]:
 
 def test_a_server_that_comes_back(on_server: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """It dies in mid-batch, and is there again some seconds later: the job resumes by itself, and nothing is lost."""
-    monkeypatch.setattr(callstats.db.jobs.reduce, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(callstats.db.jobs.worker, "_FIRST_PAUSE", 0.1)
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     once(restarted(on_server, 1.0), monkeypatch)
     report = reduce_table(on_server.url, RULE, batch_size=5)
@@ -281,17 +281,17 @@ def test_an_engine_without_transactions(on_server: Database) -> None:
     with engine.connect() as connection:
         before = connection.exec_driver_sql(waits).all()
     held: list[int] = []
-    real = callstats.db.jobs.reduce.reduce_json
+    real = callstats.db.jobs.worker.reduce_json
 
     def look(*args: Any, **options: Any) -> Any:
         held.append(20 - len(on_server.ask("SELECT id FROM calls FOR UPDATE SKIP LOCKED")))
         return real(*args, **options)
 
-    callstats.db.jobs.reduce.reduce_json = look  # type: ignore[assignment]
+    callstats.db.jobs.worker.reduce_json = look  # type: ignore[assignment]
     try:
         assert reduce_table(engine, RULE, batch_size=5).changed == 20
     finally:
-        callstats.db.jobs.reduce.reduce_json = real
+        callstats.db.jobs.worker.reduce_json = real
     assert held[:4] == [5] * 4
     with engine.connect() as connection:
         assert connection.exec_driver_sql(waits).all() == before

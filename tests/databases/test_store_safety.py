@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 
-import callstats.db.jobs.reduce
+import callstats.db.jobs.worker
 from callstats import Rule, reduce_json
 from support.database import Value, ask, blob, cell, cells, connect, made
 from support.databases import Database
@@ -43,7 +43,7 @@ CHANGES: dict[str, Change] = {
 
 def writes_once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have another program write when the job has read its first batch, and not yet locked it."""
-    real = callstats.db.jobs.reduce.reduce_json
+    real = callstats.db.jobs.worker.reduce_json
     left = [change]
 
     def reduce_and_write(*args: Any, **options: Any) -> Any:
@@ -52,7 +52,7 @@ def writes_once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -
             left.pop()()
         return results
 
-    monkeypatch.setattr(callstats.db.jobs.reduce, "reduce_json", reduce_and_write)
+    monkeypatch.setattr(callstats.db.jobs.worker, "reduce_json", reduce_and_write)
 
 
 @pytest.mark.usefixtures("backend")
@@ -98,7 +98,7 @@ def test_rows_that_come_and_go_meanwhile(tmp_path: Path, monkeypatch: pytest.Mon
 def test_no_lock_is_held_while_reducing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock is for the writing: a program that won't wait can write while a batch is reduced."""
     db = made(tmp_path / "calls.db", [(str(i), blob(12)) for i in range(9)])
-    real = callstats.db.jobs.reduce.reduce_json
+    real = callstats.db.jobs.worker.reduce_json
     written = []
 
     def reduce_and_write(blobs: list[bytes], *args: Any, **options: Any) -> Any:
@@ -110,7 +110,7 @@ def test_no_lock_is_held_while_reducing(tmp_path: Path, monkeypatch: pytest.Monk
             written.append(len(blobs))
         return real(blobs, *args, **options)
 
-    monkeypatch.setattr(callstats.db.jobs.reduce, "reduce_json", reduce_and_write)
+    monkeypatch.setattr(callstats.db.jobs.worker, "reduce_json", reduce_and_write)
     assert reduce_table(db, RULE, batch_size=3).changed == 9
     assert written == [3, 3, 3]
 
@@ -133,7 +133,7 @@ def test_a_lock_that_stays_ends_the_job(tmp_path: Path) -> None:
 def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """KeyboardInterrupt passes through; the batch at hand is not written, half or whole, nor kept as saved."""
     db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(9)])
-    real = callstats.db.jobs.reduce.SavedBlob
+    real = callstats.db.jobs.worker.SavedBlob
     made_cells = []
 
     def interrupted(*args: Any) -> Any:
@@ -142,7 +142,7 @@ def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.M
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(callstats.db.jobs.reduce, "SavedBlob", interrupted)
+    monkeypatch.setattr(callstats.db.jobs.worker, "SavedBlob", interrupted)
     with pytest.raises(KeyboardInterrupt):
         reduce_table(db, RULE, batch_size=3, save=tmp_path / "old.jsonl")
     assert [cell(db, str(i)) == blob(12) for i in range(9)] == [False] * 3 + [True] * 6
@@ -155,7 +155,7 @@ def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.M
 
 SLOWLY = """
 import itertools, sys, time
-import callstats.db.jobs.reduce as job
+import callstats.db.jobs.worker as job
 from callstats import Rule
 from callstats.db import connect
 real, batches = job.reduce_json, itertools.count()

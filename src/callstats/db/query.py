@@ -103,9 +103,9 @@ class TableSession:
         with self.transaction(write=False):
             return int(self.connection.execute(self.select(func.count()).where(*conditions)).scalar_one())
 
-    def count_without_key(self, condition: ColumnElement[bool] | None = None) -> int:
-        """Return how many of the rows that meet a condition have no key to find them by."""
-        return self.count(self._bare_key.is_(None), *optional(condition))
+    def count_without_key(self, *conditions: ColumnElement[bool]) -> int:
+        """Return how many of the rows that meet the conditions have no key to find them by."""
+        return self.count(self._bare_key.is_(None), *conditions)
 
     # --- reading ---
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._timestamps import format_time
-from callstats.db.dialects.base import TimeColumn
+from callstats.call import Key
+from callstats.db.dialects.base import Target, TimeColumn
 from callstats.db.dialects.server import LOCK_SECONDS, TEXT_OFFSET, TEXT_TIME, Server
 from callstats.errors import ArgumentError, CallstatsError
 
@@ -37,6 +38,9 @@ _LOST = frozenset({0, 1040, 1053, 1077, 1079, 1158, 1159, 1160, 1161, 1927, 2002
 _REJECTIONS = frozenset({1644, 3819, 4025})
 """A trigger's signal and check constraints, which PyMySQL does not report as integrity errors."""
 
+_STATEMENT_ROWS = 200
+_STATEMENT_BYTES = 4 * 2**20
+
 _FIRST_FREE = 5000
 """No server has errors of its own for statements from this number on; a trigger's signal may use them."""
 
@@ -51,6 +55,7 @@ class MySQL(Server):
     text_types = _TEXTS | {"uuid"}
     _charset: str | None = None
     _is_mariadb = False
+    _statement_bytes = _STATEMENT_BYTES
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         """Send bytes as bytes, and text as utf8mb4."""
@@ -80,7 +85,9 @@ class MySQL(Server):
         connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {rows:d}, lock_wait_timeout = {table:d}")
 
     def check_database(self, connection: Connection) -> None:
-        version, database, charset = connection.exec_driver_sql("SELECT VERSION(), DATABASE(), @@character_set_client").one()
+        asked = "SELECT VERSION(), DATABASE(), @@character_set_client, @@max_allowed_packet"
+        version, database, charset, packet = connection.exec_driver_sql(asked).one()
+        self._statement_bytes = min(_STATEMENT_BYTES, packet // 2)
         self._is_mariadb = "mariadb" in version.lower()
         number = tuple(int(part) for part in version.partition("-")[0].split(".") if part.isdecimal())
         if number < _FIRST_WITH_SKIP_LOCKED[self._is_mariadb]:
@@ -197,6 +204,45 @@ class MySQL(Server):
     def size(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         return func.octet_length(column)
 
+    def rows(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return func.greatest(func.json_length(column), 1) if self.rewrites else super().rows(column)
+
+    def write(self, connection: Connection, target: Target, blobs: Sequence[tuple[Key, bytes, bool]]) -> int:
+        """Write blobs in statements of many rows, with keys and blobs in hex: PyMySQL takes ten times as long to escape them.
+
+        A CASE needs no privilege, unlike a temporary table.
+        """
+        changed = 0
+        key, blob, *kept = (str(part.compile(dialect=connection.dialect)) for part in (target.key, target.blob, *target.kept))
+        end = "".join(f", {name} = {name}" for name in kept)
+        start = f"UPDATE {connection.dialect.identifier_preparer.format_table(target.table)} SET {blob} = CASE {key}"  # noqa: S608 - quoted
+        for part in self._statements(blobs):
+            if len(part) == 1:
+                changed += super().write(connection, target, part)
+                continue
+            pairs = [(_hex_of(this), self._hex_blob(new)) for this, new, _ in part]
+            cases = " ".join(f"WHEN {this} THEN {new}" for this, new in pairs)
+            keys = ", ".join(this for this, _ in pairs)
+            changed += connection.exec_driver_sql(f"{start} {cases} END{end} WHERE {key} IN ({keys})").rowcount
+        return changed
+
+    def _statements(self, blobs: Sequence[tuple[Key, bytes, bool]]) -> Iterator[list[tuple[Key, bytes, bool]]]:
+        """Divide blobs into statements that the server takes. A blob that is too large as hex gets its own."""
+        part: list[tuple[Key, bytes, bool]] = []
+        left = self._statement_bytes
+        for row in blobs:
+            left -= 2 * len(row[1])
+            if part and (left < 0 or len(part) == _STATEMENT_ROWS):
+                yield part
+                part, left = [], self._statement_bytes - 2 * len(row[1])
+            part.append(row)
+        yield part
+
+    def _hex_blob(self, blob: bytes) -> str:
+        if self.blob_kind == "blob":
+            return f"x'{blob.hex()}'"
+        return f"_utf8mb4 x'{blob.hex()}'" if self.to_driver(blob, is_bytes=False) is not None else "NULL"
+
     def _in_range(self, key: int) -> bool:
         return -(2**63) <= key < 2**64
 
@@ -245,6 +291,13 @@ class MySQL(Server):
         """Select from a view of the catalogue what it says about the table."""
         query = text(f"{select} WHERE TABLE_SCHEMA = COALESCE(:s, DATABASE()) AND TABLE_NAME = :t {more}")
         return connection.execute(query, {"s": self.schema, "t": self.table, **values})
+
+
+def _hex_of(key: Key) -> str:
+    """Return a key as SQL."""
+    if isinstance(key, str):
+        return f"_utf8mb4 x'{key.encode().hex()}'"
+    return f"x'{key.hex()}'" if isinstance(key, bytes) else str(key)
 
 
 def _code(error: BaseException | None) -> int | None:

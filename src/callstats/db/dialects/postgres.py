@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, and_, case, cast, collate, false, func, inspect, literal_column, or_, select, table, text, true
+from sqlalchemy import (
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    collate,
+    false,
+    func,
+    inspect,
+    literal_column,
+    or_,
+    select,
+    table,
+    text,
+    true,
+    update,
+)
 from sqlalchemy import column as sql_column
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.types import LargeBinary, UserDefinedType
+from sqlalchemy.types import LargeBinary, NullType, UserDefinedType
 
 from callstats._timestamps import format_time
 from callstats.call import Key
-from callstats.db.dialects.base import TimeColumn, parameter, quiet
+from callstats.db.dialects.base import Target, TimeColumn, parameter, quiet
 from callstats.db.dialects.server import LOCK_SECONDS, TEXT_OFFSET, TEXT_TIME, Server
 from callstats.errors import ArgumentError, CallstatsError
 
@@ -44,6 +62,10 @@ class _Type(UserDefinedType[Any]):
 
     def get_col_spec(self, **_: object) -> str:
         return self.name
+
+
+class _Blobs(list[Any]):
+    """A list that psycopg sends in its binary form."""
 
 
 class Postgres(Server):
@@ -215,6 +237,38 @@ class Postgres(Server):
         """Return a blob's size in bytes, which PostgreSQL knows without reading the blob."""
         return func.octet_length(cast(column, Text) if self.blob_kind == "json" else column)
 
+    def rows(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        if self.rewrites:  # it can't be malformed, but it may be something else than an array
+            kind = func.jsonb_typeof(column)
+            return case((kind == "array", func.greatest(func.jsonb_array_length(column), 1)), (kind != "null", 0))
+        if self.blob_kind == "blob":  # whose bytes may be no text
+            column = func.encode(column, "escape")
+        return super().rows(cast(column, Text))
+
+    def fetch(self, connection: Connection, query: Select[Any], values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+        """Return the rows of a query. They travel as bytes: in text each byte of a blob would be two digits."""
+        with _binary(connection):
+            return connection.execute(query, values).all()
+
+    def write(self, connection: Connection, target: Target, blobs: Sequence[tuple[Key, bytes, bool]]) -> int:
+        """Write blobs in one statement, as bytes: in an array of text each quote would be escaped."""
+        keys, new = (bindparam(name, type_=NullType()) for name in ("keys", "blobs"))
+        lists = func.unnest(cast(keys, _Type(f"{self.key_type}[]")), cast(new, _Type("bytea[]")))
+        rows = lists.table_valued(sql_column("callstats_key"), sql_column("callstats_blob")).render_derived(name="callstats_new")
+        value: ColumnElement[Any] = rows.c.callstats_blob
+        if self.blob_kind != "blob":
+            value = self.blob_parameter(func.convert_from(value, "UTF8"))
+        many = update(target.table).values({target.blob: value}).where(target.key == rows.c.callstats_key)
+        from psycopg.types.array import ListBinaryDumper
+
+        driver: Any = connection.connection.dbapi_connection
+        driver.adapters.register_dumper(_Blobs, ListBinaryDumper)
+        stored = _Blobs(blob if blob or self.blob_kind != "json" else None for _, blob, _ in blobs)
+        return connection.execute(many, {"keys": [key for key, _, _ in blobs], "blobs": stored}).rowcount
+
+    def among(self, key: ColumnElement[Any]) -> ColumnElement[bool]:
+        return key == func.any(cast(bindparam("keys", type_=NullType()), _Type(f"{self.key_type}[]")))
+
     def blob_parameter(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return a parameter of the column's type, but without a length: a cast to a length would cut."""
         return cast(value, self._blob_type)
@@ -288,6 +342,24 @@ class Postgres(Server):
             "WHERE a.attrelid = to_regclass(:t) AND a.attname = :c"
         )
         return connection.execute(found, {"t": self._relation, "c": column}).one()
+
+
+@contextmanager
+def _binary(connection: Connection) -> Iterator[None]:
+    """Get results in their binary form."""
+    import psycopg
+
+    class BinaryCursor(psycopg.Cursor[Any]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.format = psycopg.pq.Format.BINARY
+
+    driver: Any = connection.connection.dbapi_connection
+    kept, driver.cursor_factory = driver.cursor_factory, BinaryCursor
+    try:
+        yield
+    finally:
+        driver.cursor_factory = kept
 
 
 def _parsed(column: ColumnElement[Any]) -> ColumnElement[Any]:

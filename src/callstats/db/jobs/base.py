@@ -100,6 +100,7 @@ class TableJobs:
         batch_size: int = 1000,
         batch_bytes: int = 32 * 2**20,
         threads: int = 1,
+        jobs: int = 1,
         dry_run: bool = False,
         save: str | os.PathLike[str] | None = None,
         known: str | os.PathLike[str] | None = None,
@@ -135,7 +136,10 @@ class TableJobs:
         batch_size, batch_bytes : int
             The size of a batch, which is one transaction: rows of the table, or bytes of histograms, whichever is reached first.
         threads : int
-            The number of threads that reduce.
+            The number of threads that reduce, for each worker.
+        jobs : int
+            The number of workers, each with its own connection to the server and its own ranges of keys. With a `limit` one
+            works.
         dry_run : bool
             Report what would change, and write nothing.
         save : str or path, optional
@@ -144,7 +148,7 @@ class TableJobs:
             A file of rejected rows, as ``callstats reduce --rejects`` writes it. A row in it is counted apart, and not as
             rejected, while the text at fault is the same.
         progress : callable, optional
-            Called with the result so far after each batch.
+            Called with the result so far after each batch; with several workers in their threads, one call at a time.
         on_reject : callable, optional
             Called with the `Reject` of each rejected row once its batch is committed. That of a row with a key has a `digest` of
             the text at fault, and `known` if `known` names it.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from callstats._json import json_text, parsed
 from callstats.call import Key
-from callstats.db.jobs.restore import parse_key, reason_of
+from callstats.db.jobs.save import parse_key, reason_of
 from callstats.db.results import Reject, RejectedText
 from callstats.errors import ArgumentError, CallstatsError
 
