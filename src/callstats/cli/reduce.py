@@ -137,6 +137,7 @@ SECONDS_BETWEEN_LINES = 5.0
     "[default: as SQLite was built]",
 )
 @default_option("--threads", type=click.IntRange(1, 1024), default=1, metavar="N", help="Threads that reduce.")
+@default_option("--jobs", type=click.IntRange(1, 64), default=1, metavar="N", help="Servers: connections that share the work.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--log-json", is_flag=True, help="Log to standard error in JSON lines: one for each batch and each rejected row.")
 @click.option("--jsonl", is_flag=True, help="Read a histogram a line from a file or standard input, and print as many lines.")
@@ -236,6 +237,7 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
     if result.changed:
         lines.append(less_text(result.bytes_before, result.bytes_after, f"rows {changed}"))
     lines.append(f"{result.seconds:.1f} s, {rate_text(result)}, {result.backend} backend")
+    lines.append("seconds to " + ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in result.phases.items()))
     if result.retries:
         lines.append(f"{result.retries:,} times a batch was tried again, since a lock or the connection failed")
     if result.unknown_metrics:

@@ -22,7 +22,7 @@ from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, Span
 from callstats.db.jobs.compare import UnseenMetrics, larger, largest_changes
 from callstats.db.jobs.known import read_known
-from callstats.db.jobs.plan import Plan, make_plan, sorted_tiers
+from callstats.db.jobs.plan import make_plan, sorted_tiers
 from callstats.db.jobs.save import Saver
 from callstats.db.jobs.worker import PHASES, Committed, Worker, backoff
 from callstats.db.query import Names
@@ -43,7 +43,6 @@ class ReduceJob(Job):
     """The job of `CallTable.reduce`: what its workers share, and the counts of its result."""
 
     saver: Saver | None
-    plan: Plan
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__(arguments)
@@ -89,8 +88,6 @@ class ReduceJob(Job):
                 if self.arguments.jobs > 1 and not worker.session.dialect.locks_rows:
                     hint = "it has one lock for the whole file, so use threads"
                     raise ArgumentError("jobs", f"1 for {worker.session.dialect.name}", self.arguments.jobs, hint=hint)
-                worker.session.check_rows()
-                self.plan = make_plan(self.rule, self.tiers, worker.session, self._now, verify=self.arguments.verify)
                 save = self.arguments.save
                 with (
                     worker.session.dialect.secure_delete(worker.session.connection, self.arguments.secure_delete),
@@ -106,7 +103,10 @@ class ReduceJob(Job):
     @contextmanager
     def _worker(self, database: Database, names: Names) -> Iterator[Worker]:
         with database.session() as (connection, dialect):
-            worker = Worker(self, BatchSession(connection, dialect, names, where=self.arguments.where))
+            session = BatchSession(connection, dialect, names, where=self.arguments.where)
+            session.check_rows()
+            plan = make_plan(self.rule, self.tiers, session, self._now, verify=self.arguments.verify)
+            worker = Worker(self, session, plan)
             self._workers.append(worker)
             yield worker
 
@@ -114,7 +114,7 @@ class ReduceJob(Job):
         """Go through the table, and then to the rows that were locked."""
         if self.arguments.progress is not None:
             self.result = replace(self.result, total=worker.attempt(partial(_total, worker.session)))
-        if count := worker.attempt(lambda: worker.session.count_without_key(*self.plan.touched(exactly=True))):
+        if count := worker.attempt(lambda: worker.session.count_without_key(*worker.plan.touched(exactly=True))):
             self.reject(None, f"rows whose key is NULL, which no update can name: {count}", count)
         if self.arguments.jobs == 1 or self.arguments.limit is not None:  # which several workers would exceed
             worker.run()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from callstats._types import I64_MAX
 from callstats.call import Key
 from callstats.db.jobs.batches import BatchSession, Found, Limits, Row, Span, same_value
+from callstats.db.jobs.plan import Plan
 from callstats.db.jobs.save import SavedBlob
 from callstats.db.results import ConnectionLostError, RolledBackError, TimedOutError, TransientError
 from callstats.errors import CallstatsError, DatabaseError
@@ -57,9 +58,10 @@ class Committed(NamedTuple):
 class Worker:
     """One connection, over which batches are reduced one after the other."""
 
-    def __init__(self, job: ReduceJob, session: BatchSession) -> None:
+    def __init__(self, job: ReduceJob, session: BatchSession, plan: Plan) -> None:
         self.job = job
         self.session = session
+        self.plan = plan
         self.phases = dict.fromkeys(PHASES, 0.0)
         """Seconds by phase."""
         self._parts: list[tuple[int, int]] = []
@@ -79,7 +81,7 @@ class Worker:
                 done, end, is_all = self.attempt(partial(self._batch, span))
                 left = max(span.size - len(done.outcomes) - len(done.locked), 0)
                 if is_all:
-                    untimed, unreadable = self.attempt(partial(self.session.times, after, span.end, self.job.plan))
+                    untimed, unreadable = self.attempt(partial(self.session.times, after, span.end, self.plan))
                     done = done._replace(skipped=max(left - untimed - len(unreadable), 0), untimed=untimed, unreadable=unreadable)
                 self.job.count(done)
                 span = span._replace(after=end, size=left)
@@ -127,14 +129,14 @@ class Worker:
             done = Committed([])
             if found.keys and job.arguments.dry_run:
                 with self._phase("read"):
-                    rows = session.peek(found.keys, job.plan)
+                    rows = session.peek(found.keys, self.plan)
                 done = Committed(self._reduce(rows))
             elif found.keys:
                 with self._transaction():
                     done = self._write_locked(found.keys)
         else:
             with self._phase("read"):
-                found = session.read(span, job.plan, limits, exactly=not self._is_dense)
+                found = session.read(span, self.plan, limits, exactly=not self._is_dense)
             outcomes = self._reduce(found.rows)
             if not job.arguments.dry_run and any(outcome.reduced is not None for outcome in outcomes):
                 outcomes = self._write_unlocked(span.after, found, outcomes)
@@ -152,7 +154,7 @@ class Worker:
 
     def _find(self, span: Span, limits: Limits) -> Found:
         """Find rows by the sizes of their blobs where most long ones are changed, else by their number of rows."""
-        session, plan = self.session, self.job.plan
+        session, plan = self.session, self.plan
         if plan.exact is not None and not self._is_dense:
             some = session.find(span, plan, limits._replace(rows=min(limits.rows, _PROBED_ROWS)), exactly=True)
             if some.is_all:
@@ -163,7 +165,7 @@ class Worker:
     def locked_batch(self, keys: Sequence[Key]) -> Committed:
         """Reduce rows that were locked before."""
         with self._transaction():
-            existing, still = self.session.still(keys, self.job.plan)
+            existing, still = self.session.still(keys, self.plan)
             done = self._write_locked(still)
         return done._replace(skipped=max(existing - len(done.outcomes) - len(done.locked), 0))
 
@@ -181,7 +183,7 @@ class Worker:
     def _write_locked(self, keys: Sequence[Key]) -> Committed:
         """Lock, reduce and write rows."""
         with self._phase("read"):
-            rows = self.session.lock(keys, self.job.plan)
+            rows = self.session.lock(keys, self.plan)
         ours = {row.key for row in rows}
         return Committed(self._write(self._reduce(rows)), [key for key in keys if key not in ours])
 
@@ -202,7 +204,7 @@ class Worker:
         """Under the lock of the whole database, reduce again the rows that another program has changed, and write."""
         with self._transaction():
             with self._phase("read"):
-                rows = self.session.read_again(after, found, self.job.plan)
+                rows = self.session.read_again(after, found, self.plan)
             if rows is not found.rows:
                 before = {outcome.row.key: outcome for outcome in outcomes}
                 fresh = iter(self._reduce([row for row in rows if before[row.key].row != row]))
@@ -211,7 +213,7 @@ class Worker:
 
     def _reduce(self, rows: Sequence[Row]) -> list[Outcome]:
         """Reduce rows as they are."""
-        plan, asked = self.job.plan, self.job.arguments
+        plan, asked = self.plan, self.job.arguments
         results: dict[int, bytes | CallstatsError] = {}
         with self._phase("reduce"):
             for tier, rule in enumerate(plan.rules):
