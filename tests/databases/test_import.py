@@ -13,8 +13,8 @@ from callstats import reduce_json
 from callstats.db import RestoreResult
 from support.database import blob
 from support.databases import Database
+from support.faults import SLOW, kill_others, restarted, time_limit
 from support.tables import reduce_table, restore_table
-from test_servers_safety import SLOW, kill_others, restarted, time_limit
 
 ROWS = 40
 DONE = reduce_json([blob(12)], 10)[0].decode()
