@@ -57,14 +57,16 @@ SAME: dict[str, Callable[[list[Sample]], str]] = {
     "lines-comma-last": lambda rows: "[\n" + ",\n".join(compact([row])[1:-1] for row in rows) + "\n]\n",
     "unknown-members": lambda rows: compact([with_members(row, i) for i, row in enumerate(rows)]),
     "unknown-members-in-ascii": lambda rows: json.dumps([with_members(row, i) for i, row in enumerate(rows)]),
-    "escaped-members": lambda rows: compact(rows).replace('"metrics"', '"m\\u0065trics"').replace('"timestamp"', '"t\\u0069mestamp"'),
+    "escaped-members": lambda rows: (
+        compact(rows).replace('"metrics"', '"m\\u0065trics"').replace('"timestamp"', '"t\\u0069mestamp"')
+    ),
     "one-null": lambda rows: compact([with_metrics(row, {"never": None, **row["metrics"]}) for row in rows[:1]] + rows[1:]),
     "nulls": lambda rows: compact([with_metrics(row, {**row["metrics"], f"never-{i % 3}": None}) for i, row in enumerate(rows)]),
     "offset": lambda rows: compact(rows).replace('Z"', '+00:00"'),
     "offset-behind": lambda rows: compact(rows).replace('Z"', '-00:00"'),
     "lower-case": lambda rows: compact([{**row, "timestamp": row["timestamp"].lower()} for row in rows]),
     "space": lambda rows: compact([{**row, "timestamp": row["timestamp"].replace("T", " ")} for row in rows]),
-    "12-digits": lambda rows: compact([{**row, "timestamp": row["timestamp"].replace("Z", "000999999Z")} for row in rows]),
+    "12-digits": lambda rows: compact([{**row, "timestamp": row["timestamp"].replace("Z", "000000999Z")} for row in rows]),
 }
 """Spellings of one meaning: functions of parsed rows whose times have three digits, and end in Z."""
 
@@ -76,11 +78,15 @@ OTHER: dict[str, Callable[[list[Sample]], str]] = {
     ),
     "null-metrics": lambda rows: json.dumps([with_metrics(row, row["metrics"] if i % 3 else None) for i, row in enumerate(rows)]),
     "no-metrics": lambda rows: compact([row if i % 4 else {"timestamp": row["timestamp"]} for i, row in enumerate(rows)]),
-    "alternating": lambda rows: jsonb([with_metrics(row, {**row["metrics"], "other": i} if i % 2 else {}) for i, row in enumerate(rows)]),
+    "alternating": lambda rows: jsonb(
+        [with_metrics(row, {**row["metrics"], "other": i} if i % 2 else {}) for i, row in enumerate(rows)]
+    ),
     "each-row-its-own": lambda rows: compact(
         [with_metrics(row, {name: i for name in "abcdefg" if i * 37 % 128 >> ord(name) % 7 & 1}) for i, row in enumerate(rows)]
     ),
-    "alternating-spellings": lambda rows: "[" + ",".join((json.dumps if i % 2 else compact)(row) for i, row in enumerate(rows)) + "]",
+    "alternating-spellings": lambda rows: (
+        "[" + ",".join((json.dumps if i % 2 else compact)(row) for i, row in enumerate(rows)) + "]"
+    ),
     "counts-first": lambda rows: compact([{"count": i + 1, "metrics": row["metrics"], **row} for i, row in enumerate(rows)]),
     "some-counts": lambda rows: jsonb([{**row, "count": 2} if i % 2 else row for i, row in enumerate(rows)]),
 }

@@ -93,7 +93,9 @@ ROWS = json.loads(series(12).to_json()) + json.loads(StatSeries([EPOCH + 20 * SE
 BLOBS = GO | {name: spell(ROWS).encode() for name, spell in (SAME | OTHER).items()}
 BLOBS["300-metrics"] = StatSeries([0, SECOND], {f"m{i:03}": [i, 2**64 - 1 - i] for i in range(300)}).to_json()
 BLOBS["2000-metrics"] = json.dumps(json.loads(StatSeries([0, 1], {f"m{i}": [i, i] for i in range(2_000)}).to_json())).encode()
-BLOBS["sparse"] = StatSeries([i * SECOND for i in range(300)], {f"m{j}": [None] * j + [1] * (300 - j) for j in range(300)}).to_json()
+BLOBS["sparse"] = StatSeries(
+    [i * SECOND for i in range(300)], {f"m{j}": [None] * j + [1] * (300 - j) for j in range(300)}
+).to_json()
 BLOBS["null"] = b" null "
 BLOBS["no-rows"] = b"[ ]"
 BLOBS["deep"] = b'[{"more":' + b"[" * 62 + b"]" * 62 + b',"timestamp":"2017-11-27T14:52:53Z"}]'
