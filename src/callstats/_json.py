@@ -18,15 +18,10 @@ import numpy as np
 
 from callstats import kernels
 from callstats._columns import Columns, take
+from callstats._limits import CELLS_PER_VALUE, MAX_CELLS, MAX_DEPTH
 from callstats._timestamps import parse_time
 from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, Block, Bytes, Counts, Present, Times
 from callstats.errors import ArgumentError, CallstatsError, DecodeError, shorten_repr
-
-MAX_CELLS = 2**24
-"""The max number of cells, rows times metrics. Otherwise a small text whose rows share no metric would fill the memory."""
-
-MAX_DEPTH = 64
-"""The max number of open brackets, with that of the outer array."""
 
 # --- names -------------------------------------------------------------------------------------------------------------------
 
@@ -266,7 +261,7 @@ def _decode_rows(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
     times = [0] * n
     weights = [1] * n
     cells: dict[str, list[int | None]] = {}
-    total, before, moved = 0, FIRST_TIME, False
+    total, before, moved, max_cells = 0, FIRST_TIME, False, _max_cells(rows)
     for i, row in enumerate(rows):
         path = f"$[{i}]"
         if not isinstance(row, dict):
@@ -290,7 +285,7 @@ def _decode_rows(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
                 if type(value) is int and 0 <= value <= U64_MAX and name in cells:
                     cells[name][i] = value
                 else:
-                    _add_cell(cells, name, value, i, n, path)
+                    _add_cell(cells, name, value, i, n, max_cells, path)
         weight = row.get("count", 1)
         if type(weight) is not int or not 1 <= weight <= I64_MAX - total:
             _reject(f"{path}.count", f"a whole number from 1 to {I64_MAX - total}", weight)
@@ -313,7 +308,9 @@ def _parse_timestamp(row: dict[str, Any], path: str) -> int:
         raise DecodeError(str(error), path=path) from None
 
 
-def _add_cell(cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, path: str) -> None:
+def _add_cell(
+    cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, max_cells: int, path: str
+) -> None:
     path += ".metrics"
     if isinstance(name, str):
         name = str.__str__(name)  # the value of an Enum member, not its `Color.RED`
@@ -325,11 +322,17 @@ def _add_cell(cells: dict[str, list[int | None]], name: object, value: object, i
         return
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= U64_MAX:
         _reject(_member(path, name), f"a whole number from 0 to {U64_MAX}", value)
-    if name not in cells and (len(cells) + 1) * n > MAX_CELLS:
+    if name not in cells and (len(cells) + 1) * n > max_cells:
         raise DecodeError(
-            f"expected at most {MAX_CELLS} cells, rows times metrics, got one metric more", path=_member(path, name)
+            f"expected at most {max_cells} cells, rows times metrics, got one metric more", path=_member(path, name)
         )
     cells.setdefault(name, [None] * n)[i] = int(value)
+
+
+def _max_cells(rows: list[Any]) -> int:
+    """Return how many cells these rows may have."""
+    metrics = [row.get("metrics") for row in rows if isinstance(row, dict)]
+    return max(MAX_CELLS, CELLS_PER_VALUE * sum(len(members) for members in metrics if isinstance(members, dict)))
 
 
 def _assemble(times: list[int], cells: dict[str, list[int | None]], weights: list[int] | None) -> Columns:

@@ -6,7 +6,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from callstats.kernels._columns cimport Columns, columns_of
-from callstats.kernels._json_scan cimport DECODED, Scan, scan_free, scan_init, scan_text, scanned_columns, scanned_names
+from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, scan_text, scanned_columns, scanned_names
+from callstats.kernels.json_cy cimport keep_scan, take_scan
 from callstats.kernels._uint128 cimport Wide, add, add_product
 
 cdef object zeros = np.zeros
@@ -221,12 +222,12 @@ def blob_totals(bytes blob, plan_for):
     """Compute the totals and moments of a blob without its columns.
 
     ``plan_for(names)`` returns the plan of `totals` and the metrics of `moments`. Return the names in the order in which they
-    appear, the number of rows, the first and the last time, and (k, 13) totals and (g, 11) moments. Return None for a blob of
-    another form: the fallback decoder decides.
+    appear, the number of rows, the first and the last time, and (k, 13) totals and (g, 11) moments. Return None for a blob that
+    the fallback decoder has to decode or reject.
     """
-    cdef Scan scan
+    cdef Scan* scan = take_scan()
     cdef Columns columns
-    cdef bint decoded
+    cdef Scanned scanned
     cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(blob)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(blob)
     cdef int64_t[2] offsets
@@ -235,16 +236,17 @@ def blob_totals(bytes blob, plan_for):
     cdef const int64_t[::1] metrics
     cdef uint64_t[:, ::1] to_totals
     cdef uint64_t[:, ::1] to_moments
-    scan_init(&scan)
     try:
         with nogil:
-            decoded = scan_text(&scan, at, size) == DECODED
-        if not decoded:
+            scanned = scan_text(scan, at, size)
+        if scanned == SCAN_FAILED:
+            raise MemoryError
+        if scanned != DECODED:
             return None
-        columns = scanned_columns(&scan)
+        columns = scanned_columns(scan)
         offsets[0] = 0
         offsets[1] = columns.n
-        names = scanned_names(&scan)
+        names = scanned_names(scan)
         plan, metrics = plan_for(names)
         if columns.n:
             first = columns.times[0]
@@ -256,4 +258,4 @@ def blob_totals(bytes blob, plan_for):
             add_moments(&columns, offsets, 1, metrics, &to_moments[0, 0] if metrics.shape[0] else NULL)
         return names, columns.n, first, last, out_totals, out_moments
     finally:
-        scan_free(&scan)
+        keep_scan(scan)
