@@ -27,7 +27,7 @@ from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS
 from callstats.stats.format import usage_text
 
-_BEGIN_SECONDS = 5.0
+_BEGIN_SECONDS = 10.0
 """How long the database may take before the command starts without a row."""
 _END_SECONDS = 10.0
 """How long to try to store a call that has ended."""

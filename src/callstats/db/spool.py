@@ -34,6 +34,7 @@ _NAME = "spool.jsonl"
 _MARK = b'{"callstats":"call",'
 _TEXTS = ("key", "name", "status", "created_at", "started_at", "completed_at", "command", "host", "error")
 _NUMBERS = ("exit_code", "pid")
+_POLL_SECONDS = 0.05
 _FIRST_PAUSE, _MAX_PAUSE = 0.1, 1.0
 
 
@@ -45,7 +46,7 @@ def keep_call(table: CallTable, url: URL, call: Call, *, seconds: float, stop: C
     deadline, pause = monotonic() + seconds, _FIRST_PAUSE
     while True:
         try:
-            within(deadline - monotonic(), lambda: table.finish([call]))
+            within(deadline - monotonic(), lambda: table.finish([call]), stop)
         except DatabaseError as error:
             reason = str(error)
             if monotonic() + pause < deadline and not stop():
@@ -59,8 +60,11 @@ def keep_call(table: CallTable, url: URL, call: Call, *, seconds: float, stop: C
         return f"{_append(url, call)}, for callstats import: {reason}"
 
 
-def within(seconds: float, work: Callable[[], Outcome]) -> Outcome:
-    """Do work that may hang, such as a connection to a server that is gone. A DatabaseError says that it takes too long."""
+def within(seconds: float, work: Callable[[], Outcome], stop: Callable[[], bool] = lambda: False) -> Outcome:
+    """Do work that may hang, such as a connection to a server that is gone. A DatabaseError says that it takes too long.
+
+    So it does when `stop` becomes true.
+    """
     outcome: list[Callable[[], Outcome]] = []
 
     def attempt() -> None:
@@ -77,9 +81,11 @@ def within(seconds: float, work: Callable[[], Outcome]) -> Outcome:
 
     thread = threading.Thread(target=attempt, name="callstats-store", daemon=True)
     thread.start()
-    thread.join(max(seconds, 0))
+    began = monotonic()
+    while thread.is_alive() and monotonic() - began < seconds and not stop():
+        thread.join(_POLL_SECONDS)
     if not outcome:
-        raise DatabaseError(f"the database did not answer within {seconds:.0f} s")
+        raise DatabaseError(f"the database did not answer within {monotonic() - began:.0f} s")
     return outcome[0]()
 
 

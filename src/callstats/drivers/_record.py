@@ -21,7 +21,7 @@ from callstats.call import RUNNING, Call, new_call_id
 from callstats.drivers.base import Driver, RunResult, Status, Task, WaitResult
 from callstats.drivers.docker import DockerDriver
 from callstats.drivers.process import ProcessDriver
-from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DriverError, suggest_keywords
 from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS, Rule, make_rule
 from callstats.series import StatSeries
@@ -120,11 +120,6 @@ def record(
         raise ArgumentError("command", "a list of one word or more", command)
     runner = make_driver(driver, interval, image)
     recording = Recording(command, name=name, tags=tags, image=image)
-    rule = make_rule(rule, None, None, None).with_default(KEEP_PEAKS)
-    if into is not None:
-        limits = [limit for limit in (rule.max_bytes, into.begin(recording.call)) if limit is not None]
-        rule = replace(rule, max_bytes=min(limits, default=None))
-    recorder = Recorder(rule)
     task = Task(
         image=image or "",
         command=command,
@@ -133,9 +128,14 @@ def record(
         stderr=_descriptor(2),
         timeout=timeout,
         memory=memory or 0,
-        write_stat=recorder.write_stat,
         on_stat=on_stat,
     )
+    rule = make_rule(rule, None, None, None).with_default(KEEP_PEAKS)
+    if into is not None:
+        limits = [limit for limit in (rule.max_bytes, into.begin(recording.call)) if limit is not None]
+        rule = replace(rule, max_bytes=min(limits, default=None))
+    recorder = Recorder(rule)
+    task.write_stat = recorder.write_stat
     try:
         recording.run(runner, task)
     except BaseException:  # such as Ctrl-C
@@ -149,8 +149,8 @@ def record(
             into.finish([call])
         if recording.fault is not None:
             raise recording.fault
-    except CallstatsError as error:
-        error.call = call  # type: ignore[attr-defined]
+    except (DatabaseError, DriverError) as error:
+        error.call = call
         raise
     return call
 
