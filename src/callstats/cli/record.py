@@ -55,7 +55,7 @@ def _parse_tags(_context: click.Context, _parameter: click.Parameter, given: tup
     ),
 )
 @click.option("--db", default=default_database, show_default="CALLSTATS_URL, else calls.db", help="Where to store the call.")
-@click.option("--name", help="What to group the call by.  [default: the image, or the program's name]")
+@click.option("--name", help="The name to group the call by.  [default: the image, or the program's name]")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", callback=_parse_tags, help="A label. Can be repeated.")
 @default_option("--driver", type=click.Choice(["process", "docker"]), default="process", help="How to run the command.")
 @click.option("--image", help="The image of the container.")
@@ -96,7 +96,7 @@ def record_command(
 
     Options stand before the command. --driver docker uses the engine of DOCKER_HOST. Signals and Ctrl-Z reach the command.
 
-    With --pid or --cgroup, nothing is run. What is watched continues after Ctrl-C, and its end and exit code are not known.
+    With --pid or --cgroup, nothing is run. The watched processes continue after Ctrl-C; their end and exit code are not known.
 
     The call is in the table from the start, as running. If its end can't be stored, it is appended to a file that `callstats
     import` takes: DB.spool.jsonl beside an SQLite file, else callstats/spool.jsonl in XDG_STATE_HOME.

@@ -14,7 +14,7 @@ from callstats.drivers import Status, WaitResult
 from callstats.drivers._run import TaskRun
 
 _ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
-_OTHERS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+_USER_SIGNALS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 
 _CONTAINER_SECONDS = 10.0
 """How long a container may continue after a signal that ends programs; the first program of a container may not heed it."""
@@ -49,7 +49,7 @@ class Relay:
         self._handlers: list[tuple[int, Any]] = []
 
     def __enter__(self) -> Self:
-        for number in (*_ENDING, *_OTHERS):
+        for number in (*_ENDING, *_USER_SIGNALS):
             self._handle(number, self._note)
         return self
 

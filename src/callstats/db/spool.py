@@ -20,7 +20,7 @@ from callstats.db.jobs.base import Job
 from callstats.db.query import Names
 from callstats.db.results import RestoreResult
 from callstats.db.rows import finish_calls
-from callstats.errors import ArgumentError, CallstatsError, DatabaseError
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
 from callstats.series import StatSeries
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from callstats.db.table import CallTable
 
-Outcome = TypeVar("Outcome")
+Done = TypeVar("Done")
 
-_NAME = "spool.jsonl"
-_MARK = b'{"callstats":"call",'
-_TEXTS = ("key", "name", "status", "created_at", "started_at", "completed_at", "command", "host", "error")
-_NUMBERS = ("exit_code", "pid")
-_POLL_SECONDS = 0.05
+_SPOOL_NAME = "spool.jsonl"
+_SPOOL_MARK = b'{"callstats":"call",'
+_TEXT_FIELDS = ("key", "name", "status", "created_at", "started_at", "completed_at", "command", "host", "error")
+_NUMBER_FIELDS = ("exit_code", "pid")
+_LOOK_SECONDS = 0.05
 _FIRST_PAUSE, _MAX_PAUSE = 0.1, 1.0
 
 
@@ -60,12 +60,12 @@ def keep_call(table: CallTable, url: URL, call: Call, *, seconds: float, stop: C
         return f"{_append(url, call)}, for callstats import: {reason}"
 
 
-def within(seconds: float, work: Callable[[], Outcome], stop: Callable[[], bool] = lambda: False) -> Outcome:
+def within(seconds: float, work: Callable[[], Done], stop: Callable[[], bool] = lambda: False) -> Done:
     """Do work that may hang, such as a connection to a server that is gone. A DatabaseError says that it takes too long.
 
     So it does when `stop` becomes true.
     """
-    outcome: list[Callable[[], Outcome]] = []
+    outcome: list[Callable[[], Done]] = []
 
     def attempt() -> None:
         try:
@@ -74,7 +74,7 @@ def within(seconds: float, work: Callable[[], Outcome], stop: Callable[[], bool]
         except BaseException as error:  # noqa: BLE001 - raised again by the caller
             caught = error
 
-            def fail() -> Outcome:
+            def fail() -> Done:
                 raise caught
 
             outcome.append(fail)
@@ -83,7 +83,7 @@ def within(seconds: float, work: Callable[[], Outcome], stop: Callable[[], bool]
     thread.start()
     began = monotonic()
     while thread.is_alive() and monotonic() - began < seconds and not stop():
-        thread.join(_POLL_SECONDS)
+        thread.join(_LOOK_SECONDS)
     if not outcome:
         raise DatabaseError(f"the database did not answer within {monotonic() - began:.0f} s")
     return outcome[0]()
@@ -94,7 +94,7 @@ def spool_paths(url: URL) -> Iterator[Path]:
     if url.get_backend_name() == "sqlite" and (file := file_of(url)) is not None:
         yield Path(f"{file}.spool.jsonl")
     state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    yield Path(state, "callstats", _NAME)
+    yield Path(state, "callstats", _SPOOL_NAME)
 
 
 def _append(url: URL, call: Call) -> str:
@@ -102,7 +102,7 @@ def _append(url: URL, call: Call) -> str:
     line = call_line(call)
     for path in spool_paths(url):
         with suppress(OSError):
-            if path.name == _NAME:
+            if path.name == _SPOOL_NAME:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _append_line(path, line)
             return str(path)
@@ -143,7 +143,7 @@ def _append_line(path: Path, line: bytes) -> None:
 def call_line(call: Call) -> bytes:
     """Return a call as a line of JSON, in ASCII."""
     series = call.series if call.series is not None else StatSeries([], {})
-    fields: dict[str, object] = {name: getattr(call, name) for name in (*_TEXTS, *_NUMBERS)}
+    fields: dict[str, object] = {name: getattr(call, name) for name in (*_TEXT_FIELDS, *_NUMBER_FIELDS)}
     fields |= {"tags": dict(call.tags), "stats": series.to_db()}
     return json_text({"callstats": "call", "v": 1, "call": fields}, separators=(",", ":")).encode() + b"\n"
 
@@ -161,8 +161,8 @@ class ImportJob(Job):
         try:
             for call in _read_calls(self.arguments.path):
                 self.check_stop()
-                if isinstance(call, CallstatsError):
-                    self.reject(None, str(call))
+                if isinstance(call, str):
+                    self.reject(None, call)
                     continue
                 try:
                     new = finish_calls(database, names, [call])
@@ -180,39 +180,40 @@ class ImportJob(Job):
 def is_spool(path: str | os.PathLike[str]) -> bool:
     """Return whether a file begins as a spool does; False if it can't be read."""
     with suppress(OSError), Path(path).open("rb") as file:
-        return file.readline(len(_MARK)) == _MARK
+        return file.readline(len(_SPOOL_MARK)) == _SPOOL_MARK
     return False
 
 
-def _read_calls(path: str | os.PathLike[str]) -> Iterator[Call | CallstatsError]:
-    """Yield the calls of a spool, and for each line that holds none the error."""
+def _read_calls(path: str | os.PathLike[str]) -> Iterator[Call | str]:
+    """Yield the calls of a spool, and for each line that holds none the reason."""
     try:
         with Path(path).open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    yield _parse(line)
+                    yield _parse_call(line)
                 except CallstatsError as error:
-                    yield CallstatsError(f"line {number}: {error}")
+                    yield f"line {number}: {error}"
     except OSError as error:
         raise ArgumentError("path", "a file that can be read", str(path), hint=error.strerror) from None
 
 
-def _parse(line: bytes) -> Call:
+def _parse_call(line: bytes) -> Call:
     row = parsed(line)
     if not isinstance(row, dict) or row.get("callstats") != "call" or row.get("v") != 1 or not isinstance(row.get("call"), dict):
-        raise CallstatsError('expected a call of version 1, as in {"callstats":"call","v":1,"call":{…}}')
+        raise DecodeError('expected a call of version 1, as in {"callstats":"call","v":1,"call":{…}}', path="$")
     fields: dict[str, Any] = row["call"]
     if not isinstance(fields.get("key"), str):
-        raise CallstatsError(f"expected call.key to be text, got {fields.get('key')!r}")
+        raise DecodeError(f"expected text, got {fields.get('key')!r}", path="$.call.key")
     values: dict[str, Any] = {}
-    for name in (*_TEXTS, *_NUMBERS):
-        kind = str if name in _TEXTS else int
+    for name in (*_TEXT_FIELDS, *_NUMBER_FIELDS):
+        kind = str if name in _TEXT_FIELDS else int
         values[name] = value = fields.get(name)
         if value is not None and (type(value) is not kind or (isinstance(value, str) and not is_text(value))):
-            raise CallstatsError(f"expected call.{name} to be {'text' if kind is str else 'a whole number'}, got {value!r}")
+            wanted = "text" if kind is str else "a whole number"
+            raise DecodeError(f"expected {wanted}, got {value!r}", path=f"$.call.{name}")
     tags, stats = fields.get("tags") or {}, fields.get("stats")
     if not isinstance(tags, dict) or not all(isinstance(tag, str) for tag in tags.values()):
-        raise CallstatsError("expected call.tags to be an object of text")
+        raise DecodeError("expected an object of text", path="$.call.tags")
     if not isinstance(stats, str) or isinstance(stats, Number):
-        raise CallstatsError("expected call.stats to be text")
+        raise DecodeError("expected text", path="$.call.stats")
     return replace(Call(**values), tags=tags, series=StatSeries.from_json(stats))

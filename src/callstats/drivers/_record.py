@@ -33,13 +33,13 @@ _MAX_TEXT = 8192
 
 
 TIMED_OUT = 124
-"""The exit code that is told of a command that ran out of time, as by `timeout`."""
+"""The exit code of a command that ran out of time, as `timeout` reports it."""
 _SIGNALLED = 128
-"""What a shell adds to the number of the signal that has ended a command."""
+"""A shell's exit code is this and the number of the signal that has ended a command."""
 
 
 class CallStore(Protocol):
-    """What `record` needs of a `CallTable`."""
+    """The part of a `CallTable` that `record` needs."""
 
     def begin(self, call: Call) -> int | None: ...
     def finish(self, calls: Iterable[Call]) -> int: ...
