@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import nullcontext
 from functools import partial
 
 import click
@@ -136,11 +135,10 @@ def record_command(
         )
         recording.handed = relay.handed
         try:
-            with relay.interrupting() if sampler is None else nullcontext():
-                if sampler is None:
-                    recording.run(runner, task, relay.follow)
-                else:
-                    recording.watch(partial(follow, sampler, interval, write_stat, relay.over))
+            if sampler is None:
+                recording.run(relay.interrupting(partial(runner.prepare, task)), relay.follow)
+            else:
+                recording.watch(partial(follow, sampler, interval, write_stat, relay.over))
         except Interrupted:
             recording.interrupted = relay.number
         call = recording.end(recorder.end(), counts=not plain)

@@ -7,7 +7,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -18,7 +18,7 @@ from callstats._json import is_text
 from callstats._timestamps import format_time
 from callstats._units import printable
 from callstats.call import RUNNING, Call, new_call_id
-from callstats.drivers.base import Driver, RunResult, Status, Task, WaitResult
+from callstats.drivers.base import Cookie, Driver, RunResult, Status, Task, WaitResult
 from callstats.drivers.docker import DockerDriver
 from callstats.drivers.process import ProcessDriver
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DriverError, suggest_keywords
@@ -137,7 +137,7 @@ def record(
     recorder = Recorder(rule)
     task.write_stat = recorder.write_stat
     try:
-        recording.run(runner, task)
+        recording.run(lambda: runner.prepare(task))
     except BaseException:  # such as Ctrl-C
         if into is not None:
             with suppress(CallstatsError):
@@ -192,8 +192,8 @@ class Recording:
         )
         self.result: RunResult | None = None
         self.fault: Exception | None = None
-        self.handed: Collection[int] = ()
-        """The signals that were handed to the command."""
+        self.handed: Sequence[int] = ()
+        """The signals that ask to end and that were handed to the command."""
         self.interrupted = 0
         """The signal that came before the command was started."""
         self._watched = False
@@ -201,11 +201,11 @@ class Recording:
         self._completed: int | None = None
 
     def run(
-        self, driver: Driver, task: Task, follow: Callable[[WaitResult], AbstractContextManager[object]] = nullcontext
+        self, prepare: Callable[[], Cookie], follow: Callable[[WaitResult], AbstractContextManager[object]] = nullcontext
     ) -> None:
-        """Run a task to its end, within `follow`. An error is kept as `fault`."""
+        """Prepare a task and run it to its end, within `follow`. An error is kept as `fault`."""
         try:
-            with driver.prepare(task) as cookie:
+            with prepare() as cookie:
                 self.started = time_ns()
                 try:
                     with follow(run := cookie.run()):
@@ -231,7 +231,7 @@ class Recording:
             if status is Status.ERROR and code - _SIGNALLED in {*self.handed, signal.SIGINT}:
                 status = Status.CANCELLED
             elif status is Status.CANCELLED and self.handed:
-                code = _SIGNALLED + min(self.handed)
+                code = _SIGNALLED + self.handed[0]
             code = {Status.TIMEOUT: TIMED_OUT, Status.KILLED: _SIGNALLED + signal.SIGKILL}.get(status, code)
         elif self.interrupted:
             status, code = Status.CANCELLED, _SIGNALLED + self.interrupted
