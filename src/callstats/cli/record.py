@@ -116,7 +116,7 @@ def record_command(
     sampler = make_sampler(pid, cgroup) if watched else None
     seen = command if sampler is None else command_of(pid) or ((cgroup or str(pid)).rstrip("/"),)
     recording = Recording(seen, name=name, tags=tags, image=image)
-    with connect(db) as table, Relay(stops=driver == "process" and not watched) as relay:
+    with Relay(stops=driver == "process" and not watched) as relay, connect(db) as table:
         recorder = Recorder(max_samples, how="mean" if plain else KEEP_PEAKS, max_bytes=_begin(table, recording.call))
 
         def write_stat(timestamp: int, metrics: dict[str, int]) -> None:
@@ -144,18 +144,14 @@ def record_command(
         call = recording.end(recorder.end(), counts=not plain)
         relay.over.clear()
         spooled = keep_call(table, parse_url(db), call, seconds=_END_SECONDS, stop=relay.over.is_set)
-    fault, where = recording.fault, table_text("calls", shown_url(db)) if spooled is None else spooled
-    if spooled is None and fault is not None and recording.started is None:
-        raise fault  # nothing ran
-    if as_json:
-        say(json_text(call_fields(call)))
-    if not as_json or spooled is not None:
-        say(
-            record_line(
-                call, where, "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
-            )
-        )
-    if watched:
+        if spooled is None and recording.fault is not None and recording.started is None:
+            raise recording.fault  # nothing ran
+        if as_json:
+            say(json_text(call_fields(call)))
+        if not as_json or spooled is not None:
+            source = "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
+            say(record_line(call, table_text("calls", shown_url(db)) if spooled is None else spooled, source))
+    if watched and recording.fault is None:
         return ExitCode.DONE
     return ExitCode.DRIVER_FAULT if call.exit_code is None else call.exit_code
 

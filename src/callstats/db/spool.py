@@ -153,28 +153,37 @@ class ImportJob(Job):
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__({**arguments, "on_reject": None})
+        self.stored = self.known = 0
 
     def run(self, database: Database, names: Names) -> RestoreResult:
         """Store the calls that the table lacks, each in a transaction of its own."""
-        stored = known = 0
         stopped = None
         try:
             for call in _read_calls(self.arguments.path):
                 self.check_stop()
-                if isinstance(call, str):
-                    self.reject(None, call)
-                    continue
-                try:
-                    new = finish_calls(database, names, [call])
-                except ArgumentError as error:
-                    if error.parameter in ("table", "key", "column", "url_or_engine"):
-                        raise
-                    self.reject(call.key, str(error))
-                else:
-                    stored, known = stored + new, known + 1 - new
+                self._store(database, names, call)
+                if self.arguments.progress is not None:
+                    self.arguments.progress(self._result(None))
         except DatabaseError as error:
             stopped = str(error)
-        return RestoreResult(rows=stored + known + self.rejected, stored=stored, known=known, stopped=stopped, **self.fields())
+        return self._result(stopped)
+
+    def _store(self, database: Database, names: Names, call: Call | str) -> None:
+        if isinstance(call, str):
+            self.reject(None, call)
+            return
+        try:
+            new = finish_calls(database, names, [call])
+        except ArgumentError as error:
+            if error.parameter in ("table", "key", "column", "url_or_engine"):
+                raise
+            self.reject(call.key, str(error))
+        else:
+            self.stored, self.known = self.stored + new, self.known + 1 - new
+
+    def _result(self, stopped: str | None) -> RestoreResult:
+        rows = self.stored + self.known + self.rejected
+        return RestoreResult(rows=rows, stored=self.stored, known=self.known, stopped=stopped, **self.fields())
 
 
 def is_spool(path: str | os.PathLike[str]) -> bool:

@@ -219,7 +219,10 @@ class Recording:
         """Wait for the end of the watch over something that runs already. Nothing is known of its own end."""
         self._watched = True
         self.started = time_ns()
-        wait()
+        try:
+            wait()
+        except Exception as fault:  # noqa: BLE001 - as above
+            self.fault = fault
         self._completed = time_ns()
 
     def end(self, series: StatSeries, *, counts: bool = True) -> Call:
@@ -238,7 +241,7 @@ class Recording:
         return replace(
             self.call,
             series=StatSeries.from_json(series.to_json(counts=counts)),
-            status=None if self._watched else status.value,
+            status=None if self._watched and self.fault is None else status.value,
             exit_code=code,
             error=None if error is None else error[:_MAX_TEXT],
             started_at=None if self.started is None else format_time(self.started, digits=3),
