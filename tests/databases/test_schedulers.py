@@ -82,7 +82,7 @@ def test_a_file_of_known_rows_that_is_none(tmp_path: Path) -> None:
     result = run("reduce", database.url, "--max-samples", 10, "--known", tmp_path / "known")
     assert result.exit_code == 2
     assert "--known must be a file of rejected rows, got" in result.stderr
-    assert "line 2: expected an object with key and reason" in result.stderr
+    assert "line 2: $: expected an object with key and reason" in result.stderr
     assert database.cells() == {"a": blob(12)}
     with pytest.raises(CallstatsError, match=r"^known must be a file that can be read, got .*: No such file"):
         reduce_table(database.url, 10, known=tmp_path / "none")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pymysql
 import pytest
 
 import callstats.db.dialects.mysql
@@ -21,6 +19,7 @@ from callstats import Rule, reduce_json
 from callstats.db import ReduceResult
 from support.database import blob
 from support.databases import Database
+from support.faults import SLOW, kill_others, restarted, time_limit
 from support.tables import reduce_table, restore_table
 
 RULE = Rule(10, how={"mem_usage": ("mean", "max")})
@@ -187,21 +186,6 @@ def test_deadlocks_are_tried_again(on_server: Database, clashes: int) -> None:
 
 # --- lost connections -------------------------------------------------------------------------------------------------
 
-KILL_OTHERS = {
-    "postgres": (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    ),
-    "mysql": "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()",
-}
-
-
-def kill_others(database: Database) -> None:
-    """End every other session in the database."""
-    for (session,) in database.ask(KILL_OTHERS[database.kind]):
-        if database.kind == "mysql":
-            with suppress(pymysql.OperationalError):  # one that is ending by itself
-                database.ask(f"KILL {session}")
-
 
 @pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize("save", [False, True])
@@ -221,20 +205,6 @@ def test_a_lost_connection_is_made_anew(
     if saved is not None:
         assert restore_table(on_server.url, saved).unknown == 0
         assert set(on_server.cells().values()) == {blob(12)}
-
-
-def restarted(database: Database, seconds: float) -> Callable[[], None]:
-    """Kill the server as a machine that goes down would, and start it again after some time."""
-    assert database.server is not None
-    process = database.server.process
-    if process is None:
-        pytest.skip("the server is not these tests' own")
-
-    def restart() -> None:
-        process.stop(signal.SIGQUIT if database.kind == "postgres" else signal.SIGKILL)
-        threading.Timer(seconds, process.start).start()
-
-    return restart
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -351,28 +321,6 @@ def test_a_limit_holds_for_rows_that_were_locked(on_server: Database) -> None:
 
 
 # --- time limits of the server ------------------------------------------------------------------------------------------
-
-SLOW = {
-    "postgres": [
-        ("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep({seconds}); RETURN new; END $$"),
-        "CREATE TRIGGER slow BEFORE UPDATE ON calls FOR EACH ROW EXECUTE FUNCTION slow()",
-    ],
-    "mysql": ["CREATE TRIGGER slow BEFORE UPDATE ON calls FOR EACH ROW DO SLEEP({seconds})"],
-}
-
-
-@contextmanager
-def time_limit(database: Database) -> Iterator[None]:
-    """The server ends each statement of a new session that takes longer than a second."""
-    postgres = database.kind == "postgres"
-    database.ask(
-        f"ALTER DATABASE {database.name} SET statement_timeout = '1s'" if postgres else "SET GLOBAL max_statement_time = 1"
-    )
-    try:
-        yield
-    finally:
-        if not postgres:
-            database.ask("SET GLOBAL max_statement_time = 0")
 
 
 def test_a_time_limit_makes_batches_smaller(on_server: Database) -> None:

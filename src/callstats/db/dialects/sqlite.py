@@ -22,13 +22,13 @@ from callstats._json import is_text
 from callstats._timestamps import format_time
 from callstats.call import Key
 from callstats.db.dialects.base import TIME_NAME, Dialect, TimeColumn, parameter
-from callstats.errors import CallstatsError
+from callstats.errors import ArgumentError
 
 BUSY_SECONDS = 30
 """How long to wait for another program's lock. ``?timeout=`` in a URL and the settings of an Engine take precedence."""
 
-_DATE = "{0}{0}{0}{0}-{0}{0}-{0}{0}".format("[0-9]")
-_TIME = _DATE + "[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
+_DATE_GLOB = "{0}{0}{0}{0}-{0}{0}-{0}{0}".format("[0-9]")
+_TIME_GLOB = _DATE_GLOB + "[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
 _FAST = 2  # zeros where they cost no further writes
 _LEGACY_TRANSACTIONS = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, from Python 3.12
 
@@ -65,7 +65,7 @@ class SQLite(Dialect):
         """
         driver: Any = connection.connection.dbapi_connection
         if "isolation_level" not in dir(driver):
-            raise CallstatsError(f"url_or_engine must be for the sqlite3 module, got one for {type(driver).__name__}")
+            raise ArgumentError("url_or_engine", "an engine of the sqlite3 module", driver)
         names = [name for name in ("autocommit", "isolation_level", "text_factory") if hasattr(driver, name)]
         kept = [(name, getattr(driver, name)) for name in names]
         if "autocommit" in names:
@@ -107,7 +107,7 @@ class SQLite(Dialect):
     def check_database(self, connection: Connection) -> None:
         encoding = connection.exec_driver_sql("PRAGMA encoding").scalar_one()
         if encoding != "UTF-8":
-            raise CallstatsError(f"the database's encoding must be UTF-8, got {encoding}")
+            raise ArgumentError("url_or_engine", "a database in UTF-8", encoding)
 
     def version(self, connection: Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
@@ -175,7 +175,7 @@ class SQLite(Dialect):
         """
         upper = func.upper(column)
         day = func.substr(upper, 1, 10)
-        shaped = and_(func.typeof(column) == "text", or_(upper.op("GLOB")(_TIME), upper.op("GLOB")(_DATE)))
+        shaped = and_(func.typeof(column) == "text", or_(upper.op("GLOB")(_TIME_GLOB), upper.op("GLOB")(_DATE_GLOB)))
         exists = and_(func.date(day, "+0 days", type_=String) == day, func.substr(upper, 12, 2) < "24")
         time: ColumnElement[Any] = case((and_(shaped, exists), func.julianday(upper)))
         return time, lambda ns: func.julianday(format_time(ns, digits=3))

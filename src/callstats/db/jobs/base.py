@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from callstats.db.query import Names
 
 
+_POLL_SECONDS = 0.1
+"""How often a pause checks whether to stop."""
+
+
 class Job:
     """A running job: the arguments of its verb, its rejected rows, and its clock."""
 
@@ -45,6 +49,14 @@ class Job:
         """Raise if the caller wants no further batch or page."""
         if self.arguments.stop is not None and self.arguments.stop():
             raise StoppedError("asked to stop")
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless there is a reason to stop."""
+        end = time.monotonic() + seconds
+        self.check_stop()
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _POLL_SECONDS))
+            self.check_stop()
 
     def reject(self, key: Key | None, reason: str, rows: int = 1, *, text: bytes | None = None) -> None:
         """Count a rejected row and report it, with a hash of the text at fault; `rows` of them if they have no key."""

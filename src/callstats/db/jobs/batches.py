@@ -252,13 +252,23 @@ class BatchSession(TableSession):
 
     def put_back(self, blobs: Sequence[NewBlob]) -> tuple[list[Key], dict[Key, str]]:
         """Write saved blobs. Return the keys that no row has, and the reason for each one that the database rejected."""
+        last = {blob[0]: blob for blob in blobs if self.dialect.can_hold(blob[0])}  # of one key the last line counts
+        plain = [blob for key, blob in last.items() if self.dialect.is_plain(key)]
         try:
             with self._savepoint():
-                return [blob[0] for blob in blobs if not self._write_one(blob)], {}
+                changed = self._write_many(plain) if plain else 0
+                changed += sum(self._write_one(blob) for key, blob in last.items() if not self.dialect.is_plain(key))
         except DBAPIError as error:
             if not self.dialect.rejects_row(error.orig):
                 raise
-        return self._write_each(blobs, "saved")
+            return self._write_each(blobs, "saved")
+        there = last if changed == len(last) else self._now(literal_column("1"), list(last))
+        return [blob[0] for blob in blobs if blob[0] not in there], {}
+
+    def differing(self, blobs: Sequence[NewBlob]) -> dict[Key, bytes | None]:
+        """Return the blobs of existing rows whose size is not that of these: all others have what was written."""
+        sizes = self._now(self.size, [key for key, *_ in blobs])
+        return self.blobs_now([key for key, blob, _ in blobs if key in sizes and sizes[key] != len(blob)])
 
     def _write_each(self, blobs: Sequence[NewBlob], what: str) -> tuple[list[Key], dict[Key, str]]:
         missing, rejected = [], {}

@@ -9,7 +9,7 @@ from callstats._json import json_text, parsed
 from callstats.call import Key
 from callstats.db.jobs.save import parse_key, reason_of
 from callstats.db.results import Reject, RejectedText
-from callstats.errors import ArgumentError, CallstatsError
+from callstats.errors import ArgumentError, DecodeError
 
 
 def known_line(reject: Reject) -> str:
@@ -29,10 +29,10 @@ def read_known(path: str | os.PathLike[str]) -> frozenset[tuple[Key, str]]:
         try:
             row = parsed(line)
             if not isinstance(row, dict) or not {"key", "reason"} <= row.keys():
-                raise CallstatsError("expected an object with key and reason")
+                raise DecodeError("expected an object with key and reason", path="$")
             if isinstance(digest := row.get("digest"), str):
                 found.add((parse_key(row["key"]), str(digest)))
-        except CallstatsError as error:
+        except DecodeError as error:
             hint = f"line {number}: {error}"
             raise ArgumentError("known", "a file of rejected rows", os.fspath(path), hint=hint) from None
     return frozenset(found)

@@ -35,9 +35,6 @@ MAX_LOCKED = 1_000_000
 LOCKED_AT_ONCE = 100
 """How many of them one batch retries."""
 
-_POLL_SECONDS = 0.1
-"""How often a pause checks whether to stop."""
-
 
 class ReduceJob(Job):
     """The job of `CallTable.reduce`: what its workers share, and the counts of its result."""
@@ -175,14 +172,6 @@ class ReduceJob(Job):
             raise PlannedEndError(f"the run time of {run_time} is over")
         if self.left() <= 0:
             raise PlannedEndError(f"the limit of {self.arguments.limit} changed rows is reached")
-
-    def pause(self, seconds: float) -> None:
-        """Wait, unless there is a reason to stop."""
-        end = time.monotonic() + seconds
-        self.check_stop()
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, _POLL_SECONDS))
-            self.check_stop()
 
     # --- the result ---
 

@@ -11,13 +11,22 @@ from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, same_value
 from callstats.db.jobs.save import SavedBlob, SavedFile, reason_of
+from callstats.db.jobs.worker import backoff
 from callstats.db.query import Names
-from callstats.db.results import FIRST_REJECTS, RestoreResult, RolledBackError
+from callstats.db.results import (
+    FIRST_REJECTS,
+    ConnectionLostError,
+    RestoreResult,
+    RolledBackError,
+    TimedOutError,
+    TransientError,
+)
 from callstats.errors import ArgumentError, DatabaseError
 
 _UNDONE = "the database keeps another text: something, such as a trigger or a rule, undoes the change"
 _BATCH_ROWS = 1000
 _BATCH_BYTES = 32 * 2**20
+_RETRIES = 10
 
 
 class RestoreJob(Job):
@@ -52,7 +61,7 @@ class RestoreJob(Job):
         for batch in batches:
             self.check_stop()
             try:
-                self._count(batch, *self._write(batch))
+                self._count(batch, *self._attempt(batch))
             except RolledBackError:  # by a trigger on one of the rows: find it
                 for saved in batch:
                     try:
@@ -68,11 +77,26 @@ class RestoreJob(Job):
         with session.transaction(write=True):
             missing, rejected = session.put_back(batch)
             if session.may_undo or missing:
-                last = {saved.key: saved.blob for saved in batch if saved.key not in rejected}  # of one key the last line counts
-                now = session.blobs_now(list(last))
-                missing = [key for key in missing if key not in now]
-                rejected |= {key: _UNDONE for key, blob in last.items() if key in now and not self._is_stored(blob, now[key])}
+                last = {saved.key: saved for saved in batch if saved.key not in rejected}  # of one key the last line counts
+                now = session.differing(list(last.values()))
+                rejected |= {key: _UNDONE for key in now if not self._is_stored(last[key].blob, now[key])}
         return missing, rejected
+
+    def _attempt(self, batch: Sequence[SavedBlob], turn: int = 0) -> tuple[list[Key], dict[Key, str]]:
+        """Write a batch, and retry it with growing pauses. After a server's time limit each half gets its own transaction."""
+        try:
+            return self._write(batch)
+        except TransientError as error:
+            if isinstance(error, ConnectionLostError):
+                self.session.connection.invalidate()
+            if turn >= _RETRIES:
+                raise DatabaseError(f"{error}; tried {turn + 1} times") from None
+            halves = isinstance(error, TimedOutError) and len(batch) > 1
+        self.pause(backoff(turn))
+        if not halves:
+            return self._attempt(batch, turn + 1)
+        (missing, rejected), (more, others) = (self._attempt(half, turn + 1) for half in _halves(batch))
+        return missing + more, rejected | others
 
     def _is_stored(self, blob: bytes, now: bytes | None) -> bool:
         """Return whether a row has its saved blob again. JSON has no empty text."""
@@ -95,6 +119,11 @@ class RestoreJob(Job):
             torn=self.file.torn,
             **self.fields(),
         )
+
+
+def _halves(batch: Sequence[SavedBlob]) -> tuple[Sequence[SavedBlob], Sequence[SavedBlob]]:
+    middle = len(batch) // 2
+    return batch[:middle], batch[middle:]
 
 
 def _batches(blobs: Iterable[SavedBlob]) -> Iterator[list[SavedBlob]]:
