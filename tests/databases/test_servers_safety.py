@@ -200,7 +200,7 @@ def test_a_lost_connection_is_made_anew(
         on_server.url, RULE, batch_size=5, save=saved, progress=lambda report: kill_others(on_server), jobs=jobs
     )
     assert (report.changed, report.rows, report.stopped) == (20, 20, None)
-    assert report.retries >= 4
+    assert report.retries >= (4 if jobs == 1 else 1)
     assert set(on_server.cells().values()) == {DONE}
     if saved is not None:
         assert restore_table(on_server.url, saved).unknown == 0
