@@ -136,13 +136,9 @@ class ReduceJob(Job):
 
     def _run_workers(self, first: Worker, database: Database, names: Names) -> None:
         """Go through the table with several workers. Whatever ends one of them ends all."""
-
-        def work() -> None:
-            with self._worker(database, names) as worker:
-                worker.run()
-
-        with ThreadPoolExecutor(self.arguments.jobs) as threads:
-            running = [threads.submit(first.run), *(threads.submit(work) for _ in range(self.arguments.jobs - 1))]
+        with ExitStack() as sessions, ThreadPoolExecutor(self.arguments.jobs) as threads:
+            more = [sessions.enter_context(self._worker(database, names)) for _ in range(self.arguments.jobs - 1)]
+            running = [threads.submit(worker.run) for worker in (first, *more)]
             try:
                 ended = wait(running, return_when=FIRST_EXCEPTION).done
             finally:
