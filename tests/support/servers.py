@@ -225,7 +225,14 @@ def run_mysql() -> Iterator[Server]:
             cwd=folder,
             **as_user("mysql"),
         )
-        command = [daemon, "--no-defaults", f"--datadir={data}", f"--port={port}", f"--socket={folder}/socket"]
+        command = [
+            daemon,
+            "--no-defaults",
+            f"--datadir={data}",
+            f"--port={port}",
+            f"--socket={folder}/socket",
+            f"--tmpdir={folder}",
+        ]
         command += ["--bind-address=127.0.0.1", f"--pid-file={folder}/pid", f"--init-file={init}", "--skip-name-resolve"]
         command += ["--innodb-buffer-pool-size=128M", "--innodb-flush-log-at-trx-commit=2", "--skip-log-bin"]
         address = {"host": "127.0.0.1", "port": port, "user": "callstats", "password": PASSWORD}
