@@ -57,7 +57,7 @@ def report_command(url: str, output: Path, **asked: Any) -> ExitCode:
     It has a table of all names to sort and search, and the memory size that suits each. It shows how peaks and durations are
     distributed, and charts of the heaviest calls of each name. Nothing is changed in the database.
     """
-    check_output(output, "--output")
+    check_output(output, "--output", url)
     summary = summarize_database(url, **asked)
     write_file(output, report_page(summary, shown_url(url), datetime.now(UTC)).encode("utf-8", "replace"))
     counted = f"{plural(summary.calls, 'call')} in {plural(len(summary.groups), 'group')}, {summary.rejected:,} rejected"

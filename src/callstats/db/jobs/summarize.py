@@ -15,7 +15,7 @@ from callstats._types import I64_MAX
 from callstats.call import RUNNING, Call, Key, Value, duration_of
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
-from callstats.db.query import Names, TableSession
+from callstats.db.query import Names, TableSession, optional
 from callstats.db.results import StoppedError, TableSummary
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
@@ -59,7 +59,7 @@ class SummarizeJob(Job):
             hint = f"{session.names.table!r} has no column {session.names.time_column!r}"
             raise ArgumentError("since", "None for a table without times", self.since, hint=hint)
         recent = None if self.since is None or self.since <= 0 else recent_calls(session, str(came_at), self.since)
-        self.reject_nulls(session.count_without_key(recent))
+        self.reject_nulls(session.count_without_key(*optional(recent)))
         rows = session.scan(columns, recent, each_page=self.check_stop)
         for key, blob, kind, group, status, created_at, started_at, completed_at in rows:
             time = stored_time_ns(created_at)
