@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, event
+from sqlalchemy.pool import NullPool
 
 from callstats import CallstatsError, Rule, reduce_json
 from callstats._timestamps import format_time, stored_time_ns
+from callstats.db.engine import parse_url
 from support.database import blob
 from support.databases import Database
 from support.tables import reduce_table, restore_table
@@ -89,6 +95,35 @@ def test_tiers_count_by_their_own_rows(database: Database) -> None:
         changed.append(result.changed)
         assert result.unchanged == 0
     assert changed == [53, 2, 2]
+
+
+def received(database: Database) -> int:
+    """Bytes that a run's connection gets from the server, of everything: the catalogue, keys and blobs."""
+    total = 0
+
+    def count(driver: Any, _: object) -> None:
+        nonlocal total
+        # tcp_info's tcpi_bytes_received
+        with socket.socket(fileno=os.dup(driver.fileno() if database.kind == "postgres" else driver._sock.fileno())) as one:
+            total += int.from_bytes(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)[128:], sys.byteorder)
+
+    engine = create_engine(parse_url(database.url), poolclass=NullPool, connect_args=OPTIONS[database.kind])
+    event.listen(engine, "checkin", count)
+    reduce_table(engine, RULE)
+    engine.dispose()
+    return total
+
+
+OPTIONS: dict[str, dict[str, Any]] = {"postgres": {}, "mysql": {"binary_prefix": True, "charset": "utf8mb4"}}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the socket's counters are Linux's")
+def test_a_second_run_receives_little(on_server: Database) -> None:
+    """At most 2 % of the bytes of the first run."""
+    on_server.make([(f"{i:04}", blob(240)) for i in range(200)])
+    first = received(on_server)
+    assert first > 200 * len(blob(240))
+    assert received(on_server) <= 0.02 * first
 
 
 # --- locks and writes -------------------------------------------------------------------------------------------------

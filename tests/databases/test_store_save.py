@@ -195,7 +195,8 @@ def saved_file(path: Path, *rows: tuple[Value, str], tail: bytes = b"") -> Path:
 
 
 WHOLE = b'{"key":{"hex":"63"},"stats":"[\\"\\u0000","blob":true}'
-TAILS = [WHOLE[:end] for end in range(1, len(WHOLE))]
+ROWS = b'{"key":"c","end":"\\n","rows":[{"timestamp":"2006-01-02T15:04:05Z","metrics":{"x":1}}]}'
+TAILS = [whole[:end] for whole in (WHOLE, ROWS) for end in range(1, len(whole))]
 
 
 @pytest.mark.parametrize("tail", [*TAILS, WHOLE[:20] + b"\0\0", b'{"key":"c","stats":"\xc3', b"\0\0\0"])

@@ -157,6 +157,17 @@ def _folder(user: str) -> Path:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Server]:
     """PostgreSQL."""
+    yield from run_postgres()
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[Server]:
+    """MariaDB, or MySQL."""
+    yield from run_mysql()
+
+
+def run_postgres() -> Iterator[Server]:
+    """PostgreSQL, as long as the iterator is not closed."""
     if url := os.environ.get("CALLSTATS_POSTGRES_URL"):
         yield _there("postgres", url)
         return
@@ -186,9 +197,8 @@ def postgres_server() -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def mysql_server() -> Iterator[Server]:
-    """MariaDB, or MySQL."""
+def run_mysql() -> Iterator[Server]:
+    """MariaDB or MySQL, as long as the iterator is not closed."""
     if url := os.environ.get("CALLSTATS_MYSQL_URL"):
         yield _there("mysql", url)
         return
@@ -215,7 +225,14 @@ def mysql_server() -> Iterator[Server]:
             cwd=folder,
             **as_user("mysql"),
         )
-        command = [daemon, "--no-defaults", f"--datadir={data}", f"--port={port}", f"--socket={folder}/socket"]
+        command = [
+            daemon,
+            "--no-defaults",
+            f"--datadir={data}",
+            f"--port={port}",
+            f"--socket={folder}/socket",
+            f"--tmpdir={folder}",
+        ]
         command += ["--bind-address=127.0.0.1", f"--pid-file={folder}/pid", f"--init-file={init}", "--skip-name-resolve"]
         command += ["--innodb-buffer-pool-size=128M", "--innodb-flush-log-at-trx-commit=2", "--skip-log-bin"]
         address = {"host": "127.0.0.1", "port": port, "user": "callstats", "password": PASSWORD}

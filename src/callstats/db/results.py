@@ -35,7 +35,7 @@ class StoppedError(DatabaseError):
 
 
 class PlannedEndError(StoppedError):
-    """The job ends here as it was told to begin with: at its limit of rows or of time."""
+    """The job ends here as planned: at its limit of rows or of time."""
 
 
 class Reject(NamedTuple):
@@ -52,7 +52,7 @@ class RejectedText(Reject):
 
     digest: str
     known: bool = False
-    """Whether the job was told of it."""
+    """Whether the file `known` names it."""
 
 
 class Change(NamedTuple):
@@ -149,6 +149,8 @@ class TableSummary(JobResult):
     """The calls with the highest peak memory, the first of each group, then the second of each, and so on."""
     calls: int = 0
     """Calls in all groups."""
+    unfinished: int = 0
+    """Rows left out because their calls are still running, or are lost."""
     untimed: int = 0
     """Rows left out because `since` needs their time and it can't be read."""
     unfinished: int = 0

@@ -201,7 +201,7 @@ class SQLite(Dialect):
         return parameter(key)
 
     def is_plain(self, key: Key) -> bool:
-        return not isinstance(key, str) or _encode(key) is None
+        return not isinstance(key, str) or key.isascii() or _encode(key) is None
 
     def can_hold(self, key: Key) -> bool:
         if isinstance(key, str):

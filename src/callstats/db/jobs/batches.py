@@ -209,8 +209,8 @@ class BatchSession(TableSession):
 
     def write(self, blobs: Sequence[NewBlob]) -> dict[Key, str]:
         """Write reduced blobs. Return the reason for each one that the database rejected."""
-        plain = [blob for blob in blobs if self.dialect.is_plain(blob[0])]
         others = [blob for blob in blobs if not self.dialect.is_plain(blob[0])]
+        plain = [blob for blob in blobs if self.dialect.is_plain(blob[0])] if others else blobs
         try:
             if plain:
                 with self._savepoint():

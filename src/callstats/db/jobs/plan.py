@@ -8,7 +8,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import Text, and_, case, cast, column, literal_column, not_, or_
+from sqlalchemy import Text, and_, case, cast, column, func, literal_column, or_
 from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._types import FIRST_TIME, I64_MAX
@@ -16,6 +16,8 @@ from callstats.db.query import TableSession, optional
 from callstats.errors import ArgumentError
 from callstats.rule import Rule
 
+_MOST_ROWS = 2**30
+"""More rows than any blob has."""
 _SHORTEST_ROW = len('{"timestamp":"2006-01-02T15:04:05Z"}')
 
 
@@ -98,10 +100,12 @@ def _conditions(
     """
     size, max_bytes = session.dialect.size(session.blob), rules[0].max_bytes
     by_size = size > choose([_max_untouched(rule) for rule in rules])
-    most = [min(max(rule.max_samples, 0), I64_MAX) for rule in rules if rule.max_samples is not None]
+    most = [min(max(rule.max_samples, 0), _MOST_ROWS) for rule in rules if rule.max_samples is not None]
     if len(most) < len(rules):
         return by_size, None
-    by_rows: ColumnElement[bool] = not_(session.dialect.rows(session.blob).between(1, choose(most)))
+    # Not from 1 to n: as a distance from the middle, since PostgreSQL counts twice for BETWEEN.
+    distance = func.abs(session.dialect.rows(session.blob) * 2 - choose([n + 1 for n in most]))
+    by_rows: ColumnElement[bool] = distance > choose([n - 1 for n in most])
     if max_bytes is not None:
         by_rows = or_(by_rows, size > min(max_bytes, I64_MAX))
     # The size of a blob that the database keeps in its own form is known only once it is text.

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,7 +26,7 @@ from callstats.db.jobs.plan import make_plan, sorted_tiers
 from callstats.db.jobs.save import Saver
 from callstats.db.jobs.worker import PHASES, Committed, Worker, backoff
 from callstats.db.query import Names
-from callstats.db.results import PlannedEndError, ReduceResult, StoppedError, TimedOutError
+from callstats.db.results import ConnectionLostError, PlannedEndError, ReduceResult, StoppedError, TimedOutError
 from callstats.errors import ArgumentError, DatabaseError, shorten_repr
 from callstats.rule import Rule
 
@@ -99,10 +99,25 @@ class ReduceJob(Job):
 
     @contextmanager
     def _worker(self, database: Database, names: Names) -> Iterator[Worker]:
-        with database.session() as (connection, dialect):
-            session = BatchSession(connection, dialect, names, where=self.arguments.where)
-            session.check_rows()
-            plan = make_plan(self.rule, self.tiers, session, self._now, verify=self.arguments.verify)
+        """Open a worker's connection. One that is lost before the first batch is opened again, unless none was ever open."""
+        with ExitStack() as opened:
+            for turn in range(self.arguments.retries + 1):
+                is_open = bool(self._workers)
+                try:
+                    with ExitStack() as stack:
+                        connection, dialect = stack.enter_context(database.session())
+                        is_open = True
+                        session = BatchSession(connection, dialect, names, where=self.arguments.where)
+                        if not self._workers:
+                            session.check_rows()
+                        plan = make_plan(self.rule, self.tiers, session, self._now, verify=self.arguments.verify)
+                        opened.push(stack.pop_all())
+                        break
+                except ConnectionLostError:
+                    if not is_open or turn == self.arguments.retries:
+                        raise
+                self.pause(backoff(turn))
+                self.count_retry()
             worker = Worker(self, session, plan)
             self._workers.append(worker)
             yield worker
@@ -121,13 +136,9 @@ class ReduceJob(Job):
 
     def _run_workers(self, first: Worker, database: Database, names: Names) -> None:
         """Go through the table with several workers. Whatever ends one of them ends all."""
-
-        def work() -> None:
-            with self._worker(database, names) as worker:
-                worker.run()
-
-        with ThreadPoolExecutor(self.arguments.jobs) as threads:
-            running = [threads.submit(first.run), *(threads.submit(work) for _ in range(self.arguments.jobs - 1))]
+        with ExitStack() as sessions, ThreadPoolExecutor(self.arguments.jobs) as threads:
+            more = [sessions.enter_context(self._worker(database, names)) for _ in range(self.arguments.jobs - 1)]
+            running = [threads.submit(worker.run) for worker in (first, *more)]
             try:
                 ended = wait(running, return_when=FIRST_EXCEPTION).done
             finally:

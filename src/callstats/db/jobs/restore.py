@@ -50,7 +50,7 @@ class RestoreJob(Job):
                     self.session = BatchSession(connection, dialect, names)
                     if largest is not None:
                         dialect.check_size(largest.key, names.column, len(largest.blob))
-                    self._put_back(_batches(self.file.read(lines)))
+                    self._put_back(_batches(self.file.read(lines, check=False)))
         except OSError as error:
             raise ArgumentError("path", "a file that can be read", str(path), hint=reason_of(error)) from None
         except DatabaseError as error:

@@ -130,23 +130,36 @@ class SavedFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.torn = False
-        """Whether the file ends in half a line, as after a kill. The row of that line was not changed yet."""
+        self._torn_line: int | None = None
 
-    def read(self, lines: BinaryIO) -> Iterator[SavedBlob]:
-        """Yield the blobs. A line of spaces stands for a batch that failed."""
-        for number, line in enumerate(lines, 1):
-            if len(line) > 1 and not line.strip(b" \n"):
-                continue
-            try:
-                saved = _parse(line)
-            except DecodeError as error:
-                if _is_torn(line, error):
-                    self.torn = True
+    @property
+    def torn(self) -> bool:
+        """Whether the file ends in half a line, as after a kill. The row of that line was not changed yet."""
+        return self._torn_line is not None
+
+    def read(self, lines: BinaryIO, *, check: bool = True) -> Iterator[SavedBlob]:
+        """Yield the blobs, all checked unless the whole file was. A line of spaces stands for a batch that failed."""
+        number = 0
+        while part := lines.readlines(_PART_BYTES):
+            split = [_split(line) for line in part]
+            blobs = [b"" if saved is None else saved.blob for saved in split]
+            results = reduce_json(blobs, None, errors="return") if check else blobs
+            for line, saved, result in zip(part, split, results, strict=True):
+                number += 1
+                if number == self._torn_line:
                     return
-                error.args = (f"{self._path}: line {number}: {error}",)
-                raise
-            yield saved
+                if len(line) > 1 and not line.strip(b" \n"):
+                    continue
+                try:
+                    if saved is None or isinstance(result, CallstatsError):
+                        saved = _parse(line)  # the line as a whole says where its fault is
+                except DecodeError as error:
+                    if _is_torn(line, error):
+                        self._torn_line = number
+                        return
+                    error.args = (f"{self._path}: line {number}: {error}",)
+                    raise
+                yield saved
 
 
 def reason_of(error: OSError) -> str:
@@ -154,6 +167,9 @@ def reason_of(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
+_PLAIN_HEAD = re.compile(rb'\{"key":"([^"\\\x00-\x1f\x7f-\xff]*)"(,"blob":true)?(,"end":"\\n")?')
+"""What stands before most blobs: their keys are text without escapes."""
+_PART_BYTES = 2**20
 _BEGINNING = b'{"key":'
 _LONGEST_ESCAPE = len("\\u0000")
 
@@ -167,16 +183,23 @@ def _is_torn(line: bytes, error: DecodeError) -> bool:
     return error.offset is not None and (error.offset > len(text) - _LONGEST_ESCAPE or "unterminated" in error.reason)
 
 
-def _parse(line: bytes) -> SavedBlob:
-    """Return the blob of a line. A DecodeError says what is wrong with it."""
+def _split(line: bytes) -> SavedBlob | None:
+    """Return the blob that is a part of a line, unchecked; None for a line of another form."""
     head, _, rows = line.removesuffix(b"\n").partition(_ROWS)
-    if rows[:1] == b"[" and rows[-1:] == b"}":
-        blob = rows[:-1]
-        with suppress(CallstatsError):  # else the line as a whole says where its fault is
-            reduce_json([blob], None)
-            row = parsed(head + b"}")
-            if isinstance(row, dict) and {"key"} <= row.keys() <= {"key", "blob", "end"} and row.get("end", "\n") == "\n":
-                return SavedBlob(parse_key(row["key"]), blob + b"\n" * ("end" in row), "blob" in row)
+    if rows[:1] != b"[" or rows[-1:] != b"}":
+        return None
+    if plain := _PLAIN_HEAD.fullmatch(head):
+        key, is_bytes, end = plain.groups()
+        return SavedBlob(key.decode(), rows[:-1] + b"\n" if end else rows[:-1], is_bytes is not None)
+    with suppress(CallstatsError):
+        row = parsed(head + b"}")
+        if isinstance(row, dict) and {"key"} <= row.keys() <= {"key", "blob", "end"} and row.get("end", "\n") == "\n":
+            return SavedBlob(parse_key(row["key"]), rows[:-1] + b"\n" * ("end" in row), row.get("blob") is True)
+    return None
+
+
+def _parse(line: bytes) -> SavedBlob:
+    """Return the blob of a line as text. A DecodeError says what is wrong with it."""
     row = parsed(line)
     if not isinstance(row, dict) or not {"key", "stats"} <= row.keys() <= {"key", "stats", "blob"}:
         raise DecodeError("expected an object with key, stats and perhaps blob", path="$")

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, column
 from callstats import kernels
 from callstats._timestamps import stored_time_ns
 from callstats._types import I64_MAX
-from callstats.call import Call, Key, Value, duration_of
+from callstats.call import RUNNING, Call, Key, Value, duration_of
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.query import Names, TableSession, optional
@@ -78,6 +78,9 @@ class SummarizeJob(Job):
                 continue
             if self.since is not None and (time is None or time < self.since):
                 self.untimed += time is None
+                continue
+            if status == RUNNING:
+                self.unfinished += 1
                 continue
             self.bytes_read += len(blob or b"")
             if (fault := session.kind_fault(blob, kind)) is not None:
