@@ -136,7 +136,11 @@ def record_command(
     if as_json:
         say(json_text(call_fields(call)))
     if not as_json or spooled is not None:
-        say(record_line(call, where, "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"))
+        say(
+            record_line(
+                call, where, "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
+            )
+        )
     return ExitCode.DRIVER_FAULT if call.exit_code is None else call.exit_code
 
 
