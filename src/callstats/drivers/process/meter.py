@@ -19,6 +19,10 @@ _SHARED_COST = 0.02
 """Max part of a core to read what processes share."""
 
 
+_SHARED_READINGS = 3
+"""Max readings at once, while processes exit."""
+
+
 class Totals(NamedTuple):
     """Resources used since the start: seconds, and bytes of disk traffic where they are known."""
 
@@ -230,9 +234,18 @@ class Meter:
         within_cost = self._sharing_cost <= _SHARED_COST * (monotonic() - self._began)
         if must_read_shares or (may_read_shares and within_cost):
             began = thread_time()
-            shares = {pid: read_share(pid) for pid in sizes}  # None for another user's
-            self._shared = {pid: max(sizes[pid] - share, 0) if share is not None else 0 for pid, share in shares.items()}
+            for _ in range(_SHARED_READINGS):
+                shares = {pid: read_share(pid) for pid in sizes}
+                lost = [pid for pid, share in shares.items() if share == 0]
+                sizes = {pid: size for pid, size in sizes.items() if pid not in lost}
+                if not lost:  # else the shares of the others have grown meanwhile
+                    break
+            # Of another user's process the share is unknown.
+            self._shared = {
+                pid: size - min(size if (share := shares[pid]) is None else share, size) for pid, size in sizes.items()
+            }
             self._sharing_cost += thread_time() - began
+            total, largest = sum(sizes.values()), max(sizes.values(), default=0)
         parents = {process.pid: process.parent for process in members}
         for pid, size in sizes.items():
             # A fork shares nearly all with its parent, until the next reading says what.
