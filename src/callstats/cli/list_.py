@@ -33,11 +33,11 @@ def list_command(url: str, limit: int, as_json: bool, **columns: Any) -> ExitCod
         for call in calls:
             click.echo(json_text(call_fields(call)))
     else:
-        click.echo("\n".join(text_table([_HEADINGS, *map(_cells, calls)], right=_HEADINGS.index("duration"))))
+        click.echo("\n".join(text_table([_HEADINGS, *map(_call_cells, calls)], right=_HEADINGS.index("duration"))))
     return print_rejected(calls)
 
 
-def _cells(call: Call) -> tuple[str, ...]:
+def _call_cells(call: Call) -> tuple[str, ...]:
     values = (call.key, call.name, call.status, call.exit_code, call.started_at)
     details = ("" if value is None else name_text(value) for value in values)
     if call.series is None:

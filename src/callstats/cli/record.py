@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
-from typing import Any
+from contextlib import nullcontext
+from functools import partial
 
 import click
 
@@ -19,8 +19,9 @@ from callstats.cli.signals import Interrupted, Relay
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
 from callstats.db.spool import keep_call, within
-from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, ProcessDriver, Status, Task
-from callstats.drivers._record import Recording
+from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, ProcessDriver, Task
+from callstats.drivers._record import Recording, command_of
+from callstats.drivers._watch import follow, make_sampler
 from callstats.errors import DatabaseError
 from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS
@@ -49,6 +50,7 @@ def _parse_tags(_context: click.Context, _parameter: click.Parameter, given: tup
         "callstats record -- make test",
         "callstats record --name nightly --tag branch=main -- ./backup.sh",
         "callstats record --interval 100ms --memory 512m --timeout 60s -- python3 job.py",
+        "callstats record --interval 10s --pid 4242",
         "callstats record --driver docker --image alpine:3.20 --network none -- sh -c 'sleep 5'",
     ),
 )
@@ -58,6 +60,8 @@ def _parse_tags(_context: click.Context, _parameter: click.Parameter, given: tup
 @default_option("--driver", type=click.Choice(["process", "docker"]), default="process", help="How to run the command.")
 @click.option("--image", help="The image of the container.")
 @click.option("--network", help="The network that the container joins.")
+@click.option("--pid", type=POSITIVE, metavar="N", help="Watch this process and its children, until it ends or Ctrl-C.")
+@click.option("--cgroup", metavar="PATH", help="Watch this control group, such as /sys/fs/cgroup/system.slice/cron.service.")
 @click.option("--memory", type=SIZE, default="0", metavar="SIZE", help="Its max memory, such as 128m (k = 1024).  [default: any]")
 @click.option("--timeout", type=SECONDS, metavar="TIME", help="End it after this long, such as 60s or 1h30m.  [default: never]")
 @default_option(
@@ -70,7 +74,7 @@ def _parse_tags(_context: click.Context, _parameter: click.Parameter, given: tup
 @default_option("--max-samples", type=POSITIVE, metavar="N", default=240, help="Store at most N rows.")
 @click.option("--plain", is_flag=True, help="Store Fn's exact form: at most nine metrics, means, and no counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print the call as a line of JSON, to standard error.")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def record_command(
     db: str,
     name: str | None,
@@ -78,6 +82,8 @@ def record_command(
     driver: str,
     image: str | None,
     network: str | None,
+    pid: int | None,
+    cgroup: str | None,
     memory: int,
     timeout: float | None,
     interval: float,
@@ -90,19 +96,28 @@ def record_command(
 
     Options stand before the command. --driver docker uses the engine of DOCKER_HOST. Signals and Ctrl-Z reach the command.
 
+    With --pid or --cgroup, nothing is run. What is watched continues after Ctrl-C, and its end and exit code are not known.
+
     The call is in the table from the start, as running. If its end can't be stored, it is appended to a file that `callstats
     import` takes: DB.spool.jsonl beside an SQLite file, else callstats/spool.jsonl in XDG_STATE_HOME.
 
     The exit code is the command's own. It is 124 when the command ran out of time, and 125 when the driver failed. It is 126 when
     the command can't be run, 127 when it isn't found, and 128 + n when signal n ended it.
     """
+    watched = [option for option, value in (("--pid", pid), ("--cgroup", cgroup)) if value is not None]
+    if watched and (command or len(watched) > 1 or image or network or memory or timeout or driver != "process"):
+        raise click.UsageError(f"{watched[0]} must be given without a command, and without options for one")
+    if not command and not watched:
+        raise click.UsageError("Missing argument 'COMMAND...'.")
     if (image is None) != (driver == "process") or (network is not None and driver == "process"):
         raise click.UsageError("--driver docker needs an --image; --image and --network must be given with --driver docker")
-    runner: Driver = ProcessDriver(interval)
+    runner: Driver = ProcessDriver(interval, adopts=True)
     if driver == "docker":
         runner = DockerDriver(Config(os.environ.get("DOCKER_HOST") or Config.docker), network=network)
-    recording = Recording(command, name=name, tags=tags, image=image)
-    with connect(db) as table, Relay() as relay:
+    sampler = make_sampler(pid, cgroup) if watched else None
+    seen = command if sampler is None else command_of(pid) or ((cgroup or str(pid)).rstrip("/"),)
+    recording = Recording(seen, name=name, tags=tags, image=image)
+    with connect(db) as table, Relay(stops=driver == "process" and not watched) as relay:
         recorder = Recorder(max_samples, how="mean" if plain else KEEP_PEAKS, max_bytes=_begin(table, recording.call))
 
         def write_stat(timestamp: int, metrics: dict[str, int]) -> None:
@@ -121,13 +136,14 @@ def record_command(
         )
         recording.handed = relay.handed
         try:
-            with relay.interrupting():
-                recording.run(runner, task, relay.follow)
+            with relay.interrupting() if sampler is None else nullcontext():
+                if sampler is None:
+                    recording.run(runner, task, relay.follow)
+                else:
+                    recording.watch(partial(follow, sampler, interval, write_stat, relay.over))
         except Interrupted:
-            pass
+            recording.interrupted = relay.number
         call = recording.end(recorder.end(), counts=not plain)
-        if recording.result is None and recording.fault is None:
-            call = replace(call, status=Status.CANCELLED.value, exit_code=128 + relay.number)
         relay.over.clear()
         spooled = keep_call(table, parse_url(db), call, seconds=_END_SECONDS, stop=relay.over.is_set)
     fault, where = recording.fault, table_text("calls", shown_url(db)) if spooled is None else spooled
@@ -141,6 +157,8 @@ def record_command(
                 call, where, "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
             )
         )
+    if watched:
+        return ExitCode.DONE
     return ExitCode.DRIVER_FAULT if call.exit_code is None else call.exit_code
 
 

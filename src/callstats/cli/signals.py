@@ -35,12 +35,16 @@ class Relay:
         The signals that the command got.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, stops: bool) -> None:
+        """Begin. `stops` is whether the command is a process, and so stops on Ctrl-Z."""
         self.number = 0
         self.handed: set[int] = set()
         self.over = threading.Event()
         """Set by a signal that asks to end."""
         self._interrupts = False
+        self._stops = stops
+        self._terminal: Any = None
+        self._stop_asked = False
         self._queue: SimpleQueue[int | None] = SimpleQueue()  # handlers must not wait for locks
         self._handlers: list[tuple[int, Any]] = []
 
@@ -57,6 +61,9 @@ class Relay:
     def interrupting(self) -> Iterator[None]:
         """Let a signal that asks to end interrupt the block."""
         self._interrupts = True
+        if self._stops:
+            self._handle(signal.SIGTSTP, self._stop)
+            self._handle(signal.SIGCHLD, self._follow_stop)
         try:
             if self.number:
                 raise Interrupted
@@ -69,16 +76,15 @@ class Relay:
         """Hand the signals to a command, also those that came while it started; and stop with it on Ctrl-Z."""
         self._interrupts = False
         assert isinstance(run, TaskRun)  # noqa: S101 - as those of both drivers are
-        terminal = run.terminal
         relay = threading.Thread(target=self._relay, args=(run,), name="callstats-signals", daemon=True)
         relay.start()
         with ExitStack() as after:
             after.callback(relay.join)
             after.callback(self._queue.put, None)
-            if terminal is not None:
-                self._handle(signal.SIGTSTP, lambda *_: terminal.stop())
-                self._handle(signal.SIGCHLD, lambda *_: terminal.follow_stop())
-                terminal.follow_stop()  # it may have stopped already
+            self._terminal = run.terminal
+            if self._stop_asked:
+                self._stop()
+            self._follow_stop()  # it may have stopped already
             yield
 
     def _handle(self, number: int, handler: Any) -> None:
@@ -93,12 +99,22 @@ class Relay:
             if self._interrupts:
                 raise Interrupted
 
+    def _stop(self, *_: object) -> None:
+        self._stop_asked = True
+        if self._terminal is not None:
+            self._stop_asked = False
+            self._terminal.stop()
+
+    def _follow_stop(self, *_: object) -> None:
+        if self._terminal is not None:
+            self._terminal.follow_stop()
+
     def _relay(self, run: TaskRun) -> None:
         while (number := self._queue.get()) is not None:
             self.handed.add(number)
             with suppress(Exception):  # the command may have ended
                 run.send_signal(number)
-            if number in _ENDING and run.terminal is None:
+            if number in _ENDING and not self._stops:
                 timer = threading.Timer(_CONTAINER_SECONDS, run.stop, (Status.CANCELLED,))
                 timer.daemon = True
                 timer.start()

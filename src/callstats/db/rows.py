@@ -33,7 +33,7 @@ def add_calls(database: Database, names: Names, calls: Iterable[Call | Mapping[s
     with database.writing() as (connection, dialect):
         columns = locate(connection, dialect, names)
         dialect.inspect_column(connection, names.column)
-        rows = (_row(call, names, columns, dialect) for call in calls)
+        rows = (_insert_row(call, names, columns, dialect) for call in calls)
         for given, same in groupby(rows, key=tuple):
             for name in given:
                 if not dialect.has(columns, name):
@@ -87,7 +87,7 @@ def _fitting(call: Call, max_bytes: int | None) -> Call:
 
 def _finish(connection: Connection, dialect: Dialect, names: Names, columns: list[str], call: Call) -> bool:
     """Store one call. Return whether anything was to do."""
-    row = _row(call, names, columns, dialect)
+    row = _insert_row(call, names, columns, dialect)
     calls, key = table(dialect.table, *map(column, row), schema=dialect.schema), column(names.key)
     is_its = dialect.key(connection, key) == dialect.literal(call.key)
     if dialect.has(columns, names.status_column):
@@ -113,7 +113,7 @@ def _insert(connection: Connection, dialect: Dialect, names: Names, rows: list[d
     connection.execute(into, [{f"value_{i}": row[name] for i, name in enumerate(given)} for row in rows])
 
 
-def _row(call: Call | Mapping[str, object], names: Names, columns: list[str], dialect: Dialect) -> dict[str, object]:
+def _insert_row(call: Call | Mapping[str, object], names: Names, columns: list[str], dialect: Dialect) -> dict[str, object]:
     """Return the values of a call by column, as the driver takes them."""
     given = _fields(call, names, columns, dialect) if isinstance(call, Call) else call.items()
     row = {name: _value(name, value) for name, value in given}

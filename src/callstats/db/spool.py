@@ -60,7 +60,7 @@ def keep_call(table: CallTable, url: URL, call: Call, *, seconds: float, stop: C
 
 
 def within(seconds: float, work: Callable[[], Outcome]) -> Outcome:
-    """Do work that may hang, such as a connection to a server that is gone. Raise a DatabaseError if it takes longer than that."""
+    """Do work that may hang, such as a connection to a server that is gone. A DatabaseError says that it takes too long."""
     outcome: list[Callable[[], Outcome]] = []
 
     def attempt() -> None:

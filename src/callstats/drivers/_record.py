@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import signal
@@ -11,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from time import time_ns
 from typing import BinaryIO, Literal, Protocol
 
@@ -26,8 +25,6 @@ from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
 from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS, Rule, make_rule
 from callstats.series import StatSeries
-
-_log = logging.getLogger("callstats")
 
 _MAX_NAME = 256
 """Characters of a name that the column of a new table can hold."""
@@ -136,7 +133,8 @@ def record(
         stderr=_descriptor(2),
         timeout=timeout,
         memory=memory or 0,
-        write_stat=_writer(recorder, on_stat),
+        write_stat=recorder.write_stat,
+        on_stat=on_stat,
     )
     try:
         recording.run(runner, task)
@@ -178,7 +176,7 @@ class Recording:
     ) -> None:
         created = time_ns()
         if name is None:
-            name = printable(image or PurePath(command[0]).name)[:_MAX_NAME]  # a file's name may be no text
+            name = printable(image or PurePath((*command, "")[0]).name)[:_MAX_NAME]  # a file's name may be no text
         elif not 0 < len(name) <= _MAX_NAME or not is_text(name):
             raise ArgumentError("name", f"text of 1 to {_MAX_NAME} characters", name)
         self.call = Call(
@@ -196,6 +194,9 @@ class Recording:
         self.fault: Exception | None = None
         self.handed: Collection[int] = ()
         """The signals that were handed to the command."""
+        self.interrupted = 0
+        """The signal that came before the command was started."""
+        self._watched = False
         self.started: int | None = None
         self._completed: int | None = None
 
@@ -215,7 +216,8 @@ class Recording:
             self.fault = fault
 
     def watch(self, wait: Callable[[], object]) -> None:
-        """Wait for the end of something that runs already."""
+        """Wait for the end of the watch over something that runs already. Nothing is known of its own end."""
+        self._watched = True
         self.started = time_ns()
         wait()
         self._completed = time_ns()
@@ -231,10 +233,12 @@ class Recording:
             elif status is Status.CANCELLED and self.handed:
                 code = _SIGNALLED + min(self.handed)
             code = {Status.TIMEOUT: TIMED_OUT, Status.KILLED: _SIGNALLED + signal.SIGKILL}.get(status, code)
+        elif self.interrupted:
+            status, code = Status.CANCELLED, _SIGNALLED + self.interrupted
         return replace(
             self.call,
             series=StatSeries.from_json(series.to_json(counts=counts)),
-            status=status.value,
+            status=None if self._watched else status.value,
             exit_code=code,
             error=None if error is None else error[:_MAX_TEXT],
             started_at=None if self.started is None else format_time(self.started, digits=3),
@@ -242,20 +246,12 @@ class Recording:
         )
 
 
-def _writer(
-    recorder: Recorder, on_stat: Callable[[int, dict[str, int]], object] | None
-) -> Callable[[int, dict[str, int]], object]:
-    if on_stat is None:
-        return recorder.write_stat
-
-    def write(timestamp: int, metrics: dict[str, int]) -> None:
-        recorder.write_stat(timestamp, metrics)
-        try:
-            on_stat(timestamp, metrics)
-        except Exception:
-            _log.exception("on_stat failed")
-
-    return write
+def command_of(pid: int | None) -> list[str]:
+    """Return the command line of a process; an empty one where the system does not tell."""
+    with suppress(OSError):
+        if pid is not None:
+            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")[:-1]
+    return []
 
 
 def _descriptor(number: int) -> BinaryIO | None:
@@ -265,6 +261,6 @@ def _descriptor(number: int) -> BinaryIO | None:
         if stream is not None:
             stream.flush()
         os.fstat(number)
-        return open(number, "wb", buffering=0, closefd=False)  # noqa: PTH123, SIM115 - no path
+        return open(number, "wb", buffering=0, closefd=False)
     except (OSError, ValueError):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from typing import TYPE_CHECKING
 
 from callstats._extras import needs
@@ -13,9 +12,6 @@ from callstats.image import ImageRef, parse_image
 
 if TYPE_CHECKING:
     from docker import APIClient
-
-_ENGINE_SECONDS = 60
-"""Max time for an answer of the engine."""
 
 _CONFLICT = 409
 _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -53,14 +49,12 @@ class DockerDriver(Driver):
         validate_task(task)
         image = None if _IMAGE_ID.fullmatch(task.image) else parse_image(task.image)
         with needs("drivers.DockerDriver", "docker"):
-            import docker
-        from callstats.drivers.docker.engine import engine_errors
+            from callstats.drivers.docker.engine import EngineClient, engine_errors
         from callstats.drivers.docker.owner import remove_orphans
         from callstats.drivers.docker.run import DockerRun
 
         with engine_errors(f"reach the engine at {self._config.docker}"):
-            _probe_socket(self._config.docker)
-            api = docker.APIClient(self._config.docker, version="auto", timeout=_ENGINE_SECONDS)
+            api = EngineClient(self._config.docker)
         try:
             with engine_errors(f"prepare {task.image!r}"):
                 if not self._orphans_removed:
@@ -107,14 +101,6 @@ class DockerDriver(Driver):
             if error.status_code != _CONFLICT:
                 raise
             return create(None)  # another container has the name
-
-
-def _probe_socket(url: str) -> None:
-    """Raise OSError when nothing listens on a local socket. The Docker SDK would raise too, but leave a socket open."""
-    scheme, _, path = url.partition("://")
-    if scheme in ("unix", "http+unix"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.connect("/" + path.lstrip("/"))
 
 
 def _pull_missing(api: APIClient, image: ImageRef) -> str:

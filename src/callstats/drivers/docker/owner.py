@@ -24,6 +24,10 @@ _UNUSED_NS = 86_400 * 10**9
 """A container that has not run for a day, and whose recorder may be on another machine, waits for nobody."""
 
 
+abandoned: set[str] = set()
+"""Containers that this process could not remove, because the engine did not answer."""
+
+
 def recorder_label() -> str:
     """Return the value of the label: the machine's start, the namespace of process numbers, the number and its start time."""
     return " ".join([_space(), str(os.getpid()), _start_time(os.getpid())])
@@ -34,14 +38,15 @@ def remove_orphans(api: APIClient) -> None:
     listed = request(api, "GET", "/containers/json", all=1, filters=f'{{"label":["{LABEL}"]}}').json()
     for container in listed:
         with suppress(DockerException, OSError):  # another recorder may remove it too; a label of another form
-            if _is_orphan(api, container["Id"], container["State"], container["Labels"][LABEL]):
+            if container["Id"] in abandoned or _is_orphan(api, container["Id"], container["State"], container["Labels"][LABEL]):
                 remove(api, container["Id"])
+                abandoned.discard(container["Id"])
 
 
 def _is_orphan(api: APIClient, container: str, state: str, label: str) -> bool:
-    space, process, started = label.rsplit(" ", 2)
+    space, *process = label.rsplit(" ", 2)
     if space == _space():
-        return _has_ended(int(process), started)
+        return _has_ended(int(process[0]), process[1])
     if state not in ("created", "exited", "dead"):
         return False
     details = request(api, "GET", f"/containers/{container}/json").json()

@@ -11,8 +11,9 @@ from docker.errors import APIError, DockerException, NotFound
 from callstats._timestamps import parse_time
 from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun
 from callstats.drivers.base import ContainerTask
-from callstats.drivers.docker.engine import REMOVE_SECONDS, REQUEST_SECONDS, engine_errors, kill, remove, request, timed_out
+from callstats.drivers.docker.engine import ENGINE_SECONDS, QUICK_SECONDS, engine_errors, kill, remove, request, timed_out
 from callstats.drivers.docker.first import FirstProcess
+from callstats.drivers.docker.owner import abandoned
 from callstats.drivers.docker.samples import Samples
 from callstats.drivers.docker.streams import Streams
 from callstats.errors import CallstatsError, DriverError
@@ -26,8 +27,8 @@ _WAIT_SECONDS = 5.0
 _SILENT_SECONDS = 60.0
 """Max time without an answer of the engine."""
 
-_KILL_SECONDS = 15.0
-"""Max time without an answer, and then for the end, once the container was killed."""
+_KILL_SECONDS = 30.0
+"""The same once the container was killed."""
 
 _OUTPUT_SECONDS = 5.0
 """Max wait for the last output and samples after the container's end."""
@@ -55,6 +56,7 @@ class DockerRun(TaskRun):
     def start(self) -> None:
         with engine_errors(f"run {self.task.image!r}"):
             self._streams = Streams(self, self._api, self._container)
+            self._first.expect(self._container)
             try:
                 self._api.start(self._container)
             except APIError as error:
@@ -63,7 +65,7 @@ class DockerRun(TaskRun):
                     raise
                 self.finish(Exit(code, f"can't run {list(self.task.command)[:1]}: {error.explanation}"))
                 return
-            self._first.find(self._container, self._state()["Pid"])
+            self._first.find(self._state()["Pid"])
         self._streams.start()
         self._sampler = self.start_thread("callstats-docker-stats", self._samples.read)
         self.watch("callstats-docker")
@@ -97,9 +99,11 @@ class DockerRun(TaskRun):
                 self._code, self._ended_at = int(answer["StatusCode"]), time_ns()
                 return
             with suppress(OSError):
-                request(self._api, "GET", "/_ping")
+                request(self._api, "GET", "/_ping", QUICK_SECONDS)
                 answered_at = monotonic()
             self._validate_patience(monotonic() - answered_at)
+            if self._killed_at is not None:
+                self.kill()
 
     def _validate_patience(self, silent: float) -> None:
         """Raise when the engine, or a killed container, has taken too long."""
@@ -121,7 +125,7 @@ class DockerRun(TaskRun):
         ended_at = _end_time(state) or self._first.ended_at or self._ended_at
         if ended_at is not None:
             self._samples.close(ended_at, reading)
-        oom, removed = bool(state.get("OOMKilled")), not state
+        oom, removed = bool(state.get("OOMKilled") or self._first.oom_kills), not state
         reason = str(state.get("Error") or "")
         if oom and self._code:
             reason = "the container ran out of memory"
@@ -131,12 +135,14 @@ class DockerRun(TaskRun):
         return Exit(self._code, reason, killed, self._samples.dropped, oom)
 
     def release(self) -> None:
+        self._first.close()
         if self._streams is not None:
             self._streams.close()
         try:
             with engine_errors(f"remove container {self._container[:12]}"):
-                remove(self._api, self._container, REQUEST_SECONDS if self._lost else REMOVE_SECONDS)
+                remove(self._api, self._container, QUICK_SECONDS if self._lost else ENGINE_SECONDS)
         except DriverError:
+            abandoned.add(self._container)
             if self._fault is None:  # else `wait` has raised, or will
                 raise
         finally:

@@ -87,8 +87,11 @@ class Samples:
             totals = [name for name in _TOTALS if name in known or name in reading]
             metrics = {name: max(known.get(name, 0), reading.get(name, 0)) for name in totals}
             metrics |= {name: reading[name] for name in _GAUGES if name in reading and name not in known}
-            if reading.get(_PEAK, 0) > max(known.get(_PEAK, 0), known.get("mem_usage", 0)):
-                metrics[_PEAK] = reading[_PEAK]
+            peak = max(known.get(_PEAK, 0), reading.get(_PEAK, 0))
+            if peak > max(known.get(_PEAK, 0), known.get("mem_usage", 0)):
+                metrics[_PEAK] = peak
+            if peak:
+                metrics["mem_peak@last"] = peak
             self._pass_on(max(ended_at, self._time), metrics)
         finally:
             self._lock.release()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from time import monotonic
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -27,7 +28,7 @@ class Terminal:
         self._number = _terminal_of(stdin)
         self._owned = False
         """Whether it was opened here."""
-        self._given = False
+        self._given = self._busy = False
 
     def __enter__(self) -> Self:
         if self._number is not None and self._is_ours() and _is_alone():
@@ -46,29 +47,42 @@ class Terminal:
 
         The main thread calls this on SIGCHLD. A stop by another program, which will continue the command, changes nothing.
         """
-        try:
-            found = os.waitid(os.P_PID, self._group, os.WSTOPPED | os.WNOHANG)  # reaps nothing
-        except ChildProcessError:
-            return
-        if found is None:
-            return
-        number = found.si_status
-        if self._given:  # Ctrl-Z, or the command stops itself
-            self._take()
-            self._stop_group(number if number in _STOPS else signal.SIGTSTP)
-        elif number not in _STOPS - {signal.SIGTSTP}:
-            return
-        elif not self._open() or not self._is_ours():  # in the background, like this program
-            self._stop_group(number)
-        self._resume()
+        while not self._busy and (number := self._stop_signal()) is not None:
+            with self._handling():
+                if self._given:  # Ctrl-Z, or the command stops itself
+                    self._take()
+                    self._stop_group(number if number in _STOPS else signal.SIGTSTP)
+                elif number not in _STOPS - {signal.SIGTSTP}:
+                    continue
+                elif not self._open() or not self._is_ours():  # in the background, like this program
+                    self._stop_group(number)
+                self._resume()
 
     def stop(self) -> None:
         """Stop the command and this program, which was asked to stop, until it is continued. The main thread calls this."""
-        self._signal(signal.SIGTSTP)
-        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, handler)
-        self._resume()
+        with self._handling():
+            self._signal(signal.SIGTSTP)
+            handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTSTP)
+            signal.signal(signal.SIGTSTP, handler)
+            self._resume()
+        self.follow_stop()
+
+    @contextmanager
+    def _handling(self) -> Iterator[None]:
+        """Keep signals that come meanwhile from taking the same stop for another."""
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def _stop_signal(self) -> int | None:
+        """Return the signal that has stopped the command since the last call, if any."""
+        with suppress(ChildProcessError):
+            found = os.waitid(os.P_PID, self._group, os.WSTOPPED | os.WNOHANG)  # reaps nothing
+            return None if found is None else found.si_status
+        return None
 
     def _stop_group(self, number: int) -> None:
         """Stop the process group of this program, as the terminal would."""
