@@ -49,7 +49,8 @@ class DockerDriver(Driver):
         validate_task(task)
         image = None if _IMAGE_ID.fullmatch(task.image) else parse_image(task.image)
         with needs("drivers.DockerDriver", "docker"):
-            from callstats.drivers.docker.engine import EngineClient, engine_errors
+            import docker  # noqa: F401 - `engine` imports it
+        from callstats.drivers.docker.engine import EngineClient, engine_errors
         from callstats.drivers.docker.owner import remove_orphans
         from callstats.drivers.docker.run import DockerRun
 

@@ -23,7 +23,7 @@ _GROUPS = ("docker/{}", "system.slice/docker-{}.scope")
 """Where engines put a container, by their two ways to manage groups."""
 
 _UNTIL_THE_END = ("cpu_time@last", "disk_read", "disk_write", "mem_usage@max")
-"""What counts up to the end; other values are those of a running process."""
+"""The metrics that a group still counts at the end. Others are those of a running process."""
 
 
 class FirstProcess:
