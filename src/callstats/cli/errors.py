@@ -118,6 +118,14 @@ def exit_code(result: JobResult) -> ExitCode:
     return ExitCode.REJECTED if result.rejected else ExitCode.DONE
 
 
+def say(line: str) -> None:
+    """Print a line to standard error. It does not matter if nobody can read it."""
+    try:
+        click.echo(line, err=True)
+    except (OSError, ValueError):
+        _drop_output()
+
+
 def print_rejected(calls: Iterable[Call]) -> ExitCode:
     """Print the calls that were rejected, and return how the command ends."""
     rejects = [Reject(call.key, call.rejected) for call in calls if call.rejected is not None]

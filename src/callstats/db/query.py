@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._json import is_text
 from callstats._types import I64_MAX
-from callstats.call import Call, Key
+from callstats.call import LOST, RUNNING, Call, Key, is_lost
 from callstats.db.dialects.base import Dialect
 from callstats.db.engine import translated
 from callstats.errors import ArgumentError, CallstatsError, shorten_repr
@@ -47,8 +47,9 @@ CALL_COLUMNS = {
     "completed_at": "end_column",
 }
 """The parameters that name the columns of a Call's fields."""
-_OTHERS = ("error", "exit_code", "tags")
-"""Fields of a Call whose columns have their names."""
+PLAIN_COLUMNS = ("error", "exit_code", "command", "host", "pid")
+"""Fields of a Call whose columns have their names, and hold them as they are."""
+_OTHERS = (*PLAIN_COLUMNS, "tags")
 
 
 class TableSession:
@@ -157,9 +158,11 @@ class TableSession:
                 series = StatSeries.from_json(blob)
             except CallstatsError as fault:
                 rejected = str(fault)
-        tags, exit_code = _tags(fields.pop("tags")), fields.pop("exit_code")
-        exit_code = exit_code if isinstance(exit_code, int) else None
-        return Call(key=key, series=series, rejected=rejected, tags=tags, exit_code=exit_code, **fields)
+        for name in ("exit_code", "pid"):
+            fields[name] = fields[name] if isinstance(fields[name], int) else None
+        if fields["status"] == RUNNING and is_lost(fields["host"], fields["pid"], fields["created_at"]):
+            fields["status"] = LOST
+        return Call(key=key, series=series, rejected=rejected, tags=_tags(fields.pop("tags")), **fields)
 
     def kind_fault(self, blob: object, kind: str) -> str | None:
         """Return why a value of this kind is no blob; None if it may be one."""

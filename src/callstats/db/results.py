@@ -152,5 +152,9 @@ class RestoreResult(JobResult):
     """Saved rows whose key the table lacks."""
     unknown_keys: tuple[Key, ...] = ()
     """The first 100 of those keys."""
+    stored: int = 0
+    """Calls of a spool that were stored."""
+    known: int = 0
+    """Calls of a spool that the table had already."""
     torn: bool = False
     """Whether the file ends in half a line, as after a kill. The row of that line had not been changed."""

@@ -74,6 +74,9 @@ class TaskRun(Cookie, WaitResult):
     A driver's subclass implements `start`, `kill`, `await_exit` and `clean_up`, and `release` where there is more to remove.
     """
 
+    terminal: Any = None
+    """The job control of a command that runs at a terminal."""
+
     def __init__(self, task: ContainerTask) -> None:
         validate_task(task)
         self.task = task
@@ -144,6 +147,10 @@ class TaskRun(Cookie, WaitResult):
         raise NotImplementedError
 
     def kill(self) -> None:
+        raise NotImplementedError
+
+    def send_signal(self, number: int) -> None:
+        """Hand a signal to the command."""
         raise NotImplementedError
 
     def await_exit(self) -> None:

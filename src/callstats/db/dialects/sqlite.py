@@ -47,12 +47,8 @@ class SQLite(Dialect):
         return options if _is_in_memory(url) else {**options, "poolclass": NullPool}
 
     def missing_file(self, url: URL) -> str | None:
-        path = url.database
-        if path is None or _is_in_memory(url):
-            return None
-        if url.query.get("uri") and path.startswith("file:"):
-            path = unquote(path.removeprefix("file:"))
-        return None if Path(path).is_file() else path
+        path = file_of(url)
+        return None if path is None or Path(path).is_file() else path
 
     @contextmanager
     def prepared(self, connection: Connection) -> Iterator[None]:
@@ -187,6 +183,14 @@ class SQLite(Dialect):
 
     def rejects_row(self, error: BaseException | None) -> bool:
         return isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError))
+
+
+def file_of(url: URL) -> str | None:
+    """Return the path of a database's file; None for a database in memory."""
+    path = url.database
+    if path is None or _is_in_memory(url):
+        return None
+    return unquote(path.removeprefix("file:")) if url.query.get("uri") and path.startswith("file:") else path
 
 
 def _is_in_memory(url: URL) -> bool:

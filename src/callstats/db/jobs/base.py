@@ -273,10 +273,12 @@ class TableJobs:
     ) -> RestoreResult:
         """Put the histograms that `reduce` saved back into their rows, byte for byte, and return a `RestoreResult`.
 
+        The file may also be a spool: calls that ``callstats record`` could not store. They are stored as `CallTable.finish` does.
+
         Parameters
         ----------
         path : str or path
-            A file that `reduce` saved. It is checked as a whole before anything is written.
+            A file that `reduce` saved, which is checked as a whole before anything is written, or a spool.
         progress, stop
             As for `reduce`.
 
@@ -301,5 +303,7 @@ class TableJobs:
         (1, 1)
         """
         from callstats.db.jobs.restore import RestoreJob
+        from callstats.db.spool import ImportJob, is_spool
 
-        return RestoreJob(locals()).run(self._database, self._names)
+        job = ImportJob if is_spool(path) else RestoreJob
+        return job({"path": path, "progress": progress, "stop": stop}).run(self._database, self._names)

@@ -78,6 +78,10 @@ class DockerRun(TaskRun):
         except (DockerException, OSError):  # `await_exit` finds out what is wrong
             self._first.kill()
 
+    def send_signal(self, number: int) -> None:
+        with suppress(APIError):  # it has ended by itself
+            self._api.kill(self._container, signal=number)
+
     def await_exit(self) -> None:
         answered_at = monotonic()
         while True:

@@ -1,18 +1,15 @@
-"""The input and output of a command, and the terminal that it may read from."""
+"""The input and output of a command."""
 
 from __future__ import annotations
 
 import os
 import select
-import signal
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import IO, BinaryIO
 
 from callstats.drivers._run import TaskRun
-from callstats.drivers.base import ContainerTask
 from callstats.drivers.process.launch import Command
 
 _PIPE_BYTES = 65_536
@@ -85,30 +82,3 @@ def _popen_argument(stream: BinaryIO | None) -> int:
     except (OSError, AttributeError, ValueError):
         return subprocess.PIPE
     return number
-
-
-@contextmanager
-def terminal(task: ContainerTask, group: int) -> Iterator[None]:
-    """Hand the terminal over to a command that reads from it, and take it back afterwards."""
-    try:
-        number = -1 if task.stdin is None else task.stdin.fileno()
-        ours = number >= 0 and os.isatty(number) and os.tcgetpgrp(number) == os.getpgrp()
-    except (OSError, AttributeError, ValueError):
-        ours = False
-    if not ours:
-        yield
-        return
-    _give_terminal(number, group)
-    with suppress(OSError):
-        os.killpg(group, signal.SIGCONT)  # it may have stopped because it read too early
-    try:
-        yield
-    finally:
-        _give_terminal(number, os.getpgrp())
-
-
-def _give_terminal(number: int, group: int) -> None:
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # else a background group is stopped by the call
-    with suppress(OSError):
-        os.tcsetpgrp(number, group)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
