@@ -18,6 +18,7 @@ import pytest
 from callstats import KEEP_PEAKS, ImageError, Recorder, Rule, decimate
 from callstats._timestamps import parse_time
 from callstats.drivers import Config, DockerDriver, DriverError, RunResult, Status, Task
+from callstats.drivers._record import record
 from callstats.errors import ArgumentError
 from callstats.stats.call import usage_of
 from support.engine import IMAGE, Engine, image_tar
@@ -259,6 +260,14 @@ def test_out_of_memory_of_another_process(driver: DockerDriver, code: int, statu
     assert not run(driver, "exit 3")[0].out_of_memory
 
 
+def test_the_stored_call_tells_of_the_memory(driver: DockerDriver) -> None:
+    """A recorded success during which a process ran out of memory says so."""
+    command = ["sh", "-c", "dd if=/dev/zero of=/dev/null bs=200M count=1; exit 0"]
+    call = record(command, driver=driver, image=IMAGE, memory=32 * MIB)
+    assert (call.status, call.exit_code, call.error) == ("success", 0, "a process ran out of memory")
+    assert call.usage.peak_ceiling is not None and call.usage.peak_ceiling <= 32 * MIB
+
+
 def test_an_input_that_never_ends(driver: DockerDriver) -> None:
     """A container's end does not wait for that of its input."""
 
@@ -292,6 +301,7 @@ def test_a_program_that_ends_removes_its_containers(engine: Engine) -> None:
     """A program that never closes its cookie leaves no container."""
     program = f"""
 import sys
+from callstats.drivers._record import record
 from callstats.errors import ArgumentError
 from callstats.stats.call import usage_of
 from callstats.drivers import Config, DockerDriver, Task

@@ -79,8 +79,8 @@ class DockerRun(TaskRun):
             self._first.kill()
 
     def send_signal(self, number: int) -> None:
-        with suppress(APIError):  # it has ended by itself
-            self._api.kill(self._container, signal=number)
+        with suppress(DockerException, OSError):  # it has ended by itself, or `await_exit` finds out what is wrong
+            request(self._api, "POST", f"/containers/{self._container}/kill", QUICK_SECONDS, signal=number)
 
     def await_exit(self) -> None:
         answered_at = monotonic()
