@@ -58,7 +58,7 @@ class Difference:
 
 
 class Samples(NamedTuple):
-    """What calls are compared by, each in the order of time, without unknown values."""
+    """The numbers of calls that are compared, each in the order of time, without unknown values."""
 
     duration_ns: AnyArray
     memory: AnyArray
