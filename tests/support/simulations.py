@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -58,7 +57,7 @@ SHAPES: dict[str, tuple[float, Callable[[Floats], Floats], float, bool]] = {
     "linear warm-up by 50 %": (0.0, lambda t: 0.5 * np.minimum(3 * t, 1), 0.03, False),
     "exponential warm-up by 5 %": (0.0, lambda t: 0.05 * -np.expm1(-10 * t), 0.03, False),
     "exponential warm-up by 50 %": (0.0, lambda t: 0.5 * -np.expm1(-10 * t), 0.03, False),
-    "exponential warm-up to fivefold": (0.0, lambda t: 4 * -np.expm1(-10 * t), 0.03, False),
+    "exponential warm-up to fivefold": (0.0, lambda t: 4 * -np.expm1(-10 * t), 0.05, False),
     "leak of 5 %": (0.0, lambda t: 0.05 * t, 0.95, True),
 }
 
@@ -158,9 +157,9 @@ def main() -> int:
     tables = {
         "| calls | n | noise | growing | bound |": growth_cells(400),
         "| needs | | risk | within the risk | bound |": (sizing_cell(name, risk, 500) for name in NEEDS for risk in (0.05, 0.01)),
-        "| pairs | n | | no difference | bound |": itertools.chain(
-            (equal_cell(kind, 50, 2000) for kind in KINDS),
-            [equal_cell(KINDS[0], 200, 2000), equal_cell(KINDS[0], 200, 2000, 0.5)],
+        "| pairs | n | | no difference | bound |": (
+            equal_cell(kind, n, 2000, phi)
+            for kind, n, phi in (*((kind, 50, 0.0) for kind in KINDS), (KINDS[0], 200, 0.0), (KINDS[0], 200, 0.5))
         ),
         "| pairs | n | noise | found | bound |": (shift_cell(name, 500) for name in ("duration_ns", "memory", "cpu")),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,8 @@ def test_what_is_compared() -> None:
     assert (memory.calls_a, memory.a, cpu.a) == (20, 11.5, 10.5)
     assert (failures.calls_b, failures.a) == (21, 15 / 21)
     assert not any(one.differs for one in (duration, memory, cpu, failures))
+    for one in (duration, memory, cpu, failures):
+        assert {type(value) for value in asdict(one).values()} == {str, int, float, bool}
 
 
 def test_the_interval_and_p_agree() -> None:

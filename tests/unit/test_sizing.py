@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from callstats import CallstatsError
-from callstats.stats import rightsize
+from callstats.stats import cpu_request, rightsize
 from callstats.stats.proportions import upper_bound
+from support.simulations import NEEDS, sizing_cell
 
 MIB = 2**20
 UNLIMITED = 9223372036854771712
@@ -113,17 +113,9 @@ def test_wrong_lengths_and_steps() -> None:
         rightsize([1], step=0)
 
 
-DRAWS: dict[str, tuple[Callable[[np.random.Generator, int], np.ndarray], Callable[[float], float]]] = {
-    "uniform": (lambda rng, n: rng.uniform(10, 500, n), lambda x: min(max((500 - x) / 490, 0), 1)),
-    "exponential": (lambda rng, n: rng.exponential(100, n), lambda x: math.exp(-x / 100)),
-    "heavy tail": (lambda rng, n: 50 * (1 + rng.pareto(1.2, n)), lambda x: min((50 / x) ** 1.2, 1)),
-    "log-normal": (lambda rng, n: rng.lognormal(5, 1, n), lambda x: math.erfc((math.log(x) - 5) / math.sqrt(2)) / 2),
-}
-
-
 def misses(draw: str, n: int, risk: float, step: float, runs: int, seed: int) -> int:
     """In how many runs more calls than the risk would go over the advised size."""
-    sample, over = DRAWS[draw]
+    sample, over = NEEDS[draw]
     rng = np.random.default_rng(seed)
     missed = 0
     for _ in range(runs):
@@ -134,7 +126,7 @@ def misses(draw: str, n: int, risk: float, step: float, runs: int, seed: int) ->
     return missed
 
 
-@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("draw", NEEDS)
 @pytest.mark.parametrize(("n", "risk", "step"), [(59, 0.05, 1 / 64), (400, 0.05, 1 / 64), (1000, 0.01, 1), (3000, 0.001, 64)])
 def test_the_advice_is_honest(draw: str, n: int, risk: float, step: float) -> None:
     """Over seeded runs the true share of calls over the advised size stays within the risk in at least 95 %."""
@@ -143,18 +135,18 @@ def test_the_advice_is_honest(draw: str, n: int, risk: float, step: float) -> No
     assert misses(draw, n, risk, step, runs, seed=n) <= 35
 
 
-def test_the_advice_is_honest_where_calls_were_killed() -> None:
-    """So it does where a limit cut some calls short, as long as none of them needed twice the limit."""
-    rng = np.random.default_rng(11)
-    missed = sizes = 0
-    for _ in range(400):
-        needs = rng.uniform(10, 500, 400)
-        limit = 485 if rng.random() < 0.5 else 450
-        killed = needs > limit
-        peaks = np.where(killed, limit * rng.uniform(0.5, 1, 400), needs)
-        found = rightsize((peaks * MIB).astype(np.uint64), risk=0.05, step=MIB, limits=np.full(400, limit * MIB), killed=killed)
-        assert found.size is not None
-        sizes += found.size > limit * MIB
-        missed += (500 - found.size / MIB) / 490 > 0.05
-    assert missed <= 35
-    assert 0 < sizes < 400
+@pytest.mark.parametrize("draw", NEEDS)
+def test_the_advice_is_honest_with_unknown_calls_and_kills(draw: str) -> None:
+    """So it does where calls were not sampled, have a peak of 0 or were killed; the fast form of the documented table."""
+    cell = sizing_cell(draw, 0.05, 60)
+    assert cell.holds, cell
+
+
+def test_cpu_requests() -> None:
+    """A request of CPU is an order statistic of the calls' means, in hundredths of a core; 0 is a known need."""
+    assert cpu_request([0.0] * 59).size == 10
+    assert cpu_request([33.3] * 59).size == 340
+    assert cpu_request([33.3] * 58).reason == "not enough calls whose CPU is known: 58 of the 59 that a risk of 5 % needs"
+    found = cpu_request([10.0] * 95 + [400.0] * 5, risk=0.2, step=1)
+    assert (found.size, found.over) == (100, 5)
+    assert cpu_request([10.0] * 95 + [400.0] * 5).size == 4000

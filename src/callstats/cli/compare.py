@@ -25,7 +25,7 @@ from callstats.cli.options import (
 from callstats.db import TableComparison, connect
 from callstats.stats import Difference
 
-_TEXTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+_NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "duration_ns": ("duration", lambda ns: duration_text(round(ns))),
     "memory": ("peak memory", lambda size: memory_text(round(size))),
     "cpu": ("CPU of one core", lambda percent: f"{percent:.1f} %"),
@@ -109,7 +109,7 @@ def _points_text(share: float) -> str:
 
 
 def _row(one: Difference) -> tuple[str, ...]:
-    title, text = _TEXTS[one.name]
+    title, text = _NUMBERS[one.name]
     a, b = ("-" if value is None else text(value) for value in (one.a, one.b))
     if one.differs is None or one.difference is None or one.low is None or one.high is None or one.confidence is None:
         return title, a, b, "", "", f"can't tell from {one.calls_a:,} and {plural(one.calls_b, 'call')}"

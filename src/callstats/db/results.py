@@ -166,7 +166,7 @@ class TableComparison(JobResult):
     """The result of `CallTable.compare`, which also has the fields of `JobResult`."""
 
     names: tuple[str, str] = ("", "")
-    """What the calls of the two groups have in common."""
+    """The name or the tags of each group."""
     calls: tuple[int, int] = (0, 0)
     """Their calls."""
     differences: tuple[Difference, ...] = ()

@@ -58,7 +58,7 @@ class Difference:
 
 
 class Samples(NamedTuple):
-    """What calls are compared by, each in the order of time, without unknown values."""
+    """The numbers of calls that are compared, each in the order of time, without unknown values."""
 
     duration_ns: AnyArray
     memory: AnyArray
@@ -93,8 +93,10 @@ def compare_calls(a: Iterable[CallData], b: Iterable[CallData]) -> tuple[Differe
 
     Examples
     --------
+    >>> from callstats import StatSeries
     >>> def calls(scale):
-    ...     return [CallData(StatSeries([0], {"mem_usage": [scale * (1000 + i * 7 % 40)]}), duration_ns=9) for i in range(50)]
+    ...     peaks = (scale * (1000 + call * 7 % 40) for call in range(50))
+    ...     return [CallData(StatSeries([0], {"mem_usage": [peak]}), duration_ns=9) for peak in peaks]
     >>> [found.differs for found in compare_calls(calls(10), calls(12))]
     [False, True, None, False]
     """
@@ -141,7 +143,7 @@ class _MedianTest:
         self.a, self.b = (float(np.median(values)) if len(values) else None for values in (a, b))
         rng = np.random.default_rng(_BOOTSTRAP_SEED)
         self._draws = np.sort(_resampled_medians(b, rng) - _resampled_medians(a, rng)) if len(a) and len(b) else np.zeros(_DRAWS)
-        beyond = min(np.count_nonzero(self._draws <= 0), np.count_nonzero(self._draws >= 0))
+        beyond = min(int(np.count_nonzero(self._draws <= 0)), int(np.count_nonzero(self._draws >= 0)))
         self.p = min(2 * (beyond + 1) / (_DRAWS + 1), 1.0)
 
     def interval(self, alpha: float) -> tuple[float, float]:

@@ -157,7 +157,8 @@ def cpu_request(percents: Sequence[float] | AnyArray, *, risk: float = CPU_RISK,
     >>> cpu_request([20.0] * 50 + [120.0] * 50).size
     1200
     """
-    return _size_for(np.ceil(np.asarray(percents, dtype=np.float64) * 10).astype(np.uint64), "CPU", risk, step)
+    thousandths = np.minimum(np.ceil(np.asarray(percents, dtype=np.float64) * 10), 2.0**63)  # any stored number may stand there
+    return _size_for(thousandths.astype(np.uint64), "CPU", risk, step)
 
 
 def _size_for(needs: Block, what: str, risk: float, step: int) -> RightSize:

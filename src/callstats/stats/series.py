@@ -41,7 +41,8 @@ class Summary:
     p95, p99 : int or None
         Element ``ceil(p * n / 100)`` of the sorted values, where p is 95 or 99.
     increase : int or None
-        The total increase of a counter, where a value below the one before is a reset to 0. None for other metrics.
+        The total increase of a counter, where a value below the one before is a reset to 0. None for other metrics. A counter
+        that is a sum over interfaces falls when one of them goes away, which looks like a reset.
     growth : float or None
         The slope of the linear regression over the rows, in units per second. Of rows with the same time the last counts.
         None for fewer than two times.
