@@ -34,7 +34,7 @@ class StoppedError(DatabaseError):
 
 
 class PlannedEndError(StoppedError):
-    """The job ends here as it was told to begin with: at its limit of rows or of time."""
+    """The job ends here as planned: at its limit of rows or of time."""
 
 
 class Reject(NamedTuple):
@@ -51,7 +51,7 @@ class RejectedText(Reject):
 
     digest: str
     known: bool = False
-    """Whether the job was told of it."""
+    """Whether the file `known` names it."""
 
 
 class Change(NamedTuple):

@@ -1,4 +1,4 @@
-"""Rejected rows that a job is told of: those of an earlier run's file."""
+"""Rejected rows of an earlier run: their file is written and read."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from callstats.db.jobs.plan import make_plan, sorted_tiers
 from callstats.db.jobs.save import Saver
 from callstats.db.jobs.worker import PHASES, Committed, Worker, backoff
 from callstats.db.query import Names
-from callstats.db.results import PlannedEndError, ReduceResult, StoppedError, TimedOutError
+from callstats.db.results import ConnectionLostError, PlannedEndError, ReduceResult, StoppedError, TimedOutError
 from callstats.errors import ArgumentError, DatabaseError, shorten_repr
 from callstats.rule import Rule
 
@@ -99,10 +99,25 @@ class ReduceJob(Job):
 
     @contextmanager
     def _worker(self, database: Database, names: Names) -> Iterator[Worker]:
-        with database.session() as (connection, dialect):
-            session = BatchSession(connection, dialect, names, where=self.arguments.where)
-            session.check_rows()
-            plan = make_plan(self.rule, self.tiers, session, self._now, verify=self.arguments.verify)
+        """Open a worker's connection. One that is lost before the first batch is opened again, unless none was ever open."""
+        with ExitStack() as opened:
+            for turn in range(self.arguments.retries + 1):
+                is_open = bool(self._workers)
+                try:
+                    with ExitStack() as stack:
+                        connection, dialect = stack.enter_context(database.session())
+                        is_open = True
+                        session = BatchSession(connection, dialect, names, where=self.arguments.where)
+                        if not self._workers:
+                            session.check_rows()
+                        plan = make_plan(self.rule, self.tiers, session, self._now, verify=self.arguments.verify)
+                        opened.push(stack.pop_all())
+                        break
+                except ConnectionLostError:
+                    if not is_open or turn == self.arguments.retries:
+                        raise
+                self.pause(backoff(turn))
+                self.count_retry()
             worker = Worker(self, session, plan)
             self._workers.append(worker)
             yield worker
