@@ -32,10 +32,11 @@ class SavedBlob(NamedTuple):
     def line(self) -> bytes:
         """Return one line of JSON. A blob without line breaks but at its end is a part of it as it is, any other is text."""
         row: dict[str, object] = {"key": self.key, **({"blob": True} if self.is_bytes else {})}
-        rows = self.blob.removesuffix(b"\n")
-        if rows[:1] == b"[" and b"\n" not in rows:
-            end = {} if len(rows) == len(self.blob) else {"end": "\n"}
-            return b"".join((json_text({**row, **end}, separators=(",", ":")).encode()[:-1], _ROWS, rows, b"}\n"))
+        size = len(self.blob) - self.blob.endswith(b"\n")
+        if self.blob.startswith(b"[") and self.blob.find(b"\n", 0, size) < 0:
+            end = {} if size == len(self.blob) else {"end": "\n"}
+            head = json_text({**row, **end}, separators=(",", ":")).encode()[:-1]
+            return b"".join((head, _ROWS, memoryview(self.blob)[:size], b"}\n"))
         return json_text({**row, "stats": self.blob.decode()}, separators=(",", ":")).encode() + b"\n"
 
 
