@@ -324,6 +324,8 @@ def lines(table: Table, folder: Path, rows: int, rounds: int) -> Iterator[Line |
         saved.unlink(missing_ok=True)
         run("save", lambda: reduced(table.url, save=saved))
         run("import", lambda: connect(table.url).restore(saved), refill=False)
+        table.refill()
+        reduced(table.url)
         run("by hand", lambda: table.put_back(saved), refill=False)
         if is_server:
             run("two loops", lambda: two_loops(table, rows))

@@ -81,7 +81,7 @@ def test_a_missing_privilege(on_server: Database, user: User, saved: Path) -> No
     user.may("UPDATE (stats)")
     from datetime import timedelta
 
-    with pytest.raises(CallstatsError, match="denied"):
+    with pytest.raises(CallstatsError, match=r"denied|^time_column must be a column of table"):  # MySQL hides columns
         reduce_table(user.url, Rule(None, how="mean"), tiers=[(timedelta(7), 10)])
     assert reduce_table(user.url, RULE, save=saved.with_name("new.jsonl")).changed == 1
     assert restore_table(user.url, saved).restored == 1

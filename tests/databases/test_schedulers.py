@@ -147,6 +147,16 @@ def test_no_output_is_an_input_or_a_database(
     assert sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir() if path.is_file()) == before
 
 
+@pytest.mark.parametrize("command", ["export", "import"])
+def test_a_dash_is_no_file(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither standard output nor a new file of that name."""
+    monkeypatch.chdir(tmp_path)
+    Database("sqlite", "calls.db").make([("a", blob(12))])
+    result = run(command, "calls.db", "-")
+    assert (result.exit_code, "FILE must be the path of a file, got '-'" in result.stderr) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["calls.db"]
+
+
 def test_an_output_may_not_be_a_database_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty file has no header, but is a database."""
     monkeypatch.chdir(tmp_path)

@@ -291,7 +291,7 @@ def test_help_has_examples(command: list[str]) -> None:
 
 def test_progress_lines(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Off a terminal a line now and then, on standard error."""
-    monkeypatch.setattr(reduce_module, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("callstats.cli.progress.SECONDS_BETWEEN_LINES", 0.0)
     result = run("reduce", db, "--max-samples", 10, "--batch-size", 2)
     first, second = result.stderr.splitlines()
     assert re.fullmatch(r"2 of 3 rows, [\d.]+ [kM]?B/s, [\d.]+ kB saved", first)

@@ -155,6 +155,8 @@ def split_file(arguments: tuple[str, ...]) -> tuple[str, str]:
     """Return the database and the file of [DB] FILE."""
     if len(arguments) not in (1, 2) or (len(arguments) == 1 and is_surely_database(arguments[0])):
         raise click.UsageError("the arguments must be [DB] FILE")
+    if arguments[-1] == "-":
+        raise click.UsageError("FILE must be the path of a file, got '-'; a file of that name is ./-")
     return database(*arguments[:-1]), arguments[-1]
 
 

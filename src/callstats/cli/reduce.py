@@ -6,7 +6,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import chain, repeat
 from pathlib import Path
@@ -19,9 +18,9 @@ from callstats import kernels
 from callstats._json import json_text
 from callstats._timestamps import format_time
 from callstats._types import I64_MAX
-from callstats._units import percent_text, plural, printable, size_text
+from callstats._units import percent_text, plural, printable
 from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
-from callstats.cli.format import key_text, less_text, reject_line, stopped_lines, table_text
+from callstats.cli.format import key_text, less_text, stopped_lines, table_text
 from callstats.cli.options import (
     DURATION,
     HOW,
@@ -38,14 +37,13 @@ from callstats.cli.options import (
     merge_how,
     where_option,
 )
+from callstats.cli.progress import JSONLog, ProgressLine, rate_text
 from callstats.db import ReduceResult, Reject, connect
 from callstats.db.engine import shown_url
 from callstats.db.jobs.known import known_line
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.reduce import reduce_json
 from callstats.rule import How, Missing, Rule
-
-SECONDS_BETWEEN_LINES = 5.0
 
 
 @click.command(
@@ -252,72 +250,6 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
     if result.more is not None:
         lines.append(f"ended as planned: {result.more}; more rows are left for another run")
     return lines + stopped_lines(result, "the rows counted here are written")
-
-
-def rate_text(result: ReduceResult) -> str:
-    """Return how fast text was read."""
-    return f"{size_text(result.bytes_read / max(result.seconds, 1e-9))}/s"
-
-
-class ProgressLine(ExitStack):
-    """Show how far a job is on standard error: a bar on a terminal, else a line every few seconds."""
-
-    def __init__(self, bar: bool | None = None) -> None:
-        super().__init__()
-        self._bar = None
-        self._last = time.monotonic()
-        if sys.stderr.isatty() if bar is None else bar:
-            from rich import progress
-            from rich.console import Console
-
-            text = progress.TextColumn("{task.description}", markup=False)
-            columns = progress.BarColumn(), text, progress.TimeRemainingColumn()
-            self._bar = self.enter_context(progress.Progress(*columns, console=Console(stderr=True), transient=True))
-            self._task = self._bar.add_task("", total=None)
-
-    def update(self, result: ReduceResult) -> None:
-        """Show the result so far."""
-        if self._bar is not None:
-            self._bar.update(self._task, total=result.total, completed=result.rows, description=progress_line(result))
-        elif time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
-            self._last = time.monotonic()
-            self.say(progress_line(result))
-
-    def say(self, line: str) -> None:
-        """Print a line, above the bar."""
-        if self._bar is None:
-            click.echo(line, err=True)
-        else:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def reject(self, reject: Reject) -> None:
-        """Print a rejected row."""
-        self.say(reject_line(reject))
-
-
-class JSONLog(ExitStack):
-    """Show how far a job is on standard error, as JSON: a line for each batch, each rejected row and each note."""
-
-    def update(self, result: ReduceResult) -> None:
-        """Log the counts so far, after a batch."""
-        self._log("batch", {name: value for name, value in asdict(result).items() if isinstance(value, (int, float))})
-
-    def say(self, line: str) -> None:
-        """Log a note."""
-        self._log("note", {"text": line})
-
-    def reject(self, reject: Reject) -> None:
-        """Log a rejected row."""
-        self._log("reject", reject._asdict())
-
-    def _log(self, event: str, fields: dict[str, Any]) -> None:
-        click.echo(json_text({"time": format_time(time.time_ns()), "event": event, **fields}), err=True)
-
-
-def progress_line(result: ReduceResult) -> str:
-    """Return how far the job is."""
-    total = "" if result.total is None else f" of {result.total:,}"
-    return f"{result.rows:,}{total} rows, {rate_text(result)}, {size_text(result.bytes_before - result.bytes_after)} saved"
 
 
 def reject_writer(path: Path | None) -> Callable[[Reject], None]:

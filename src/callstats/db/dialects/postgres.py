@@ -52,6 +52,12 @@ _NOT_THE_ROW = ("08", "40", "53", "55", "57", "58", "XX", "")
 """Classes of errors in a function that the row did not cause: connections, conflicts, resources, locks, and the server itself."""
 
 
+_PLAIN_TIME = (
+    "^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?Z$"
+)
+"""A time in UTC that exists in every month, which a cast can't fail for. Parts of it take ten times as long."""
+
+
 class _Type(UserDefinedType[Any]):
     """A type by its name in the database."""
 
@@ -382,4 +388,5 @@ def _parsed(column: ColumnElement[Any]) -> ColumnElement[Any]:
     start: ColumnElement[Any] = literal_column("timestamp '0001-01-01 00:00:00'")
     day = start + func.make_interval(years, months, 0, days)
     exists = func.to_char(day, "YYYY-MM-DD") == func.substring(column, 1, 10)
-    return case((column.op("~")(TEXT_TIME), case((exists, day + clock - offset))))
+    in_utc = cast(func.rtrim(column, "Z"), _Type("timestamp without time zone"))
+    return case((column.op("~")(_PLAIN_TIME), in_utc), (column.op("~")(TEXT_TIME), case((exists, day + clock - offset))))

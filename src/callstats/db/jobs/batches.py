@@ -300,7 +300,7 @@ class BatchSession(TableSession):
     def _write_many(self, blobs: Sequence[NewBlob]) -> int:
         """Write the blobs of plain keys. Return how many rows there were."""
         changed = self.dialect.write(self.connection, self._target, blobs)
-        return self._check_number(changed, len(blobs))
+        return self._check_number(changed, len({key for key, *_ in blobs}))
 
     def _write_one(self, blob: NewBlob) -> int:
         """Write a row's blob. Return 0 if there is no such row."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import Text, and_, case, cast, column, func, literal_column, or_
+from sqlalchemy import Text, and_, case, cast, column, func, literal_column, not_, or_
 from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._types import FIRST_TIME, I64_MAX
@@ -48,9 +48,7 @@ def make_plan(rule: Rule, tiers: Sequence[tuple[timedelta, int]], session: Table
     limits = [limit for limit in (rule.max_bytes, session.dialect.max_bytes) if limit is not None]
     rule = replace(rule, max_bytes=min(limits, default=None))
     if not tiers:
-        return Plan(
-            [rule], None, *((None,) if verify else _conditions(session, [rule], lambda sizes: literal_column(str(sizes[0]))))
-        )
+        return Plan([rule], None, *((None,) if verify else _conditions(session, [rule], lambda sizes: _constant(sizes[0]))))
     rules = [replace(rule, max_samples=rows) for _, rows in tiers]
     # An age before the first possible time is never reached.
     times = [max(as_of - age // timedelta(microseconds=1) * 1000, FIRST_TIME) for age, _ in tiers]
@@ -59,19 +57,22 @@ def make_plan(rule: Rule, tiers: Sequence[tuple[timedelta, int]], session: Table
         session.check_columns(time_column=session.names.time_column)
         time, at = session.dialect.time_column(session.connection, stored)
         session.connection.execute(session.select(stored).where(literal_column("0 = 1"))).all()  # fails without the privilege
-    # Go's zero time, in year 1, means none.
-    old_enough = [time.between(at(FIRST_TIME + 10**9), at(ns)) for ns in times]
+        # To read a time from text takes a server longer than to compare the text, whatever its offset from UTC.
+        may_be_old = not_(session.dialect.not_before(session.connection, stored, _date(times[0]) + timedelta(days=2)))
+        may_be_none = not_(session.dialect.not_before(session.connection, stored, _date(FIRST_TIME) + timedelta(days=2)))
     indices = list(range(len(rules)))[::-1]
+    first = at(FIRST_TIME + 10**9)
 
     def by_tier(values: Sequence[int]) -> ColumnElement[Any]:
-        return case(*((old_enough[i], literal_column(str(values[i]))) for i in indices))
+        return case(*((time <= at(times[i]), _constant(values[i])) for i in indices))
 
     tier = by_tier(range(len(rules)))
-    untimed = or_(stored.is_(None), cast(stored, Text) == "", time < at(FIRST_TIME + 10**9))
+    # Go's zero time, in year 1, means none.
+    untimed = or_(stored.is_(None), cast(stored, Text) == "", and_(may_be_none, time < first))
     long_enough = [] if verify else [session.dialect.size(session.blob) > min(map(_max_untouched, rules))]
     unreadable = and_(time.is_(None), cast(stored, Text) != "", *long_enough)
-    cheap, exact = (old_enough[0], None) if verify else _conditions(session, rules, by_tier)
-    return Plan(rules, tier, cheap, exact, untimed, unreadable)
+    cheap, exact = (time <= at(times[0]), None) if verify else _conditions(session, rules, by_tier)
+    return Plan(rules, tier, and_(*long_enough, may_be_old, cheap, time >= first), exact, untimed, unreadable)
 
 
 def sorted_tiers(tiers: Iterable[tuple[timedelta, int]] | None, rule: Rule) -> list[tuple[timedelta, int]]:
@@ -100,16 +101,26 @@ def _conditions(
     """
     size, max_bytes = session.dialect.size(session.blob), rules[0].max_bytes
     by_size = size > choose([_max_untouched(rule) for rule in rules])
-    most = [min(max(rule.max_samples, 0), _MOST_ROWS) for rule in rules if rule.max_samples is not None]
+    most = [min(max(rule.max_samples, 0), _MOST_ROWS - 1) for rule in rules if rule.max_samples is not None]
     if len(most) < len(rules):
         return by_size, None
-    # Not from 1 to n: as a distance from the middle, since PostgreSQL counts twice for BETWEEN.
-    distance = func.abs(session.dialect.rows(session.blob) * 2 - choose([n + 1 for n in most]))
-    by_rows: ColumnElement[bool] = distance > choose([n - 1 for n in most])
+    # More than n, or none: 0 is the largest here. PostgreSQL would count twice for BETWEEN.
+    rows = func.mod(session.dialect.rows(session.blob) + (_MOST_ROWS - 1), _MOST_ROWS)
+    by_rows: ColumnElement[bool] = rows >= choose(most)
+    if len(most) > 1:  # the least number for all first: it needs no time
+        by_rows = and_(rows >= min(most), by_rows)
     if max_bytes is not None:
         by_rows = or_(by_rows, size > min(max_bytes, I64_MAX))
     # The size of a blob that the database keeps in its own form is known only once it is text.
     return (by_rows, None) if session.dialect.rewrites else (by_size, by_rows)
+
+
+def _constant(value: int) -> ColumnElement[Any]:
+    return literal_column(str(value))
+
+
+def _date(ns: int) -> datetime:
+    return datetime.fromtimestamp(ns // 10**9, UTC)
 
 
 def _max_untouched(rule: Rule) -> int:

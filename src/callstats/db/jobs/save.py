@@ -32,10 +32,11 @@ class SavedBlob(NamedTuple):
     def line(self) -> bytes:
         """Return one line of JSON. A blob without line breaks but at its end is a part of it as it is, any other is text."""
         row: dict[str, object] = {"key": self.key, **({"blob": True} if self.is_bytes else {})}
-        rows = self.blob.removesuffix(b"\n")
-        if rows[:1] == b"[" and b"\n" not in rows:
-            end = {} if len(rows) == len(self.blob) else {"end": "\n"}
-            return b"".join((json_text({**row, **end}, separators=(",", ":")).encode()[:-1], _ROWS, rows, b"}\n"))
+        size = len(self.blob) - self.blob.endswith(b"\n")
+        if self.blob.startswith(b"[") and self.blob.find(b"\n", 0, size) < 0:
+            end = {} if size == len(self.blob) else {"end": "\n"}
+            head = json_text({**row, **end}, separators=(",", ":")).encode()[:-1]
+            return b"".join((head, _ROWS, memoryview(self.blob)[:size], b"}\n"))
         return json_text({**row, "stats": self.blob.decode()}, separators=(",", ":")).encode() + b"\n"
 
 
@@ -148,7 +149,7 @@ class SavedFile:
                 number += 1
                 if number == self._torn_line:
                     return
-                if len(line) > 1 and not line.strip(b" \n"):
+                if saved is None and len(line) > 1 and not line.strip(b" \n"):
                     continue
                 try:
                     if saved is None or isinstance(result, CallstatsError):
@@ -185,16 +186,18 @@ def _is_torn(line: bytes, error: DecodeError) -> bool:
 
 def _split(line: bytes) -> SavedBlob | None:
     """Return the blob that is a part of a line, unchecked; None for a line of another form."""
-    head, _, rows = line.removesuffix(b"\n").partition(_ROWS)
-    if rows[:1] != b"[" or rows[-1:] != b"}":
+    middle = line.find(_ROWS)
+    blob = line[middle + len(_ROWS) : -2 if line.endswith(b"\n") else -1]  # the only copy of it
+    if middle < 0 or not blob.startswith(b"[") or not line.endswith((b"}\n", b"}")):
         return None
+    head = line[:middle]
     if plain := _PLAIN_HEAD.fullmatch(head):
         key, is_bytes, end = plain.groups()
-        return SavedBlob(key.decode(), rows[:-1] + b"\n" if end else rows[:-1], is_bytes is not None)
+        return SavedBlob(key.decode(), blob + b"\n" if end else blob, is_bytes is not None)
     with suppress(CallstatsError):
         row = parsed(head + b"}")
         if isinstance(row, dict) and {"key"} <= row.keys() <= {"key", "blob", "end"} and row.get("end", "\n") == "\n":
-            return SavedBlob(parse_key(row["key"]), rows[:-1] + b"\n" * ("end" in row), row.get("blob") is True)
+            return SavedBlob(parse_key(row["key"]), blob + b"\n" * ("end" in row), row.get("blob") is True)
     return None
 
 
