@@ -1,6 +1,3 @@
-from callstats._types import Block, Bytes, Counts, Times
-from callstats.kernels.totals_py import PlanForTotals
-
-def totals(values: Block, present: Bytes | None, counts: Counts | None, offsets: Counts, plan: Counts) -> Block: ...
-def moments(times: Times, values: Block, present: Bytes | None, offsets: Counts, metrics: Counts) -> Block: ...
-def blob_totals(blob: bytes, plan_for: PlanForTotals) -> tuple[tuple[bytes, ...], int, int, int, Block, Block] | None: ...
+from callstats.kernels.totals_py import blob_totals as blob_totals
+from callstats.kernels.totals_py import moments as moments
+from callstats.kernels.totals_py import totals as totals
