@@ -3,22 +3,22 @@
 import numpy as np
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
+from callstats.kernels._budget cimport WAYS, Search, fit_text, search_free, search_init
+from callstats.kernels._binning cimport Row
 from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_reduce cimport (
     REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
-    make_result_room, max_rows_to_try, reduce_scanned, try_to_fit, work_free, work_init,
+    reduce_scanned, work_free, work_init,
 )
 from callstats.kernels._json_scan cimport DECODED, Span, keep_names, same_names, scan_text, scanned_names
 from callstats.kernels._json_write cimport Text, reserve
 
 
 cdef enum:
-    TRIES_AT_ONCE = 16
     SPARES = 8
     SPARE_BYTES = 16_777_216
 
@@ -47,6 +47,7 @@ cdef void give_back(Work* work) noexcept:
     """Keep buffers for the next call, unless they have grown large."""
     global n_spares
     cdef Py_ssize_t size = work.text.room + 9 * (work.cell_room + work.scan.row_room * work.scan.column_room)
+    size += 8 * ((WAYS + 2) * work.search.room + work.search.sum_room)
     if n_spares < SPARES and size <= SPARE_BYTES:
         spares[n_spares] = work
         n_spares += 1
@@ -214,22 +215,22 @@ def fit_rows(
     const int64_t[::1] key_ends,
 ):
     """Find the largest k from max_samples >= 1 down for which the text of the series, reduced to k rows, fits max_bytes."""
-    cdef Work work
-    cdef Columns source = columns_of(times, values, present, counts), result
-    cdef int64_t rows = max_samples if max_samples < times.shape[0] else times.shape[0], k = 0, step
-    work_init(&work)
-    set_plan(&work.plan, plan, keys, key_ends)
+    cdef Search search
+    cdef Plan to_plan
+    cdef Columns source = columns_of(times, values, present, counts)
+    cdef int64_t rows = max_samples if max_samples < times.shape[0] else times.shape[0]
+    cdef Row* room = NULL
+    memset(&search, 0, sizeof(Search))
+    set_plan(&to_plan, plan, keys, key_ends)
     try:
-        if not make_result_room(&work, rows, work.plan.k):
+        if not (
+            resize(&room, rows + 1, sizeof(Row))
+            and search_init(&search, &source, to_plan.matrix, to_plan.k, &to_plan.keys, room, max_bytes, zero, with_counts)
+        ):
             raise MemoryError
         with nogil:
-            rows = max_rows_to_try(&work, &source, &work.plan, rows, max_bytes)
-        while rows > 0 and k == 0:
-            step = rows if rows < TRIES_AT_ONCE else TRIES_AT_ONCE
-            with nogil:
-                k = try_to_fit(&work, &source, &work.plan, rows, rows - step + 1, max_bytes, zero, with_counts, &result)
-            rows -= step
-            PyErr_CheckSignals()  # millions of samples take minutes, and Ctrl-C must not wait for them
+            rows = fit_text(&search, rows)
+        return rows, search.measured
     finally:
-        work_free(&work)
-    return k
+        free(room)
+        search_free(&search)
