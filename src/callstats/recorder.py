@@ -17,7 +17,7 @@ from callstats._columns import EMPTY, Columns, take
 from callstats._timestamps import since_epoch
 from callstats._types import FIRST_TIME, U64_MAX, AnyArray, Block, Bytes, Counts, Times
 from callstats.errors import ArgumentError, BudgetError, SeriesError, shorten_repr, suggest_keywords
-from callstats.kernels.json_reduce_py import BARE_ROW
+from callstats.kernels._budget import BARE_ROW
 from callstats.kernels.recorder_py import COUNT, FIRST, HAS_FIRST, HAS_LAST, LAST, MAX, MIN, SUM_HIGH, SUM_LOW
 from callstats.reduce import decimate, plan_metrics, reduce_columns
 from callstats.rule import PEAK_REDUCERS, REDUCERS, How, Missing, Reducer, Rule, as_int, make_rule, parse_peak_name

@@ -2,13 +2,14 @@
 
 from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memchr, memcpy, memset
+from libc.string cimport memset
 
 from callstats.kernels._ascii cimport Day
 from callstats.kernels._binning cimport Output, Reduced, Row, plan_rows, reduce_columns
+from callstats.kernels._budget cimport Search, fit_text, search_free, search_init
 from callstats.kernels._columns cimport Columns, resize
 from callstats.kernels._json_scan cimport Layout, Scan, scanned_columns
-from callstats.kernels._json_write cimport BARE_ROW, Keys, Text, key_size, measure, write_columns
+from callstats.kernels._json_write cimport Keys, Text, write_columns
 
 cdef enum Status:
     # The result for a blob. UNREAD: the fallback decoder decides.
@@ -30,7 +31,7 @@ cdef struct Work:
     Scan* scan
     Plan plan
     Row* rows
-    Row* rejected  # the rows of the last try, whose text was too long
+    Search search
     Output out
     Py_ssize_t row_room, cell_room
     Day day
@@ -45,7 +46,7 @@ cdef inline void work_init(Work* work) noexcept nogil:
 cdef inline void work_free(Work* work) noexcept nogil:
     free(work.plan.layout.numbers)
     free(work.rows)
-    free(work.rejected)
+    search_free(&work.search)
     free(work.out.times)
     free(work.out.counts)
     free(work.out.values)
@@ -58,7 +59,6 @@ cdef inline bint make_result_room(Work* work, Py_ssize_t rows, Py_ssize_t column
     if rows + 1 > work.row_room:
         if not (
             resize(&work.rows, rows + 1, sizeof(Row))
-            and resize(&work.rejected, rows + 1, sizeof(Row))
             and resize(&work.out.times, rows, sizeof(int64_t))
             and resize(&work.out.counts, rows, sizeof(int64_t))
         ):
@@ -92,79 +92,21 @@ cdef inline bint reduce_to(
     return reduced.fault_column < 0
 
 
-cdef inline int64_t min_row_size(const Columns* source, const Plan* plan) noexcept nogil:
-    """Return the min size of a row's text: one digit for each metric that every sample has."""
-    cdef int64_t size = BARE_ROW + 3, bare = size, own
-    cdef Py_ssize_t j
-    for j in range(plan.k):
-        own = plan.matrix[j]
-        if own >= 0 and (source.present == NULL or memchr(source.present + own * source.stride, 0, source.n) == NULL):
-            size += key_size(&plan.keys, j) + 1
-    return size - (size > bare)
-
-
-cdef inline bint same_rows(const Row* a, const Row* b, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        if a[i].begin != b[i].begin:
-            return False
-    return True
-
-
-cdef inline int64_t max_rows_to_try(
-    Work* work, const Columns* source, const Plan* plan, int64_t max_samples, int64_t max_bytes
-) noexcept nogil:
-    """Return a number of rows, at most max_samples, above which no text fits."""
-    cdef int64_t row_size = min_row_size(source, plan), k = 1
-    # Narrower bins make at least half as many rows: each of them meets at most two of the wide ones. So where half the rows for k
-    # are too many, every number above k is out.
-    while k < max_samples:
-        if (plan_rows(source.times, 0, source.n, k, work.rows) + 1) // 2 * row_size + 2 > max_bytes:
-            max_samples = k
-        k *= 2
-    return max_samples
-
-
-cdef inline int64_t try_to_fit(
-    Work* work,
-    const Columns* source,
-    const Plan* plan,
-    int64_t max_rows,
-    int64_t min_rows,
-    int64_t max_bytes,
-    bint zero,
-    bint counts,
-    Columns* result,
-) noexcept nogil:
-    """Reduce to the largest k from max_rows down to min_rows whose text fits. Return k; 0: none fits; -k: a sum is too large."""
-    cdef int64_t row_size = min_row_size(source, plan), k
-    cdef Py_ssize_t n, n_rejected = 0
-    for k in range(max_rows, min_rows - 1, -1):
-        n = plan_rows(source.times, 0, source.n, k, work.rows)
-        if n * row_size + 2 > max_bytes or (n == n_rejected and same_rows(work.rows, work.rejected, n)):
-            continue
-        memcpy(work.rejected, work.rows, n * sizeof(Row))
-        n_rejected = n
-        if not reduce_to(work, source, plan, k, zero, counts, result):
-            return -k
-        if measure(result, &plan.keys, 3) <= max_bytes:
-            return k
-    return 0
-
-
 cdef inline Status reduce_scanned(
     Work* work, int64_t max_samples, int64_t max_bytes, bint zero, bint counts
-) noexcept nogil:
+) except? UNREAD nogil:
     """Reduce the scanned blob, and add its text."""
     cdef Columns source = scanned_columns(work.scan), result
+    cdef Plan* plan = &work.plan
     cdef int64_t rows = source.n if source.n < max_samples else max_samples
-    if not make_result_room(work, rows, work.plan.k):
+    if not make_result_room(work, rows, plan.k):
         return REDUCE_FAILED
-    if max_bytes < 0:
-        if not reduce_to(work, &source, &work.plan, rows, zero, counts, &result):
+    if max_bytes >= 0:
+        if not search_init(&work.search, &source, plan.matrix, plan.k, &plan.keys, work.rows, max_bytes, zero, counts):
+            return REDUCE_FAILED
+        rows = fit_text(&work.search, rows)
+        if rows <= 0:
             return UNREAD
-    else:
-        rows = max_rows_to_try(work, &source, &work.plan, rows, max_bytes)
-        if try_to_fit(work, &source, &work.plan, rows, 1, max_bytes, zero, counts, &result) <= 0:
-            return UNREAD
+    if not reduce_to(work, &source, plan, rows, zero, counts, &result):
+        return UNREAD
     return REWRITTEN if write_columns(&work.text, &result, &work.plan.keys, 3, &work.day) else REDUCE_FAILED

@@ -48,37 +48,51 @@ def decimate_columns(
     offsets = np.array([0, len(times)], dtype=np.int64) if offsets is None else offsets
     starts, row_offsets = _edges(times, offsets, max_samples)
     n, r, k = len(times), len(starts), plan.shape[1]
-    sizes = np.diff(starts, append=n)
-    out_values = np.zeros((k, r), dtype=np.uint64)
     if r == 0:
-        return np.zeros(0, dtype=np.int64), out_values, None, None, None if one else row_offsets, None
-    totals = sizes if counts is None else np.add.reduceat(counts, starts)
-    rows = _Rows(starts, sizes, totals.astype(np.uint64))
-    weights = None if counts is None else counts.astype(np.uint64)
+        return np.zeros(0, dtype=np.int64), np.zeros((k, r), dtype=np.uint64), None, None, None if one else row_offsets, None
+    out_values, out_present, totals, faults = reduce_rows(values, present, counts, starts, zero, plan)
+    for j, (own, _, _, requested) in enumerate(plan.T.tolist()):
+        if not requested:
+            out_present[j] &= _in_series(present, own, offsets, row_offsets)
+            out_values[j, ~out_present[j]] = 0
 
     base = times[starts]
-    since = (times - np.repeat(base, sizes)).view(np.uint64)
-    out_times = (base.view(np.uint64) + _mean(since, weights, rows.starts, rows.weights)).view(np.int64)
-
-    out_present = np.ones((k, r), dtype=np.uint8)
-    fault: tuple[int, int] | None = None
-    for j, (own, other, reducer, requested) in enumerate(plan.T.tolist()):
-        mask, wrong = _column(values, present, weights, rows, own, other, REDUCERS[reducer], zero, out_values[j])
-        if mask is not None and not requested:
-            mask &= _in_series(present, own, offsets, row_offsets)
-            out_values[j, ~mask] = 0
-        if mask is not None:
-            out_present[j] = mask
-        if wrong is not None:
-            fault = min(fault or (wrong, j), (wrong, j))
+    since = (times - np.repeat(base, np.diff(starts, append=n))).view(np.uint64)
+    weights = None if counts is None else counts.astype(np.uint64)
+    out_times = (base.view(np.uint64) + _mean(since, weights, starts, totals.astype(np.uint64))).view(np.int64)
     return (
         out_times,
         out_values,
-        None if out_present.all() else out_present,
+        None if out_present.all() else out_present.view(np.uint8),
         None if (totals == 1).all() else totals,
         None if one else row_offsets,
-        fault,
+        min(faults, default=None),
     )
+
+
+def reduce_rows(
+    values: Block, present: Bytes | None, counts: Counts | None, starts: Counts, zero: bool, plan: Counts
+) -> tuple[Block, AnyArray, Counts, list[tuple[int, int]]]:
+    """Reduce the samples from each start to the next by a plan, as if each of its columns were requested.
+
+    Return values, which of them are present, the raw samples of each row, and the first (row, column) of each column whose sum is
+    too large.
+    """
+    n, r, k = values.shape[1], len(starts), plan.shape[1]
+    sizes = np.diff(starts, append=n)
+    totals: Counts = sizes if counts is None else np.add.reduceat(counts, starts)
+    rows = _Rows(starts, sizes, totals.astype(np.uint64))
+    weights = None if counts is None else counts.astype(np.uint64)
+    out_values = np.zeros((k, r), dtype=np.uint64)
+    out_present = np.ones((k, r), dtype=np.bool_)
+    faults = []
+    for j, (own, other, reducer, _) in enumerate(plan.T.tolist()):
+        mask, wrong = _column(values, present, weights, rows, own, other, REDUCERS[reducer], zero, out_values[j])
+        if mask is not None:
+            out_present[j] = mask
+        if wrong is not None:
+            faults.append((wrong, j))
+    return out_values, out_present, totals, faults
 
 
 def _edges(times: Times, offsets: Counts, max_samples: int) -> tuple[Counts, Counts]:

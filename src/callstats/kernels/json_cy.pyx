@@ -181,7 +181,7 @@ def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
     and for each blob whether it was decoded. A blob that was not has no rows: the fallback decoder decides.
     """
     cdef Py_ssize_t m = offsets.shape[0] - 1, i
-    cdef Scan* scan = take_scan()
+    cdef Scan* scan = NULL
     cdef Scanned scanned
     cdef Batch batch
     cdef bint room = True
@@ -197,6 +197,7 @@ def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
     memset(&batch, 0, sizeof(Batch))
     batch.layout.n = -1
     try:
+        scan = take_scan()
         with nogil:
             for i in range(m):
                 scanned = scan_text(scan, begin + offsets[i], offsets[i + 1] - offsets[i])
@@ -222,7 +223,8 @@ def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
         counts = np.array(<int64_t[:batch.rows]>batch.counts) if batch.counted else None
         return names, times, values, present, counts, ends, decoded
     finally:
-        keep_scan(scan)
+        if scan != NULL:
+            keep_scan(scan)
         free(batch.layout.numbers)
         free(batch.times)
         free(batch.counts)

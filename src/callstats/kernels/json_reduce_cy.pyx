@@ -3,16 +3,15 @@
 import numpy as np
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
+from callstats.kernels._budget cimport WAYS, Search, fit_text, search_free, search_init
 from callstats.kernels._binning cimport Row
 from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_reduce cimport (
-    REDUCE_FAILED, REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
-    make_result_room, max_rows_to_try, reduce_scanned, try_to_fit, work_free, work_init,
+    REDUCE_FAILED, REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work, reduce_scanned, work_free, work_init
 )
 from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, keep_layout, same_layout, scan_text, scanned_names
 from callstats.kernels._json_steps cimport Span
@@ -23,7 +22,6 @@ from callstats._limits import SCRATCH_BYTES
 
 
 cdef enum:
-    TRIES_AT_ONCE = 16
     SPARES = 8
 
 # Buffers are kept for the next call, as scanners are.
@@ -35,7 +33,8 @@ cdef Py_ssize_t MAX_SPARE_BYTES = SCRATCH_BYTES
 
 cdef Py_ssize_t work_size(const Work* work) noexcept:
     """Return the number of bytes that it keeps without its scanner."""
-    return work.text.room + 9 * work.cell_room + (16 + 2 * sizeof(Row)) * work.row_room
+    cdef Py_ssize_t search = 8 * ((WAYS + 2) * work.search.room + work.search.sum_room)
+    return work.text.room + 9 * work.cell_room + (16 + sizeof(Row)) * work.row_room + search
 
 
 cdef Work* take_work() except NULL:
@@ -235,22 +234,22 @@ def fit_rows(
     const int64_t[::1] key_ends,
 ):
     """Find the largest k from max_samples >= 1 down for which the text of the series, reduced to k rows, fits max_bytes."""
-    cdef Work work
-    cdef Columns source = columns_of(times, values, present, counts), result
-    cdef int64_t rows = max_samples if max_samples < times.shape[0] else times.shape[0], k = 0, step
-    work_init(&work)
-    set_plan(&work.plan, plan, keys, key_ends)
+    cdef Search search
+    cdef Plan to_plan
+    cdef Columns source = columns_of(times, values, present, counts)
+    cdef int64_t rows = max_samples if max_samples < times.shape[0] else times.shape[0]
+    cdef Row* room = NULL
+    memset(&search, 0, sizeof(Search))
+    set_plan(&to_plan, plan, keys, key_ends)
     try:
-        if not make_result_room(&work, rows, work.plan.k):
+        if not (
+            resize(&room, rows + 1, sizeof(Row))
+            and search_init(&search, &source, to_plan.matrix, to_plan.k, &to_plan.keys, room, max_bytes, zero, with_counts)
+        ):
             raise MemoryError
         with nogil:
-            rows = max_rows_to_try(&work, &source, &work.plan, rows, max_bytes)
-        while rows > 0 and k == 0:
-            step = rows if rows < TRIES_AT_ONCE else TRIES_AT_ONCE
-            with nogil:
-                k = try_to_fit(&work, &source, &work.plan, rows, rows - step + 1, max_bytes, zero, with_counts, &result)
-            rows -= step
-            PyErr_CheckSignals()  # millions of samples take minutes, and Ctrl-C must not wait for them
+            rows = fit_text(&search, rows)
+        return rows, search.measured
     finally:
-        work_free(&work)
-    return k
+        free(room)
+        search_free(&search)

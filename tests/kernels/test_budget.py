@@ -1,0 +1,166 @@
+"""The search for the largest number of rows whose text fits a budget: against each number tried, and by how many it measures."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import callstats.kernels
+from callstats import CallstatsError, Rule, SeriesError, StatSeries, _json, decimate, reduce_json
+from callstats.reduce import _decimate_columns, plan_metrics
+from support.zoo import EPOCH, SECOND
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+
+def every_k(series: StatSeries, rule: Rule, max_bytes: int, counts: bool) -> int:
+    """What trying every number of rows downward finds: 0 for none, -k where a sum is too large."""
+    n = len(series)
+    for k in range(n if rule.max_samples is None else min(n, rule.max_samples), 0, -1):
+        try:
+            reduced = _decimate_columns(series._columns, None, rule, k)[0]
+        except SeriesError:
+            return -k
+        if len(_json.encode(reduced, counts=counts)) <= max_bytes:
+            return k
+    return 0
+
+
+def found(series: StatSeries, rule: Rule, max_bytes: int, counts: bool = True) -> tuple[int, int]:
+    """What the kernel finds, and how many numbers of rows it measured."""
+    names, times, values, present, weights = series._columns
+    out_names, plan = plan_metrics(names, rule)
+    rows = len(times) if rule.max_samples is None else min(len(times), rule.max_samples)
+    zero, keys = rule.missing == "zero", _json.keys_of(out_names)
+    result: tuple[int, int] = callstats.kernels.active.fit_rows(
+        times, values, _json.as_bytes(present), weights, rows, max_bytes, zero, counts, plan, *keys
+    )
+    return result
+
+
+def random_times(rng: np.random.Generator, n: int) -> Any:
+    """Evenly spaced, with jitter, at random, with a pause, or of few nanoseconds."""
+    even = np.arange(n) * SECOND
+    match rng.integers(6):
+        case 0:
+            return even
+        case 1:
+            return even + rng.integers(0, SECOND // 200, n)
+        case 2:
+            return even + rng.integers(0, SECOND // 2, n)
+        case 3:
+            return np.cumsum(rng.exponential(SECOND, n)).astype(np.int64)
+        case 4:
+            return even + np.where(np.arange(n) > n // 2, int(rng.integers(1, 200)) * SECOND, 0)
+    return np.sort(rng.integers(0, 2 * n, n))
+
+
+def random_metric(rng: np.random.Generator, n: int) -> Any:
+    """Gauges, counters, values of any length, or the largest; with holes or without."""
+    values = [
+        lambda: rng.integers(0, 10 ** int(rng.integers(1, 19)), n, dtype=np.uint64),
+        lambda: np.cumsum(rng.integers(0, 10 ** int(rng.integers(1, 9)), n)).astype(np.uint64),
+        lambda: (10 ** rng.integers(0, 19, n)).astype(np.uint64),
+        lambda: np.full(n, 2**64 - 1, dtype=np.uint64),
+    ][int(rng.integers(4))]()
+    return np.ma.MaskedArray(values, mask=rng.random(n) < rng.random()) if rng.integers(2) else values
+
+
+HOWS: tuple[Any, ...] = (None, "max", "min", "first", "last", ("mean", "max"), ("max", "min"), "sum")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_number_of_rows(seed: int) -> None:
+    """The result is that of every number tried downward, for each reducer, with holes, peaks, counts and pauses."""
+    for turn in range(40):
+        rng = np.random.default_rng((seed, turn))
+        n = int(rng.integers(2, 30 if turn % 8 else 150))
+        names = [f"{name}{'@max' if rng.integers(4) == 0 else ''}" for name in "abc"[: int(rng.integers(1, 4))]]
+        counts = rng.integers(1, int(rng.integers(2, 2_000)), n) if rng.integers(3) == 0 else None
+        metrics = {name: random_metric(rng, n) for name in names}
+        series = StatSeries(EPOCH + random_times(rng, n), metrics, counts=counts)
+        rule = Rule(None if rng.integers(2) else int(rng.integers(1, n + 1)), HOWS[turn % 8], ("skip", "zero")[turn % 2])
+        max_bytes = int(len(series.to_json()) * rng.random()) + 1
+        want = every_k(series, rule, max_bytes, turn % 3 > 0)
+        assert found(series, rule, max_bytes, turn % 3 > 0)[0] == want, (seed, turn)
+
+
+def long_series(n: int, *, holes: bool = False, jitter: int = 0) -> StatSeries:
+    """Nine metrics of up to ten digits."""
+    rng = np.random.default_rng(1)
+    metrics = {f"m{i}": rng.integers(0, 2**33, n, dtype=np.uint64) for i in range(9)}
+    if holes:
+        metrics = {name: np.ma.MaskedArray(values, mask=rng.random(n) < 0.2) for name, values in metrics.items()}
+    return StatSeries(EPOCH + SECOND * np.arange(n) + rng.integers(0, jitter + 1, n), metrics)
+
+
+SHAPES: dict[str, Callable[[int], StatSeries]] = {
+    "even": long_series,
+    "jitter": lambda n: long_series(n, jitter=SECOND // 200),
+    "holes": lambda n: long_series(n, holes=True),
+    "one-of-20-digits": lambda n: StatSeries(EPOCH + SECOND * np.arange(n), {"x": np.full(n, 2**64 - 1, np.uint64)}),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_few_are_measured(shape: Callable[[int], StatSeries]) -> None:
+    """The bound rules out nearly all of thousands of numbers of rows."""
+    n = 4_000
+    series = shape(n)
+    size = len(series.to_json())
+    for part in (2, 10, 40):
+        k, measured = found(series, Rule(None), size // part)
+        assert 0 < k < n // part
+        assert measured < 200
+        assert len(decimate(series, k).to_json()) <= size // part < len(decimate(series, k + 1).to_json())
+
+
+def test_a_sum_that_is_too_large_is_an_error_at_the_first_such_number() -> None:
+    """Although the text of that many rows would not fit either."""
+    n = 2_000
+    series = StatSeries(EPOCH + SECOND * np.arange(n), {"x": np.full(n, 2**60, np.uint64)})
+    rule, max_bytes = Rule(None, "sum"), 9_000
+    assert every_k(series, rule, max_bytes, True) < 0
+    assert found(series, rule, max_bytes)[0] == every_k(series, rule, max_bytes, True)
+    with pytest.raises(SeriesError, match="the sum of metrics"):
+        decimate(series, rule=None, how="sum", max_bytes=max_bytes)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers that signal")
+@pytest.mark.parametrize("route", ["decimate", "reduce_json", "threads"])
+def test_the_search_can_be_interrupted(route: str) -> None:
+    """Times at random keep the bound far from the sizes, so the search takes long. Ctrl-C ends it on each route."""
+    n = 150_000
+    times = np.cumsum(np.random.default_rng(1).exponential(SECOND, n)).astype(np.int64)
+    series = StatSeries(EPOCH + times, {"x": np.arange(n)})
+    blob = series.to_json()
+    work: Callable[[], object] = {
+        "decimate": lambda: decimate(series, None, max_bytes=len(blob) // 2),
+        "reduce_json": lambda: reduce_json([blob], None, max_bytes=len(blob) // 2),
+        "threads": lambda: reduce_json([blob, blob], None, max_bytes=len(blob) // 2, threads=2),
+    }[route]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_both_ways_agree_on_the_error() -> None:
+    """A budget below one row is an error that tells the size of one."""
+    series = long_series(300)
+    (error,) = reduce_json([series.to_json()], max_bytes=80, errors="return")
+    assert isinstance(error, CallstatsError)
+    with pytest.raises(CallstatsError, match=str(len(decimate(series, 1).to_json()))):
+        decimate(series, max_bytes=80)
