@@ -17,15 +17,10 @@ import numpy as np
 
 from callstats import kernels
 from callstats._columns import Columns, take
+from callstats._limits import CELLS_PER_VALUE, MAX_CELLS, MAX_DEPTH
 from callstats._timestamps import parse_time
 from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, Block, Bytes, Counts, Present, Times
 from callstats.errors import ArgumentError, CallstatsError, DecodeError, shorten_repr
-
-MAX_CELLS = 2**24
-"""The max number of cells, rows times metrics. Otherwise a small text whose rows share no metric would fill the memory."""
-
-MAX_DEPTH = 64
-"""The max number of open brackets, with that of the outer array."""
 
 # --- names -------------------------------------------------------------------------------------------------------------------
 
@@ -67,11 +62,26 @@ def _member(path: str, name: str) -> str:
 def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     """Return the stored text of a series: empty, or compact JSON and a newline."""
     names, times, values, present, weights = columns
-    if type(digits) is not int or digits not in (3, 9):
-        raise ArgumentError("digits", "3 or 9", digits)
+    _validate_digits(digits)
     weights = weights if counts else None
     text: bytes = kernels.active.encode_columns(times, values, as_bytes(present), weights, *keys_of(names), digits)
     return text
+
+
+def encode_each(columns: Columns, offsets: Counts, *, counts: bool = True, digits: int = 3) -> list[bytes]:
+    """Return the stored text of each series, whose rows the offsets part."""
+    names, times, values, present, weights = columns
+    _validate_digits(digits)
+    weights = weights if counts else None
+    texts: list[bytes] = kernels.active.encode_packed(
+        times, values, as_bytes(present), weights, offsets, *keys_of(names), digits
+    )
+    return texts
+
+
+def _validate_digits(digits: int) -> None:
+    if type(digits) is not int or digits not in (3, 9):
+        raise ArgumentError("digits", "3 or 9", digits)
 
 
 MANY_NAMES = 256
@@ -119,6 +129,12 @@ def decode(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
     decoded = None if blob is None else kernels.active.decode_blob(blob)
     if decoded is not None:
         return _sorted_by_name(*decoded), False
+    return decode_without_kernel(value if blob is None else blob, sort=sort)
+
+
+def decode_without_kernel(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
+    """Decode as `decode` does, by the fallback decoder alone: the kernel has left the blob to it."""
+    blob = text_of(value)
     rows = parsed(value if blob is None else blob)
     if rows is None:
         rows = []
@@ -265,7 +281,7 @@ def _decode_rows(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
     times = [0] * n
     weights = [1] * n
     cells: dict[str, list[int | None]] = {}
-    total, before, moved = 0, FIRST_TIME, False
+    total, before, moved, max_cells = 0, FIRST_TIME, False, _max_cells(rows)
     for i, row in enumerate(rows):
         path = f"$[{i}]"
         if not isinstance(row, dict):
@@ -289,7 +305,7 @@ def _decode_rows(rows: list[Any], sort: bool) -> tuple[Columns, bool]:
                 if type(value) is int and 0 <= value <= U64_MAX and name in cells:
                     cells[name][i] = value
                 else:
-                    _add_cell(cells, name, value, i, n, path)
+                    _add_cell(cells, name, value, i, n, max_cells, path)
         weight = row.get("count", 1)
         if type(weight) is not int or not 1 <= weight <= I64_MAX - total:
             _reject(f"{path}.count", f"a whole number from 1 to {I64_MAX - total}", weight)
@@ -312,7 +328,9 @@ def _parse_timestamp(row: dict[str, Any], path: str) -> int:
         raise DecodeError(str(error), path=path) from None
 
 
-def _add_cell(cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, path: str) -> None:
+def _add_cell(
+    cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, max_cells: int, path: str
+) -> None:
     path += ".metrics"
     if isinstance(name, str):
         name = str.__str__(name)  # the value of an Enum member, not its `Color.RED`
@@ -324,11 +342,17 @@ def _add_cell(cells: dict[str, list[int | None]], name: object, value: object, i
         return
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= U64_MAX:
         _reject(_member(path, name), f"a whole number from 0 to {U64_MAX}", value)
-    if name not in cells and (len(cells) + 1) * n > MAX_CELLS:
+    if name not in cells and (len(cells) + 1) * n > max_cells:
         raise DecodeError(
-            f"expected at most {MAX_CELLS} cells, rows times metrics, got one metric more", path=_member(path, name)
+            f"expected at most {max_cells} cells, rows times metrics, got one metric more", path=_member(path, name)
         )
     cells.setdefault(name, [None] * n)[i] = int(value)
+
+
+def _max_cells(rows: list[Any]) -> int:
+    """Return how many cells these rows may have."""
+    metrics = [row.get("metrics") for row in rows if isinstance(row, dict)]
+    return max(MAX_CELLS, CELLS_PER_VALUE * sum(len(members) for members in metrics if isinstance(members, dict)))
 
 
 def _assemble(times: list[int], cells: dict[str, list[int | None]], weights: list[int] | None) -> Columns:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from callstats import StatSeries, decimate
 from callstats.demo import docker_frames
 from callstats.drivers import pick_stats
+from support.spellings import OTHER, SAME
 from support.vectors import load
 
 EPOCH_MINUTE = [
@@ -33,6 +34,8 @@ def seeds() -> list[bytes]:
         StatSeries([-(10**18), 5, 5], {"": [7, None, 8], "y": [None, 1, 2], "y@max": [None, None, 3]}).to_json(),
         b'[{"timestamp":"2017-11-27T08:52:53.5-06:00","metrics":{"x":1}},{"timestamp":"2017-11-27T20:22:54.123456789+05:30","metrics":{}}]',
     ]
+    rows = json.loads(plain[:3].to_json()) + json.loads(StatSeries([2**61], {"x": [7]}).to_json())
+    blobs += [spell(rows[4 - i % 3 - 2 :]).encode() for i, spell in enumerate((SAME | OTHER).values())]
     return blobs + [blob for row in load("wire") if len(blob := row["blob"].encode()) < 600] + EPOCH_MINUTE
 
 

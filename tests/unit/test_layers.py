@@ -16,7 +16,7 @@ PACKAGE = Path(callstats.__file__).parent
 
 # From the bottom up. A name is a file or a folder of the package; "callstats" is its own `__init__`, which hands out the names.
 LINES = [
-    "errors _types _version",
+    "errors _limits _types _version",
     "rule image _coerce _columns _extras _timestamps _units _parallel",
     "kernels",
     "_json",
@@ -37,7 +37,7 @@ LINES = [
 ]
 RANK = {name: rank for rank, line in enumerate(LINES) for name in line.split()}
 
-NO_NUMPY = {"errors", "_version", "_extras", "_units", "_parallel", "image", "cli"}
+NO_NUMPY = {"errors", "_limits", "_version", "_extras", "_units", "_parallel", "image", "cli"}
 FOREIGN = {
     "numpy": RANK.keys() - NO_NUMPY,
     "scipy": {"stats"},

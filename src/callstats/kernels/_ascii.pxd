@@ -1,7 +1,7 @@
 """Whole numbers and RFC 3339 times as ASCII digits, read and written in C.
 
-Readers accept only the form that callstats writes, and return NULL for any other. They use raw pointers, since they walk through
-a text. Each reader returns where its text ends.
+Readers walk through a text by raw pointers, and may look at up to `PAD` bytes from where they begin. Each returns where its
+number or time ends, and NULL for anything else, also for what only the fallback decoder reads.
 """
 
 from libc.stdint cimport UINT64_MAX as U64_MAX, int64_t, uint8_t, uint64_t
@@ -22,12 +22,6 @@ cdef extern from *:
         return word;
     }
 
-    static inline uint32_t callstats_load4(const uint8_t *at) {
-        uint32_t word;
-        memcpy(&word, at, 4);
-        return word;
-    }
-
     /* The numbers from 0 to 99, two digits each. */
     static const uint8_t callstats_pairs[] =
         "0001020304050607080910111213141516171819"
@@ -35,6 +29,10 @@ cdef extern from *:
         "4041424344454647484950515253545556575859"
         "6061626364656667686970717273747576777879"
         "8081828384858687888990919293949596979899";
+
+    static const uint64_t callstats_tens[] = {
+        1ULL, 10ULL, 100ULL, 1000ULL, 10000ULL, 100000ULL, 1000000ULL, 10000000ULL, 100000000ULL, 1000000000ULL
+    };
 
     /* How many of the lowest bytes are zero; word is not 0. */
     static inline int callstats_zero_bytes(uint64_t word) {
@@ -48,19 +46,12 @@ cdef extern from *:
     """
     uint64_t load8 "callstats_load8"(const uint8_t* at) noexcept nogil
     const uint8_t* PAIRS "callstats_pairs"
-    unsigned int load4 "callstats_load4"(const uint8_t* at) noexcept nogil
+    const uint64_t* TENS "callstats_tens"
     int zero_bytes "callstats_zero_bytes"(uint64_t word) noexcept nogil
 
 
-cdef inline bint equal_bytes(const uint8_t* a, const uint8_t* b, Py_ssize_t n) noexcept nogil:
-    """Return whether n >= 4 bytes are equal, by few loads that may overlap."""
-    cdef Py_ssize_t i
-    if n < 8:
-        return load4(a) == load4(b) and load4(a + n - 4) == load4(b + n - 4)
-    for i in range(0, n - 8, 8):
-        if load8(a + i) != load8(b + i):
-            return False
-    return load8(a + n - 8) == load8(b + n - 8)
+cdef enum:
+    PAD = 40  # a time takes at most 35 bytes, if its fraction has 9 digits, and the readers of numbers look at 24
 
 
 cdef inline int digits_at(const uint8_t* at, uint64_t* value) noexcept nogil:
@@ -83,36 +74,8 @@ cdef inline int digits_at(const uint8_t* at, uint64_t* value) noexcept nogil:
     return n
 
 
-cdef inline uint64_t power(int n) noexcept nogil:
-    cdef uint64_t result = 10
-    while n > 1:
-        result *= 10
-        n -= 1
-    return result
-
-
-cdef inline const uint8_t* read_number_near_end(const uint8_t* at, const uint8_t* end, uint64_t* value) noexcept nogil:
-    """Read a number byte by byte, at most to `end`; return its end, or NULL."""
-    cdef const uint8_t* p = at
-    cdef uint64_t digit, number = 0
-    while p < end:
-        digit = <uint64_t>p[0] - 48
-        if digit > 9:
-            break
-        if p - at >= 19 and (p - at > 19 or number > U64_MAX // 10 or (
-            number == U64_MAX // 10 and digit > 5
-        )):
-            return NULL
-        number = number * 10 + digit
-        p += 1
-    if p == at or (at[0] == 48 and p - at > 1):
-        return NULL
-    value[0] = number
-    return p
-
-
 cdef inline const uint8_t* read_number(const uint8_t* at, uint64_t* value) noexcept nogil:
-    """Read a number within 24 readable bytes; return its end, or NULL."""
+    """Read a whole number below 2**64, without a sign or leading zeros."""
     cdef uint64_t more
     cdef int n = digits_at(at, value)
     if n < 8:
@@ -128,7 +91,7 @@ cdef inline const uint8_t* read_number(const uint8_t* at, uint64_t* value) noexc
         if n > 4 or (n == 4 and (value[0] > U64_MAX // 10_000 or (value[0] == U64_MAX // 10_000 and more > 1_615))):
             return NULL
     if n:
-        value[0] = value[0] * power(n) + more
+        value[0] = value[0] * TENS[n] + more
     return at + n
 
 
@@ -185,63 +148,67 @@ cdef inline int64_t days_before(int64_t year, int64_t month) noexcept nogil:
     return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 - 719_468
 
 
+cdef inline bint read_minute(const uint8_t* at, Minute* minute) noexcept nogil:
+    """Read `2006-01-02T15:04` of the years 1678 to 2261, which are in the range of times whatever their offset."""
+    cdef int64_t month, day
+    cdef int high = two(at), low = two(at + 2), year = high * 100 + low
+    month = two(at + 5)
+    day = two(at + 8)
+    if high > 99 or low > 99 or not 1678 <= year <= 2261 or not 1 <= month <= 12 or day < 1:
+        return False
+    if at[4] != b"-" or at[7] != b"-" or at[13] != b":" or not (at[10] | 32 == b"t" or at[10] == b" "):
+        return False
+    high = two(at + 11)
+    low = two(at + 14)
+    if high > 23 or low > 59:
+        return False
+    day += days_before(year, month) - 1
+    if day >= days_before(year + month // 12, month % 12 + 1):
+        return False
+    minute.seconds = (day * 24 + high) * 3_600 + low * 60
+    minute.text[0] = load8(at)
+    minute.text[1] = load8(at + 8)
+    return True
+
+
 cdef inline const uint8_t* read_time(const uint8_t* at, const uint8_t* end, Minute* minute, int64_t* ns) noexcept nogil:
-    """Read a time of the years 1678 to 2261, with `Z` or an offset, and at most 9 digits of a second; return its end, or NULL."""
-    cdef int64_t year, month, day, sign
-    cdef int high, low, n = 0
+    """Read an RFC 3339 time, whose digits beyond the ninth are cut."""
     cdef uint64_t fraction = 0
+    cdef int second, high, low, n
     if end - at < 20:
         return NULL
     if minute.text[0] != load8(at) or minute.text[1] != load8(at + 8):
-        high = two(at)
-        low = two(at + 2)
-        year = high * 100 + low
-        month = two(at + 5)
-        day = two(at + 8)
-        if high > 99 or low > 99 or not 1678 <= year <= 2261 or not 1 <= month <= 12 or day < 1:
+        if not read_minute(at, minute):
             return NULL
-        if at[4] != 45 or at[7] != 45 or at[10] != 84 or at[13] != 58:  # - - T :
-            return NULL
-        high = two(at + 11)
-        low = two(at + 14)
-        if high > 23 or low > 59:
-            return NULL
-        day += days_before(year, month) - 1
-        if day >= days_before(year + month // 12, month % 12 + 1):
-            return NULL
-        minute.seconds = (day * 24 + high) * 3_600 + low * 60
-        minute.text[0] = load8(at)
-        minute.text[1] = load8(at + 8)
-    low = two(at + 17)
-    if at[16] != 58 or low > 59:
+    second = two(at + 17)
+    if at[16] != b":" or second > 59:
         return NULL
-    ns[0] = (minute.seconds + low) * 1_000_000_000
+    ns[0] = (minute.seconds + second) * 1_000_000_000
     at += 19
-    if at[0] == 46:  # .
-        at += 1
-        while at < end and 48 <= at[0] <= 57:
-            if n == 9:
-                return NULL
-            fraction = fraction * 10 + at[0] - 48
-            n += 1
-            at += 1
+    if at[0] == b".":
+        n = digits_at(at + 1, &fraction)
         if n == 0:
             return NULL
-        if n < 9:
-            fraction *= power(9 - n) if n > 1 else 100_000_000
-        ns[0] += <int64_t>fraction
-    if at == end:
+        at += n + 1
+        if n == 8 and 48 <= at[0] <= 57:
+            fraction = fraction * 10 + at[0] - 48
+            n = 9
+            at += 1
+            while at < end and 48 <= at[0] <= 57:
+                at += 1
+        ns[0] += <int64_t>(fraction * TENS[9 - n])
+    if at >= end:
         return NULL
-    if at[0] == 90:  # Z
+    if at[0] | 32 == b"z":
         return at + 1
-    if (at[0] != 43 and at[0] != 45) or end - at < 6 or at[3] != 58:  # + - :
+    if (at[0] != b"+" and at[0] != b"-") or end - at < 6 or at[3] != b":":
         return NULL
-    sign = 1 if at[0] == 45 else -1
     high = two(at + 1)
     low = two(at + 4)
     if high > 23 or low > 59:
         return NULL
-    ns[0] += sign * (high * 3_600 + low * 60) * 1_000_000_000
+    second = (high * 60 + low) * 60
+    ns[0] += (-second if at[0] == b"+" else second) * <int64_t>1_000_000_000
     return at + 6
 
 

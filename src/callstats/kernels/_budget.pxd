@@ -4,8 +4,8 @@ Sizes are not monotone in the number of rows, so the search must rule out every 
 whole ranges of them. The rest are measured: exactly, but row by row, and the size of a row is computed only once.
 """
 
+from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memchr, memset
 
 from callstats.kernels._ascii cimport digits_of

@@ -1,7 +1,7 @@
 """Columns in C: times, counts, and a block of values; and arrays that grow."""
 
+from cpython.mem cimport PyMem_RawRealloc
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport realloc
 from libc.string cimport memcpy
 
 cdef struct Columns:
@@ -31,12 +31,23 @@ cdef inline Columns columns_of(
 cdef inline bint resize(void* array, size_t n, size_t size) noexcept nogil:
     """Resize the array that the pointer at `array` leads to, to n items of `size` bytes. New items are not initialized.
 
-    Without memory change nothing, and return False.
+    Without memory change nothing, and return False. To free it is `PyMem_RawFree`'s part.
     """
     cdef void* memory
     memcpy(&memory, array, sizeof(void*))
-    memory = realloc(memory, n * size if n else 1)
+    memory = PyMem_RawRealloc(memory, n * size if n else 1)
     if memory == NULL:
         return False
     memcpy(array, &memory, sizeof(void*))
+    return True
+
+
+cdef inline bint grow(void* array, Py_ssize_t* room, Py_ssize_t n, size_t size) noexcept nogil:
+    """Make room for n items of `size` bytes, and for half as many more where there is too little. Return False without memory."""
+    cdef Py_ssize_t more = n + n // 2 + 8
+    if n <= room[0]:
+        return True
+    if not resize(array, more, size):
+        return False
+    room[0] = more
     return True

@@ -1,14 +1,14 @@
-"""Scanned columns to reduced text: the buffers for it, and the search for the number of rows that fits."""
+"""Scanned columns to reduced text, and the buffers for it."""
 
+from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memset
 
 from callstats.kernels._ascii cimport Day
 from callstats.kernels._binning cimport Output, Reduced, Row, plan_rows, reduce_columns
 from callstats.kernels._budget cimport Search, fit_text, search_free, search_init
 from callstats.kernels._columns cimport Columns, resize
-from callstats.kernels._json_scan cimport Names, Scan, scan_free, scan_init, scanned_columns
+from callstats.kernels._json_scan cimport Layout, Scan, scanned_columns
 from callstats.kernels._json_write cimport Keys, Text, write_columns
 
 cdef enum Status:
@@ -16,18 +16,20 @@ cdef enum Status:
     UNCHANGED
     REWRITTEN
     UNREAD
+    NO_RESULT  # a sum is too large, or no text fits
+    REDUCE_FAILED  # no memory
 
 cdef struct Plan:
     # The columns of the result for the metrics of a blob, k of them: see `reduce_packed`.
-    Names names
+    Layout layout
     Py_ssize_t k
     const int64_t* matrix
     Keys keys
 
 cdef struct Work:
-    # The buffers of one call, reused for each blob, and the text that it has written.
+    # The buffers of one call, reused for each blob, and the text that it has written. Between calls they have no scanner.
     Text text
-    Scan scan
+    Scan* scan
     Plan plan
     Row* rows
     Search search
@@ -38,13 +40,12 @@ cdef struct Work:
 
 cdef inline void work_init(Work* work) noexcept nogil:
     memset(work, 0, sizeof(Work))
-    scan_init(&work.scan)
-    work.plan.names.n = -1
+    work.plan.layout.n = -1
     work.day.days = -1_000_000_000
 
 
 cdef inline void work_free(Work* work) noexcept nogil:
-    scan_free(&work.scan)
+    free(work.plan.layout.numbers)
     free(work.rows)
     search_free(&work.search)
     free(work.out.times)
@@ -96,17 +97,17 @@ cdef inline Status reduce_scanned(
     Work* work, int64_t max_samples, int64_t max_bytes, bint zero, bint counts
 ) except? UNREAD nogil:
     """Reduce the scanned blob, and add its text."""
-    cdef Columns source = scanned_columns(&work.scan), result
+    cdef Columns source = scanned_columns(work.scan), result
     cdef Plan* plan = &work.plan
     cdef int64_t rows = source.n if source.n < max_samples else max_samples
     if not make_result_room(work, rows, plan.k):
-        return UNREAD
+        return REDUCE_FAILED
     if max_bytes >= 0:
         if not search_init(&work.search, &source, plan.matrix, plan.k, &plan.keys, work.rows, max_bytes, zero, counts):
-            return UNREAD
+            return REDUCE_FAILED
         rows = fit_text(&work.search, rows)
         if rows <= 0:
-            return UNREAD
+            return NO_RESULT
     if not reduce_to(work, &source, plan, rows, zero, counts, &result):
-        return UNREAD
-    return REWRITTEN if write_columns(&work.text, &result, &work.plan.keys, 3, &work.day) else UNREAD
+        return NO_RESULT
+    return REWRITTEN if write_columns(&work.text, &result, &plan.keys, 3, &work.day) else REDUCE_FAILED

@@ -1,64 +1,70 @@
-"""Scan a blob into columns, in the one form in which callstats and Go write it.
+"""Scan a blob into columns, whatever its spelling.
 
-The scanner parses a row metric by metric, and remembers the literal text between its numbers. It compares the next rows with
-this text instead of parsing them. On the first byte that does not fit, it leaves the blob to the fallback decoder. So it has no
-errors and no leniency of its own.
+A row is compared with the steps of rows learnt before. Where it parts from all of them it is checked in full and learnt, and then
+read by its own steps, so that there is one way to read a value. On anything that the scanner does not accept it leaves the blob to
+the fallback decoder. So it has no errors and no leniency of its own. Steps and names outlive the blob: the next one is read by
+them from its first row on.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free
-from libc.string cimport memcmp, memcpy, memset
+from cpython.mem cimport PyMem_RawFree as free
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memmove, memset
 
-from callstats.kernels._ascii cimport Minute, equal_bytes, load8, read_number, read_number_near_end, read_time
-from callstats.kernels._columns cimport Columns, resize
+from callstats.kernels._ascii cimport PAD, Minute, load8, read_number, read_time
+from callstats.kernels._columns cimport Columns, grow
+from callstats.kernels._json_names cimport Name, Names, forget_names, names_free
+from callstats.kernels._json_steps cimport (
+    COUNT, END, OTHER, TIME, VALUE, Span, Step, Steps, begins_with, forget_steps, learn_row, steps_free
+)
+from callstats.kernels._json_text cimport skip_space, skip_value, skip_word
 
 cdef enum Scanned:
     DECODED
     NOT_DECODED  # the fallback decoder decides
-    NO_ROOM
+    SCAN_FAILED  # no memory
 
-cdef struct Span:
-    # A piece of a text: a name, or a blob.
-    const uint8_t* at
-    Py_ssize_t size
-
-cdef struct Piece:
-    # The text before a number, from the end of the number or time before it, and the index of the number's metric.
-    const uint8_t* at
-    Py_ssize_t size
-    Py_ssize_t column
+cdef struct Limits:
+    # Those of `callstats._limits`.
+    int64_t cells, cells_per_value
+    int depth
 
 cdef struct Scan:
-    # The columns of one blob, each with room for `row_room` rows. They are reused for the next blob.
-    Py_ssize_t row_room, column_room
+    # The columns of one blob: `columns` of them, with room for `row_room` rows each, one after another. The arrays have room for
+    # `time_room` rows and `cell_room` cells, and are kept for the next blob.
     int64_t* times
     int64_t* counts
     uint64_t* values
-    uint8_t* present  # meaningful only once `holes` is set
-    Span* names
-    Piece* pieces
-    Py_ssize_t rows, columns
-    Py_ssize_t n_pieces, piece_bytes
-    bint learned, holes, counted
+    uint8_t* present  # meaningful only once `holes` is set; then all cells are 0 in rows to come
+    int32_t* numbers  # of each column's name
+    Py_ssize_t rows, row_room, columns, time_room, count_room, cell_room, present_room, number_room
+    bint holes, counted, no_memory
     int64_t total
+    Names names
+    Steps steps
+    uint32_t blob  # the number of this one: columns of an earlier blob are not those of this one
     Minute minute
+    uint8_t* tail  # the last rows, where PAD bytes more can be read
+    Py_ssize_t tail_room, row_size
+    Limits limits
+    int64_t max_room  # cells for which there may be room
+
+cdef struct Layout:
+    # The columns of a blob that was scanned earlier.
+    int32_t* numbers
+    Py_ssize_t n, room
+    uint64_t edition
 
 cdef enum:
-    HEAD = 14  # {"timestamp":"
-    OPEN = 13  # ","metrics":{
-    COUNT = 10  # },"count":
-    MAX_COLUMNS = 256
+    FEW_ROWS = 248  # room to begin with
+    MIN_ROW = 36  # bytes, with a comma: {"timestamp":"2017-11-27T14:52:53Z"}
+    MANY_NAMES = 65_536  # more are forgotten between blobs
 
 
-cdef struct Names:
-    # The metrics of a blob that was scanned earlier, whose text must still exist; n is -1 before the first.
-    Span items[MAX_COLUMNS]
-    Py_ssize_t n
-
-
-cdef inline void scan_init(Scan* scan) noexcept nogil:
+cdef inline void scan_init(Scan* scan, const Limits* limits) noexcept nogil:
     memset(scan, 0, sizeof(Scan))
+    scan.steps.first = -1
+    scan.limits = limits[0]
     # A minute that exists, since it is compared with any bytes at all; its seconds are 0.
     scan.minute.text[0] = load8(<const uint8_t*>b"1970-01-01T00:00")
     scan.minute.text[1] = load8(<const uint8_t*>b"1970-01-01T00:00" + 8)
@@ -69,27 +75,18 @@ cdef inline void scan_free(Scan* scan) noexcept nogil:
     free(scan.counts)
     free(scan.values)
     free(scan.present)
-    free(scan.names)
-    free(scan.pieces)
-    scan_init(scan)
+    free(scan.numbers)
+    free(scan.tail)
+    names_free(&scan.names)
+    steps_free(&scan.steps)
 
 
-cdef inline bint make_room(Scan* scan, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    """Forget what was scanned, and make room for more. Without memory leave no room at all, and return False."""
-    scan_free(scan)
-    if (
-        resize(&scan.times, rows, sizeof(int64_t))
-        and resize(&scan.counts, rows, sizeof(int64_t))
-        and resize(&scan.values, rows * columns, sizeof(uint64_t))
-        and resize(&scan.present, rows * columns, 1)
-        and resize(&scan.names, columns, sizeof(Span))
-        and resize(&scan.pieces, columns, sizeof(Piece))
-    ):
-        scan.row_room = rows
-        scan.column_room = columns
-        return True
-    scan_free(scan)
-    return False
+cdef inline Py_ssize_t scan_size(const Scan* scan) noexcept nogil:
+    """Return the number of bytes that it keeps."""
+    return (
+        16 * scan.time_room + 8 * scan.cell_room + scan.present_room + scan.tail_room + 4 * (scan.number_room + scan.names.n_slots)
+        + sizeof(Step) * scan.steps.room + scan.steps.text_room + 32 * scan.names.room + scan.names.text_room
+    )
 
 
 cdef inline Columns scanned_columns(const Scan* scan) noexcept nogil:
@@ -107,232 +104,274 @@ cdef inline Columns scanned_columns(const Scan* scan) noexcept nogil:
 cdef inline tuple scanned_names(const Scan* scan):
     """Return the names as bytes, in the order in which they appear in the blob."""
     cdef Py_ssize_t j
-    return tuple([PyBytes_FromStringAndSize(<const char*>scan.names[j].at, scan.names[j].size) for j in range(scan.columns)])
-
-
-cdef inline bint same_names(const Names* names, const Scan* scan) noexcept nogil:
-    """Return whether a blob has these metrics, in this order."""
-    cdef Py_ssize_t j
-    if scan.columns != names.n:
-        return False
+    cdef const Name* name
+    cdef list names = []
     for j in range(scan.columns):
-        if scan.names[j].size != names.items[j].size:
-            return False
-        if memcmp(scan.names[j].at, names.items[j].at, scan.names[j].size) != 0:
-            return False
+        name = &scan.names.items[scan.numbers[j]]
+        names.append(PyBytes_FromStringAndSize(<const char*>scan.names.text + name.at, name.size))
+    return tuple(names)
+
+
+cdef inline bint same_layout(const Layout* layout, const Scan* scan) noexcept nogil:
+    """Return whether a blob has these columns."""
+    if scan.columns != layout.n or scan.names.edition != layout.edition:
+        return False
+    return memcmp(scan.numbers, layout.numbers, scan.columns * sizeof(int32_t)) == 0
+
+
+cdef inline bint keep_layout(Layout* layout, const Scan* scan) noexcept nogil:
+    """Remember the columns of a blob. Return False without memory."""
+    if not grow(&layout.numbers, &layout.room, scan.columns, sizeof(int32_t)):
+        return False
+    memcpy(layout.numbers, scan.numbers, scan.columns * sizeof(int32_t))
+    layout.n = scan.columns
+    layout.edition = scan.names.edition
     return True
 
 
-cdef inline void keep_names(Names* names, const Scan* scan) noexcept nogil:
-    names.n = scan.columns
-    memcpy(names.items, scan.names, scan.columns * sizeof(Span))
+# --- room --------------------------------------------------------------------------------------------------------------------
+
+cdef inline bint without_memory(Scan* scan) noexcept nogil:
+    scan.no_memory = True
+    return False
 
 
-cdef inline void begin_holes(Scan* scan) noexcept nogil:
-    """Start to record presence: so far every row has every column."""
+cdef inline bint make_presence(Scan* scan, Py_ssize_t cells) noexcept nogil:
+    return grow(&scan.present, &scan.present_room, cells, 1) or without_memory(scan)
+
+
+cdef inline bint make_cells(Scan* scan, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    if rows * columns > scan.max_room:
+        return False
+    if not grow(&scan.values, &scan.cell_room, rows * columns, sizeof(uint64_t)):
+        return without_memory(scan)
+    return not scan.holes or make_presence(scan, rows * columns)
+
+
+cdef inline bint make_rows(Scan* scan, Py_ssize_t rows) noexcept nogil:
+    """Make room for more rows in every column. Return False where that takes too much."""
+    cdef Py_ssize_t column, before = scan.row_room
+    cdef Py_ssize_t n = scan.rows
+    # An odd number of cache lines: columns whose cells compete for the same place in the cache are many times slower.
+    rows = (rows + 7) // 16 * 16 + 8
+    if not make_cells(scan, rows, scan.columns):
+        return False
+    if not (grow(&scan.times, &scan.time_room, rows, 8) and grow(&scan.counts, &scan.count_room, rows, 8)):
+        return without_memory(scan)
+    for column in range(scan.columns - 1, -1, -1):
+        memmove(scan.values + column * rows, scan.values + column * before, n * sizeof(uint64_t))
+        if scan.holes:
+            memmove(scan.present + column * rows, scan.present + column * before, n)
+            memset(scan.present + column * rows + n, 0, rows - n)
+    scan.row_room = rows
+    return True
+
+
+cdef inline bint begin_holes(Scan* scan) noexcept nogil:
+    """Start to record presence: so far every row has every column. Return False without memory."""
     cdef Py_ssize_t column
-    if not scan.holes:
-        scan.holes = True
-        for column in range(scan.columns):
-            memset(scan.present + column * scan.row_room, 1, scan.rows)
+    cdef uint8_t* present
+    if not make_presence(scan, scan.columns * scan.row_room):
+        return False
+    scan.holes = True
+    for column in range(scan.columns):
+        present = scan.present + column * scan.row_room
+        memset(present, 1, scan.rows)
+        memset(present + scan.rows, 0, scan.row_room - scan.rows)
+    return True
 
 
-cdef inline Py_ssize_t column_of(Scan* scan, const uint8_t* name, Py_ssize_t size, Py_ssize_t hint) noexcept nogil:
-    """Return the column of a name, which may be new; -1 without room for it."""
-    cdef Py_ssize_t i, column
-    for i in range(scan.columns):
-        column = hint + i if hint + i < scan.columns else hint + i - scan.columns
-        if scan.names[column].size == size and memcmp(scan.names[column].at, name, size) == 0:
-            return column
-    column = scan.columns
-    if column == scan.column_room:
-        return -1
-    if scan.rows:
-        begin_holes(scan)
-        memset(scan.present + column * scan.row_room, 0, scan.rows)
-        memset(scan.values + column * scan.row_room, 0, scan.rows * sizeof(uint64_t))
-    scan.names[column].at = name
-    scan.names[column].size = size
-    scan.columns += 1
-    return column
+cdef inline bint bind(Scan* scan, Step* step) noexcept nogil:
+    """Find the column of a step's metric in this blob, or begin one. Return False where there is no room for it."""
+    cdef Py_ssize_t column = scan.columns
+    if scan.names.items[step.name].blob != scan.blob:
+        if scan.rows and not scan.holes and not begin_holes(scan):
+            return False
+        if not make_cells(scan, scan.row_room, column + 1):
+            return False
+        if not grow(&scan.numbers, &scan.number_room, column + 1, sizeof(int32_t)):
+            return without_memory(scan)
+        if scan.holes:
+            memset(scan.present + column * scan.row_room, 0, scan.row_room)
+        scan.numbers[column] = step.name
+        scan.columns += 1
+        scan.names.items[step.name].blob = scan.blob
+        scan.names.items[step.name].column = <int32_t>column
+    step.column = scan.names.items[step.name].column
+    step.blob = scan.blob
+    return True
 
 
-cdef inline const uint8_t* read_tail(Scan* scan, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """Read the end of a row, after its metrics: `}}`, or `},"count":n}`. Return where it ends."""
-    cdef uint64_t count = 1
-    if end - p < 2:
-        return NULL
-    if p[1] == b"}":
-        p += 2
-    else:
-        if end - p < COUNT or memcmp(p, <const uint8_t*>b'},"count":', COUNT) != 0:
-            return NULL
-        p = read_number_near_end(p + COUNT, end, &count)
-        if p == NULL or p == end or p[0] != b"}" or count < 1 or count > <uint64_t>INT64_MAX:
-            return NULL
-        p += 1
-        scan.counted = scan.counted or count > 1
-    if <int64_t>count > INT64_MAX - scan.total:
-        return NULL
-    scan.total += <int64_t>count
-    scan.counts[scan.rows] = <int64_t>count
-    return p
+# --- rows --------------------------------------------------------------------------------------------------------------------
 
-
-cdef inline void end_row(Scan* scan) noexcept nogil:
-    """Count the row, and mark the metrics that it lacks."""
-    cdef Py_ssize_t i
-    if scan.n_pieces < scan.columns:
-        begin_holes(scan)
-    if scan.holes:
-        for i in range(scan.columns):
-            scan.present[i * scan.row_room + scan.rows] = 0
-        for i in range(scan.n_pieces):
-            scan.present[scan.pieces[i].column * scan.row_room + scan.rows] = 1
-        for i in range(scan.columns):
-            if not scan.present[i * scan.row_room + scan.rows]:
-                scan.values[i * scan.row_room + scan.rows] = 0
-    scan.rows += 1
-
-
-cdef inline const uint8_t* read_alike(Scan* scan, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """Read a row with the same text between its numbers as the row before; NULL where it differs."""
-    cdef Py_ssize_t i
-    cdef Piece* piece
-    if not scan.learned or end - p < HEAD + 36 + scan.piece_bytes + 24 * (scan.n_pieces + 1):
-        return NULL
-    if not equal_bytes(p, <const uint8_t*>b'{"timestamp":"', HEAD):
-        return NULL
-    p = read_time(p + HEAD, end, &scan.minute, &scan.times[scan.rows])
-    if p == NULL:
-        return NULL
-    for i in range(scan.n_pieces):
-        piece = &scan.pieces[i]
-        if not equal_bytes(p, piece.at, piece.size):
-            return NULL
-        p = read_number(p + piece.size, &scan.values[piece.column * scan.row_room + scan.rows])
-        if p == NULL:
-            return NULL
-    if p[0] != b"}":
-        return NULL
-    return read_tail(scan, p, end)
-
-
-cdef inline const uint8_t* read_by_name(Scan* scan, const uint8_t* p, const uint8_t* end, bint* full) noexcept nogil:
-    """Read a row metric by metric, and learn its text. NULL where it has another form, or no room: then `full` is set."""
-    cdef const uint8_t* start
-    cdef const uint8_t* name
-    cdef const uint8_t* last = NULL
-    cdef Py_ssize_t size, last_size = 0, column = -1, order
-    cdef uint64_t value
-    scan.learned = False
-    scan.n_pieces = scan.piece_bytes = 0
-    if end - p < HEAD or memcmp(p, <const uint8_t*>b'{"timestamp":"', HEAD) != 0:
-        return NULL
-    p = read_time(p + HEAD, end, &scan.minute, &scan.times[scan.rows])
-    if p == NULL or end - p < OPEN + 1 or memcmp(p, <const uint8_t*>b'","metrics":{', OPEN) != 0:
-        return NULL
-    start = p
-    p += OPEN
-    while p[0] != b"}":
-        if p[0] != b'"':
-            return NULL
-        p += 1
-        name = p
-        while p < end and p[0] != b'"':
-            if p[0] < 32 or p[0] > 127 or p[0] == b"\\" or p[0] == b"<" or p[0] == b">" or p[0] == b"&":
-                return NULL
-            p += 1
-        size = p - name
-        if end - p < 3 or p[1] != b":":
-            return NULL
-        if last != NULL:
-            order = memcmp(last, name, size if size < last_size else last_size)
-            if order > 0 or (order == 0 and last_size >= size):
-                return NULL
-        last = name
-        last_size = size
-        column = column_of(scan, name, size, column + 1)
-        if column < 0 or column >= MAX_COLUMNS:
-            full[0] = column < 0
-            return NULL
-        p += 2
-        if scan.n_pieces == scan.column_room:
-            return NULL
-        scan.pieces[scan.n_pieces].at = start
-        scan.pieces[scan.n_pieces].size = p - start
-        scan.pieces[scan.n_pieces].column = column
-        scan.piece_bytes += p - start
-        scan.n_pieces += 1
-        p = read_number_near_end(p, end, &value)
-        if p == NULL or p == end:
-            return NULL
-        scan.values[column * scan.row_room + scan.rows] = value
-        start = p
-        if p[0] == b",":
-            p += 1
-            if p == end or p[0] != b'"':
-                return NULL
-        elif p[0] != b"}":
-            return NULL
-    scan.learned = scan.n_pieces > 0
-    return read_tail(scan, p, end)
-
-
-cdef inline Scanned scan_rows(Scan* scan, const uint8_t* text, Py_ssize_t size) noexcept nogil:
-    cdef const uint8_t* p = text
-    cdef const uint8_t* end = text + size
+cdef inline const uint8_t* read_row(Scan* scan, const uint8_t* begin, const uint8_t* end) noexcept nogil:
+    """Read a row that was learnt, where PAD bytes can be read beyond `end`. Return where it ends, or NULL where there is none."""
+    cdef const uint8_t* p = begin
     cdef const uint8_t* after
-    cdef bint full = False
-    scan.rows = scan.columns = scan.n_pieces = scan.piece_bytes = 0
-    scan.learned = scan.holes = scan.counted = False
-    scan.total = 0
-    if size == 0:
-        return DECODED
-    if (end - 1)[0] == b"\n":
-        end -= 1
-    if end - p < 2 or p[0] != b"[" or (end - 1)[0] != b"]":
-        return NOT_DECODED
-    end -= 1  # each row ends before the last bracket
+    cdef Step* step
+    cdef int32_t next = scan.steps.first
+    cdef Py_ssize_t row = scan.rows
+    cdef uint64_t count
+    cdef bint holes
+    scan.counts[row] = 1
+    while next >= 0:
+        step = &scan.steps.items[next]
+        next = step.other
+        if end - p < <Py_ssize_t>step.size or not begins_with(p, step, scan.steps.text):
+            continue
+        after = p + step.size
+        holes = scan.holes
+        if step.slot == VALUE:
+            if step.blob != scan.blob and not bind(scan, step):
+                return NULL
+            p = read_number(after, scan.values + step.column * scan.row_room + row)
+            if p == NULL:
+                p = skip_word(after, end, "null", 4)
+                if p != NULL and not scan.holes and not begin_holes(scan):
+                    return NULL
+            elif holes:
+                scan.present[step.column * scan.row_room + row] = 1
+        elif step.slot == TIME:
+            p = read_time(after, end, &scan.minute, &scan.times[row])
+        elif step.slot == END:
+            if step.name == scan.columns or holes:
+                return after
+            if not begin_holes(scan):
+                return NULL
+        elif step.slot == OTHER:
+            p = skip_value(after, end, scan.limits.depth - 2)
+        else:
+            p = read_number(after, &count)
+            if p != NULL and 1 <= count <= <uint64_t>INT64_MAX:
+                scan.counts[row] = <int64_t>count
+            else:
+                p = NULL
+        if scan.holes and not holes:
+            # Not every row has every column. From now on each notes which it has, and this one from its beginning.
+            p = begin
+            next = scan.steps.first
+        elif p != NULL:
+            next = step.next
+        else:
+            p = after - step.size
+    return NULL
+
+
+cdef inline bint end_row(Scan* scan) noexcept nogil:
+    """Count a row that was read. Return False where the fallback decoder decides."""
+    cdef Py_ssize_t row = scan.rows
+    if scan.counts[row] > INT64_MAX - scan.total or (row and scan.times[row] < scan.times[row - 1]):
+        return False
+    scan.counted = scan.counted or scan.counts[row] > 1
+    scan.total += scan.counts[row]
+    scan.rows += 1
+    return True
+
+
+cdef inline bint move_tail(Scan* scan, const uint8_t** p, const uint8_t** end) noexcept nogil:
+    """Go on in a copy of the rest of the text that PAD bytes follow. Return False without memory."""
+    cdef Py_ssize_t size = end[0] - p[0]
+    if not grow(&scan.tail, &scan.tail_room, size + PAD, 1):
+        return without_memory(scan)
+    memcpy(scan.tail, p[0], size)
+    memset(scan.tail + size, 0, PAD)
+    p[0] = scan.tail
+    end[0] = scan.tail + size
+    return True
+
+
+cdef inline bint scan_rows(Scan* scan, const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """Scan rows up to the last bracket, which ends the text but for white space. Return False where the fallback decoder decides."""
+    cdef const uint8_t* after
+    cdef bint moved = False
+    if not make_rows(scan, min((end - p) // MIN_ROW + 1, FEW_ROWS)):
+        return False
     while True:
-        p += 1  # past the bracket or comma
-        if scan.rows == scan.row_room:
-            return NO_ROOM
-        after = read_alike(scan, p, end)
+        if scan.rows == scan.row_room or scan.rows == 1 and scan.row_room * scan.row_size < end - p:
+            if not make_rows(scan, scan.rows + scan.rows // 4 + (end - p) * 9 // (8 * scan.row_size) + 1):
+                return False
+        if not moved and end - p <= 2 * scan.row_size + PAD:
+            moved = True
+            if not move_tail(scan, &p, &end):
+                return False
+        after = read_row(scan, p, end if moved else end - PAD)
         if after == NULL:
-            after = read_by_name(scan, p, end, &full)
+            after = learn_row(&scan.steps, &scan.names, p, end, scan.limits.depth)
             if after == NULL:
-                return NO_ROOM if full else NOT_DECODED
-        p = after
-        if scan.rows and scan.times[scan.rows] < scan.times[scan.rows - 1]:
-            return NOT_DECODED
-        end_row(scan)
+                return False
+            scan.row_size = after - p
+            if not moved and end - after <= PAD:
+                moved = True
+                if not move_tail(scan, &p, &end):
+                    return False
+            after = read_row(scan, p, end if moved else end - PAD)
+            if after == NULL:
+                return False
+        if not end_row(scan):
+            return False
+        scan.row_size = after - p
+        p = skip_space(after, end)
         if p == end:
-            return DECODED
+            return False
+        if p[0] == b"]":
+            return skip_space(p + 1, end) == end
         if p[0] != b",":
-            return NOT_DECODED
+            return False
+        p += 1
+
+
+cdef inline bint drop_absent(Scan* scan) noexcept nogil:
+    """Drop the columns without any value, and make the absent values of the others 0. Return False where there are too many."""
+    cdef Py_ssize_t column, i, kept = 0, n, cells = 0
+    cdef uint64_t* values
+    cdef uint8_t* present
+    for column in range(scan.columns):
+        values = scan.values + column * scan.row_room
+        present = scan.present + column * scan.row_room
+        n = 0
+        for i in range(scan.rows):
+            n += present[i]
+        if n == 0:
+            continue
+        cells += n
+        if n < scan.rows:
+            for i in range(scan.rows):
+                values[i] &= 0 - <uint64_t>present[i]
+        if kept < column:
+            memcpy(scan.values + kept * scan.row_room, values, scan.rows * sizeof(uint64_t))
+            memcpy(scan.present + kept * scan.row_room, present, scan.rows)
+            scan.numbers[kept] = scan.numbers[column]
+        kept += 1
+    scan.columns = kept
+    scan.holes = cells < kept * scan.rows
+    return kept * scan.rows <= max(scan.limits.cells, scan.limits.cells_per_value * cells)
 
 
 cdef inline Scanned scan_text(Scan* scan, const uint8_t* text, Py_ssize_t size) noexcept nogil:
-    """Scan a blob, and make room as it needs it: a few bytes for each byte of the blob."""
-    cdef Py_ssize_t rows, columns
-    cdef Scanned scanned
-    cdef bint fresh = scan.row_room == 0  # no room was left by an earlier blob
-    if fresh and not make_room(scan, 256, 16):
+    """Scan a blob. Its columns last until the next one."""
+    cdef const uint8_t* end = text + size
+    cdef const uint8_t* p = skip_space(text, end)
+    cdef const uint8_t* after
+    scan.rows = scan.columns = 0
+    scan.row_room = 0
+    scan.holes = scan.counted = scan.no_memory = scan.steps.no_memory = False
+    scan.total = 0
+    scan.max_room = max(scan.limits.cells, size)  # a value takes five bytes or more
+    scan.blob += 1
+    if scan.names.n > MANY_NAMES or scan.blob == 0:
+        forget_names(&scan.names)
+        forget_steps(&scan.steps)
+        scan.blob = 1
+    if size == 0:
+        return DECODED
+    if p == end:
         return NOT_DECODED
-    while True:
-        scanned = scan_rows(scan, text, size)
-        if scanned != NO_ROOM:
-            return scanned
-        rows, columns = scan.row_room, scan.column_room
-        if scan.rows == rows:
-            rows *= 2
-        else:
-            columns *= 2
-        # A number takes at least five bytes, so only a blob of holes needs more cells than bytes. Or the room was made for a long
-        # blob, and this one is wide: then start again with little room.
-        if (rows * columns > size and rows * columns > 65_536) or not make_room(scan, rows, columns):
-            scan_free(scan)
-            if fresh or not make_room(scan, 256, 16):
-                return NOT_DECODED
-            fresh = True
+    if p[0] != b"[":
+        p = skip_word(p, end, "null", 4)
+        return DECODED if p != NULL and skip_space(p, end) == end else NOT_DECODED
+    after = skip_space(p + 1, end)
+    if after < end and after[0] == b"]":
+        return DECODED if skip_space(after + 1, end) == end else NOT_DECODED
+    if not scan_rows(scan, p + 1, end):
+        return SCAN_FAILED if scan.no_memory or scan.steps.no_memory else NOT_DECODED
+    return NOT_DECODED if scan.holes and not drop_absent(scan) else DECODED

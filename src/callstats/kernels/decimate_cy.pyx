@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free
 
 from callstats.kernels._binning cimport Output, Reduced, Row, plan_rows, reduce_columns
 from callstats.kernels._columns cimport Columns, columns_of, resize

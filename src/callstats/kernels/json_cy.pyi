@@ -7,3 +7,16 @@ def decode_packed(
 def encode_columns(
     times: Times, values: Block, present: Bytes | None, counts: Counts | None, keys: bytes, key_ends: Counts, digits: int
 ) -> bytes: ...
+def decode_blobs(
+    texts: list[bytes | None],
+) -> tuple[list[bytes], Times, Block, Bytes | None, Counts | None, Counts, Bytes]: ...
+def encode_packed(
+    times: Times,
+    values: Block,
+    present: Bytes | None,
+    counts: Counts | None,
+    offsets: Counts,
+    keys: bytes,
+    key_ends: Counts,
+    digits: int,
+) -> list[bytes]: ...

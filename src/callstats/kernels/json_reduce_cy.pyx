@@ -3,54 +3,70 @@
 import numpy as np
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from callstats.kernels._budget cimport WAYS, Search, fit_text, search_free, search_init
 from callstats.kernels._binning cimport Row
+from callstats.kernels._budget cimport WAYS, Search, fit_text, search_free, search_init
 from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_reduce cimport (
-    REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
+    REDUCE_FAILED, REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
     reduce_scanned, work_free, work_init,
 )
-from callstats.kernels._json_scan cimport DECODED, Span, keep_names, same_names, scan_text, scanned_names
+from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, keep_layout, same_layout, scan_text, scanned_names
+from callstats.kernels._json_steps cimport Span
 from callstats.kernels._json_write cimport Text, reserve
+from callstats.kernels.json_cy cimport keep_scan, take_scan
+
+from callstats._limits import SCRATCH_BYTES
 
 
 cdef enum:
     SPARES = 8
-    SPARE_BYTES = 16_777_216
 
-# Buffers are kept for the next call, guarded by the GIL: fresh memory from the system costs more than the work.
+# Buffers are kept for the next call, as scanners are.
 cdef Work* spares[SPARES]
 cdef int n_spares = 0
+cdef Py_ssize_t spare_bytes = 0
+cdef Py_ssize_t MAX_SPARE_BYTES = SCRATCH_BYTES
+
+
+cdef Py_ssize_t work_size(const Work* work) noexcept:
+    """Return the number of bytes that it keeps without its scanner."""
+    cdef Py_ssize_t of_search = 8 * ((WAYS + 2) * work.search.room + work.search.sum_room)
+    return work.text.room + 9 * work.cell_room + (16 + sizeof(Row)) * work.row_room + of_search
 
 
 cdef Work* take_work() except NULL:
-    """Return buffers without text."""
-    global n_spares
+    """Return buffers without text, and a scanner. They go back by `give_back`."""
+    global n_spares, spare_bytes
+    cdef Scan* scan = take_scan()
     cdef Work* work = NULL
     if n_spares:
         n_spares -= 1
         work = spares[n_spares]
-    else:
-        if not resize(&work, 1, sizeof(Work)):
-            raise MemoryError
+        spare_bytes -= work_size(work)
+    elif resize(&work, 1, sizeof(Work)):
         work_init(work)
+    else:
+        keep_scan(scan)
+        raise MemoryError
+    work.scan = scan
     work.text.size = 0
-    work.plan.names.n = -1  # its pointers led to objects of the last call
+    work.plan.layout.n = -1  # the plan's pointers led to objects of the last call
     return work
 
 
 cdef void give_back(Work* work) noexcept:
-    """Keep buffers for the next call, unless they have grown large."""
-    global n_spares
-    cdef Py_ssize_t size = work.text.room + 9 * (work.cell_room + work.scan.row_room * work.scan.column_room)
-    size += 8 * ((WAYS + 2) * work.search.room + work.search.sum_room)
-    if n_spares < SPARES and size <= SPARE_BYTES:
+    """Keep buffers for the next call, unless all that are kept would take too much memory."""
+    global n_spares, spare_bytes
+    cdef Py_ssize_t size = work_size(work)
+    keep_scan(work.scan)
+    if n_spares < SPARES and spare_bytes + size <= MAX_SPARE_BYTES:
         spares[n_spares] = work
         n_spares += 1
+        spare_bytes += size
     else:
         work_free(work)
         free(work)
@@ -66,10 +82,11 @@ cdef void set_plan(Plan* plan, const int64_t[:, ::1] matrix, bytes keys, const i
 
 cdef object new_plan(Work* work, object plan_for):
     """Ask for the plan of the scanned metrics. Return the objects that it leads to."""
-    work.plan.names.n = -1
-    answer = matrix, keys, key_ends = plan_for(scanned_names(&work.scan))
+    work.plan.layout.n = -1
+    answer = matrix, keys, key_ends = plan_for(scanned_names(work.scan))
     set_plan(&work.plan, matrix, keys, key_ends)
-    keep_names(&work.plan.names, &work.scan)
+    if not keep_layout(&work.plan.layout, work.scan):
+        raise MemoryError
     return answer
 
 
@@ -93,12 +110,14 @@ cdef int reduce_all(
     cdef Text* text = &work.text
     cdef Py_ssize_t i
     cdef Status done
+    cdef Scanned scanned
     cdef bint decoded, unchanged, room = True, copying = False
     cdef object kept  # keeps alive what the plan leads to
     with nogil:
         for i in range(m):
             done = UNREAD
-            decoded = scan_text(&work.scan, blobs[i].at, blobs[i].size) == DECODED
+            scanned = scan_text(work.scan, blobs[i].at, blobs[i].size)
+            decoded = scanned == DECODED
             unchanged = decoded and work.scan.rows <= max_samples and (max_bytes < 0 or blobs[i].size <= max_bytes)
             if copy and not copying and not unchanged:
                 copying = True
@@ -110,11 +129,12 @@ cdef int reduce_all(
             elif decoded and max_samples <= 0:
                 done = REWRITTEN
             elif decoded:
-                if not same_names(&work.plan.names, &work.scan):
+                if not same_layout(&work.plan.layout, work.scan):
                     with gil:
                         kept = new_plan(work, plan_for)  # no-cython-lint
                 done = reduce_scanned(work, max_samples, max_bytes, zero, counts)
-            if not room:
+            if not room or scanned == SCAN_FAILED or done == REDUCE_FAILED:
+                room = False
                 break
             status[i] = done
             ends[i + 1] = ends[i] + blobs[i].size if copy and not copying else text.size
@@ -135,8 +155,8 @@ def reduce_packed(
     """Reduce the blobs data[offsets[i]:offsets[i + 1]].
 
     Return the results in the same form, and a status for each. 0: unchanged. 1: rewritten. 2: empty, since the fallback decoder
-    decides; so it is for a blob of another form, a sum that is too large, and text that cannot fit max_bytes (-1: no limit). When
-    all are unchanged, the text is empty, and the offsets are those of the blobs.
+    decides. 3: empty, since a sum is too large, or no text fits max_bytes (-1: no limit). When all are unchanged, the text is empty,
+    and the offsets are those of the blobs.
 
     ``plan_for(names)`` returns, for the metrics of a blob, the plan of `decimate_columns`; the key ``,"name":`` of each column of
     the result, as bytes; and where each key ends.
@@ -144,8 +164,8 @@ def reduce_packed(
     cdef Py_ssize_t m = offsets.shape[0] - 1, i
     status = np.zeros(m, dtype=np.uint8)
     out_offsets = np.zeros(m + 1, dtype=np.int64)
-    cdef Span* blobs = <Span*>malloc((m + 1) * sizeof(Span))
-    if blobs == NULL:
+    cdef Span* blobs = NULL
+    if not resize(&blobs, m, sizeof(Span)):
         raise MemoryError
     cdef Work* work = NULL
     try:
@@ -163,15 +183,15 @@ def reduce_packed(
 
 
 def reduce_blobs(list blobs, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, plan_for):
-    """Reduce a list of blobs as `reduce_packed` does. Return a list with None where the fallback decoder decides."""
+    """Reduce a list of blobs as `reduce_packed` does. Return a list, with None where a blob has no result, and the statuses."""
     cdef Py_ssize_t m = len(blobs), i
     status = np.zeros(m, dtype=np.uint8)
     offsets = np.zeros(m + 1, dtype=np.int64)
     cdef uint8_t[::1] done = status
     cdef int64_t[::1] ends = offsets
     cdef bytes text
-    cdef Span* parts = <Span*>malloc((m + 1) * sizeof(Span))
-    if parts == NULL:
+    cdef Span* parts = NULL
+    if not resize(&parts, m, sizeof(Span)):
         raise MemoryError
     cdef Work* work = NULL
     try:
@@ -194,7 +214,7 @@ def reduce_blobs(list blobs, int64_t max_samples, int64_t max_bytes, bint zero, 
             for i in range(m):
                 if parts[i].size:
                     memcpy(<uint8_t*>parts[i].at, work.text.at + ends[i], parts[i].size)
-        return results
+        return results, status
     finally:
         free(parts)
         if work != NULL:

@@ -7,9 +7,9 @@ from callstats._types import FIRST_TIME as _FIRST_TIME
 cimport cython
 from cpython.dict cimport PyDict_CheckExact, PyDict_Next
 from cpython.exc cimport PyErr_Clear, PyErr_Occurred
+from cpython.mem cimport PyMem_RawCalloc as calloc, PyMem_RawFree as free
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from callstats.kernels._columns cimport resize
