@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING
 from callstats import kernels
 from callstats._version import __version__
 from callstats.batch import StatBatch
-from callstats.errors import (
-    BudgetError,
-    CallstatsError,
-    DatabaseError,
-    DecodeError,
-    DriverError,
-    ImageError,
-    SeriesError,
-)
+from callstats.errors import BudgetError, CallstatsError, DatabaseError, DecodeError, DriverError, ImageError, SeriesError
 from callstats.image import ImageRef, parse_image
 from callstats.recorder import Recorder
 from callstats.reduce import decimate, reduce_json

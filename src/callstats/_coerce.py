@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from callstats._timestamps import since_epoch
 from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, AnyArray
 from callstats.errors import SeriesError, shorten_repr
 
@@ -50,7 +51,7 @@ def column(values: object, where: str, kind: Domain) -> tuple[AnyArray, AnyArray
         values = np.asarray(values.data)
         if values.ndim == 1 and mask.any():
             if not kind.holes:
-                _reject(where, int(mask.argmax()), "a masked value", kind)
+                _reject_value(where, int(mask.argmax()), "a masked value", kind)
             # The values below a mask are arbitrary.
             values = np.where(mask, np.zeros((), dtype=values.dtype), values)
     if isinstance(values, (str, bytes, bytearray, AbstractSet, Mapping)) or not (
@@ -90,23 +91,23 @@ def _from_array(data: AnyArray, where: str, kind: Domain) -> AnyArray:
         bad |= np.where(bad, 0, data) % 1 != 0
         if bad.any():
             i = int(bad.argmax())
-            _reject(where, i, shorten_repr(data[i]), kind)
+            _reject_value(where, i, shorten_repr(data[i]), kind)
         data = data.astype(np.int64)
     elif data.dtype.kind not in "iu":
         if len(data):
-            _reject(where, 0, shorten_repr(data[0]), kind)
+            _reject_value(where, 0, shorten_repr(data[0]), kind)
         return np.zeros(0, dtype=kind.dtype)
     bad = (data < kind.min) | (data > kind.max)
     if bad.any():
         i = int(bad.argmax())
-        _reject(where, i, shorten_repr(data[i]), kind)
+        _reject_value(where, i, shorten_repr(data[i]), kind)
     return np.array(data, dtype=kind.dtype, order="C")
 
 
 def _from_dates(data: AnyArray, where: str, kind: Domain) -> AnyArray:
     if np.datetime_data(data.dtype)[0] == "generic":
         if len(data):
-            _reject(where, 0, "NaT" if np.isnat(data[0]) else f"{shorten_repr(data[0])}, a date without a unit", kind)
+            _reject_value(where, 0, "NaT" if np.isnat(data[0]) else f"{shorten_repr(data[0])}, a date without a unit", kind)
         return np.zeros(0, dtype=kind.dtype)
     # Years and months have no fixed length. Days cover all of int64 nanoseconds.
     fixed = data.astype("M8[D]" if np.datetime_data(data.dtype)[0] in ("Y", "M") else data.dtype.newbyteorder("="))
@@ -118,7 +119,7 @@ def _from_dates(data: AnyArray, where: str, kind: Domain) -> AnyArray:
     bad |= (raw * scale % parts != 0) | (fixed.astype(data.dtype) != data)  # days that wrapped, or NaT
     if bad.any():
         i = int(bad.argmax())
-        _reject(where, i, shorten_repr(data[i]), kind)
+        _reject_value(where, i, shorten_repr(data[i]), kind)
     return raw * scale // parts
 
 
@@ -146,7 +147,7 @@ def _to_int(value: Any, where: str, i: int | None, kind: Domain) -> int:
         try:
             return int(_from_dates(np.array([value]), where, kind)[0])
         except SeriesError:
-            _reject(where, i, shorten_repr(value), kind)
+            _reject_value(where, i, shorten_repr(value), kind)
     if isinstance(value, datetime) and kind.dates and type(value).__name__ != "NaTType" and value.utcoffset() is not None:
         value = since_epoch(value)
     if isinstance(value, (float, np.floating)) and -_FLOAT_EXACT < value < _FLOAT_EXACT and value == int(value):
@@ -156,21 +157,13 @@ def _to_int(value: Any, where: str, i: int | None, kind: Domain) -> int:
         with suppress(TypeError):
             integer = operator.index(value)
     if integer is None or not kind.min <= integer <= kind.max:
-        _reject(where, i, shorten_repr(value), kind)
+        _reject_value(where, i, shorten_repr(value), kind)
     return integer
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def since_epoch(time: datetime) -> int:
-    """Return nanoseconds since the epoch. pandas' times have them beside the microseconds."""
-    return (time - _EPOCH) // timedelta(microseconds=1) * 1000 + getattr(time, "nanosecond", 0)
 
 
 def _is_absent(value: object) -> bool:
     return value is None or value is np.ma.masked or type(value).__name__ == "NAType"  # of pandas, which is not imported
 
 
-def _reject(where: str, i: int | None, value: str, kind: Domain) -> NoReturn:
+def _reject_value(where: str, i: int | None, value: str, kind: Domain) -> NoReturn:
     raise SeriesError(f"{where if i is None else f'{where}[{i}]'} must be {kind.description}, got {value}")

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 
 from callstats._types import FIRST_TIME, I64_MAX, Times
-from callstats.errors import ArgumentError, CallstatsError, shorten_repr
+from callstats.errors import ArgumentError, SeriesError, shorten_repr
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?(?:[Zz]|([+-]\d\d:(\d\d)))", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -21,15 +21,15 @@ def parse_time(text: str) -> int:
     """Return an RFC 3339 time as nanoseconds since the epoch; digits beyond the ninth are cut."""
     match = _TIME.fullmatch(text)
     if match is None:
-        raise CallstatsError(f"expected an RFC 3339 time, got {shorten_repr(text)}")
+        raise SeriesError(f"expected an RFC 3339 time, got {shorten_repr(text)}")
     day, clock, fraction, offset, offset_minute = match.groups()
     at = _from_iso(f"{day}T{clock}{offset or '+00:00'}")
     if at is None or clock >= "24" or (offset and offset_minute > "59"):  # which some versions of Python take
-        raise CallstatsError(f"expected a time that exists, got {shorten_repr(text)}")
-    ns = _ns_of(at) + (int(fraction[:9].ljust(9, "0")) if fraction else 0)
+        raise SeriesError(f"expected a time that exists, got {shorten_repr(text)}")
+    ns = since_epoch(at) + (int(fraction[:9].ljust(9, "0")) if fraction else 0)
     if not FIRST_TIME <= ns <= I64_MAX:
         first, last = (format_time(limit, digits=3) for limit in (FIRST_TIME, I64_MAX))
-        raise CallstatsError(f"expected a time from {first} to {last}, got {shorten_repr(text)}")
+        raise SeriesError(f"expected a time from {first} to {last}, got {shorten_repr(text)}")
     return ns
 
 
@@ -37,7 +37,7 @@ def parse_date_or_time(text: str) -> int:
     """Return an RFC 3339 time, or the midnight (UTC) that a date begins with, as nanoseconds since the epoch."""
     try:
         return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
-    except CallstatsError:
+    except SeriesError:
         forms = "2026-10-26, 2026-10-26T12:00:00Z or 2026-10-26T14:00:00+02:00"
         raise ArgumentError("time", f"a date or an RFC 3339 time, such as {forms}", text) from None
 
@@ -49,9 +49,9 @@ def _from_iso(text: str) -> datetime | None:
         return None
 
 
-def _ns_of(at: datetime) -> int:
-    since = at - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+def since_epoch(time: datetime) -> int:
+    """Return nanoseconds since the epoch. pandas' times have them beside the microseconds."""
+    return (time - _EPOCH) // timedelta(microseconds=1) * 1000 + getattr(time, "nanosecond", 0)
 
 
 def format_times(times: Times, digits: int = 3) -> list[str]:
@@ -72,7 +72,7 @@ def stored_time_ns(value: object) -> int | None:
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if isinstance(value, datetime):
-        ns = _ns_of(value if value.tzinfo else value.replace(tzinfo=UTC))
+        ns = since_epoch(value if value.tzinfo else value.replace(tzinfo=UTC))
         return ns if FIRST_TIME <= ns <= I64_MAX else None
     if isinstance(value, (int, float)) and 0 < value < 2**63:
         scale = next(scale for scale, limit in _SCALES if value < limit)

@@ -152,7 +152,7 @@ class StatBatch(ReadOnlyColumns):
         return f"<StatBatch: {len(self)} series, {rows} of {join_names(self.names)}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _unpickle, (*self._columns, self._offsets)
+        return _unpickle_batch, (*self._columns, self._offsets)
 
     @classmethod
     def _of(cls, columns: Columns, offsets: Counts) -> StatBatch:
@@ -211,7 +211,7 @@ def validate_buffer(data: Bytes, offsets: Counts) -> None:
     validate_offsets(offsets, len(data), "bytes")
 
 
-def _unpickle(names: object, times: object, values: object, present: object, counts: object, offsets: object) -> StatBatch:
+def _unpickle_batch(names: object, times: object, values: object, present: object, counts: object, offsets: object) -> StatBatch:
     bounds, _ = _coerce.column(offsets, "offsets", _coerce.INDEX)
     columns = validate_columns(names, times, values, present, counts, bounds)
     n = len(columns.times)

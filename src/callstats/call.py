@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from callstats._timestamps import stored_time_ns
 from callstats._types import I64_MAX
-from callstats.errors import CallstatsError
+from callstats.errors import SeriesError
 from callstats.series import StatSeries
 from callstats.stats.call import CallUsage, usage_of
 
@@ -67,9 +67,9 @@ class Call:
         return usage_of(self.series, duration_of(self.started_at, self.completed_at))
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the histogram as `StatSeries.to_pandas` does. Raise a CallstatsError if the row's blob was rejected."""
+        """Return the histogram as `StatSeries.to_pandas` does. Raise a SeriesError if the row's blob was rejected."""
         if self.series is None:
-            raise CallstatsError(f"call {self.key!r} has no series: {self.rejected or 'none was given'}")
+            raise SeriesError(f"call {self.key!r} has no series: {self.rejected or 'none was given'}")
         return self.series.to_pandas()
 
 

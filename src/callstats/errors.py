@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 Door = TypeVar("Door", bound=Callable[..., Any])
-Outcome = TypeVar("Outcome")
+Given = TypeVar("Given")
 
 
 class CallstatsError(Exception):
@@ -86,7 +86,7 @@ def detached(error: CallstatsError) -> CallstatsError:
     return error.with_traceback(None)
 
 
-def with_location(where: str, work: Callable[..., Outcome], *args: object, **keywords: object) -> Outcome:
+def with_location(where: str, work: Callable[..., Given], *args: object, **keywords: object) -> Given:
     """Call a function. Put the location before the message of its error."""
     try:
         return work(*args, **keywords)

@@ -18,7 +18,7 @@ _REGISTRY = re.compile(rf"(?:{_NAME}(?:\.{_NAME})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)
 _PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_HEX = re.compile(r"[0-9a-f]+")
+_HEX_TEXT = re.compile(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def parse_image(name: str) -> ImageRef:
         raise ImageError(f"name must be a str, got {shorten_repr(name)}")
     if not name:
         raise ImageError("name must not be empty, got ''")
-    if len(name) == _HEX_DIGITS["sha256"] and _HEX.fullmatch(name):
+    if len(name) == _HEX_DIGITS["sha256"] and _HEX_TEXT.fullmatch(name):
         raise ImageError(f"name must not be an image id (64 hex digits), got {name!r}")
     rest, at, digest = name.partition("@")
     registry, rest = _split_registry(rest)
@@ -92,7 +92,7 @@ def parse_image(name: str) -> ImageRef:
     if not registry and "/" not in path:
         path = _OFFICIAL + path
     if len(path) > _MAX_PATH:
-        raise _error(name, f"a repository of at most {_MAX_PATH} characters", len(path))
+        raise _malformed(name, f"a repository of at most {_MAX_PATH} characters", len(path))
     return ImageRef(registry, path, tag or (None if at else "latest"), digest or None)
 
 
@@ -105,21 +105,21 @@ def _split_registry(name: str) -> tuple[str, str]:
 
 def _validate(name: str, registry: str, path: str, tag: str | None, digest: str | None) -> None:
     if registry and not _REGISTRY.fullmatch(registry):
-        raise _error(name, "a registry such as example.com, example.com:5000 or [2001:db8::2]:5000", registry)
+        raise _malformed(name, "a registry such as example.com, example.com:5000 or [2001:db8::2]:5000", registry)
     if path != path.lower():
-        raise _error(name, "a repository in lower case", path)
+        raise _malformed(name, "a repository in lower case", path)
     if not _REPOSITORY.fullmatch(path):
-        raise _error(
+        raise _malformed(
             name, "a repository of a-z and 0-9 in parts divided by '/', with single '.', '_', '__' or dashes inside a part", path
         )
     if tag is not None and not _TAG.fullmatch(tag):
-        raise _error(name, "a tag of 1 to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-'", tag)
+        raise _malformed(name, "a tag of 1 to 128 letters, digits, '_', '.' and '-', not beginning with '.' or '-'", tag)
     if digest is not None:
         algorithm, _, digits = digest.partition(":")
-        if len(digits) != _HEX_DIGITS.get(algorithm) or not _HEX.fullmatch(digits):
+        if len(digits) != _HEX_DIGITS.get(algorithm) or not _HEX_TEXT.fullmatch(digits):
             allowed = ", ".join(f"{known} and {count}" for known, count in _HEX_DIGITS.items())
-            raise _error(name, f"a digest of {allowed} lower-case hex digits", digest)
+            raise _malformed(name, f"a digest of {allowed} lower-case hex digits", digest)
 
 
-def _error(name: str, expected: str, value: object) -> ImageError:
+def _malformed(name: str, expected: str, value: object) -> ImageError:
     return ImageError(f"image {shorten_repr(name)}: expected {expected}, got {shorten_repr(value)}")

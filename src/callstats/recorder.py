@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import datetime
 from threading import Lock
 from typing import NamedTuple, NoReturn
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from callstats import _coerce, _json, kernels
 from callstats._columns import EMPTY, Columns, take
+from callstats._timestamps import since_epoch
 from callstats._types import FIRST_TIME, U64_MAX, AnyArray, Block, Bytes, Counts, Times
 from callstats.errors import ArgumentError, BudgetError, SeriesError, shorten_repr, suggest_keywords
 from callstats.kernels._budget import BARE_ROW
@@ -169,17 +171,12 @@ def _to_ints(metrics: object) -> dict[str, int]:
     return plain
 
 
-_FIRST = datetime(1677, 9, 21, 0, 12, 43, 146_000, tzinfo=UTC)
-
-
 def _is_early(timestamp: object) -> bool:
     if isinstance(timestamp, str):
-        try:
+        with suppress(ValueError):
             timestamp = datetime.fromisoformat(timestamp)
-        except ValueError:
-            return False
-    if isinstance(timestamp, datetime):
-        return timestamp.tzinfo is not None and timestamp < _FIRST
+    if isinstance(timestamp, datetime) and timestamp.tzinfo is not None:
+        timestamp = since_epoch(timestamp)
     try:
         return operator.index(timestamp) < FIRST_TIME  # type: ignore[arg-type]
     except TypeError:

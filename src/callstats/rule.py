@@ -166,7 +166,10 @@ def make_rule(
 ) -> Rule:
     """Return the Rule that a function's arguments stand for. Keywords and a Rule exclude each other."""
     if how is None and missing is None and max_bytes is None:
-        return rule if isinstance(rule, Rule) else _rule_of(rule)
+        if isinstance(rule, Rule):
+            return rule
+        # A bool equals an int, and would find its rule in the cache.
+        return _cached_rule(rule) if type(rule) is int else Rule(rule)
     if isinstance(rule, Rule):
         name, value = next(
             (name, value) for name, value in (("how", how), ("missing", missing), ("max_bytes", max_bytes)) if value is not None
@@ -183,11 +186,6 @@ def as_int(value: object) -> int | None:
         return operator.index(cast(int, value))
     except TypeError:
         return None
-
-
-def _rule_of(max_samples: int | None) -> Rule:
-    # A bool equals an int, and would find its rule in the cache.
-    return _cached_rule(max_samples) if type(max_samples) is int else Rule(max_samples)
 
 
 _cached_rule = lru_cache(maxsize=64)(Rule)

@@ -13,7 +13,7 @@ import numpy as np
 from callstats import _coerce, _json
 from callstats._columns import Columns, ReadOnlyColumns, describe_array, equal, normalize, take, validate_order, validate_totals
 from callstats._extras import needs
-from callstats._timestamps import format_times, parse_time
+from callstats._timestamps import format_times, parse_time, since_epoch
 from callstats._types import AnyArray, Counts, Present, Times
 from callstats._units import plural
 from callstats.errors import CallstatsError, SeriesError, shorten_repr
@@ -298,7 +298,7 @@ class StatSeries(ReadOnlyColumns):
         return f"<StatSeries: {plural(len(self), 'row')} of {join_names(self.names)}, {first} to {last}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _unpickle, tuple(self._columns)
+        return _unpickle_series, tuple(self._columns)
 
     @classmethod
     def _of(cls, columns: Columns) -> StatSeries:
@@ -308,7 +308,7 @@ class StatSeries(ReadOnlyColumns):
         return series
 
 
-def _unpickle(*columns: Any) -> StatSeries:
+def _unpickle_series(*columns: Any) -> StatSeries:
     return StatSeries._of(validate_columns(*columns))
 
 
@@ -347,7 +347,7 @@ def to_nanoseconds(timestamp: object, where: str) -> object:
     if isinstance(timestamp, datetime):
         if timestamp.utcoffset() is None:
             raise SeriesError(f"{where} must have a time with its offset from UTC, got {shorten_repr(timestamp)}")
-        return _coerce.since_epoch(timestamp)
+        return since_epoch(timestamp)
     return timestamp
 
 

@@ -117,7 +117,7 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
 def test_utf16_is_refused(tmp_path: Path) -> None:
     """The bytes of such a database's text are not those of the stored form."""
     db = made(tmp_path / "calls.db", [("a", blob(12))], before=["PRAGMA encoding = 'UTF-16'"])
-    with pytest.raises(CallstatsError, match=r"^the database's encoding must be UTF-8, got UTF-16"):
+    with pytest.raises(CallstatsError, match=r"^url_or_engine must be a database in UTF-8, got 'UTF-16"):
         reduce_table(db, 10)
     assert cell(db, "a") == blob(12)
 
@@ -220,7 +220,7 @@ def test_missing_sqlalchemy_is_named() -> None:
         "from callstats import connect\n"
         "try:\n    connect('x')\nexcept ImportError as error:\n    print(error)"
     )
-    assert run(program) == 'callstats.connect needs SQLAlchemy: pip install "callstats[cli]"\n'
+    assert run(program) == 'callstats.connect needs sqlalchemy: pip install "callstats[cli]"\n'
 
 
 def test_a_locked_database_is_no_wrong_use(tmp_path: Path) -> None:

@@ -179,11 +179,11 @@ def test_a_run_that_changes_nothing_saves_nothing(tmp_path: Path) -> None:
         (b"\xff\xfe{\x00", "line 1: byte 0: expected UTF-8, got the byte 0xff"),
         (
             b'{"key":' + b"9" * 5000 + b',"stats":0}\n',
-            "line 1: expected stats to be text, and blob true or false",
+            "line 1: $.stats: expected text, and blob true or false",
         ),
         (
             b'{"key":1,"stats":"\\ud800"}\n',
-            "line 1: expected stats to be text that encodes to UTF-8, got a lone surrogate",
+            "line 1: $.stats: expected text that encodes to UTF-8, got a lone surrogate",
         ),
     ],
 )

@@ -62,7 +62,7 @@ def test_missing_sqlalchemy_is_one_line(tmp_path: Path) -> None:
     assert run("reduce", "x.db", "--max-samples", 10, first=first) == (
         2,
         "",
-        'callstats: callstats.connect needs SQLAlchemy: pip install "callstats[cli]"\n',
+        'callstats: callstats.connect needs sqlalchemy: pip install "callstats[cli]"\n',
     )
     assert run("reduce", "--jsonl", "--max-samples", 1, "--plain", first=first, stdin=blob(3))[:2] == (
         0,

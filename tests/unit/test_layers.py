@@ -17,7 +17,8 @@ PACKAGE = Path(callstats.__file__).parent
 # From the bottom up. A name is a file or a folder of the package; "callstats" is its own `__init__`, which hands out the names.
 LINES = [
     "errors _limits _types _version",
-    "rule image _coerce _columns _extras _timestamps _units _parallel",
+    "image _extras _timestamps _units _parallel",
+    "rule _coerce _columns",
     "kernels",
     "_json",
     "series",
@@ -159,6 +160,39 @@ def test_lazy_and_relative_imports_are_seen(tmp_path: Path, monkeypatch: pytest.
     )
     want = {"typing", "callstats.cli", "callstats._json", "callstats.series", "callstats.reduce", "callstats.db.query"}
     assert set(imports(path)) == want
+
+
+def top_level_names(path: Path) -> Iterator[str]:
+    """The functions, classes and constants that a module defines."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+
+
+def test_no_name_is_defined_twice() -> None:
+    """Except in siblings of one folder that do the same for two libraries, two dialects or two backends."""
+    owners: dict[str, set[Path]] = {}
+    for path in FILES:
+        if path.suffix == ".py":
+            for name in top_level_names(path):
+                owners.setdefault(name, set()).add(path)
+    siblings = {PACKAGE / folder for folder in ("adapters", "adapters/arrow", "db/dialects", "kernels")}
+    twice = {
+        name: sorted(module_of(path) for path in paths)
+        for name, paths in owners.items()
+        if len(paths) > 1 and name[:2] != "__" and not {path.parent for path in paths} <= siblings
+    }
+    assert twice == {}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: module_of(path) + path.suffix)
+def test_errors_are_of_a_kind(path: Path) -> None:
+    """Errors about input or arguments are ValueErrors too, so nothing raises the bare base class."""
+    assert not re.search(r"raise CallstatsError\b", path.read_text(encoding="utf-8"))
 
 
 def test_programs_of_a_failed_test_end() -> None:

@@ -33,7 +33,7 @@ STORED = pa.array([TEXT, None, TEXT.replace(",", " , "), ""])
 SHORT = pa.array([ONE, None, ""])
 WITH_BROKEN = pa.array([TEXT, BROKEN, None])
 TABLE, LISTS, LONG = arrow.write(SERIES), arrow.write_lists(BATCH), arrow.write_long(BATCH)
-FRAME, POLARS = pandas.write(SERIES), polars.write(SERIES)
+FRAME, POLARS = SERIES.to_pandas(), polars.write(SERIES)
 HALVES = pa.table({"timestamp": [0, 1], "x": [0.5, 1.0]})
 COLUMN = StatsType()
 
@@ -53,7 +53,7 @@ WORK: dict[str, tuple[int, Callable[[], Any]]] = {
     "arrow.read_long": (300, lambda: arrow.read_long(LONG)),
     "arrow.write_long": (500, lambda: arrow.write_long(BATCH)),
     "pandas.read": (500, lambda: pandas.read(FRAME)),
-    "pandas.write": (300, lambda: pandas.write(SERIES)),
+    "to_pandas": (300, SERIES.to_pandas),
     "polars.read": (500, lambda: polars.read(POLARS)),
     "polars.write": (1_000, lambda: polars.write(SERIES)),
     "sqlalchemy": (10_000, lambda: COLUMN.process_result_value(COLUMN.process_bind_param(SERIES, None), None)),
@@ -174,7 +174,7 @@ def test_references_to_inputs(x: Any) -> None:
             lambda: arrow.write(x),
             lambda: arrow.write_long(x),
             lambda: pandas.read(x),
-            lambda: pandas.write(x),
+            lambda: StatSeries.to_pandas(x),
             lambda: polars.read(x),
             lambda: polars.write(x),
         ):

@@ -15,11 +15,11 @@ import pytest
 from callstats import StatSeries, decimate
 from callstats._units import printable
 from callstats.errors import CallstatsError
-from callstats.plot import ReportCall, ReportGroup, figure, png, render, tracks
+from callstats.plot import ReportCall, figure, png, render, tracks
 from callstats.plot.html.page import MAX_BINS, duration_bins, memory_bins, packed
 from callstats.plot.panels import panels, time_unit, value_text
 from callstats.plot.plotly import outline, traces
-from callstats.stats import CallData, summarize_calls
+from callstats.stats import CallData, CallsGroup, summarize_calls
 from support.reports import HOSTILE, MIB, series
 from support.zoo import SECOND
 
@@ -33,10 +33,10 @@ def data_of(page: str) -> dict[str, Any]:
     return json.loads(found[1])
 
 
-def group(name: str, calls: int = 3) -> ReportGroup:
+def group(name: str, calls: int = 3) -> CallsGroup:
     """A group of calls with peaks of 1, 2, 3 MiB and so on."""
     members = [CallData(series(5, (i + 1) * MIB)) for i in range(calls)]
-    return ReportGroup(
+    return CallsGroup(
         name=name,
         summary=summarize_calls(members, risk=0.05),
         peaks=[(i + 1) * MIB for i in range(calls)],

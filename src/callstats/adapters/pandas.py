@@ -1,4 +1,4 @@
-"""Series as pandas frames with an index of times."""
+"""Series from pandas frames with an index of times. `StatSeries.to_pandas` is the way back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
     Examples
     --------
     >>> series = StatSeries([0, 10**9], {"x": [2**64 - 1, None]})
-    >>> read(write(series)) == series
+    >>> read(series.to_pandas()) == series
     True
     """
     if not isinstance(frame, pd.DataFrame):
@@ -41,27 +41,6 @@ def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
     metrics = {name: _cells(frame[name]) for name in frame.columns}
     weights = None if counts is None else metrics.pop(counts, None)
     return StatSeries(frame.index, metrics, counts=weights)
-
-
-def write(series: StatSeries, *, counts: str | None = "count") -> pd.DataFrame:
-    """Return a frame with a row for each sample.
-
-    Parameters
-    ----------
-    series, counts
-        As for `StatSeries.to_pandas`.
-
-    Returns
-    -------
-    DataFrame
-        That of `StatSeries.to_pandas`.
-
-    Examples
-    --------
-    >>> write(StatSeries([0, 10**9], {"x": [1, None]}))["x"].tolist()
-    [1, <NA>]
-    """
-    return series.to_pandas(counts=counts)
 
 
 def _cells(column: pd.Series) -> AnyArray | list[object]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from callstats._columns import Columns
 from callstats._types import I64_MAX
-from callstats.errors import ArgumentError, CallstatsError
+from callstats.errors import ArgumentError, CallstatsError, SeriesError
 from callstats.reduce import reduce_json
 from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
@@ -66,8 +66,8 @@ def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
     function("stats_decimate", _decimate, 2)
     function("stats_count", lambda stats: len(StatSeries.from_json(stats)), 1)
     function("stats_max", _max, 2)
-    function("stats_mean", lambda stats, metric: _summary(stats, metric).mean, 2)
-    function("stats_growth", lambda stats, metric: _summary(stats, metric).growth, 2)
+    function("stats_mean", lambda stats, metric: _summary_of(stats, metric).mean, 2)
+    function("stats_growth", lambda stats, metric: _summary_of(stats, metric).growth, 2)
     function("stats_valid", lambda stats: _error(stats) is None, 1)
     function("stats_error", _error, 1)
     return lambda: last[0]
@@ -83,9 +83,9 @@ def _decimate(stats: object, n: object) -> str | bytes:
 
 
 def _max(stats: object, metric: str) -> int | None:
-    found = _summary(stats, metric).max
+    found = _summary_of(stats, metric).max
     if found is not None and found > I64_MAX:
-        raise CallstatsError(f"the result of stats_max must be at most {I64_MAX}, the largest integer of SQLite, got {found}")
+        raise SeriesError(f"the result of stats_max must be at most {I64_MAX}, the largest integer of SQLite, got {found}")
     return found
 
 
@@ -97,7 +97,7 @@ def _error(stats: object) -> str | None:
     return None
 
 
-def _summary(stats: object, metric: str) -> Summary:
+def _summary_of(stats: object, metric: str) -> Summary:
     """Return the summary of one metric, which needs no columns but its own and those of its peaks."""
     names, times, values, present, counts = StatSeries.from_json(stats)._columns
     kept = [index for index, name in enumerate(names) if name == metric or (parse_peak_name(name) or ("",))[0] == metric]

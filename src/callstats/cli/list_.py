@@ -33,11 +33,11 @@ def list_command(url: str, limit: int, as_json: bool, **columns: Any) -> ExitCod
         for call in calls:
             click.echo(json_text(call_fields(call)))
     else:
-        click.echo("\n".join(text_table([_HEADINGS, *map(_cells, calls)], right=_HEADINGS.index("samples"))))
+        click.echo("\n".join(text_table([_HEADINGS, *map(_call_cells, calls)], right=_HEADINGS.index("samples"))))
     return print_rejected(calls)
 
 
-def _cells(call: Call) -> tuple[str, ...]:
+def _call_cells(call: Call) -> tuple[str, ...]:
     details = ("" if value is None else name_text(value) for value in (call.name, call.status, call.started_at))
     if call.series is None:
         return (name_text(call.key), *details, "?", "", "")

@@ -200,7 +200,7 @@ def _all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return add
 
 
-def _column(option: str, default: str, text: str, *names: str) -> Callable[[Command], Command]:
+def _column_option(option: str, default: str, text: str, *names: str) -> Callable[[Command], Command]:
     return default_option(
         option, *names, default=default, metavar="COLUMN", help=text, callback=lambda _context, _parameter, value: value or None
     )
@@ -215,17 +215,17 @@ column_options = _all_of(
 )
 
 detail_options = _all_of(
-    _column(
+    _column_option(
         "--by",
         "fn_id",
         "The column with a call's name, by which calls are grouped; '' for one group.",
         "--group-column",
         "group_column",
     ),
-    _column("--status-column", "status", "How a call ended: success, error, timeout, killed."),
-    _column("--time-column", "created_at", "When a call came in."),
-    _column("--start-column", "started_at", "When a call started to run."),
-    _column("--end-column", "completed_at", "When a call ended."),
+    _column_option("--status-column", "status", "How a call ended: success, error, timeout, killed."),
+    _column_option("--time-column", "created_at", "When a call came in."),
+    _column_option("--start-column", "started_at", "When a call started to run."),
+    _column_option("--end-column", "completed_at", "When a call ended."),
 )
 """The columns that describe a call besides its histogram."""
 

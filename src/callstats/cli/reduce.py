@@ -295,7 +295,7 @@ def _reduce_file(file: str, rule: Rule, *, counts: bool, threads: int, batch_siz
     ends = Counter(changed=0, unchanged=0, rejected=0)
     before = after = 0  # bytes of the changed lines
     with source:
-        for batch in _batches(source, "standard input" if file == "-" else repr(file), batch_size, batch_bytes):
+        for batch in _line_batches(source, "standard input" if file == "-" else repr(file), batch_size, batch_bytes):
             blobs = [line.rstrip(b"\r\n") for line in batch]
             reduced = reduce_json(blobs, rule, counts=counts, threads=threads, errors="return")
             for line, blob, new in zip(batch, blobs, reduced, strict=True):
@@ -316,7 +316,7 @@ def _reduce_file(file: str, rule: Rule, *, counts: bool, threads: int, batch_siz
     return ExitCode.REJECTED if ends["rejected"] else ExitCode.DONE
 
 
-def _batches(source: IO[bytes], name: str, batch_size: int, batch_bytes: int) -> Iterator[list[bytes]]:
+def _line_batches(source: IO[bytes], name: str, batch_size: int, batch_bytes: int) -> Iterator[list[bytes]]:
     batch: list[bytes] = []
     size = 0
     try:

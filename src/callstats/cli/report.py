@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
@@ -26,7 +27,7 @@ from callstats.cli.options import (
 from callstats.cli.summary import summarize_database
 from callstats.db import TableSummary
 from callstats.db.engine import shown_url
-from callstats.plot import ReportCall, ReportGroup, render
+from callstats.plot import ReportCall, render
 
 
 @click.command(
@@ -69,10 +70,7 @@ def report_command(url: str, output: Path, **asked: Any) -> ExitCode:
 def report_page(summary: TableSummary, source: str, now: datetime) -> str:
     """Return the page of a summary."""
     names = _names(summary)
-    groups = [
-        ReportGroup(name=names[group.name], summary=group.summary, peaks=group.peaks, durations=group.durations)
-        for group in summary.groups
-    ]
+    groups = [replace(group, name=names[group.name]) for group in summary.groups]
     calls = [
         ReportCall(
             name=name_text(call.key),

@@ -16,8 +16,8 @@ from callstats._units import plural, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import name_text, print_reject, stopped_lines
 from callstats.cli.options import choice_options, column_options, database_argument, detail_options, examples
-from callstats.db import Group, TableSummary, connect
-from callstats.stats import CallsSummary, summarize_calls
+from callstats.db import TableSummary, connect
+from callstats.stats import CallsGroup, CallsSummary, summarize_calls
 from callstats.stats.format import PERCENTILES, summary_texts
 
 
@@ -80,7 +80,7 @@ def summary_lines(summary: TableSummary) -> list[str]:
     return lines + stopped_lines(summary, "the numbers are of the calls read so far")
 
 
-def _group_lines(by: str | None, group: Group) -> Iterator[str]:
+def _group_lines(by: str | None, group: CallsGroup) -> Iterator[str]:
     summary = group.summary
     ends = f"{plural(summary.errors, 'error')}, {summary.killed:,} killed, {summary.unsampled:,} not sampled"
     yield f"{name_text(group.name) if by else 'all'}: {plural(summary.calls, 'call')}, {ends}"

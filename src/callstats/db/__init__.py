@@ -4,7 +4,7 @@ SQLAlchemy is loaded where it is used, and comes with the extra ``callstats[cli]
 """
 
 from callstats.call import Call
-from callstats.db.results import Change, ExportResult, Group, JobResult, ReduceResult, Reject, RestoreResult, TableSummary
+from callstats.db.results import Change, ExportResult, JobResult, ReduceResult, Reject, RestoreResult, TableSummary
 from callstats.db.table import CallTable, connect
 from callstats.errors import DatabaseError
 
@@ -14,7 +14,6 @@ __all__ = [
     "Change",
     "DatabaseError",
     "ExportResult",
-    "Group",
     "JobResult",
     "ReduceResult",
     "Reject",

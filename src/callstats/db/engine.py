@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from callstats._extras import needs
 from callstats.db.results import ConnectionLostError, TransientError
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 
@@ -28,6 +29,10 @@ _GO_ADDRESS = re.compile(r"@tcp\(([^()]*)\)(?=/|$)")
 _SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
 
 
+class WrongUseError(CallstatsError, ValueError):
+    """The database rejects an argument, such as a table, a column or a condition."""
+
+
 class Database:
     """An engine, either made from a URL or the caller's own, and sessions on it."""
 
@@ -43,7 +48,7 @@ class Database:
         url = self.engine.url
         dialect = dialect_of(url)
         if self._owns_engine and not create and (missing := dialect.missing_file(url)) is not None:
-            raise CallstatsError(f"there is no {dialect.name} database {missing!r}")
+            raise WrongUseError(f"there is no {dialect.name} database {missing!r}")
         with (
             _without_secrets(url),
             translated(dialect),
@@ -77,7 +82,7 @@ def translated(dialect: Dialect, prefix: str = "", *, wrong_use: bool = True) ->
     except expected as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         if wrong_use and dialect.is_wrong_use(cause):
-            kind: type[CallstatsError] = CallstatsError
+            kind: type[CallstatsError] = WrongUseError
         elif dialect.is_lost(cause) or (isinstance(error, DBAPIError) and error.connection_invalidated):
             kind = ConnectionLostError
         else:
@@ -157,16 +162,12 @@ def _create_engine(url: URL) -> Engine:
 
     dialect = dialect_of(url)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), needs("connect", dialect.extra):
             warnings.simplefilter("error", SAWarning)  # about options that SQLAlchemy would ignore
             return create_engine(url, **dialect.engine_options(url))
     except SAWarning:
         options = _Hidden(", ".join(sorted(url.query)))
         raise ArgumentError("url_or_engine", f"a {dialect.name} URL with options that its driver knows", options) from None
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f'callstats.connect needs {error.name} for {dialect.name}: pip install "callstats[{dialect.extra}]"'
-        ) from None
     except (BadURL, NoSuchModuleError, TypeError, ValueError):  # their texts may contain the whole URL
         raise ArgumentError("url_or_engine", f"a {dialect.name} URL as SQLAlchemy reads it", _Hidden("a malformed one")) from None
 
@@ -175,7 +176,8 @@ def _connect(engine: Engine, dialect: Dialect) -> Connection:
     try:
         return engine.connect()
     except (TypeError, ValueError, RuntimeError) as error:  # an option in the URL that the driver doesn't know, or a package
-        raise CallstatsError(f"url_or_engine must be a URL for {dialect.name}'s driver: {' '.join(str(error).split())}") from None
+        options = _Hidden(" ".join(str(error).split()))
+        raise ArgumentError("url_or_engine", f"a {dialect.name} URL with options that its driver knows", options) from None
 
 
 @contextmanager
@@ -191,5 +193,5 @@ def _without_secrets(url: URL) -> Iterator[None]:
             text = re.sub(secret if len(secret) > 3 else rf"(?<!\w){secret}(?!\w)", "***", text)
         if text == str(error):
             raise
-        kind = type(error) if isinstance(error, DatabaseError) else CallstatsError
-        raise kind(text) from None
+        error.args = (text,)
+        raise error from None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from callstats._types import AnyArray
-from callstats.call import Call, Key, Value
+from callstats.call import Call, Key
 from callstats.errors import DatabaseError
-from callstats.stats.calls import CallsSummary
+from callstats.stats.calls import CallsGroup
 
 FIRST_REJECTS = 100
 """How many rejected rows a result lists; `on_reject` gets all of them."""
@@ -112,26 +111,12 @@ class ReduceResult(JobResult):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
-    """The calls of one group."""
-
-    name: Value
-    """The value of the column that calls are grouped by."""
-    summary: CallsSummary
-    """The needs of its calls."""
-    peaks: AnyArray = field(repr=False, compare=False)
-    """The peak memory in bytes of each call that has one."""
-    durations: AnyArray = field(repr=False, compare=False)
-    """The nanoseconds of each call that has a duration."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class TableSummary(JobResult):
     """The result of `CallTable.summarize`, which also has the fields of `JobResult`."""
 
     by: str | None = None
     """The column that calls are grouped by; None if they aren't grouped."""
-    groups: tuple[Group, ...] = ()
+    groups: tuple[CallsGroup, ...] = ()
     """Sorted by their names as text, NULL last."""
     heaviest: tuple[Call, ...] = ()
     """The calls with the highest peak memory, the first of each group, then the second of each, and so on."""

@@ -62,7 +62,7 @@ def add_calls(database: Database, names: Names, calls: Iterable[Call | Mapping[s
     with database.writing() as (connection, dialect):
         columns = locate(connection, dialect, names)
         dialect.inspect_column(connection, names.column)
-        rows = (_row(call, names, columns, dialect) for call in calls)
+        rows = (_insert_row(call, names, columns, dialect) for call in calls)
         for given, same in groupby(rows, key=tuple):
             for name in given:
                 if not dialect.has(columns, name):
@@ -77,7 +77,7 @@ def add_calls(database: Database, names: Names, calls: Iterable[Call | Mapping[s
     return count
 
 
-def _row(call: Call | Mapping[str, object], names: Names, columns: list[str], dialect: Dialect) -> dict[str, object]:
+def _insert_row(call: Call | Mapping[str, object], names: Names, columns: list[str], dialect: Dialect) -> dict[str, object]:
     """Return the values of a call by column, as the driver takes them."""
     given = _fields(call, names, columns, dialect) if isinstance(call, Call) else call.items()
     row = {name: _value(name, value) for name, value in given}

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
+from callstats._extras import needs
 from callstats.call import Call, Key
 from callstats.db.jobs.base import TableJobs
-from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
+from callstats.errors import ArgumentError, suggest_keywords
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
@@ -75,12 +76,9 @@ def connect(
     1
     4096
     """
-    try:
-        import sqlalchemy  # noqa: F401 - only to see if it is installed
-    except ModuleNotFoundError:
-        raise ImportError('callstats.connect needs SQLAlchemy: pip install "callstats[cli]"') from None
-    from callstats.db.engine import Database
-    from callstats.db.query import Names
+    with needs("connect", "cli"):
+        from callstats.db.engine import Database
+        from callstats.db.query import Names
 
     names = Names(table, key, column, time_column, start_column, end_column, group_column, status_column)
     return CallTable(Database(url_or_engine), names)
@@ -184,7 +182,7 @@ class CallTable(TableJobs):
 
         Raises
         ------
-        CallstatsError
+        ArgumentError
             If there is no such call.
 
         Examples
@@ -203,7 +201,7 @@ class CallTable(TableJobs):
             if found:
                 return found[0]
         if key is None:
-            raise CallstatsError(f"table {self._names.table!r} has no calls")
+            raise ArgumentError("table", "a table with calls", self._names.table)
         raise ArgumentError("key", f"the key of a call in table {self._names.table!r}", key)
 
     def list(self, limit: int | None = 20, *, where: str | None = None) -> Calls:

@@ -52,7 +52,7 @@ def demo_calls() -> Iterator[dict[str, object]]:
     stats = [stat for stat in map(pick_stats, docker_frames()) if stat is not None]
     first_ms, last_ms = (stats[index].timestamp // _NS_PER_MS for index in (0, -1))
     names = {"app_id": "demo", "fn_id": "captured", "status": "success"}
-    yield _row(0, (first_ms, first_ms, last_ms + 1), StatSeries.from_samples(stats), None, **names)
+    yield _entry(0, (first_ms, first_ms, last_ms + 1), StatSeries.from_samples(stats), None, **names)
     rng = np.random.default_rng(_SEED)
     created_ms = _FIRST_MS
     for number in range(1, _CALLS + 1):
@@ -70,10 +70,10 @@ def _made_up_call(rng: np.random.Generator, created_ms: int, number: int) -> dic
     series = _sampled(rng, fn, status == "killed", started_ms * _NS_PER_MS, lasted_ms * _NS_PER_MS)
     error = _ERRORS[status].format(timeout=fn.timeout) if status in _ERRORS else None
     times_ms = created_ms, started_ms, started_ms + lasted_ms
-    return _row(number, times_ms, series, error, app_id=fn.app_id, fn_id=fn.fn_id, status=status)
+    return _entry(number, times_ms, series, error, app_id=fn.app_id, fn_id=fn.fn_id, status=status)
 
 
-def _row(number: int, times_ms: tuple[int, int, int], series: StatSeries, error: str | None, **names: str) -> dict[str, object]:
+def _entry(number: int, times_ms: tuple[int, int, int], series: StatSeries, error: str | None, **names: str) -> dict[str, object]:
     times = (format_time(ms * _NS_PER_MS, digits=3) for ms in times_ms)
     return {
         "id": new_call_id(times_ms[0], number),

@@ -3,9 +3,9 @@
 Plotly comes with the extra ``callstats[report]``, Matplotlib with ``callstats[plot]``. Each is loaded where it is used.
 """
 
-from callstats.plot.html.page import ReportCall, ReportGroup, render
+from callstats.plot.html.page import ReportCall, render
 from callstats.plot.matplotlib import png
 from callstats.plot.panels import Track, tracks
 from callstats.plot.plotly import figure
 
-__all__ = ["ReportCall", "ReportGroup", "Track", "figure", "png", "render", "tracks"]
+__all__ = ["ReportCall", "Track", "figure", "png", "render", "tracks"]

@@ -27,10 +27,10 @@ GAP = 3
 LIMIT_FACTOR = 4
 """A limit above so many times the max is not drawn: the plot would be flat."""
 
-_FIRST = (WORKING, USAGE, "cpu_total", "cpu_user", "cpu_kernel", "net_rx", "net_tx", "disk_read", "disk_write")
+_ORDER = (WORKING, USAGE, "cpu_total", "cpu_user", "cpu_kernel", "net_rx", "net_tx", "disk_read", "disk_write")
 """The order of the known metrics; others follow by name."""
 
-_KINDS: dict[str, Kind] = {"mem_": "memory", "cpu_": "percent"}
+_PREFIXES: dict[str, Kind] = {"mem_": "memory", "cpu_": "percent"}
 
 _TITLES = {"mem": "Memory", "cpu": "Processor", "net": "Network", "disk": "Disk"}
 
@@ -132,8 +132,8 @@ def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Tra
     """
     summaries = summarize(series)
     if metrics is None:
-        known = [name for name in _FIRST if name in summaries]
-        chosen = [*known, *sorted(summaries.keys() - {*_FIRST, LIMIT})]
+        known = [name for name in _ORDER if name in summaries]
+        chosen = [*known, *sorted(summaries.keys() - {*_ORDER, LIMIT})]
     else:
         chosen = list(metrics)
         for name in chosen:
@@ -180,7 +180,7 @@ def _make_panel(title: str, found: list[Track]) -> Panel:
 
 
 def _make_track(series: StatSeries, name: str, summaries: dict[str, Summary]) -> Track:
-    kind: Kind = "rate" if name in FN_COUNTERS else _KINDS.get(name[:4], "number")
+    kind: Kind = "rate" if name in FN_COUNTERS else _PREFIXES.get(name[:4], "number")
     since = series.timestamps.view(np.uint64) - series.timestamps[:1].view(np.uint64)  # a span may have 64 bits
     seconds, values = since.astype(np.float64) / 1e9, _floats(series, name)
     low, high = (_peaks(series, name, values, reducer) for reducer in ("min", "max"))

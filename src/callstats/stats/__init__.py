@@ -1,7 +1,7 @@
 """Statistics: of the metrics of a series, of one call, and of many calls."""
 
 from callstats.stats.call import CallUsage, usage_of
-from callstats.stats.calls import CallData, CallsSummary, Percentiles, summarize_calls
+from callstats.stats.calls import CallData, CallsGroup, CallsSummary, Percentiles, summarize_calls
 from callstats.stats.proportions import UNLIMITED, Bernoulli, bernoulli
 from callstats.stats.rightsize import RightSize, rightsize
 from callstats.stats.series import Summary, summarize
@@ -12,6 +12,7 @@ __all__ = [
     "Bernoulli",
     "CallData",
     "CallUsage",
+    "CallsGroup",
     "CallsSummary",
     "LeakTrend",
     "Percentiles",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -125,6 +125,25 @@ class CallsSummary:
     def is_unlimited(self) -> bool:
         """Whether the limit means unlimited."""
         return self.limit is not None and self.limit >= UNLIMITED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsGroup:
+    """The calls of one group.
+
+    Attributes
+    ----------
+    name : object
+        What its calls have in common, as the table tells it.
+    summary : CallsSummary
+    peaks, durations : (n,) int array-like
+        The peak memory in bytes of each call that has one, and the nanoseconds of each call that has a duration.
+    """
+
+    name: object
+    summary: CallsSummary
+    peaks: Sequence[int] | AnyArray = field(default=(), repr=False, compare=False)
+    durations: Sequence[int] | AnyArray = field(default=(), repr=False, compare=False)
 
 
 def summarize_calls(calls: Iterable[CallData], *, risk: float | None = None, step: int = 64 * MIB) -> CallsSummary:

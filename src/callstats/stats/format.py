@@ -25,18 +25,14 @@ def memory_limit_text(limit: int) -> str:
     return "unlimited" if limit >= UNLIMITED else limit_text(limit)
 
 
-def _percent_text(percent: float) -> str:
-    return f"{percent:.1f} %"
-
-
 _USAGE_TEXTS: dict[str, Callable[..., str]] = {
     "peak_memory": memory_text,
     "peak_source": str,
     "peak_ceiling": memory_text,
     "memory_metric": str,
     "memory_limit": memory_limit_text,
-    "cpu_mean": _percent_text,
-    "cpu_peak": _percent_text,
+    "cpu_mean": "{:.1f} %".format,
+    "cpu_peak": "{:.1f} %".format,
     "cpu_time_ns": duration_text,
     "duration_ns": duration_text,
 }
@@ -66,8 +62,7 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
         count = f"{mark('near')}{near.k:,} of {plural(near.n, 'call')} came within 10 % of it"
         yield "near limit", f"{count}: {mark('near')}{share} (95 %: {low} to {high})"
     if summary.cpu_mean is not None and summary.cpu.p95 is not None:
-        mean, p95 = mark("cpu_mean") + _percent_text(summary.cpu_mean), mark("cpu") + _percent_text(summary.cpu.p95)
-        yield "CPU", f"mean {mean}, p95 {p95} of one core"
+        yield "CPU", f"mean {mark('cpu_mean')}{summary.cpu_mean:.1f} %, p95 {mark('cpu')}{summary.cpu.p95:.1f} % of one core"
     for title, counters in (
         ("network", {"net_rx": "received", "net_tx": "sent"}),
         ("disk", {"disk_read": "read", "disk_write": "written"}),

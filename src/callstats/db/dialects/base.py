@@ -137,10 +137,8 @@ class Dialect(ABC):
     def check_size(self, key: object, column: str, size: int) -> None:
         """Raise if a blob is too large for the column: a server that isn't strict would cut it."""
         if self.max_bytes is not None and size > self.max_bytes:
-            raise CallstatsError(
-                f"the blob of {key!r} must have at most the {self.max_bytes} bytes that column {column!r} holds, got {size}: "
-                "reduce it, or give the column a larger type"
-            )
+            most = f"a blob of at most the {self.max_bytes} bytes that column {column!r} holds"
+            raise ArgumentError(f"stats[{key!r}]", most, size, hint="reduce it, or give the column a larger type")
 
     @abstractmethod
     def time_column(self, connection: Connection, column: ColumnElement[Any]) -> TimeColumn:

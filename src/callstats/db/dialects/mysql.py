@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from callstats._timestamps import format_time
 from callstats.db.dialects.base import TimeColumn
 from callstats.db.dialects.server import LOCK_SECONDS, TEXT_OFFSET, TEXT_TIME, Server
-from callstats.errors import ArgumentError, CallstatsError
+from callstats.errors import ArgumentError
 
 _TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 _BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
@@ -26,7 +26,7 @@ _FIRST_WITH_SKIP_LOCKED = {True: (10, 6), False: (8, 0, 1)}
 _WRONG_USE = frozenset({1044, 1045, 1046, 1049, 1054, 1064, 1130, 1142, 1143, 1146, 1227, 1251, 1292, 1305, 1698, 2054, 2059})
 _TRANSIENT = frozenset({1020, 1205, 1213, 1305, 3572})
 """Deadlocks and lock timeouts. 1305: a deadlock rolled back the transaction, and with it the savepoint."""
-_LOST = frozenset({0, 1040, 1053, 1077, 1079, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
+_LOST_CODES = frozenset({0, 1040, 1053, 1077, 1079, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
 _REJECTIONS = frozenset({1644, 3819, 4025})
 """A trigger's signal and check constraints, which PyMySQL does not report as integrity errors."""
 
@@ -77,11 +77,11 @@ class MySQL(Server):
         self._is_mariadb = "mariadb" in version.lower()
         number = tuple(int(part) for part in version.partition("-")[0].split(".") if part.isdecimal())
         if number < _FIRST_WITH_SKIP_LOCKED[self._is_mariadb]:
-            raise CallstatsError(f"the server must be MySQL 8.0.1, MariaDB 10.6 or newer to skip locked rows, got {version}")
+            raise ArgumentError("url_or_engine", "MySQL 8.0.1, MariaDB 10.6 or newer, which skip locked rows", version)
         if database is None:
-            raise CallstatsError("url_or_engine must name a database, such as mysql://user:password@host/database")
+            raise ArgumentError("url_or_engine", "a URL with a database, such as mysql://user:password@host/database", database)
         if charset != "utf8mb4":
-            raise CallstatsError(f"the connection's character set must be utf8mb4, got {charset}")
+            raise ArgumentError("url_or_engine", "a connection with the character set utf8mb4", charset)
 
     def same_name(self, one: str, other: str) -> bool:
         return one.lower() == other.lower()
@@ -168,25 +168,25 @@ class MySQL(Server):
         return -(2**63) <= key < 2**64
 
     def explain(self, error: BaseException | None) -> str:
-        code = _code(error)
+        code = _error_number(error)
         line = " ".join(str(error.args[1] if code is not None and error and len(error.args) > 1 else error).split())
         return f"{line or type(error).__name__}" + (f" ({code})" if code else "")
 
     def is_wrong_use(self, error: BaseException | None) -> bool:
-        return _code(error) in _WRONG_USE
+        return _error_number(error) in _WRONG_USE
 
     def rejects_row(self, error: BaseException | None) -> bool:
         import pymysql
 
-        code = _code(error)
+        code = _error_number(error)
         by_signal = code in _REJECTIONS or (code is not None and code >= _FIRST_FREE)
         return by_signal or isinstance(error, (pymysql.IntegrityError, pymysql.DataError))
 
     def is_transient(self, error: BaseException | None) -> bool:
-        return _code(error) in _TRANSIENT
+        return _error_number(error) in _TRANSIENT
 
     def is_lost(self, error: BaseException | None) -> bool:
-        return _code(error) in _LOST
+        return _error_number(error) in _LOST_CODES
 
     def _must_be_json(self, connection: Connection, column: str) -> bool:
         """Return whether text is declared as JSON, which MariaDB stores as text with a check."""
@@ -211,7 +211,7 @@ class MySQL(Server):
         return connection.execute(query, {"s": self.schema, "t": self.table, **values})
 
 
-def _code(error: BaseException | None) -> int | None:
+def _error_number(error: BaseException | None) -> int | None:
     """Return the error's number."""
     code = error.args[0] if error is not None and error.args else None
     return code if isinstance(code, int) else None

@@ -15,16 +15,16 @@ from callstats._timestamps import format_time
 from callstats.call import Key
 from callstats.db.dialects.base import TimeColumn, parameter, quiet
 from callstats.db.dialects.server import LOCK_SECONDS, TEXT_OFFSET, TEXT_TIME, Server
-from callstats.errors import CallstatsError
+from callstats.errors import ArgumentError
 
-_KINDS = {
+_BLOB_KINDS = {
     "text": "text",
     "character varying": "text",
     "bytea": "blob",
     "json": "json",
     "jsonb": "json",
 }
-_LOST = ("57P01", "57P02", "57P03", "57P05", "25P03")
+_LOST_STATES = ("57P01", "57P02", "57P03", "57P05", "25P03")
 """The server stops, starts, or ended an idle session. Class 08 means a lost connection too."""
 
 _NOT_THE_ROW = ("08", "40", "53", "55", "57", "58", "XX", "")
@@ -60,7 +60,7 @@ class Postgres(Server):
     def check_database(self, connection: Connection) -> None:
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
         if encoding == "SQL_ASCII":
-            raise CallstatsError("the database's encoding must be a real one, got SQL_ASCII")
+            raise ArgumentError("url_or_engine", "a database with a real encoding", encoding)
 
     def same_name(self, one: str, other: str) -> bool:
         return one == other
@@ -109,9 +109,9 @@ class Postgres(Server):
 
     def inspect_column(self, connection: Connection, column: str) -> None:
         this = self._column(connection, column)
-        if this.kind not in _KINDS:
+        if this.kind not in _BLOB_KINDS:
             raise self.wrong_type("column", "text, bytes or JSON", column, this.kind)
-        self.blob_kind, self.rewrites = _KINDS[this.kind], this.kind == "jsonb"
+        self.blob_kind, self.rewrites = _BLOB_KINDS[this.kind], this.kind == "jsonb"
         self.max_bytes = this.modifier - 4 if this.kind == "character varying" and this.modifier > 0 else None
         self._blob_type = _Type({"character varying": "text"}.get(this.kind, this.kind))
 
@@ -197,7 +197,7 @@ class Postgres(Server):
         state = getattr(error, "sqlstate", None)
         if state is None:
             return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-        return state[:2] == "08" or state in _LOST
+        return state[:2] == "08" or state in _LOST_STATES
 
     def _is_simple(self) -> bool:
         return self.key_type in self.whole_types | self.text_types | {"bytea"}

@@ -21,12 +21,12 @@ from callstats._json import is_text
 from callstats._timestamps import format_time
 from callstats.call import Key
 from callstats.db.dialects.base import Dialect, TimeColumn, parameter
-from callstats.errors import CallstatsError
+from callstats.errors import ArgumentError
 
 BUSY_SECONDS = 30
 """How long to wait for another program's lock. ``?timeout=`` in a URL and the settings of an Engine take precedence."""
 
-_TIME = "{0}{0}{0}{0}-{0}{0}-{0}{0}[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
+_TIME_GLOB = "{0}{0}{0}{0}-{0}{0}-{0}{0}[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
 _LEGACY_TRANSACTIONS = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, from Python 3.12
 
 _SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -62,7 +62,7 @@ class SQLite(Dialect):
         """
         driver: Any = connection.connection.dbapi_connection
         if "isolation_level" not in dir(driver):
-            raise CallstatsError(f"url_or_engine must be for the sqlite3 module, got one for {type(driver).__name__}")
+            raise ArgumentError("url_or_engine", "an engine of the sqlite3 module", driver)
         names = [name for name in ("autocommit", "isolation_level", "text_factory") if hasattr(driver, name)]
         kept = [(name, getattr(driver, name)) for name in names]
         if "autocommit" in names:
@@ -90,7 +90,7 @@ class SQLite(Dialect):
     def check_database(self, connection: Connection) -> None:
         encoding = connection.exec_driver_sql("PRAGMA encoding").scalar_one()
         if encoding != "UTF-8":
-            raise CallstatsError(f"the database's encoding must be UTF-8, got {encoding}")
+            raise ArgumentError("url_or_engine", "a database in UTF-8", encoding)
 
     def version(self, connection: Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
@@ -142,7 +142,7 @@ class SQLite(Dialect):
     def time_column(self, connection: Connection, column: ColumnElement[Any]) -> TimeColumn:  # noqa: ARG002 - any value may be a time
         """Return a column of RFC 3339 text; without an offset it is UTC. SQLite's functions are exact to the millisecond."""
         upper = func.upper(column)
-        shaped = and_(func.typeof(column) == "text", upper.op("GLOB")(_TIME))
+        shaped = and_(func.typeof(column) == "text", upper.op("GLOB")(_TIME_GLOB))
         time: ColumnElement[Any] = case((shaped, func.julianday(upper)))
         return time, lambda ns: func.julianday(format_time(ns, digits=3))
 

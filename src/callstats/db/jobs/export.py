@@ -63,9 +63,9 @@ class ExportJob(Job):
     def _add(self, key: Key, blob: bytes | None, values: Sequence[object], fault: str | None) -> None:
         """Add a row to the row group."""
         self.bytes_read += len(blob or b"")
+        if fault is not None:
+            return self.reject(key, fault)
         try:
-            if fault is not None:
-                raise CallstatsError(fault)
             if self.arguments.long:
                 self.series.append(StatSeries.from_json(blob))
             else:

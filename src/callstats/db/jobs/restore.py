@@ -17,7 +17,7 @@ from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, same_value
 from callstats.db.query import Names
 from callstats.db.results import FIRST_REJECTS, ConnectionLostError, RestoreResult, RolledBackError
-from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
+from callstats.errors import ArgumentError, DatabaseError, DecodeError
 
 _UNDONE = "the database keeps another text: something, such as a trigger or a rule, undoes the change"
 _BATCH_ROWS = 1000
@@ -125,11 +125,12 @@ class RestoreJob(Job):
         for number, line in enumerate(lines, 1):
             try:
                 saved = _parse(line)
-            except CallstatsError as error:
+            except DecodeError as error:
                 if _is_torn(line, error):
                     self.torn = True
                     return
-                raise CallstatsError(f"{path}: line {number}: {error}") from None
+                error.args = (f"{path}: line {number}: {error}",)
+                raise
             yield saved
 
     def _put_back(self, batches: Iterable[list[SavedBlob]]) -> None:
@@ -200,42 +201,42 @@ _BEGINNING = b'{"key":'
 _LONGEST_ESCAPE = len("\\u0000")
 
 
-def _is_torn(line: bytes, error: CallstatsError) -> bool:
+def _is_torn(line: bytes, error: DecodeError) -> bool:
     """Return whether a faulty line is the beginning of a good one, perhaps with the zeros that a power cut leaves after it."""
     text = line.rstrip(b"\0")
-    if line.endswith(b"\n") or text[: len(_BEGINNING)] != _BEGINNING[: len(text)] or not isinstance(error, DecodeError):
+    if line.endswith(b"\n") or text[: len(_BEGINNING)] != _BEGINNING[: len(text)]:
         return False
     # The fault of a cut escape is where the escape starts, and that of a cut text where the text starts.
     return error.offset is not None and (error.offset > len(text) - _LONGEST_ESCAPE or "unterminated" in error.reason)
 
 
 def _parse(line: bytes) -> SavedBlob:
-    """Return the blob of a line. Any CallstatsError says what is wrong with it."""
+    """Return the blob of a line. A DecodeError says what is wrong with it."""
     row = parsed(line)
     if not isinstance(row, dict) or not {"key", "stats"} <= row.keys() <= {"key", "stats", "blob"}:
-        raise CallstatsError("expected an object with key, stats and perhaps blob")
+        raise DecodeError("expected an object with key, stats and perhaps blob", path="$")
     key, stats, is_bytes = _parse_key(row["key"]), row["stats"], row.get("blob", False)
     if not isinstance(stats, str) or isinstance(stats, Number) or not isinstance(is_bytes, bool):
-        raise CallstatsError("expected stats to be text, and blob true or false")
+        raise DecodeError("expected text, and blob true or false", path="$.stats")
     if not is_text(stats):
-        raise CallstatsError("expected stats to be text that encodes to UTF-8, got a lone surrogate")
+        raise DecodeError("expected text that encodes to UTF-8, got a lone surrogate", path="$.stats")
     return SavedBlob(key, stats.encode(), is_bytes)
 
 
 def _parse_key(key: object) -> Key:
     """Return the key that is written in JSON."""
-    if isinstance(key, dict) and key.keys() == {"hex"} and isinstance(key["hex"], str) and _HEX.fullmatch(key["hex"]):
+    if isinstance(key, dict) and key.keys() == {"hex"} and isinstance(key["hex"], str) and _HEX_BYTES.fullmatch(key["hex"]):
         return bytes.fromhex(key["hex"])
     if isinstance(key, dict) and key.keys() == {"real"} and key["real"] in ("inf", "-inf"):
         return float(key["real"])
     if isinstance(key, Number):
         return float(key) if {*key} & {*".eE"} or len(key) > _LONGEST_KEY else int(key)
     if isinstance(key, bool) or not isinstance(key, (int, str)):
-        raise CallstatsError("expected a key that is a number, text or hex")
+        raise DecodeError("expected a number, text or hex", path="$.key")
     return key
 
 
-_HEX = re.compile("(?:[0-9a-fA-F]{2})*")
+_HEX_BYTES = re.compile("(?:[0-9a-fA-F]{2})*")
 _LONGEST_KEY = 40
 """Digits of a whole number. No database has larger keys, whatever the last digits are."""
 

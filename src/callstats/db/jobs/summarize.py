@@ -16,10 +16,10 @@ from callstats.call import Call, Key, Value, duration_of
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.query import Names, TableSession
-from callstats.db.results import Group, StoppedError, TableSummary
+from callstats.db.results import StoppedError, TableSummary
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
-from callstats.stats.calls import CallScalars
+from callstats.stats.calls import CallScalars, CallsGroup
 
 
 class SummarizeJob(Job):
@@ -104,7 +104,8 @@ class SummarizeJob(Job):
         for name in sorted(self.groups, key=lambda name: (name is None, str(name))):
             scalars = self.groups[name]
             summary = scalars.summary(risk=self.arguments.risk, step=self.arguments.step)
-            groups.append(Group(name=name, summary=summary, peaks=scalars.known_peaks(), durations=scalars.known_durations()))
+            peaks, durations = scalars.known_peaks(), scalars.known_durations()
+            groups.append(CallsGroup(name=name, summary=summary, peaks=peaks, durations=durations))
         calls = sum(group.summary.calls for group in groups)
         return TableSummary(
             rows=calls + self.untimed + self.rejected,

@@ -8,7 +8,7 @@ import html
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -23,7 +23,7 @@ from callstats.errors import ArgumentError
 from callstats.plot.panels import COLORS, LIMIT_FACTOR, Panel, panels, time_unit
 from callstats.plot.plotly import traces
 from callstats.series import StatSeries
-from callstats.stats import CallsSummary, summarize_calls
+from callstats.stats import CallsGroup, CallsSummary, summarize_calls
 from callstats.stats.call import CallUsage, usage_of
 from callstats.stats.format import memory_limit_text, summary_texts, usage_text
 
@@ -34,26 +34,6 @@ _IN_SCRIPTS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 Cell: TypeAlias = "int | tuple[str, float] | None"
 """A cell of the table: a count, or a text and its sort key; None is empty and comes last."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ReportGroup:
-    """The calls of a group.
-
-    Attributes
-    ----------
-    name : str
-    summary : CallsSummary
-    peaks : (n,) int array-like
-        The peak memory of each call, in bytes.
-    durations : (m,) int array-like
-        The duration of each call, in nanoseconds.
-    """
-
-    name: str
-    summary: CallsSummary
-    peaks: Sequence[int] | AnyArray = ()
-    durations: Sequence[int] | AnyArray = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +60,7 @@ class ReportCall:
 
 
 def render(
-    groups: Iterable[ReportGroup],
+    groups: Iterable[CallsGroup],
     calls: Iterable[ReportCall] = (),
     *,
     title: str = "callstats report",
@@ -91,8 +71,8 @@ def render(
 
     Parameters
     ----------
-    groups : iterable of ReportGroup
-        The rows of the table. The distributions of each group are computed here.
+    groups : iterable of CallsGroup
+        The rows of the table, whose names are distinct. The distributions of each group are computed here.
     calls : iterable of ReportCall
         The calls with charts.
     title : str
@@ -147,12 +127,12 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _page_data(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by: str, notes: Iterable[str]) -> dict[str, Any]:
+def _page_data(groups: Iterable[CallsGroup], calls: Iterable[ReportCall], *, by: str, notes: Iterable[str]) -> dict[str, Any]:
     """Return all data of the page."""
     shown = list(groups)
     indexes: dict[str, int] = {}
     for index, group in enumerate(shown):
-        if indexes.setdefault(group.name, index) != index:
+        if indexes.setdefault(str(group.name), index) != index:
             raise ArgumentError("groups", "groups with distinct names", group.name, hint="two groups have it")
     texts: dict[str, int] = defaultdict(lambda: len(texts))  # the texts that many groups share, and the index of each
     return {
@@ -166,7 +146,7 @@ def _page_data(groups: Iterable[ReportGroup], calls: Iterable[ReportCall], *, by
     }
 
 
-def _group_data(group: ReportGroup, texts: dict[str, int]) -> dict[str, Any]:
+def _group_data(group: CallsGroup, texts: dict[str, int]) -> dict[str, Any]:
     summary = group.summary
     peaks, durations = np.asarray(group.peaks, dtype=np.uint64), np.asarray(group.durations, dtype=np.int64)
     reach = LIMIT_FACTOR * int(peaks.max()) if len(peaks) else 0
@@ -175,7 +155,7 @@ def _group_data(group: ReportGroup, texts: dict[str, int]) -> dict[str, Any]:
     lines = [(at, f"{title} {limit_text(at)}") for title, at in sizes.items() if at is not None and at <= reach]
     memory = memory_bins(peaks, max((at for at, _ in lines), default=0))
     return {
-        "name": printable(group.name),
+        "name": printable(str(group.name)),
         "cells": list(_table_cells(summary).values()),
         "summary": [(texts[title], text) for title, text in summary_texts(summary)],
         "memory": _bars(memory, [(at / memory.width, text) for at, text in lines], texts),
