@@ -23,10 +23,11 @@ import pyarrow as pa
 from test_recorder import keep, record
 
 import callstats
-from callstats import StatBatch, decimate, reduce_json
+from callstats import StatBatch, decimate, kernels, reduce_json
+from callstats._types import I64_MAX, Bytes, Counts
 from callstats.adapters import arrow
 from callstats.adapters import duckdb as duckdb_adapter
-from inputs import series, stored_call
+from inputs import alternating, series, spellings, stored_call, wide_call
 from peers import decode_alone, pipeline, reduceat, sums
 
 Work = Callable[[], object]
@@ -132,6 +133,38 @@ def text_pairs() -> list[Pair]:
     return [*pairs, Pair("two threads, against one", two, one, 1 / 1.7, 2, sum(map(len, calls)) / 1e6)]
 
 
+def spelling_pairs() -> list[Pair]:
+    """The scan of stored text alone, in bytes a second: no row is reduced."""
+    calls = [stored_call(240, seed=i) for i in range(24)]
+    spelled = [spellings(call) for call in calls]
+    pairs = [_scans(f"240 rows, {name}", [each[name] for each in spelled], "Go's form", calls, 0.75) for name in spelled[0]]
+    wide, wider = ([wide_call(240, k, seed=i) for i in range(3)] for k in (256, 300))
+    return [
+        *pairs,
+        _scans("every second row without some metrics", list(map(alternating, calls)), "full rows", calls, 0.5),
+        _scans("300 metrics", wider, "256 metrics", wide, 0.9),
+        _scans("36,000 rows of 100 metrics", [wide_call(36_000, 100)], "240 of 9", calls, 0.5),
+    ]
+
+
+def _scans(name: str, ours: list[bytes], other: str, peer: list[bytes], least: float) -> Pair:
+    """A pair of scans, of which ours must have so much of the peer's bytes a second."""
+    size, peer_size = sum(map(len, ours)), sum(map(len, peer))
+    most = size / peer_size / least
+    return Pair(f"{name}: scan, against {other}", partial(scan, *packed(ours)), partial(scan, *packed(peer)), most, 5, size / 1e6)
+
+
+def packed(blobs: list[bytes]) -> tuple[Bytes, Counts]:
+    """Blobs as the kernel takes them."""
+    return np.frombuffer(b"".join(blobs), np.uint8), np.cumsum([0, *map(len, blobs)], dtype=np.int64)
+
+
+def scan(data: Bytes, offsets: Counts) -> None:
+    """Check blobs in full, and find that there is nothing to do."""
+    *_, status = kernels.active.reduce_packed(data, offsets, I64_MAX, -1, False, True, None)
+    assert not status.any()
+
+
 STORED = (("240 rows to 60", 240, 60, 400), ("5 rows to 2", 5, 2, 20_000), ("5 rows, nothing to do", 5, 60, 20_000))
 """A name, and so many calls of so many rows, reduced to so many."""
 
@@ -183,7 +216,7 @@ def main() -> int:
     if sys.argv[1:] == ["--table"]:
         return table(text_pairs() + decimate_pairs())
     print(f"callstats {callstats.__version__} ({callstats.backend} backend), best of 15 in turn", flush=True)
-    missed = report(decimate_pairs() + text_pairs() + recorder_pairs() + world_pairs())
+    missed = report(decimate_pairs() + text_pairs() + spelling_pairs() + recorder_pairs() + world_pairs())
     return missed | subprocess.run([sys.executable, __file__, "duckdb"], check=False, env=os.environ | ROOMY).returncode
 
 

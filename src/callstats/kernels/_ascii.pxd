@@ -22,6 +22,15 @@ cdef extern from *:
         return word;
     }
 
+    /* Tell the processor that what lies there is about to be written. */
+    static inline void callstats_prefetch_to_write(const void *at) {
+    #if defined(__GNUC__)
+        __builtin_prefetch(at, 1);
+    #else
+        (void)at;
+    #endif
+    }
+
     /* The numbers from 0 to 99, two digits each. */
     static const uint8_t callstats_pairs[] =
         "0001020304050607080910111213141516171819"
@@ -44,6 +53,7 @@ cdef extern from *:
     #endif
     }
     """
+    void prefetch_to_write "callstats_prefetch_to_write"(const void* at) noexcept nogil
     uint64_t load8 "callstats_load8"(const uint8_t* at) noexcept nogil
     const uint8_t* PAIRS "callstats_pairs"
     const uint64_t* TENS "callstats_tens"
@@ -76,23 +86,24 @@ cdef inline int digits_at(const uint8_t* at, uint64_t* value) noexcept nogil:
 
 cdef inline const uint8_t* read_number(const uint8_t* at, uint64_t* value) noexcept nogil:
     """Read a whole number below 2**64, without a sign or leading zeros."""
-    cdef uint64_t more
-    cdef int n = digits_at(at, value)
-    if n < 8:
-        return at + n if n and (n == 1 or at[0] != 48) else NULL
-    if at[0] == 48:
+    cdef uint64_t number, more
+    cdef int n = digits_at(at, &number)
+    if n == 0 or (at[0] == 48 and n > 1):
         return NULL
-    at += 8
-    n = digits_at(at, &more)
+    at += n
     if n == 8:
-        value[0] = value[0] * 100_000_000 + more
-        at += 8
         n = digits_at(at, &more)
-        if n > 4 or (n == 4 and (value[0] > U64_MAX // 10_000 or (value[0] == U64_MAX // 10_000 and more > 1_615))):
-            return NULL
-    if n:
-        value[0] = value[0] * TENS[n] + more
-    return at + n
+        at += n
+        if n == 8:
+            number = number * 100_000_000 + more
+            n = digits_at(at, &more)
+            if n > 4 or (n == 4 and (number > U64_MAX // 10_000 or (number == U64_MAX // 10_000 and more > 1_615))):
+                return NULL
+            at += n
+        if n:
+            number = number * TENS[n] + more
+    value[0] = number
+    return at
 
 
 cdef inline int digits_of(uint64_t value) noexcept nogil:

@@ -43,8 +43,8 @@ cdef inline bint resize(void* array, size_t n, size_t size) noexcept nogil:
 
 
 cdef inline bint grow(void* array, Py_ssize_t* room, Py_ssize_t n, size_t size) noexcept nogil:
-    """Make room for n items of `size` bytes, and for half as many more where there is too little. Return False without memory."""
-    cdef Py_ssize_t more = n + n // 2 + 8
+    """Make room for n items of `size` bytes, and for more where there is too little. Return False without memory."""
+    cdef Py_ssize_t more = n + (n // 2 if n < 1_048_576 else n // 8) + 8
     if n <= room[0]:
         return True
     if not resize(array, more, size):

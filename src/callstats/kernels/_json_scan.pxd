@@ -11,7 +11,7 @@ from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
-from callstats.kernels._ascii cimport PAD, Minute, load8, read_number, read_time
+from callstats.kernels._ascii cimport PAD, Minute, load8, prefetch_to_write, read_number, read_time
 from callstats.kernels._columns cimport Columns, grow
 from callstats.kernels._json_names cimport Name, Names, forget_names, names_free
 from callstats.kernels._json_steps cimport (
@@ -208,52 +208,59 @@ cdef inline const uint8_t* read_row(Scan* scan, const uint8_t* begin, const uint
     """Read a row that was learnt, where PAD bytes can be read beyond `end`. Return where it ends, or NULL where there is none."""
     cdef const uint8_t* p = begin
     cdef const uint8_t* after
+    cdef const uint8_t* text = scan.steps.text
+    cdef Step* steps = scan.steps.items
     cdef Step* step
     cdef int32_t next = scan.steps.first
-    cdef Py_ssize_t row = scan.rows
-    cdef uint64_t count
-    cdef bint holes
+    cdef Py_ssize_t row = scan.rows, cell
+    cdef uint64_t number
+    cdef bint holes = scan.holes
     scan.counts[row] = 1
     while next >= 0:
-        step = &scan.steps.items[next]
-        next = step.other
-        if end - p < <Py_ssize_t>step.size or not begins_with(p, step, scan.steps.text):
+        step = &steps[next]
+        if end - p < <Py_ssize_t>step.size or not begins_with(p, step, text):
+            next = step.other
             continue
         after = p + step.size
-        holes = scan.holes
         if step.slot == VALUE:
             if step.blob != scan.blob and not bind(scan, step):
                 return NULL
-            p = read_number(after, scan.values + step.column * scan.row_room + row)
-            if p == NULL:
-                p = skip_word(after, end, "null", 4)
-                if p != NULL and not scan.holes and not begin_holes(scan):
+            cell = step.column * scan.row_room + row
+            after = read_number(after, &number)
+            if after != NULL:
+                scan.values[cell] = number
+                prefetch_to_write(&scan.values[cell + 16])
+                if holes:
+                    scan.present[cell] = 1
+            else:
+                after = skip_word(p + step.size, end, "null", 4)
+                if after != NULL and not scan.holes and not begin_holes(scan):
                     return NULL
-            elif holes:
-                scan.present[step.column * scan.row_room + row] = 1
         elif step.slot == TIME:
-            p = read_time(after, end, &scan.minute, &scan.times[row])
+            after = read_time(after, end, &scan.minute, &scan.times[row])
         elif step.slot == END:
-            if step.name == scan.columns or holes:
+            if holes or step.name == scan.columns:
                 return after
             if not begin_holes(scan):
                 return NULL
         elif step.slot == OTHER:
-            p = skip_value(after, end, scan.limits.depth - 2)
+            after = skip_value(after, end, scan.limits.depth - 2)
         else:
-            p = read_number(after, &count)
-            if p != NULL and 1 <= count <= <uint64_t>INT64_MAX:
-                scan.counts[row] = <int64_t>count
+            after = read_number(after, &number)
+            if after != NULL and 1 <= number <= <uint64_t>INT64_MAX:
+                scan.counts[row] = <int64_t>number
             else:
-                p = NULL
-        if scan.holes and not holes:
+                after = NULL
+        if holes != scan.holes:
             # Not every row has every column. From now on each notes which it has, and this one from its beginning.
+            holes = True
             p = begin
             next = scan.steps.first
-        elif p != NULL:
+        elif after != NULL:
+            p = after
             next = step.next
         else:
-            p = after - step.size
+            next = step.other
     return NULL
 
 
