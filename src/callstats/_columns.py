@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from callstats._limits import CELLS_PER_VALUE, MAX_CELLS
 from callstats._types import I64_MAX, AnyArray, Block, Counts, Present, Times
 from callstats.errors import SeriesError
 
@@ -73,6 +74,18 @@ def take(columns: Columns, order: Counts) -> Columns:
     )
 
 
+def part(columns: Columns, begin: int, end: int) -> Columns:
+    """Return a copy of the rows from begin to end."""
+    names, times, values, present, counts = columns
+    return Columns(
+        names,
+        times[begin:end].copy(),
+        values[:, begin:end].copy(),
+        None if present is None else present[:, begin:end].copy(),
+        None if counts is None else counts[begin:end].copy(),
+    )
+
+
 # By position: the keyword takes longer than the work, and every new series needs this.
 _set_writeable = cast("Callable[[AnyArray, bool], None]", np.ndarray.setflags)
 
@@ -106,6 +119,7 @@ def concatenate(members: list[Columns], offsets: Counts) -> Columns:
     """Return the columns of many series as one block."""
     names = tuple(sorted(set().union(*(member.names for member in members))))
     n = int(offsets[-1])
+    validate_cells("series", len(names), n, sum(member.values.size for member in members))
     times = np.empty(n, dtype=np.int64)
     values = np.zeros((len(names), n), dtype=np.uint64)
     full = all(member.present is None and member.names == names for member in members if len(member.times))
@@ -143,6 +157,16 @@ def validate_totals(counts: Counts, offsets: Iterable[int]) -> None:
             total = sum(counts[begin:end].tolist())
             if total > I64_MAX:
                 raise SeriesError(f"counts must have a total of at most {I64_MAX}, got {total}")
+
+
+def validate_cells(where: str, names: int, rows: int, values: int) -> None:
+    """Raise if a block of so many names and rows is too large for the values in it."""
+    limit = max(MAX_CELLS, CELLS_PER_VALUE * values)
+    if names * rows > limit:
+        raise SeriesError(
+            f"{where} must have at most {limit} cells in one batch, rows times metrics, got {names * rows}: "
+            "put series with the same metrics into one batch"
+        )
 
 
 def validate_offsets(offsets: Counts, size: int, unit: str) -> None:

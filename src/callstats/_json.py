@@ -63,11 +63,26 @@ def _member(path: str, name: str) -> str:
 def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     """Return the stored text of a series: empty, or compact JSON and a newline."""
     names, times, values, present, weights = columns
-    if type(digits) is not int or digits not in (3, 9):
-        raise ArgumentError("digits", "3 or 9", digits)
+    _validate_digits(digits)
     weights = weights if counts else None
     text: bytes = kernels.active.encode_columns(times, values, as_bytes(present), weights, *keys_of(names), digits)
     return text
+
+
+def encode_each(columns: Columns, offsets: Counts, *, counts: bool = True, digits: int = 3) -> list[bytes]:
+    """Return the stored text of each series, whose rows the offsets part."""
+    names, times, values, present, weights = columns
+    _validate_digits(digits)
+    weights = weights if counts else None
+    texts: list[bytes] = kernels.active.encode_packed(
+        times, values, as_bytes(present), weights, offsets, *keys_of(names), digits
+    )
+    return texts
+
+
+def _validate_digits(digits: int) -> None:
+    if type(digits) is not int or digits not in (3, 9):
+        raise ArgumentError("digits", "3 or 9", digits)
 
 
 MANY_NAMES = 256
@@ -115,6 +130,12 @@ def decode(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
     decoded = None if blob is None else kernels.active.decode_blob(blob)
     if decoded is not None:
         return _sorted_by_name(*decoded), False
+    return decode_without_kernel(value if blob is None else blob, sort=sort)
+
+
+def decode_without_kernel(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
+    """Decode as `decode` does, by the fallback decoder alone: the kernel has left the blob to it."""
+    blob = text_of(value)
     rows = parsed(value if blob is None else blob)
     if rows is None:
         rows = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import SupportsIndex, overload
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -16,12 +16,13 @@ from callstats._columns import (
     equal,
     freeze,
     normalize,
+    part,
     take,
     validate_offsets,
 )
 from callstats._types import Bytes, Counts
 from callstats._units import plural
-from callstats.errors import CallstatsError, SeriesError, detached, shorten_repr, with_location
+from callstats.errors import CallstatsError, DecodeError, SeriesError, detached, shorten_repr
 from callstats.series import StatSeries, join_names, validate_columns
 
 
@@ -84,7 +85,18 @@ class StatBatch(ReadOnlyColumns):
         """
         if isinstance(blobs, (bytes, bytearray, memoryview, str)):
             raise TypeError(f"blobs must be an iterable of blobs, got {type(blobs).__name__}")
-        return cls(with_location(f"blobs[{i}]", StatSeries.from_json, blob, sort=sort) for i, blob in enumerate(blobs))
+        values = list(blobs)
+        texts = [text_or_none(value) for value in values]
+        batch, errors = _complete(kernels.active.decode_blobs(texts), values.__getitem__, sort)
+        if errors:
+            i, error = min(errors.items())
+            errors.clear()
+            error.args = (f"blobs[{i}]: {error}",)
+            try:
+                raise error
+            finally:
+                del error  # the error and this frame must not refer to each other
+        return batch
 
     def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
         """Encode the stored text of each series.
@@ -104,7 +116,7 @@ class StatBatch(ReadOnlyColumns):
         >>> empty, StatSeries.from_json(text)["x"].tolist()
         (b'', [7])
         """
-        return [member.to_json(counts=counts, digits=digits) for member in self]
+        return _json.encode_each(self._columns, self._offsets, counts=counts, digits=digits)
 
     @property
     def offsets(self) -> Counts:
@@ -123,7 +135,7 @@ class StatBatch(ReadOnlyColumns):
         if isinstance(key, slice):
             return StatBatch(self[i] for i in range(len(self))[key])
         i = range(len(self))[key]
-        return StatSeries._of(take(self._columns, np.arange(self._offsets[i], self._offsets[i + 1])))
+        return StatSeries._of(part(self._columns, self._offsets.item(i), self._offsets.item(i + 1)))
 
     def __iter__(self) -> Iterator[StatSeries]:
         return (self[i] for i in range(len(self)))
@@ -157,7 +169,20 @@ def decode_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[
     Return the batch and the errors by index. Rejected blobs become empty series.
     """
     validate_buffer(data, offsets)
-    names, times, values, present, counts, ends, decoded = kernels.active.decode_packed(data, offsets)
+    return _complete(kernels.active.decode_packed(data, offsets), lambda i: data[offsets[i] : offsets[i + 1]].tobytes(), sort)
+
+
+def text_or_none(value: object) -> bytes | None:
+    """Return the bytes of a stored histogram; None where only the fallback decoder can decode or reject it."""
+    try:
+        return b"" if value is None else _json.text_of(value)
+    except DecodeError:
+        return None
+
+
+def _complete(found: tuple[Any, ...], value_at: Callable[[int], object], sort: bool) -> tuple[StatBatch, dict[int, CallstatsError]]:
+    """Return the batch that a kernel has decoded, and with it what only the fallback decoder can decode; and its errors by index."""
+    names, times, values, present, counts, ends, decoded = found
     mask = None if present is None else present.view(np.bool_)
     columns = Columns(tuple(name.decode() for name in names), times, values, mask, counts)
     others = np.flatnonzero(decoded == 0).tolist()
@@ -167,7 +192,7 @@ def decode_buffer(data: Bytes, offsets: Counts, *, sort: bool = False) -> tuple[
     members, indices = [columns], [np.repeat(np.arange(len(decoded)), np.diff(ends))]
     for i in others:
         try:
-            member, _ = _json.decode(data[offsets[i] : offsets[i + 1]].tobytes(), sort=sort)
+            member, _ = _json.decode_without_kernel(value_at(i), sort=sort)
         except CallstatsError as error:
             errors[i] = detached(error)
         else:

@@ -12,18 +12,17 @@ from callstats import _json, kernels
 from callstats._columns import EMPTY, Columns
 from callstats._parallel import map_ordered
 from callstats._types import I64_MAX, U64_MAX, Bytes, Counts
-from callstats.batch import StatBatch, validate_buffer
+from callstats.batch import StatBatch, text_or_none, validate_buffer
 from callstats.errors import (
     ArgumentError,
     BudgetError,
     CallstatsError,
-    DecodeError,
     SeriesError,
     detached,
     suggest_keywords,
     with_location,
 )
-from callstats.kernels.json_reduce_py import UNREAD
+from callstats.kernels.json_reduce_py import NO_RESULT, UNREAD
 from callstats.rule import REDUCERS, How, Missing, Reducer, Rule, make_rule, parse_peak_name
 from callstats.series import StatSeries
 
@@ -169,14 +168,15 @@ def reduce_json(
 
     def reduce_chunk(numbered: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
         start, chunk = numbered
-        texts = [_text_or_none(blob) for blob in chunk]
+        texts = [text_or_none(blob) for blob in chunk]
         # The kernel gets b"" for an invalid blob, and its result is replaced.
         limits, layout = _kernel_limits(rule), _layout_for(rule)
-        results: list[Any] = kernels.active.reduce_blobs([text or b"" for text in texts], *limits, counts, layout)
+        results: list[Any]
+        results, status = kernels.active.reduce_blobs([text or b"" for text in texts], *limits, counts, layout)
         for i, (blob, text) in enumerate(zip(chunk, texts, strict=True)):
             if results[i] is None or text is None:
                 try:
-                    results[i] = _reduce_blob(blob, rule, counts, sort)
+                    results[i] = _reduce_blob(blob, rule, counts, sort, decodes=status[i] == NO_RESULT)
                 except CallstatsError as error:
                     if errors == "raise":
                         error.args = (f"blobs[{start + i}]: {error}",)
@@ -304,10 +304,11 @@ def reduce_buffer(
             return None
         own: list[bytes | Bytes] = []
         sizes, rejected, done = np.diff(ends), {}, 0
-        for i in np.flatnonzero(status == UNREAD).tolist():
+        for i in np.flatnonzero(status >= UNREAD).tolist():
             index = begin + i
+            blob = data[offsets[index] : offsets[index + 1]].tobytes()
             try:
-                result = _reduce_blob(data[offsets[index] : offsets[index + 1]].tobytes(), rule, counts, sort)
+                result = _reduce_blob(blob, rule, counts, sort, decodes=status[i] == NO_RESULT)
             except CallstatsError as error:
                 rejected[index] = detached(error)
                 continue
@@ -345,14 +346,6 @@ _SPAN_BYTES = 2**26
 """Size of the kernel's input: more means less work around the kernel, but more memory for its results."""
 
 
-def _text_or_none(blob: object) -> bytes | None:
-    """Return the bytes of a blob; None where it needs the fallback decoder."""
-    try:
-        return b"" if blob is None else _json.text_of(blob)
-    except DecodeError:
-        return None
-
-
 def _kernel_limits(rule: Rule) -> tuple[int, int, bool]:
     """Return max_samples, max_bytes (-1: no limit), and whether a missing value counts as 0."""
     rows = I64_MAX if rule.max_samples is None else max(min(rule.max_samples, I64_MAX), -1)
@@ -369,10 +362,10 @@ def _layout_for(rule: Rule) -> Callable[[tuple[bytes, ...]], tuple[Counts, bytes
     return layout
 
 
-def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool) -> bytes:
-    """Reduce one blob by the fallback decoder."""
+def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool, *, decodes: bool) -> bytes:
+    """Reduce a blob that the kernel did not. Unless the kernel can decode it, the fallback decoder does."""
     text = b"" if blob is None else _json.text_of(blob)
-    columns, moved = _json.decode(blob, sort=sort)
+    columns, moved = (_json.decode if decodes else _json.decode_without_kernel)(blob, sort=sort)
     few = rule.max_samples is None or len(columns.times) <= rule.max_samples
     if text is not None and not moved and few and (rule.max_bytes is None or len(text) <= rule.max_bytes):
         return text

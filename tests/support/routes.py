@@ -14,7 +14,7 @@ from callstats import StatSeries, reduce_json
 from callstats.kernels import _py
 from support.parity import exact, outcome
 
-FAST_PATH = ("blob_totals", "decode_blob", "decode_packed", "reduce_blobs", "reduce_packed")
+FAST_PATH = ("blob_totals", "decode_blob", "decode_blobs", "decode_packed", "reduce_blobs", "reduce_packed")
 """The kernels that decode. Those of the Python backend leave every blob to the fallback decoder."""
 
 

@@ -72,7 +72,7 @@ def test_one_threshold() -> None:
     """Exactly one side is asked for, of a series."""
     with pytest.raises(CallstatsError, match="at_most must be given exactly where at_least is not, got 2"):
         bernoulli(StatSeries([], {}), "x", at_least=1, at_most=2)
-    with pytest.raises(TypeError, match="series must be a StatSeries, got list"):
+    with pytest.raises(TypeError, match="x must be a StatSeries or a StatBatch, got list"):
         bernoulli([], "x", at_least=1)  # type: ignore[arg-type]
     assert bernoulli(StatSeries([1], {"x": [5]}), "x", at_least=np.uint64(5)).k == 1
 

@@ -1,4 +1,4 @@
-"""Scanned columns to reduced text: the buffers for it, and the search for the number of rows that fits."""
+"""Scanned columns to reduced text, and the buffers for it."""
 
 from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -16,6 +16,7 @@ cdef enum Status:
     UNCHANGED
     REWRITTEN
     UNREAD
+    NO_RESULT  # a sum is too large, or no text fits
     REDUCE_FAILED  # no memory
 
 cdef struct Plan:
@@ -106,7 +107,7 @@ cdef inline Status reduce_scanned(
             return REDUCE_FAILED
         rows = fit_text(&work.search, rows)
         if rows <= 0:
-            return UNREAD
+            return NO_RESULT
     if not reduce_to(work, &source, plan, rows, zero, counts, &result):
-        return UNREAD
-    return REWRITTEN if write_columns(&work.text, &result, &work.plan.keys, 3, &work.day) else REDUCE_FAILED
+        return NO_RESULT
+    return REWRITTEN if write_columns(&work.text, &result, &plan.keys, 3, &work.day) else REDUCE_FAILED

@@ -13,13 +13,16 @@ from callstats.kernels._json_scan cimport (
     DECODED, SCAN_FAILED, Layout, Limits, Scan, Scanned,
     keep_layout, same_layout, scan_free, scan_init, scan_size, scan_text, scanned_names,
 )
+from callstats.kernels._json_steps cimport Span
 from callstats.kernels._json_write cimport Keys, Text, write_columns
 
 from callstats import _limits
+from callstats._columns import validate_cells
 
 
 cdef enum:
     SPARES = 8
+    CHUNK = 4_194_304
 
 # Scanners are kept for the next call, guarded by the GIL: the system's fresh memory, and learning the rows, cost more than the work.
 cdef Scan* spares[SPARES]
@@ -174,49 +177,46 @@ cdef object block_of(const Batch* batch, int64_t[::1] ends, int64_t[::1] layouts
     return values, present
 
 
-def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
-    """Decode the blobs data[offsets[i]:offsets[i + 1]] to one batch.
-
-    Return the names, sorted; times, values, present (None: all), counts (None: all one), and the offsets of each series in them;
-    and for each blob whether it was decoded. A blob that was not has no rows: the fallback decoder decides.
-    """
-    cdef Py_ssize_t m = offsets.shape[0] - 1, i
+cdef object decode_all(const Span* blobs, Py_ssize_t m):
+    """Decode m blobs to one batch. Blobs without text are left to the fallback decoder."""
+    cdef Py_ssize_t i
     cdef Scan* scan = NULL
     cdef Scanned scanned
     cdef Batch batch
     cdef bint room = True
     cdef int64_t layout = -1
-    decoded = np.zeros(m, dtype=np.uint8)
-    ends = np.zeros(m + 1, dtype=np.int64)
-    layouts = np.zeros(m, dtype=np.int64)
-    cdef uint8_t[::1] to_decoded = decoded
-    cdef int64_t[::1] to_ends = ends
-    cdef int64_t[::1] to_layouts = layouts
-    cdef const uint8_t* begin = &data[0] if data.shape[0] else NULL
-    known = {}
+    cdef uint8_t[::1] to_decoded
+    cdef int64_t[::1] to_ends
+    cdef int64_t[::1] to_layouts
     memset(&batch, 0, sizeof(Batch))
     batch.layout.n = -1
     try:
         scan = take_scan()
+        decoded = to_decoded = np.zeros(m, dtype=np.uint8)
+        ends = to_ends = np.zeros(m + 1, dtype=np.int64)
+        to_layouts = np.zeros(m, dtype=np.int64)
+        known = {}
         with nogil:
             for i in range(m):
-                scanned = scan_text(scan, begin + offsets[i], offsets[i + 1] - offsets[i])
-                room = scanned != SCAN_FAILED
-                if scanned == DECODED:
-                    to_decoded[i] = 1
-                    if scan.rows:
-                        room = add_series(&batch, scan)
-                        if room and not same_layout(&batch.layout, scan):
-                            room = keep_layout(&batch.layout, scan)
-                            with gil:
-                                layout = known.setdefault(scanned_names(scan), len(known))  # no-cython-lint
-                        to_layouts[i] = layout
-                if not room:
-                    break
+                if blobs[i].size >= 0:
+                    scanned = scan_text(scan, blobs[i].at, blobs[i].size)
+                    room = scanned != SCAN_FAILED
+                    if scanned == DECODED:
+                        to_decoded[i] = 1
+                        if scan.rows:
+                            room = add_series(&batch, scan)
+                            if room and not same_layout(&batch.layout, scan):
+                                room = keep_layout(&batch.layout, scan)
+                                with gil:
+                                    layout = known.setdefault(scanned_names(scan), len(known))  # no-cython-lint
+                            to_layouts[i] = layout
+                    if not room:
+                        break
                 to_ends[i + 1] = batch.rows
         if not room:
             raise MemoryError
         names = sorted({name for layout_names in known for name in layout_names})
+        validate_cells("blobs", len(names), batch.rows, batch.cells)
         full = not batch.holes and all([len(layout_names) == len(names) for layout_names in known])
         values, present = block_of(&batch, to_ends, to_layouts, list(known), names, full)
         times = np.array(<int64_t[:batch.rows]>batch.times) if batch.rows else np.empty(0, dtype=np.int64)
@@ -230,6 +230,42 @@ def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
         free(batch.counts)
         free(batch.values)
         free(batch.present)
+
+
+def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
+    """Decode the blobs data[offsets[i]:offsets[i + 1]] to one batch.
+
+    Return the names, sorted; times, values, present (None: all), counts (None: all one), and the offsets of each series in them;
+    and for each blob whether it was decoded. A blob that was not has no rows: the fallback decoder decides.
+    """
+    cdef Py_ssize_t m = offsets.shape[0] - 1, i
+    cdef Span* blobs = NULL
+    if not resize(&blobs, m, sizeof(Span)):
+        raise MemoryError
+    try:
+        for i in range(m):
+            blobs[i].at = &data[0] + offsets[i] if data.shape[0] else NULL
+            blobs[i].size = offsets[i + 1] - offsets[i]
+        return decode_all(blobs, m)
+    finally:
+        free(blobs)
+
+
+def decode_blobs(list texts):
+    """Decode a list of bytes, or of None for what only the fallback decoder can decode, as `decode_packed` does."""
+    cdef Py_ssize_t m = len(texts), i
+    cdef bytes text
+    cdef Span* blobs = NULL
+    if not resize(&blobs, m, sizeof(Span)):
+        raise MemoryError
+    try:
+        for i in range(m):
+            text = texts[i]
+            blobs[i].at = <const uint8_t*>PyBytes_AS_STRING(text) if text is not None else NULL
+            blobs[i].size = PyBytes_GET_SIZE(text) if text is not None else -1
+        return decode_all(blobs, m)
+    finally:
+        free(blobs)
 
 
 def encode_columns(
@@ -259,3 +295,57 @@ def encode_columns(
         return PyBytes_FromStringAndSize(<const char*>text.at, text.size) if text.size else b""
     finally:
         free(text.at)
+
+
+def encode_packed(
+    const int64_t[::1] times,
+    const uint64_t[:, ::1] values,
+    const uint8_t[:, ::1] present,
+    const int64_t[::1] counts,
+    const int64_t[::1] offsets,
+    bytes keys,
+    const int64_t[::1] key_ends,
+    int digits,
+):
+    """Return the stored text of each series. Series i has the rows offsets[i] to offsets[i + 1]; see `encode_columns`."""
+    cdef Columns columns = columns_of(times, values, present, counts), series = columns
+    cdef Py_ssize_t m = offsets.shape[0] - 1, first = 0, i, j
+    cdef Text text
+    cdef Day day
+    cdef Keys to_keys
+    cdef bint done = True
+    cdef Py_ssize_t* ends = NULL
+    to_keys.text = <const uint8_t*>PyBytes_AS_STRING(keys)
+    to_keys.ends = &key_ends[0] if columns.k else NULL
+    memset(&text, 0, sizeof(Text))
+    day.days = -1_000_000_000
+    texts = [b""] * m
+    if not resize(&ends, m + 1, sizeof(Py_ssize_t)):
+        raise MemoryError
+    try:
+        while first < m:
+            with nogil:
+                # A chunk stays in the processor's cache until it is copied.
+                text.size = ends[first] = 0
+                i = first
+                while i < m and text.size < CHUNK:
+                    series.n = offsets[i + 1] - offsets[i]
+                    series.times = columns.times + offsets[i]
+                    series.counts = columns.counts + offsets[i] if columns.counts != NULL else NULL
+                    series.values = columns.values + offsets[i] if columns.values != NULL else NULL
+                    series.present = columns.present + offsets[i] if columns.present != NULL else NULL
+                    done = write_columns(&text, &series, &to_keys, digits, &day)
+                    if not done:
+                        break
+                    i += 1
+                    ends[i] = text.size
+            if not done:
+                raise MemoryError
+            for j in range(first, i):
+                if ends[j + 1] > ends[j]:
+                    texts[j] = PyBytes_FromStringAndSize(<const char*>text.at + ends[j], ends[j + 1] - ends[j])
+            first = i
+        return texts
+    finally:
+        free(text.at)
+        free(ends)

@@ -31,6 +31,13 @@ def decode_packed(data: Bytes, offsets: Counts) -> tuple[list[bytes], Times, Blo
     return [], none, np.zeros((0, 0), dtype=np.uint64), None, None, ends, decoded
 
 
+def decode_blobs(
+    texts: list[bytes | None],
+) -> tuple[list[bytes], Times, Block, Bytes | None, Counts | None, Counts, Bytes]:
+    """Decode a list of bytes, or of None for what only the fallback decoder can decode, as `decode_packed` does."""
+    return decode_packed(np.zeros(0, dtype=np.uint8), np.zeros(len(texts) + 1, dtype=np.int64))
+
+
 def encode_columns(
     times: Times,
     values: Block,
@@ -64,3 +71,28 @@ def encode_columns(
         f'{{"timestamp":"{stamp}Z","metrics":{{{body}{tail}}}' for stamp, body, tail in zip(stamps, bodies, tails, strict=True)
     ]
     return ("[" + ",".join(rows) + "]\n").encode()
+
+
+def encode_packed(
+    times: Times,
+    values: Block,
+    present: Bytes | None,
+    counts: Counts | None,
+    offsets: Counts,
+    keys: bytes,
+    key_ends: Counts,
+    digits: int,
+) -> list[bytes]:
+    """Return the stored text of each series. Series i has the rows offsets[i] to offsets[i + 1]; see `encode_columns`."""
+    return [
+        encode_columns(
+            times[begin:end],
+            values[:, begin:end],
+            None if present is None else present[:, begin:end],
+            None if counts is None else counts[begin:end],
+            keys,
+            key_ends,
+            digits,
+        )
+        for begin, end in pairwise(offsets.tolist())
+    ]

@@ -7,11 +7,12 @@ from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from callstats.kernels._budget cimport WAYS, Search, fit_text, search_free, search_init
 from callstats.kernels._binning cimport Row
+from callstats.kernels._budget cimport WAYS, Search, fit_text, search_free, search_init
 from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_reduce cimport (
-    REDUCE_FAILED, REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work, reduce_scanned, work_free, work_init
+    REDUCE_FAILED, REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
+    reduce_scanned, work_free, work_init,
 )
 from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, keep_layout, same_layout, scan_text, scanned_names
 from callstats.kernels._json_steps cimport Span
@@ -33,8 +34,8 @@ cdef Py_ssize_t MAX_SPARE_BYTES = SCRATCH_BYTES
 
 cdef Py_ssize_t work_size(const Work* work) noexcept:
     """Return the number of bytes that it keeps without its scanner."""
-    cdef Py_ssize_t search = 8 * ((WAYS + 2) * work.search.room + work.search.sum_room)
-    return work.text.room + 9 * work.cell_room + (16 + sizeof(Row)) * work.row_room + search
+    cdef Py_ssize_t of_search = 8 * ((WAYS + 2) * work.search.room + work.search.sum_room)
+    return work.text.room + 9 * work.cell_room + (16 + sizeof(Row)) * work.row_room + of_search
 
 
 cdef Work* take_work() except NULL:
@@ -154,8 +155,8 @@ def reduce_packed(
     """Reduce the blobs data[offsets[i]:offsets[i + 1]].
 
     Return the results in the same form, and a status for each. 0: unchanged. 1: rewritten. 2: empty, since the fallback decoder
-    decides; so it is for a blob of another form, a sum that is too large, and text that cannot fit max_bytes (-1: no limit). When
-    all are unchanged, the text is empty, and the offsets are those of the blobs.
+    decides. 3: empty, since a sum is too large, or no text fits max_bytes (-1: no limit). When all are unchanged, the text is empty,
+    and the offsets are those of the blobs.
 
     ``plan_for(names)`` returns, for the metrics of a blob, the plan of `decimate_columns`; the key ``,"name":`` of each column of
     the result, as bytes; and where each key ends.
@@ -182,7 +183,7 @@ def reduce_packed(
 
 
 def reduce_blobs(list blobs, int64_t max_samples, int64_t max_bytes, bint zero, bint counts, plan_for):
-    """Reduce a list of blobs as `reduce_packed` does. Return a list with None where the fallback decoder decides."""
+    """Reduce a list of blobs as `reduce_packed` does. Return a list, with None where a blob has no result, and the statuses."""
     cdef Py_ssize_t m = len(blobs), i
     status = np.zeros(m, dtype=np.uint8)
     offsets = np.zeros(m + 1, dtype=np.int64)
@@ -213,7 +214,7 @@ def reduce_blobs(list blobs, int64_t max_samples, int64_t max_bytes, bint zero, 
             for i in range(m):
                 if parts[i].size:
                     memcpy(<uint8_t*>parts[i].at, work.text.at + ends[i], parts[i].size)
-        return results
+        return results, status
     finally:
         free(parts)
         if work != NULL:

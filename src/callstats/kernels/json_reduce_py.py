@@ -15,8 +15,8 @@ from callstats.kernels._budget import Search
 
 PlanForColumns: TypeAlias = Callable[[tuple[bytes, ...]], tuple[Counts, bytes, Counts]]
 
-UNCHANGED, REWRITTEN, UNREAD = range(3)
-"""The status of a blob. UNREAD: the fallback decoder decides."""
+UNCHANGED, REWRITTEN, UNREAD, NO_RESULT = range(4)
+"""The status of a blob. UNREAD: the fallback decoder decides. NO_RESULT: a sum is too large, or no text fits."""
 
 
 def reduce_packed(
@@ -42,9 +42,9 @@ def reduce_blobs(
     zero: bool,
     counts: bool,
     plan_for: PlanForColumns,
-) -> list[bytes | None]:
-    """Reduce a list of blobs as `reduce_packed` does. Return a list with None where the fallback decoder decides."""
-    return [None] * len(blobs)
+) -> tuple[list[bytes | None], Bytes]:
+    """Reduce a list of blobs as `reduce_packed` does. Return a list, with None where a blob has no result, and the statuses."""
+    return [None] * len(blobs), np.full(len(blobs), UNREAD, dtype=np.uint8)
 
 
 def fit_rows(

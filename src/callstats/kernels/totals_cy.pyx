@@ -3,9 +3,10 @@
 import numpy as np
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from callstats.kernels._columns cimport Columns, columns_of
+from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, scan_text, scanned_columns, scanned_names
 from callstats.kernels.json_cy cimport keep_scan, take_scan
 from callstats.kernels._uint128 cimport Wide, add, add_product
@@ -215,6 +216,84 @@ def moments(
     if k and m:
         with nogil:
             add_moments(&columns, &offsets[0], m, metrics, &to_out[0, 0, 0])
+    return out
+
+
+cdef uint64_t select(uint64_t* cells, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t index) noexcept nogil:
+    """Return the cell that would be at an index if those from begin to end were sorted. No cell after it is smaller then."""
+    cdef Py_ssize_t i, j
+    cdef uint64_t pivot, cell, random = 88172645463325252
+    while end - begin > 1:
+        # Hoare's selection. The pivot is chosen at random, so that no order of the cells is slow.
+        random ^= random << 13
+        random ^= random >> 7
+        random ^= random << 17
+        pivot = cells[begin + <Py_ssize_t>(random % <uint64_t>(end - begin))]
+        i = begin
+        j = end - 1
+        while i <= j:
+            while cells[i] < pivot:
+                i += 1
+            while cells[j] > pivot:
+                j -= 1
+            if i <= j:
+                cell = cells[i]
+                cells[i] = cells[j]
+                cells[j] = cell
+                i += 1
+                j -= 1
+        if index <= j:
+            end = j + 1
+        elif index >= i:
+            begin = i
+        else:
+            break
+    return cells[index]
+
+
+cdef void add_ranks(
+    const Columns* columns, const int64_t* offsets, Py_ssize_t m, const int64_t[::1] metrics, uint64_t* cells, uint64_t* words
+) noexcept nogil:
+    cdef Py_ssize_t i, j, row, n
+    cdef Metric metric
+    cdef uint64_t low, high
+    for j in range(metrics.shape[0]):
+        metric = metric_of(columns, metrics[j])
+        for i in range(m):
+            n = 0
+            for row in range(offsets[i], offsets[i + 1]):
+                cells[n] = metric.cells[row]
+                if metric.present == NULL or metric.present[row]:
+                    n += 1
+            if n:
+                low = select(cells, 0, n, (n - 1) // 2)
+                high = select(cells, (n - 1) // 2, n, n // 2)
+                words[0] = low + (high - low) // 2
+                words[1] = select(cells, n // 2, n, (95 * n + 99) // 100 - 1)
+                words[2] = select(cells, (95 * n + 99) // 100 - 1, n, (99 * n + 99) // 100 - 1)
+            words += 3
+
+
+def ranks(
+    const uint64_t[:, ::1] values,
+    const uint8_t[:, ::1] present,
+    const int64_t[::1] offsets,
+    const int64_t[::1] metrics,
+):
+    """Compute the median, p95 and p99 of metrics[j] in each series, over the rows that have it: (k, m, 3) words."""
+    cdef Py_ssize_t k = metrics.shape[0], m = offsets.shape[0] - 1, longest = 0, i
+    cdef Columns columns = columns_of(None, values, present, None)
+    cdef uint64_t* cells = NULL
+    out = zeros((k, m, 3), UINT64)
+    cdef uint64_t[:, :, ::1] to_out = out
+    for i in range(m):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    if k and m:
+        if not resize(&cells, longest + 1, sizeof(uint64_t)):
+            raise MemoryError
+        with nogil:
+            add_ranks(&columns, &offsets[0], m, metrics, cells, &to_out[0, 0, 0])
+        free(cells)
     return out
 
 

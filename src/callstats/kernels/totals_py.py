@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -94,6 +95,24 @@ def moments(times: Times, values: Block, present: Bytes | None, offsets: Counts,
         _put_sums(result, members, SUM_X, 2, exact_sums(x, None, starts))
         _put_sums(result, members, SUM_TX, 3, exact_sums(t, x, starts))
         _put_sums(result, members, SUM_TT, 3, exact_sums(t, t, starts))
+    return out
+
+
+def ranks(values: Block, present: Bytes | None, offsets: Counts, metrics: Counts) -> Block:
+    """Compute the median, p95 and p99 of metrics[j] in each series, over the rows that have it: (k, m, 3) words.
+
+    The median is the middle value, or the floor of the mean of the middle two. Percentile p is element ``ceil(p * n / 100)``. All
+    words are 0 where no row has the metric.
+    """
+    out = np.zeros((len(metrics), len(offsets) - 1, 3), dtype=np.uint64)
+    for j, own in enumerate(metrics.tolist()):
+        for i, (begin, end) in enumerate(pairwise(offsets.tolist())):
+            cells = values[own, begin:end] if present is None else values[own, begin:end][present[own, begin:end].astype(np.bool_)]
+            n = len(cells)
+            if n:
+                indexes = [(n - 1) // 2, n // 2, (95 * n + 99) // 100 - 1, (99 * n + 99) // 100 - 1]
+                low, high, p95, p99 = np.partition(cells, sorted(set(indexes)))[indexes].tolist()
+                out[j, i] = (low + high) // 2, p95, p99
     return out
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias
+from typing import TypeAlias, cast, overload
 
 import numpy as np
 
 from callstats._types import U64_MAX, AnyArray, Block
+from callstats.batch import StatBatch
 from callstats.errors import ArgumentError
 from callstats.series import StatSeries
 
@@ -45,14 +46,22 @@ class Bernoulli:
     high: float | None
 
 
+@overload
 def bernoulli(
-    series: StatSeries, metric: str, *, at_least: Threshold | None = None, at_most: Threshold | None = None
-) -> Bernoulli:
-    """Count the rows where a metric reached a threshold.
+    x: StatSeries, metric: str, *, at_least: Threshold | None = ..., at_most: Threshold | None = ...
+) -> Bernoulli: ...
+@overload
+def bernoulli(
+    x: StatBatch, metric: str, *, at_least: Threshold | None = ..., at_most: Threshold | None = ...
+) -> list[Bernoulli]: ...
+def bernoulli(
+    x: StatSeries | StatBatch, metric: str, *, at_least: Threshold | None = None, at_most: Threshold | None = None
+) -> Bernoulli | list[Bernoulli]:
+    """Count the rows where a metric reached a threshold, in a series or in each series of a batch.
 
     Parameters
     ----------
-    series : StatSeries
+    x : StatSeries or StatBatch
     metric : str
         Where a row has ``metric@max`` (for `at_most` ``metric@min``), that one counts in its place. Each row counts once.
     at_least, at_most : number, or (share, metric)
@@ -62,7 +71,7 @@ def bernoulli(
     Returns
     -------
     Bernoulli
-        The share of the rows that have the metric.
+        The share of the rows that have the metric. A list of these for a batch.
 
     Raises
     ------
@@ -76,33 +85,38 @@ def bernoulli(
     >>> found.k, found.n, found.p
     (2, 4, 0.5)
     """
-    if not isinstance(series, StatSeries):
-        raise TypeError(f"series must be a StatSeries, got {type(series).__name__}")
+    if not isinstance(x, (StatSeries, StatBatch)):
+        raise TypeError(f"x must be a StatSeries or a StatBatch, got {type(x).__name__}")
     if (at_least is None) == (at_most is None):
         raise ArgumentError("at_most", "given exactly where at_least is not", at_most)
-    values, present = _values_of(series, metric)
-    peaks, has_peak = _values_of(series, f"{metric}@{'max' if at_most is None else 'min'}")
-    values = np.where(has_peak, peaks, values)
     where, threshold = ("at_least", at_least) if at_most is None else ("at_most", at_most)
+    reached, present = _reached(x, metric, where, cast("Threshold", threshold))
+    if isinstance(x, StatSeries):
+        return wilson(int(np.count_nonzero(reached)), int(np.count_nonzero(present)))
+    ks, ns = (np.diff(np.r_[0, np.cumsum(mask)][x.offsets]).tolist() for mask in (reached, present))
+    return [wilson(k, n) for k, n in zip(ks, ns, strict=True)]
+
+
+def _reached(x: StatSeries | StatBatch, metric: str, where: str, threshold: Threshold) -> tuple[AnyArray, AnyArray]:
+    """Return which rows reached the threshold, and which were compared with it."""
+    values, present = _values_of(x, metric)
+    peaks, has_peak = _values_of(x, f"{metric}@{'max' if where == 'at_least' else 'min'}")
+    values = np.where(has_peak, peaks, values)
     if isinstance(threshold, tuple):
         share, other = threshold
-        limits, has_limit = _values_of(series, other)
+        limits, has_limit = _values_of(x, other)
         present = present & has_limit
-        values, limits = values[present], limits[present]
         exact_share = _share(f"{where}[0]", share)
-        if at_most is None:
+        if where == "at_least":
             reached = (values >= _scaled(limits, exact_share, up=True)) & (limits < UNLIMITED)
         else:
             reached = (values <= _scaled(limits, exact_share, up=False)) | (limits >= UNLIMITED)
-    else:
-        values = values[present]
-        number = _number(where, threshold)
-        bound = math.ceil(number) if at_most is None else math.floor(number)
-        if not 0 <= bound <= U64_MAX:
-            reached = np.full(len(values), (bound < 0) == (at_most is None))
-        else:
-            reached = values >= np.uint64(bound) if at_most is None else values <= np.uint64(bound)
-    return wilson(int(np.count_nonzero(reached)), len(values))
+        return reached & present, present
+    number = _number(where, threshold)
+    bound = math.ceil(number) if where == "at_least" else math.floor(number)
+    if not 0 <= bound <= U64_MAX:
+        return present if (bound < 0) == (where == "at_least") else np.zeros_like(present), present
+    return present & (values >= np.uint64(bound) if where == "at_least" else values <= np.uint64(bound)), present
 
 
 def wilson(k: int, n: int) -> Bernoulli:
@@ -175,12 +189,12 @@ def min_calls(risk: float, confidence: float = CONFIDENCE) -> int:
     return n
 
 
-def _values_of(series: StatSeries, metric: str) -> tuple[Block, AnyArray]:
+def _values_of(series: StatSeries | StatBatch, metric: str) -> tuple[Block, AnyArray]:
     """Return a metric's values, 0 where absent, and a mask of the present ones."""
     if metric not in series.names:
-        return np.zeros(len(series), dtype=np.uint64), np.zeros(len(series), dtype=np.bool_)
+        return np.zeros(series.values.shape[1], dtype=np.uint64), np.zeros(series.values.shape[1], dtype=np.bool_)
     index = series.names.index(metric)
-    present = np.ones(len(series), dtype=np.bool_) if series.present is None else series.present[index]
+    present = np.ones(series.values.shape[1], dtype=np.bool_) if series.present is None else series.present[index]
     return series.values[index], present
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import overload
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from callstats import kernels
 from callstats._columns import Columns
 from callstats._json import as_bytes
-from callstats._types import FN_COUNTERS, Block, Counts
+from callstats._types import FN_COUNTERS, Counts
 from callstats.batch import StatBatch
 from callstats.errors import ArgumentError
 from callstats.rule import parse_peak_name
@@ -110,16 +109,17 @@ def summarize(
 def _summaries(columns: Columns, offsets: Counts, counters: frozenset[str]) -> Iterator[dict[str, Summary]]:
     metrics, plan = totals_plan(columns.names)
     present = as_bytes(columns.present)
-    totals = kernels.active.totals(columns.values, present, columns.counts, offsets, plan)
-    moments = kernels.active.moments(columns.times, columns.values, present, offsets, plan[0])
-    bounds = offsets.tolist()
-    for i, (begin, end) in enumerate(pairwise(bounds)):
-        ranks = _percentiles(columns, plan[0], begin, end)
-        every = zip(metrics, totals[:, i].tolist(), moments[:, i].tolist(), ranks, strict=True)
-        yield {name: _summary(total, moment, rank, name in counters) for name, total, moment, rank in every if total[0]}
+    found = (
+        kernels.active.totals(columns.values, present, columns.counts, offsets, plan),
+        kernels.active.moments(columns.times, columns.values, present, offsets, plan[0]),
+        kernels.active.ranks(columns.values, present, offsets, plan[0]),
+    )
+    for of_series in zip(*(words.swapaxes(0, 1).tolist() for words in found), strict=True):
+        every = zip(metrics, *of_series, strict=True)
+        yield {name: _summary(total, moment, ranks, name in counters) for name, total, moment, ranks in every if total[0]}
 
 
-def _summary(total: list[int], moment: list[int], ranks: tuple[int, int, int], counter: bool) -> Summary:
+def _summary(total: list[int], moment: list[int], ranks: list[int], counter: bool) -> Summary:
     n, weight, first, last, low, high, sum_high, sum_low, rise_high, rise_low, _, max_is_exact, ends_are_exact = total
     median, p95, p99 = ranks
     return Summary(
@@ -160,26 +160,6 @@ def totals_plan(names: tuple[str, ...]) -> tuple[tuple[str, ...], Counts]:
 def plan_column(name: str, indexes: Mapping[str, int]) -> list[int]:
     """Return the indexes of a metric and of its peaks, -1 for absent ones."""
     return [indexes.get(name, -1), *(indexes.get(f"{name}@{peak}", -1) for peak in _PEAKS)]
-
-
-def _percentiles(columns: Columns, metrics: Counts, begin: int, end: int) -> list[tuple[int, int, int]]:
-    """Return median, p95 and p99 of each metric over the rows from begin to end; zeros without values."""
-    if begin == end:
-        return [(0, 0, 0)] * len(metrics)
-    if columns.present is None:
-        return _block_percentiles(columns.values[metrics, begin:end])
-    ranks = []
-    for metric in metrics.tolist():
-        values = columns.values[metric, begin:end][columns.present[metric, begin:end]]
-        ranks += _block_percentiles(values[np.newaxis]) if len(values) else [(0, 0, 0)]
-    return ranks
-
-
-def _block_percentiles(values: Block) -> list[tuple[int, int, int]]:
-    n = values.shape[1]
-    indexes = [(n - 1) // 2, n // 2, percentile_index(95, n), percentile_index(99, n)]
-    ordered = np.partition(values, sorted(set(indexes)), axis=1)[:, indexes].tolist()
-    return [((low + high) // 2, p95, p99) for low, high, p95, p99 in ordered]
 
 
 def percentile_index(percent: int, n: int) -> int:
