@@ -74,9 +74,7 @@ def encode_each(columns: Columns, offsets: Counts, *, counts: bool = True, digit
     names, times, values, present, weights = columns
     _validate_digits(digits)
     weights = weights if counts else None
-    texts: list[bytes] = kernels.active.encode_packed(
-        times, values, as_bytes(present), weights, offsets, *keys_of(names), digits
-    )
+    texts: list[bytes] = kernels.active.encode_packed(times, values, as_bytes(present), weights, offsets, *keys_of(names), digits)
     return texts
 
 
@@ -329,9 +327,7 @@ def _parse_timestamp(row: dict[str, Any], path: str) -> int:
         raise DecodeError(str(error), path=path) from None
 
 
-def _add_cell(
-    cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, max_cells: int, path: str
-) -> None:
+def _add_cell(cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, max_cells: int, path: str) -> None:
     path += ".metrics"
     if isinstance(name, str):
         name = str.__str__(name)  # the value of an Enum member, not its `Color.RED`

@@ -302,4 +302,4 @@ def test_list_and_record(form: str, timed: bool, tmp_path: Path) -> None:
     assert set(known["exact"]) == {name for name in NUMBERS if known[name] is not None} - want
     with connect(str(db)) as table:
         [call] = table.list()
-    assert record_line(call, "calls").count("~") == len(want & {"peak_memory", "cpu_mean", "duration_ns"})
+    assert record_line(call, "calls", "sampled").count("~") == len(want & {"peak_memory", "cpu_mean", "duration_ns"})

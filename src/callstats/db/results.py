@@ -149,8 +149,6 @@ class TableSummary(JobResult):
     """The calls with the highest peak memory, the first of each group, then the second of each, and so on."""
     calls: int = 0
     """Calls in all groups."""
-    unfinished: int = 0
-    """Rows left out because their calls are still running, or are lost."""
     untimed: int = 0
     """Rows left out because `since` needs their time and it can't be read."""
     unfinished: int = 0

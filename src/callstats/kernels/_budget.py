@@ -205,7 +205,9 @@ class Search:
         for (own, other, _, requested), key in zip(self.plan.T.tolist(), self.keys.tolist(), strict=True):
             if own >= 0 and self._is_full(own):
                 continue
-            mask = np.ones(self.n, np.bool_) if self.present is None else self.present[own if own >= 0 else other].astype(np.bool_)
+            mask = (
+                np.ones(self.n, np.bool_) if self.present is None else self.present[own if own >= 0 else other].astype(np.bool_)
+            )
             if not requested and not mask.any():
                 continue
             at = np.r_[-1, np.flatnonzero(mask), self.n]

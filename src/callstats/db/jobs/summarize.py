@@ -21,9 +21,6 @@ from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
 from callstats.stats.calls import CallScalars, CallsGroup
 
-RUNNING = "running"
-"""The status of a call that is being recorded, or that its recorder has left so."""
-
 SKIPPED = object()
 """Stands for the group of a call that is not asked for."""
 
@@ -78,9 +75,6 @@ class SummarizeJob(Job):
                 continue
             if self.since is not None and (time is None or time < self.since):
                 self.untimed += time is None
-                continue
-            if status == RUNNING:
-                self.unfinished += 1
                 continue
             self.bytes_read += len(blob or b"")
             if (fault := session.kind_fault(blob, kind)) is not None:
