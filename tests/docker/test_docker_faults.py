@@ -369,6 +369,15 @@ def test_a_kill_that_fails(engine: Engine, bystander: str, proxy: Proxy, status:
     assert monotonic() - started < 20
 
 
+def test_an_engine_that_kills_no_paused_container(
+    engine: Engine, bystander: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some engines want a paused container to continue before they kill it."""
+    monkeypatch.setattr("callstats.drivers.docker.first.FirstProcess.kill", lambda _self: None)
+    proxy.fail("POST .*/kill", answer(409, "Container x is paused. Unpause the container before stopping or killing"), times=1)
+    assert Recording(engine, proxy, timeout=3).run(lambda it: it.docker("pause")).status is Status.TIMEOUT
+
+
 def test_a_removal_that_others_have_begun(engine: Engine, bystander: str, proxy: Proxy) -> None:
     """The driver waits until the container is gone."""
     proxy.fail("DELETE ", answer(409, "removal of container x is already in progress"), times=3)

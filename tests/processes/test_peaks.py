@@ -154,7 +154,7 @@ def test_cpu_time_is_that_of_wait4(interval: float) -> None:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     expected = used.ru_utime + used.ru_stime - before  # with the watchdog and the small shell, some milliseconds
     counted = series["cpu_time@last"].max() / 1e9
-    assert expected - 0.05 <= counted <= expected
+    assert expected - 0.05 <= counted <= 1.01 * expected
 
 
 def test_children_of_a_parent_that_ignores_them() -> None:

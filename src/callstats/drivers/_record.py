@@ -157,15 +157,15 @@ def record(
 
 def make_driver(driver: Literal["process", "docker"] | Driver, interval: float, image: str | None) -> Driver:
     """Return the driver of that name."""
+    if not isinstance(driver, str):
+        return driver
     if (image is None) == (driver == "docker"):
         raise ArgumentError("image", "given with the driver docker, and only with it", image)
     if driver == "process":
         return ProcessDriver(interval)
     if driver == "docker":
         return DockerDriver()
-    if isinstance(driver, str):
-        raise ArgumentError("driver", "process, docker or a Driver", driver)
-    return driver
+    raise ArgumentError("driver", "process, docker or a Driver", driver)
 
 
 class Recording:
@@ -230,6 +230,8 @@ class Recording:
         status, error, code = Status.ERROR, None if self.fault is None else str(self.fault), None
         if self.result is not None:
             status, error = self.result.status, None if self.result.error is None else str(self.result.error)
+            if error is None and self.result.out_of_memory:
+                error = "a process ran out of memory"
             code = 0 if self.result.error is None else self.result.error.exit_code
             if status is Status.ERROR and code - _SIGNALLED in {*self.handed, signal.SIGINT}:
                 status = Status.CANCELLED

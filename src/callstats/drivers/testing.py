@@ -150,6 +150,40 @@ class DriverConformance:
             assert metrics.get("mem_usage", 1) > 0
         assert "mem_usage" in samples[0][1]
 
+    @pytest.mark.parametrize("script", ["exit 0", "exit 3", "sleep 1.2"])
+    def test_the_closing_sample(self, driver: Driver, script: str) -> None:
+        """A call that ran has a sample, however short it was. The last one has the processor time since the start."""
+        samples: list[tuple[int, dict[str, int]]] = []
+        self._shell(driver, script, write_stat=lambda time, metrics: samples.append((time, metrics)))
+        assert samples
+        assert samples[-1][1]["cpu_time@last"] > 0
+        assert max(metrics.get("mem_usage", 0) for _, metrics in samples) > 0
+
+    def test_an_observer_that_fails(self, driver: Driver) -> None:
+        """An error of ``on_stat`` is not one of the task, and it sees each sample."""
+        seen: list[int] = []
+        written: list[int] = []
+
+        def fail(time: int, metrics: dict[str, int]) -> None:
+            seen.append(time)
+            metrics.clear()
+            raise ValueError("no more")
+
+        task = self._task("sleep 1.2", write_stat=lambda _, metrics: written.append(len(metrics)), on_stat=fail)
+        assert self._run(driver, task).status is Status.SUCCESS
+        assert len(seen) == len(written)
+        assert all(written)
+
+    @pytest.mark.parametrize("fields", [{"memory": -1}, {"memory": 1.5}, {"timeout": -1}, {"timeout": float("nan")}], ids=str)
+    def test_a_limit_that_limits_nothing(self, driver: Driver, fields: dict[str, Any]) -> None:
+        """A wrong limit raises before anything runs, whoever implements the task."""
+        task = self._task("true")
+        for name, value in fields.items():
+            setattr(task, name, value)
+        with pytest.raises(ValueError, match=r"^(memory|timeout) must be "):
+            driver.prepare(task)
+        assert self.leftovers() == []
+
     def test_close_twice(self, driver: Driver) -> None:
         """A cookie may be closed twice, whether or not it ran, and closes its task."""
         closed = []

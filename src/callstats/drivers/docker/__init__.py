@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _CONFLICT = 409
 _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
+_LOCAL_IMAGE = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class DockerDriver(Driver):
@@ -47,9 +47,10 @@ class DockerDriver(Driver):
             When ``task.image`` is neither an image's name nor its ID.
         """
         validate_task(task)
-        image = None if _IMAGE_ID.fullmatch(task.image) else parse_image(task.image)
+        image = None if _LOCAL_IMAGE.fullmatch(task.image) else parse_image(task.image)
         with needs("drivers.DockerDriver", "docker"):
-            from callstats.drivers.docker.engine import EngineClient, engine_errors
+            import docker  # noqa: F401 - `engine` imports it
+        from callstats.drivers.docker.engine import EngineClient, engine_errors
         from callstats.drivers.docker.owner import remove_orphans
         from callstats.drivers.docker.run import DockerRun
 

@@ -23,7 +23,7 @@ ENGINE_SECONDS = 60
 QUICK_SECONDS = 5
 """Max time for an answer that there is another way without."""
 
-_RETRY_SECONDS = 0.1
+_CONFLICT_SECONDS = 0.1
 
 
 class EngineClient(APIClient):
@@ -95,6 +95,6 @@ def remove(api: APIClient, container: str, seconds: float = ENGINE_SECONDS) -> N
         except APIError as error:
             if error.status_code != 409 or monotonic() >= deadline:
                 raise
-            sleep(_RETRY_SECONDS)
+            sleep(_CONFLICT_SECONDS)
         else:
             return

@@ -23,7 +23,7 @@ _GROUPS = ("docker/{}", "system.slice/docker-{}.scope")
 """Where engines put a container, by their two ways to manage groups."""
 
 _UNTIL_THE_END = ("cpu_time@last", "disk_read", "disk_write", "mem_usage@max")
-"""What counts up to the end; other values are those of a running process."""
+"""The metrics that a group still counts at the end. Others are those of a running process."""
 
 
 class FirstProcess:
@@ -44,6 +44,7 @@ class FirstProcess:
         self.ended_at: int | None = None
         self.oom_kills = 0
         self._descriptor = -1
+        self._lock = threading.Lock()
         self._names: list[str] = []
         self._group: CgroupSampler | None = None
         self._reading: dict[str, int] = {}
@@ -74,8 +75,8 @@ class FirstProcess:
         self._over.set()
 
     def kill(self) -> None:
-        if self._descriptor >= 0:
-            with suppress(OSError):  # it has ended, or this user must not
+        with self._lock, suppress(OSError):  # it has ended, or this user must not
+            if self._descriptor >= 0:
                 signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
     def close(self) -> dict[str, int]:
@@ -86,9 +87,10 @@ class FirstProcess:
             self._thread = None
         if self._group is not None:
             self._group.close()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
         return self._reading
 
     def _watch(self) -> None:

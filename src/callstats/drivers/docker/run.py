@@ -15,7 +15,7 @@ from callstats.drivers.docker.engine import ENGINE_SECONDS, QUICK_SECONDS, engin
 from callstats.drivers.docker.first import FirstProcess
 from callstats.drivers.docker.owner import abandoned
 from callstats.drivers.docker.samples import Samples
-from callstats.drivers.docker.streams import Streams
+from callstats.drivers.docker.streams import AttachedStreams
 from callstats.errors import CallstatsError, DriverError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class DockerRun(TaskRun):
         self._api = api
         self._container = container
         self._samples = Samples(api, container, self.write_stat)
-        self._streams: Streams | None = None
+        self._streams: AttachedStreams | None = None
         self._first = FirstProcess()
         self._killed_at: float | None = None
         self._lost = False
@@ -55,7 +55,7 @@ class DockerRun(TaskRun):
 
     def start(self) -> None:
         with engine_errors(f"run {self.task.image!r}"):
-            self._streams = Streams(self, self._api, self._container)
+            self._streams = AttachedStreams(self, self._api, self._container)
             self._first.expect(self._container)
             try:
                 self._api.start(self._container)
@@ -79,8 +79,8 @@ class DockerRun(TaskRun):
             self._first.kill()
 
     def send_signal(self, number: int) -> None:
-        with suppress(APIError):  # it has ended by itself
-            self._api.kill(self._container, signal=number)
+        with suppress(DockerException, OSError):  # it has ended by itself, or `await_exit` finds out what is wrong
+            request(self._api, "POST", f"/containers/{self._container}/kill", QUICK_SECONDS, signal=number)
 
     def await_exit(self) -> None:
         answered_at = monotonic()

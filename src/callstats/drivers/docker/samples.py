@@ -25,7 +25,7 @@ _RETRY_SECONDS = 1.0
 _WRITER_SECONDS = 5.0
 """Max wait for the task's own writer of samples."""
 
-_TOTALS = ("cpu_time@last", "disk_read", "disk_write")
+_COUNTED = ("cpu_time@last", "disk_read", "disk_write")
 _GAUGES = ("mem_usage", "mem_working", "mem_limit")
 _PEAK = "mem_usage@max"
 
@@ -84,7 +84,7 @@ class Samples:
             known = dict(self._max)
             if (used := cpu_time(self._frame)) is not None:
                 known["cpu_time@last"] = used
-            totals = [name for name in _TOTALS if name in known or name in reading]
+            totals = [name for name in _COUNTED if name in known or name in reading]
             metrics = {name: max(known.get(name, 0), reading.get(name, 0)) for name in totals}
             metrics |= {name: reading[name] for name in _GAUGES if name in reading and name not in known}
             peak = max(known.get(_PEAK, 0), reading.get(_PEAK, 0))

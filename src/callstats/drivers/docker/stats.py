@@ -43,8 +43,8 @@ def pick_stats(frame: Mapping[str, object], previous: Mapping[str, object] | Non
     Notes
     -----
     A value that the frame lacks is absent, never 0, such as the processor use of a stream's first frame. Values other than whole
-    numbers from 0 to 2**64 - 1 count as missing, and so do larger results, a memory usage of 0, and a processor use that exceeds
-    all processors by more than a tenth: a frame of a few milliseconds can't measure it.
+    numbers from 0 to 2**64 - 1 count as missing, and so do larger results and a memory usage of 0. A processor use that exceeds
+    all processors by more than a tenth is absent too: a frame of a few milliseconds can't measure it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Streams: the input and output of a container, over connections that its engine hands over. Needs the Docker SDK."""
+"""AttachedStreams: the input and output of a container, over connections that its engine hands over. Needs the Docker SDK."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INPUT_SECONDS = 0.2
 """Max wait for the reader of the input. It may itself wait for somebody to type."""
 
 
-class Streams:
+class AttachedStreams:
     """The streams of one container. They are attached before it starts, or early output would be lost."""
 
     def __init__(self, run: TaskRun, api: APIClient, container: str) -> None:

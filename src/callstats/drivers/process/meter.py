@@ -7,6 +7,7 @@ from time import monotonic, thread_time
 from typing import NamedTuple
 
 from callstats.drivers._run import cpu_metrics
+from callstats.drivers.process.group import TaskGroup
 from callstats.drivers.process.procfs import Process, read_disk, read_share, read_status
 from callstats.drivers.process.tree import Reaped
 
@@ -16,6 +17,10 @@ _SHARED_RATIO = 1.2
 
 _SHARED_COST = 0.02
 """Max part of a core to read what processes share."""
+
+
+_SHARED_READINGS = 3
+"""Max readings at once, while processes exit."""
 
 
 class Totals(NamedTuple):
@@ -53,10 +58,11 @@ class Totals(NamedTuple):
         )
 
     def at_least(self, other: Totals) -> Totals:
-        """Return the larger of both, value by value: totals never decrease, though a process that has exited may hide its own."""
+        """Return the larger of both: totals never decrease, though a process that has exited may hide its own."""
+        cpu = max(self, other, key=lambda totals: totals.cpu)  # not part by part: the kernel's split of it varies
         return Totals(
-            max(self.user, other.user),
-            max(self.kernel, other.kernel),
+            cpu.user,
+            cpu.kernel,
             None if self.disk_read is None else max(self.disk_read, other.disk_read or 0),
             None if self.disk_write is None else max(self.disk_write, other.disk_write or 0),
         )
@@ -73,6 +79,8 @@ class Meter:
         The task's max memory in bytes, or 0.
     reaped : callable
         It returns what the processes used that are gone and were reaped.
+    group : TaskGroup, optional
+        The control group that has all of the tree, and counts its processor time.
     relative : bool
         Whether the processes ran before: their use until now doesn't count, and their peaks only once they have risen.
     """
@@ -83,11 +91,13 @@ class Meter:
         limit: int = 0,
         *,
         reaped: Callable[[], Reaped] = Reaped,
+        group: TaskGroup | None = None,
         relative: bool = False,
     ) -> None:
         self._members = members
         self._limit = limit
         self._reaped = reaped
+        self._group = group
         self._last: dict[int, Process] = {}
         self._disks: dict[int, tuple[int, int] | None] = {}
         self._peaks: dict[int, tuple[float, int]] = {}  # of each process: its start time, and the peak that it began with
@@ -144,8 +154,8 @@ class Meter:
         alone : bool
             Whether there never was more than one process, and so its peak is that of the whole tree.
         """
+        totals = self._grouped(self._exited()).at_least(self._before)
         reaped = self._reaped()
-        totals = self._lost.plus(reaped.user, reaped.kernel, (reaped.disk_read, reaped.disk_write)).at_least(self._before)
         self._peak = max(self._peak, reaped.peak)
         metrics = {} if self._sampled else totals.cpu_metrics(ended - self._began)
         if self._peak > self._stored_peak:
@@ -167,8 +177,7 @@ class Meter:
         """Return the totals of the tree. Note its memory and its peaks."""
         members = self._members()
         self._note(members)
-        reaped = self._reaped()
-        totals = self._lost.plus(reaped.user, reaped.kernel, (reaped.disk_read, reaped.disk_write))
+        totals = self._exited()
         sizes: dict[int, int] = {}
         disks: dict[int, tuple[int, int] | None] = {}
         for process in members:
@@ -186,7 +195,16 @@ class Meter:
         self._now = self._memory(members, sizes, may_read_shares=may_read_shares)
         if not several:
             self._peak = max(self._peak, self._now)
-        return totals.at_least(self._before)
+        return self._grouped(totals).at_least(self._before)
+
+    def _exited(self) -> Totals:
+        reaped = self._reaped()
+        return self._lost.plus(reaped.user, reaped.kernel, (reaped.disk_read, reaped.disk_write))
+
+    def _grouped(self, totals: Totals) -> Totals:
+        """Return the totals with the processor time of the group where that is more: it counts what nobody has waited for."""
+        user, kernel = (0.0, 0.0) if self._group is None else self._group.cpu()
+        return totals if user + kernel <= totals.cpu else totals._replace(user=user, kernel=kernel)
 
     def _note(self, members: Iterable[Process]) -> None:
         """Keep what is known of processes that are gone and whose parents don't count them."""
@@ -216,9 +234,18 @@ class Meter:
         within_cost = self._sharing_cost <= _SHARED_COST * (monotonic() - self._began)
         if must_read_shares or (may_read_shares and within_cost):
             began = thread_time()
-            shares = {pid: read_share(pid) for pid in sizes}  # None for another user's
-            self._shared = {pid: max(sizes[pid] - share, 0) if share is not None else 0 for pid, share in shares.items()}
+            for _ in range(_SHARED_READINGS):
+                shares = {pid: read_share(pid) for pid in sizes}
+                lost = [pid for pid, share in shares.items() if share == 0]
+                sizes = {pid: size for pid, size in sizes.items() if pid not in lost}
+                if not lost:  # else the shares of the others have grown meanwhile
+                    break
+            # Of another user's process the share is unknown.
+            self._shared = {
+                pid: size - min(size if (share := shares[pid]) is None else share, size) for pid, size in sizes.items()
+            }
             self._sharing_cost += thread_time() - began
+            total, largest = sum(sizes.values()), max(sizes.values(), default=0)
         parents = {process.pid: process.parent for process in members}
         for pid, size in sizes.items():
             # A fork shares nearly all with its parent, until the next reading says what.

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun, next_due
 from callstats.drivers.base import ContainerTask, Status
+from callstats.drivers.process.group import TaskGroup
 from callstats.drivers.process.launch import launch
 from callstats.drivers.process.meter import Meter
 from callstats.drivers.process.streams import Streams
@@ -37,6 +38,7 @@ class ProcessRun(TaskRun):
         self._adopts = adopts
         self._tree: Tree | None = None
         self._watchdog: Watchdog | None = None
+        self._group: TaskGroup | None = None
         self._ended = 0, 0.0
 
     def start(self) -> None:
@@ -67,10 +69,13 @@ class ProcessRun(TaskRun):
             self._held.callback(command.close)
             tree.set_root(command.pid, command.floor)
             self._command, self._tree = command, tree
-            watchdog.watch(command.pid)
+            if (group := TaskGroup.make(mark)) is not None:
+                tree.group = group if group.add(command.pid) else None
+                self._group = group
+            watchdog.watch(command.pid, "" if group is None else str(group.folder))
             self.terminal = self._held.enter_context(Terminal(task.stdin, command.pid))
             self._streams.start(command)
-            self._meter = Meter(tree.members, task.memory, reaped=lambda: tree.reaped)
+            self._meter = Meter(tree.members, task.memory, reaped=lambda: tree.reaped, group=tree.group)
             command.go()
             self.watch("callstats-process")
         except BaseException:  # such as too many threads
@@ -78,6 +83,7 @@ class ProcessRun(TaskRun):
                 self._tree.end()
                 self._reap(self._tree)
             self._held.close()
+            self._remove_group()
             raise
 
     def kill(self) -> None:
@@ -123,13 +129,19 @@ class ProcessRun(TaskRun):
             self._streams.finish()
         code = self._reap(self._tree)
         timestamp, ended = self._ended
-        self.write_stat(timestamp or time_ns(), self._meter.closing(ended or monotonic(), alone=self._tree.only_root))
+        metrics = self._meter.closing(ended or monotonic(), alone=self._tree.only_root)
+        self._remove_group()
+        self.write_stat(timestamp or time_ns(), metrics)
         if code is None:
             raise DriverError("the exit code of the command is lost: another part of this program waited for the process")
         if code < 0:
             name = {each.value: each.name for each in signal.Signals}.get(-code, str(-code))  # a real-time signal has no name
             return Exit(128 - code, f"the task was ended by signal {name}", killed=-code == signal.SIGKILL)
         return Exit(code)
+
+    def _remove_group(self) -> None:
+        if self._group is not None:
+            self._group.remove()
 
     def _reap(self, tree: Tree) -> int | None:
         code = tree.reap_root()

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import NamedTuple
 
+from callstats.drivers.process.group import TaskGroup
 from callstats.drivers.process.procfs import Process, Table, read_environ, read_process
 from callstats.errors import ArgumentError
 
@@ -96,6 +97,8 @@ class Tree(Family):
         self.only_root = True
         """No other process of the tree has been seen."""
         self.helpers: set[int] = set()
+        self.group: TaskGroup | None = None
+        """The control group that has all of the tree."""
         self._mark = mark
         self._adopts = adopts
         self._root = self._root_floor = 0
@@ -132,6 +135,8 @@ class Tree(Family):
             if self._root_is_ours():
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._root, signal.SIGKILL)
+            if self.group is not None:
+                self.group.kill()
             for process in self._members():
                 if not process.zombie:
                     send(process, signal.SIGKILL)
@@ -182,6 +187,8 @@ class Tree(Family):
                 roots.append(pid)
         for pid in reaped:
             del processes[pid]
+        if self.group is not None:
+            roots += self.group.pids()
         found = self._descend(processes, roots, undecided)
         self.only_root = self.only_root and all(process.pid == self._root for process in found)
         own = {os.getpgrp(), os.getsid(0), 0}
@@ -194,6 +201,8 @@ class Tree(Family):
             return True
         if self._adopts:
             return process.pid not in self.helpers
+        if self.group is not None and self.group.has(process.pid):
+            return True
         if process.zombie:  # it has lost its environment
             return process.group in self._groups or process.session in self._groups
         marks = read_environ(process.pid, MARK)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import subprocess
 from contextlib import suppress
 
-# Without callstats, the script's input ends before the second line. It then kills the task's group, and for a while every process
+# Without callstats, the script's input ends before the third line. It then kills the task's group, and for a while every process
 # with the task's mark in its environment.
 _WATCHDOG = """
 read -r group || exit 0
+read -r folder
 read -r word && exit 0
 kill -KILL -- "-$group"
+[ ! "$folder" ] || echo 1 >"$folder/cgroup.kill"
 for round in 1 2 3 4 5 6 7 8 9 10; do
     found=
     for file in $(grep -lsaF "$1" /proc/[0-9]*/environ); do
         number=${file#/proc/}
         kill -KILL "${number%/environ}" && found=1
     done
-    [ "$found" ] || exit 0
+    [ "$found" ] || break
 done
+[ ! "$folder" ] || until rmdir "$folder" || [ $((tries = tries + 1)) -gt 100 ]; do sleep 0.05; done
 """
 
 
@@ -39,11 +42,11 @@ class Watchdog:
             )
             self.pid = self._shell.pid
 
-    def watch(self, group: int) -> None:
-        """Name the process group to kill."""
+    def watch(self, group: int, folder: str) -> None:
+        """Name the process group to kill, and the folder of the control group, if any."""
         if self._shell is not None and self._shell.stdin is not None:
             with suppress(OSError):
-                self._shell.stdin.write(f"{group}\n".encode())
+                self._shell.stdin.write(f"{group}\n{folder}\n".encode())
                 self._shell.stdin.flush()
 
     def disown(self) -> None:
