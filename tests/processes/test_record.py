@@ -137,6 +137,24 @@ def test_a_driver_that_fails(tmp_path: Path) -> None:
     assert (stored.status, stored.error, stored.exit_code) == ("error", "the engine is gone", None)
 
 
+class Clinging(Failing):
+    """A driver that can't clean up after a good end."""
+
+    def wait(self, timeout: float | None = None, cancel: threading.Event | None = None) -> RunResult:
+        return RunResult(Status.SUCCESS)
+
+    def __exit__(self, *_: object) -> None:
+        raise self.fault
+
+
+def test_a_driver_that_can_not_clean_up() -> None:
+    """The end is known, and the fault is reported beside it."""
+    with pytest.raises(DriverError) as raised:
+        record(["true"], driver=Clinging(DriverError("the container stays")))
+    call = raised.value.call
+    assert (call.status, call.exit_code, call.error) == ("success", 0, "the container stays")
+
+
 class Broken:
     """A table that takes the start, and not the end."""
 
