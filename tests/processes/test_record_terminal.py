@@ -83,7 +83,7 @@ def wait_for(mark: str, state: set[str]) -> None:
 
 
 def waiting(folder: Path) -> Path:
-    """A pipe that a shell waits for without a child: one that is stopped between fork and exec would keep its parent from it."""
+    """A pipe that a shell waits for without a child: between fork and exec, a signal may be lost to a shell and its child."""
     os.mkfifo(folder / "pipe")
     return folder / "pipe"
 
@@ -117,8 +117,9 @@ def test_ctrl_z_and_fg(tmp_path: Path, redirection: str) -> None:
 def test_ctrl_c(tmp_path: Path, redirection: str) -> None:
     """It ends the command, whoever has the terminal, and the call is stored."""
     mark, db = uuid4().hex, tmp_path / "calls.db"
+    script = f"echo up; read line <{waiting(tmp_path)}; : {mark}"
     with shell() as screen:
-        screen.type(f"set -o pipefail; {CALLSTATS} record --db {db} -- sh -c 'echo up; sleep 99; : {mark}' {redirection}\n")
+        screen.type(f"set -o pipefail; {CALLSTATS} record --db {db} -- sh -c '{script}' {redirection}\n")
         screen.expect("\nup\r")
         screen.type("\x03")
         screen.expect("callstats: ")

@@ -94,7 +94,8 @@ class Relay:
             yield
 
     def _handle(self, number: int, handler: Any) -> None:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        in_main = threading.current_thread() is threading.main_thread()  # no other thread may set one
+        if in_main and signal.getsignal(number) is not signal.SIG_IGN:
             self._handlers.append((number, signal.signal(number, handler)))
 
     def _note(self, number: int, _frame: FrameType | None) -> None:

@@ -227,11 +227,12 @@ class Recording:
 
     def end(self, series: StatSeries, *, counts: bool = True) -> Call:
         """Return the call with its end. Its series is as it comes back from a table."""
-        status, error, code = Status.ERROR, None if self.fault is None else str(self.fault), None
+        status, code = Status.ERROR, None
+        reasons: list[object] = [self.fault]
         if self.result is not None:
-            status, error = self.result.status, None if self.result.error is None else str(self.result.error)
-            if error is None and self.result.out_of_memory:
-                error = "a process ran out of memory"
+            status = self.result.status
+            oom = "a process ran out of memory" if self.result.out_of_memory else None
+            reasons = [self.result.error or oom, self.fault]
             code = 0 if self.result.error is None else self.result.error.exit_code
             if status is Status.ERROR and code - _SIGNALLED in {*self.handed, signal.SIGINT}:
                 status = Status.CANCELLED
@@ -240,6 +241,7 @@ class Recording:
             code = {Status.TIMEOUT: TIMED_OUT, Status.KILLED: _SIGNALLED + signal.SIGKILL}.get(status, code)
         elif self.interrupted:
             status, code = Status.CANCELLED, _SIGNALLED + self.interrupted
+        error = "; ".join(str(reason) for reason in reasons if reason is not None) or None
         return replace(
             self.call,
             series=StatSeries.from_json(series.to_json(counts=counts)),
