@@ -23,6 +23,9 @@ from callstats.drivers.docker import owner
 from support.engine import IMAGE, Engine
 from support.proxy import Proxy, answer, cut_after, in_front_of
 
+LONG = f"60.{os.getpid()}"
+"""Seconds that no other program of this machine sleeps."""
+
 SLEEP = "echo out; exec sleep 60"
 RECORDER = """
 import sys
@@ -166,19 +169,17 @@ def test_a_paused_container_ends(engine: Engine, bystander: str, how: str) -> No
 
 def test_background_processes_end(engine: Engine, bystander: str) -> None:
     """What a command leaves behind ends with it, in a session of its own and without its environment too."""
-    recording = Recording(engine, script="env -i sleep 600 & sleep 1.5; exit 4")
-    result = recording.run(lambda it: None)
+    recording = Recording(engine, script=f"env -i sleep {LONG} & sleep 1.5; exit 4")
+    seen: list[str] = []
+    result = recording.run(lambda it: seen.extend(sleepers()))
     assert result.error is not None and result.error.exit_code == 4
-    assert b"sleep\x00600" not in b"".join(commands(engine))
+    assert (len(seen), sleepers()) == (1, [])
 
 
-def commands(engine: Engine) -> Iterator[bytes]:
-    """Yield the command lines of this machine's processes, but for the bystander's."""
-    kept = engine.docker("inspect", "--format", "{{.State.Pid}}", f"bystander-{os.getpid()}").strip()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        if path.parent.name != kept:
-            with suppress(OSError):
-                yield path.read_bytes()
+def sleepers() -> list[str]:
+    """Return the processes that sleep long for this test run."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in listed if line == f"sleep {LONG}"]
 
 
 # --- this process -------------------------------------------------------------------------------------------------------------
@@ -453,37 +454,31 @@ def test_a_removal_that_fails(engine: Engine, bystander: str, proxy: Proxy) -> N
 # --- the engine itself --------------------------------------------------------------------------------------------------------
 
 
-def sleepers(engine: Engine) -> list[str]:
-    """Return the processes of its containers."""
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line for line in listed if line.endswith("sleep 60.25")]
-
-
 def test_a_killed_engine(private_engine: Engine) -> None:
     """The samples so far stay, the wait raises at once, and the container ends though nobody is left to end it."""
-    recording = Recording(private_engine, script="exec sleep 60.25")
-    started = monotonic()
+    recording = Recording(private_engine, script=f"exec sleep {LONG}")
+    started, seen = monotonic(), list[str]()
     with pytest.raises(DriverError, match="can't wait for the container"):
-        recording.run(lambda it: private_engine.signal(signal.SIGKILL))
+        recording.run(lambda it: (seen.extend(sleepers()), private_engine.signal(signal.SIGKILL)))
     assert monotonic() - started < 30
     assert len(recording.samples) >= 1 and "mem_usage" in recording.samples[0][1]
-    assert sleepers(private_engine) == []
+    assert (len(seen), sleepers()) == (1, [])
 
 
 def test_an_engine_that_ends(private_engine: Engine) -> None:
     """An engine that is told to end kills its containers: killed if it still tells so, else a DriverError."""
-    recording = Recording(private_engine, script="exec sleep 60.25")
+    recording = Recording(private_engine, script=f"exec sleep {LONG}")
     with suppress(DriverError):
         assert recording.run(lambda it: private_engine.signal(signal.SIGTERM)).status is Status.KILLED
     assert len(recording.samples) >= 1
-    assert sleepers(private_engine) == []
+    assert sleepers() == []
 
 
 @pytest.mark.parametrize("seconds", [12, None])
 def test_a_silent_engine(private_engine: Engine, monkeypatch: pytest.MonkeyPatch, seconds: int | None) -> None:
     """A silence is waited for, up to a limit: then the task ends as a DriverError, with the samples so far."""
     monkeypatch.setattr("callstats.drivers.docker.run._SILENT_SECONDS", 20.0)
-    recording = Recording(private_engine, script="sleep 3; exit 3" if seconds else "exec sleep 60.25")
+    recording = Recording(private_engine, script="sleep 3; exit 3" if seconds else f"exec sleep {LONG}")
 
     def fall_silent(_recording: Recording) -> None:
         private_engine.signal(signal.SIGSTOP)
@@ -498,7 +493,7 @@ def test_a_silent_engine(private_engine: Engine, monkeypatch: pytest.MonkeyPatch
         else:
             with pytest.raises(DriverError, match=r"the engine has not answered for \d\d seconds"):
                 recording.run(fall_silent)
-            assert sleepers(private_engine) == []
+            assert sleepers() == []
     finally:
         private_engine.signal(signal.SIGCONT)
     assert len(recording.samples) >= 1
@@ -507,12 +502,12 @@ def test_a_silent_engine(private_engine: Engine, monkeypatch: pytest.MonkeyPatch
 def test_a_timeout_over_a_silent_engine(private_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The container ends at the timeout, though its engine does not answer."""
     monkeypatch.setattr("callstats.drivers.docker.run._KILL_SECONDS", 5.0)
-    recording = Recording(private_engine, script="exec sleep 60.25", timeout=3)
+    recording = Recording(private_engine, script=f"exec sleep {LONG}", timeout=3)
     started = monotonic()
     try:
         with pytest.raises(DriverError, match="the engine has not answered"):
             recording.run(lambda it: private_engine.signal(signal.SIGSTOP))
-        assert sleepers(private_engine) == []
+        assert sleepers() == []
     finally:
         private_engine.signal(signal.SIGCONT)
     assert monotonic() - started < 60
