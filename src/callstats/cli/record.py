@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import nullcontext
 from functools import partial
 
 import click
@@ -27,7 +26,7 @@ from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS
 from callstats.stats.format import usage_text
 
-_BEGIN_SECONDS = 5.0
+_BEGIN_SECONDS = 10.0
 """How long the database may take before the command starts without a row."""
 _END_SECONDS = 10.0
 """How long to try to store a call that has ended."""
@@ -55,7 +54,7 @@ def _parse_tags(_context: click.Context, _parameter: click.Parameter, given: tup
     ),
 )
 @click.option("--db", default=default_database, show_default="CALLSTATS_URL, else calls.db", help="Where to store the call.")
-@click.option("--name", help="What to group the call by.  [default: the image, or the program's name]")
+@click.option("--name", help="The name to group the call by.  [default: the image, or the program's name]")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", callback=_parse_tags, help="A label. Can be repeated.")
 @default_option("--driver", type=click.Choice(["process", "docker"]), default="process", help="How to run the command.")
 @click.option("--image", help="The image of the container.")
@@ -96,7 +95,7 @@ def record_command(
 
     Options stand before the command. --driver docker uses the engine of DOCKER_HOST. Signals and Ctrl-Z reach the command.
 
-    With --pid or --cgroup, nothing is run. What is watched continues after Ctrl-C, and its end and exit code are not known.
+    With --pid or --cgroup, nothing is run. The watched processes continue after Ctrl-C; their end and exit code are not known.
 
     The call is in the table from the start, as running. If its end can't be stored, it is appended to a file that `callstats
     import` takes: DB.spool.jsonl beside an SQLite file, else callstats/spool.jsonl in XDG_STATE_HOME.
@@ -117,7 +116,7 @@ def record_command(
     sampler = make_sampler(pid, cgroup) if watched else None
     seen = command if sampler is None else command_of(pid) or ((cgroup or str(pid)).rstrip("/"),)
     recording = Recording(seen, name=name, tags=tags, image=image)
-    with connect(db) as table, Relay(stops=driver == "process" and not watched) as relay:
+    with Relay(stops=driver == "process" and not watched) as relay, connect(db) as table:
         recorder = Recorder(max_samples, how="mean" if plain else KEEP_PEAKS, max_bytes=_begin(table, recording.call))
 
         def write_stat(timestamp: int, metrics: dict[str, int]) -> None:
@@ -136,28 +135,23 @@ def record_command(
         )
         recording.handed = relay.handed
         try:
-            with relay.interrupting() if sampler is None else nullcontext():
-                if sampler is None:
-                    recording.run(runner, task, relay.follow)
-                else:
-                    recording.watch(partial(follow, sampler, interval, write_stat, relay.over))
+            if sampler is None:
+                recording.run(relay.interrupting(partial(runner.prepare, task)), relay.follow)
+            else:
+                recording.watch(partial(follow, sampler, interval, write_stat, relay.over))
         except Interrupted:
             recording.interrupted = relay.number
         call = recording.end(recorder.end(), counts=not plain)
         relay.over.clear()
         spooled = keep_call(table, parse_url(db), call, seconds=_END_SECONDS, stop=relay.over.is_set)
-    fault, where = recording.fault, table_text("calls", shown_url(db)) if spooled is None else spooled
-    if spooled is None and fault is not None and recording.started is None:
-        raise fault  # nothing ran
-    if as_json:
-        say(json_text(call_fields(call)))
-    if not as_json or spooled is not None:
-        say(
-            record_line(
-                call, where, "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
-            )
-        )
-    if watched:
+        if spooled is None and recording.fault is not None and recording.started is None:
+            raise recording.fault  # nothing ran
+        if as_json:
+            say(json_text(call_fields(call)))
+        if not as_json or spooled is not None:
+            source = "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
+            say(record_line(call, table_text("calls", shown_url(db)) if spooled is None else spooled, source))
+    if watched and recording.fault is None:
         return ExitCode.DONE
     return ExitCode.DRIVER_FAULT if call.exit_code is None else call.exit_code
 

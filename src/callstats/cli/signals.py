@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from queue import SimpleQueue
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from callstats.drivers import Status, WaitResult
 from callstats.drivers._run import TaskRun
 
+Prepared = TypeVar("Prepared")
+
 _ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
-_OTHERS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+_USER_SIGNALS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 
 _CONTAINER_SECONDS = 10.0
 """How long a container may continue after a signal that ends programs; the first program of a container may not heed it."""
@@ -31,14 +33,14 @@ class Relay:
     ----------
     number : int
         The first signal that asked to end, or 0.
-    handed : set of int
-        The signals that the command got.
+    handed : list of int
+        The signals of this kind that the command got.
     """
 
     def __init__(self, *, stops: bool) -> None:
         """Begin. `stops` is whether the command is a process, and so stops on Ctrl-Z."""
         self.number = 0
-        self.handed: set[int] = set()
+        self.handed: list[int] = []
         self.over = threading.Event()
         """Set by a signal that asks to end."""
         self._interrupts = False
@@ -49,7 +51,7 @@ class Relay:
         self._handlers: list[tuple[int, Any]] = []
 
     def __enter__(self) -> Self:
-        for number in (*_ENDING, *_OTHERS):
+        for number in (*_ENDING, *_USER_SIGNALS):
             self._handle(number, self._note)
         return self
 
@@ -57,19 +59,23 @@ class Relay:
         for number, handler in reversed(self._handlers):
             signal.signal(number, handler)
 
-    @contextmanager
-    def interrupting(self) -> Iterator[None]:
-        """Let a signal that asks to end interrupt the block."""
-        self._interrupts = True
-        if self._stops:
-            self._handle(signal.SIGTSTP, self._stop)
-            self._handle(signal.SIGCHLD, self._follow_stop)
-        try:
-            if self.number:
-                raise Interrupted
-            yield
-        finally:
-            self._interrupts = False
+    def interrupting(self, prepare: Callable[[], Prepared]) -> Callable[[], Prepared]:
+        """Return a function that prepares a command, and that a signal which asks to end interrupts."""
+
+        def interrupted() -> Prepared:
+            self._interrupts = True
+            try:
+                if self.number:
+                    raise Interrupted
+                prepared = prepare()
+            finally:
+                self._interrupts = False
+            if self._stops:
+                self._handle(signal.SIGTSTP, self._stop)
+                self._handle(signal.SIGCHLD, self._follow_stop)
+            return prepared
+
+        return interrupted
 
     @contextmanager
     def follow(self, run: WaitResult) -> Iterator[None]:
@@ -111,7 +117,8 @@ class Relay:
 
     def _relay(self, run: TaskRun) -> None:
         while (number := self._queue.get()) is not None:
-            self.handed.add(number)
+            if number in _ENDING:
+                self.handed.append(number)
             with suppress(Exception):  # the command may have ended
                 run.send_signal(number)
             if number in _ENDING and not self._stops:

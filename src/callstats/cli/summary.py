@@ -77,6 +77,8 @@ def summary_lines(summary: TableSummary) -> list[str]:
     lines.append(f"{plural(summary.calls, 'call')}{groups}, {summary.rejected:,} rejected; {read}")
     if summary.untimed:
         lines.append(f"left out, since their time can't be read: {plural(summary.untimed, 'call')}")
+    if summary.unfinished:
+        lines.append(f"left out, since they have not ended: {plural(summary.unfinished, 'call')}")
     return lines + stopped_lines(summary, "the numbers are of the calls read so far")
 
 
@@ -95,7 +97,7 @@ def summary_json(summary: TableSummary) -> str:
     for group in summary.groups:
         extra = {"unlimited": group.summary.is_unlimited, "approximate": sorted(group.summary.approximate)}
         groups.append({"name": group.name, **asdict(group.summary), **extra})
-    names = ("calls", "rejected", "untimed", "bytes_read", "seconds", "backend", "stopped")
+    names = ("calls", "rejected", "untimed", "unfinished", "bytes_read", "seconds", "backend", "stopped")
     rest = {name: getattr(summary, name) for name in names}
     rejects = [reject._asdict() for reject in summary.rejects]
     return json_text({"by": summary.by, "groups": groups, **rest, "rejects": rejects}, indent=2)

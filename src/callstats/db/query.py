@@ -72,9 +72,15 @@ class TableSession:
             self.check_columns(key=names.key, column=names.column)
             self.key = dialect.key(connection, self._bare_key)
             dialect.inspect_column(connection, names.column)
-            prefix = f"where must be a condition in the SQL of {dialect.name}, got {shorten_repr(where)}: "
-            with translated(dialect, prefix):
-                connection.execute(self.select(func.count()).where(literal_column("0 = 1"))).all()
+            none: ColumnElement[bool] = literal_column("0 = 1")
+            connection.execute(select(self._bare_key, self.blob).select_from(self.table).where(none)).all()
+            if where is not None:
+                prefix = f"where must be a condition in the SQL of {dialect.name}, got {shorten_repr(where)}: "
+                # "1=1) or (1=1" fits the parentheses, but is no expression; nothing but an expression fits this as well.
+                alone: ColumnElement[bool] = literal_column(f"CASE WHEN {where}\n THEN 1 ELSE 0 END = 1")
+                with translated(dialect, prefix):
+                    connection.execute(select(func.count()).select_from(self.table).where(none, alone)).all()
+                    connection.execute(self.select(func.count()).where(none)).all()
 
     def check_columns(self, **asked: str | None) -> None:
         """Raise unless the table has the columns, each given by its parameter."""
@@ -98,9 +104,9 @@ class TableSession:
         with self.transaction(write=False):
             return int(self.connection.execute(self.select(func.count()).where(*conditions)).scalar_one())
 
-    def count_without_key(self, condition: ColumnElement[bool] | None = None) -> int:
-        """Return how many of the rows that meet a condition have no key to find them by."""
-        return self.count(self._bare_key.is_(None), *optional(condition))
+    def count_without_key(self, *conditions: ColumnElement[bool]) -> int:
+        """Return how many of the rows that meet the conditions have no key to find them by."""
+        return self.count(self._bare_key.is_(None), *conditions)
 
     # --- reading ---
 

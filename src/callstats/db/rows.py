@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import bindparam, column, func, insert, select, table, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import NullType
 
 from callstats._json import is_text, json_text
@@ -88,7 +89,8 @@ def _fitting(call: Call, max_bytes: int | None) -> Call:
 def _finish(connection: Connection, dialect: Dialect, names: Names, columns: list[str], call: Call) -> bool:
     """Store one call. Return whether anything was to do."""
     row = _insert_row(call, names, columns, dialect)
-    calls, key = table(dialect.table, *map(column, row), schema=dialect.schema), column(names.key)
+    calls = table(dialect.table, *map(column, row), schema=dialect.schema)
+    key: ColumnElement[Any] = column(names.key)
     is_its = dialect.key(connection, key) == dialect.literal(call.key)
     if dialect.has(columns, names.status_column):
         values = {name: parameter(value) for name, value in row.items() if name != names.key}

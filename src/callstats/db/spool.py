@@ -20,7 +20,7 @@ from callstats.db.jobs.base import Job
 from callstats.db.query import Names
 from callstats.db.results import RestoreResult
 from callstats.db.rows import finish_calls
-from callstats.errors import ArgumentError, CallstatsError, DatabaseError
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
 from callstats.series import StatSeries
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
     from callstats.db.table import CallTable
 
-Outcome = TypeVar("Outcome")
+Done = TypeVar("Done")
 
-_NAME = "spool.jsonl"
-_MARK = b'{"callstats":"call",'
-_TEXTS = ("key", "name", "status", "created_at", "started_at", "completed_at", "command", "host", "error")
-_NUMBERS = ("exit_code", "pid")
+_SPOOL_NAME = "spool.jsonl"
+_SPOOL_MARK = b'{"callstats":"call",'
+_TEXT_FIELDS = ("key", "name", "status", "created_at", "started_at", "completed_at", "command", "host", "error")
+_NUMBER_FIELDS = ("exit_code", "pid")
+_LOOK_SECONDS = 0.05
 _FIRST_PAUSE, _MAX_PAUSE = 0.1, 1.0
 
 
@@ -45,7 +46,7 @@ def keep_call(table: CallTable, url: URL, call: Call, *, seconds: float, stop: C
     deadline, pause = monotonic() + seconds, _FIRST_PAUSE
     while True:
         try:
-            within(deadline - monotonic(), lambda: table.finish([call]))
+            within(deadline - monotonic(), lambda: table.finish([call]), stop)
         except DatabaseError as error:
             reason = str(error)
             if monotonic() + pause < deadline and not stop():
@@ -59,9 +60,12 @@ def keep_call(table: CallTable, url: URL, call: Call, *, seconds: float, stop: C
         return f"{_append(url, call)}, for callstats import: {reason}"
 
 
-def within(seconds: float, work: Callable[[], Outcome]) -> Outcome:
-    """Do work that may hang, such as a connection to a server that is gone. A DatabaseError says that it takes too long."""
-    outcome: list[Callable[[], Outcome]] = []
+def within(seconds: float, work: Callable[[], Done], stop: Callable[[], bool] = lambda: False) -> Done:
+    """Do work that may hang, such as a connection to a server that is gone. A DatabaseError says that it takes too long.
+
+    So it does when `stop` becomes true.
+    """
+    outcome: list[Callable[[], Done]] = []
 
     def attempt() -> None:
         try:
@@ -70,16 +74,18 @@ def within(seconds: float, work: Callable[[], Outcome]) -> Outcome:
         except BaseException as error:  # noqa: BLE001 - raised again by the caller
             caught = error
 
-            def fail() -> Outcome:
+            def fail() -> Done:
                 raise caught
 
             outcome.append(fail)
 
     thread = threading.Thread(target=attempt, name="callstats-store", daemon=True)
     thread.start()
-    thread.join(max(seconds, 0))
+    began = monotonic()
+    while thread.is_alive() and monotonic() - began < seconds and not stop():
+        thread.join(_LOOK_SECONDS)
     if not outcome:
-        raise DatabaseError(f"the database did not answer within {seconds:.0f} s")
+        raise DatabaseError(f"the database did not answer within {monotonic() - began:.0f} s")
     return outcome[0]()
 
 
@@ -88,7 +94,7 @@ def spool_paths(url: URL) -> Iterator[Path]:
     if url.get_backend_name() == "sqlite" and (file := file_of(url)) is not None:
         yield Path(f"{file}.spool.jsonl")
     state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    yield Path(state, "callstats", _NAME)
+    yield Path(state, "callstats", _SPOOL_NAME)
 
 
 def _append(url: URL, call: Call) -> str:
@@ -96,7 +102,7 @@ def _append(url: URL, call: Call) -> str:
     line = call_line(call)
     for path in spool_paths(url):
         with suppress(OSError):
-            if path.name == _NAME:
+            if path.name == _SPOOL_NAME:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _append_line(path, line)
             return str(path)
@@ -137,7 +143,7 @@ def _append_line(path: Path, line: bytes) -> None:
 def call_line(call: Call) -> bytes:
     """Return a call as a line of JSON, in ASCII."""
     series = call.series if call.series is not None else StatSeries([], {})
-    fields: dict[str, object] = {name: getattr(call, name) for name in (*_TEXTS, *_NUMBERS)}
+    fields: dict[str, object] = {name: getattr(call, name) for name in (*_TEXT_FIELDS, *_NUMBER_FIELDS)}
     fields |= {"tags": dict(call.tags), "stats": series.to_db()}
     return json_text({"callstats": "call", "v": 1, "call": fields}, separators=(",", ":")).encode() + b"\n"
 
@@ -147,66 +153,76 @@ class ImportJob(Job):
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__({**arguments, "on_reject": None})
+        self.stored = self.known = 0
 
     def run(self, database: Database, names: Names) -> RestoreResult:
         """Store the calls that the table lacks, each in a transaction of its own."""
-        stored = known = 0
         stopped = None
         try:
             for call in _read_calls(self.arguments.path):
                 self.check_stop()
-                if isinstance(call, CallstatsError):
-                    self.reject(None, str(call))
-                    continue
-                try:
-                    new = finish_calls(database, names, [call])
-                except ArgumentError as error:
-                    if error.parameter in ("table", "key", "column", "url_or_engine"):
-                        raise
-                    self.reject(call.key, str(error))
-                else:
-                    stored, known = stored + new, known + 1 - new
+                self._store(database, names, call)
+                if self.arguments.progress is not None:
+                    self.arguments.progress(self._result(None))
         except DatabaseError as error:
             stopped = str(error)
-        return RestoreResult(rows=stored + known + self.rejected, stored=stored, known=known, stopped=stopped, **self.fields())
+        return self._result(stopped)
+
+    def _store(self, database: Database, names: Names, call: Call | str) -> None:
+        if isinstance(call, str):
+            self.reject(None, call)
+            return
+        try:
+            new = finish_calls(database, names, [call])
+        except ArgumentError as error:
+            if error.parameter in ("table", "key", "column", "url_or_engine"):
+                raise
+            self.reject(call.key, str(error))
+        else:
+            self.stored, self.known = self.stored + new, self.known + 1 - new
+
+    def _result(self, stopped: str | None) -> RestoreResult:
+        rows = self.stored + self.known + self.rejected
+        return RestoreResult(rows=rows, stored=self.stored, known=self.known, stopped=stopped, **self.fields())
 
 
 def is_spool(path: str | os.PathLike[str]) -> bool:
     """Return whether a file begins as a spool does; False if it can't be read."""
     with suppress(OSError), Path(path).open("rb") as file:
-        return file.readline(len(_MARK)) == _MARK
+        return file.readline(len(_SPOOL_MARK)) == _SPOOL_MARK
     return False
 
 
-def _read_calls(path: str | os.PathLike[str]) -> Iterator[Call | CallstatsError]:
-    """Yield the calls of a spool, and for each line that holds none the error."""
+def _read_calls(path: str | os.PathLike[str]) -> Iterator[Call | str]:
+    """Yield the calls of a spool, and for each line that holds none the reason."""
     try:
         with Path(path).open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    yield _parse(line)
+                    yield _parse_call(line)
                 except CallstatsError as error:
-                    yield CallstatsError(f"line {number}: {error}")
+                    yield f"line {number}: {error}"
     except OSError as error:
         raise ArgumentError("path", "a file that can be read", str(path), hint=error.strerror) from None
 
 
-def _parse(line: bytes) -> Call:
+def _parse_call(line: bytes) -> Call:
     row = parsed(line)
     if not isinstance(row, dict) or row.get("callstats") != "call" or row.get("v") != 1 or not isinstance(row.get("call"), dict):
-        raise CallstatsError('expected a call of version 1, as in {"callstats":"call","v":1,"call":{…}}')
+        raise DecodeError('expected a call of version 1, as in {"callstats":"call","v":1,"call":{…}}', path="$")
     fields: dict[str, Any] = row["call"]
     if not isinstance(fields.get("key"), str):
-        raise CallstatsError(f"expected call.key to be text, got {fields.get('key')!r}")
+        raise DecodeError(f"expected text, got {fields.get('key')!r}", path="$.call.key")
     values: dict[str, Any] = {}
-    for name in (*_TEXTS, *_NUMBERS):
-        kind = str if name in _TEXTS else int
+    for name in (*_TEXT_FIELDS, *_NUMBER_FIELDS):
+        kind = str if name in _TEXT_FIELDS else int
         values[name] = value = fields.get(name)
         if value is not None and (type(value) is not kind or (isinstance(value, str) and not is_text(value))):
-            raise CallstatsError(f"expected call.{name} to be {'text' if kind is str else 'a whole number'}, got {value!r}")
+            wanted = "text" if kind is str else "a whole number"
+            raise DecodeError(f"expected {wanted}, got {value!r}", path=f"$.call.{name}")
     tags, stats = fields.get("tags") or {}, fields.get("stats")
     if not isinstance(tags, dict) or not all(isinstance(tag, str) for tag in tags.values()):
-        raise CallstatsError("expected call.tags to be an object of text")
+        raise DecodeError("expected an object of text", path="$.call.tags")
     if not isinstance(stats, str) or isinstance(stats, Number):
-        raise CallstatsError("expected call.stats to be text")
+        raise DecodeError("expected text", path="$.call.stats")
     return replace(Call(**values), tags=tags, series=StatSeries.from_json(stats))

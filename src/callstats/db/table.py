@@ -151,10 +151,28 @@ class CallTable(TableJobs):
         return add_calls(self._database, self._names, calls)
 
     def begin(self, call: Call) -> int | None:
-        """Insert the row of a call that is about to run, with the status ``running``. Return what `max_blob_bytes` does.
+        """Insert the row of a call that is about to run, and return what `max_blob_bytes` does.
 
-        A missing table is created. An existing table keeps its columns: of the call, values that it has no column for are left
-        out, and without a column of status it gets no row yet.
+        A missing table is created. An existing table keeps its columns.
+
+        Parameters
+        ----------
+        call : Call
+            Its status is ``running``. Values that the table has no column for are left out. A table without a column of status
+            gets no row yet.
+
+        Returns
+        -------
+        int or None
+            The maximum size of a stored histogram in the column.
+
+        Examples
+        --------
+        >>> from callstats import Call, StatSeries, connect
+        >>> with connect("sqlite://") as calls:
+        ...     _ = calls.begin(Call(key="1", name="resize", status="running", series=StatSeries([], {})))
+        ...     calls.get("1").status
+        'running'
         """
         from callstats.db.rows import begin_call
         from callstats.db.schema import create_table
@@ -165,8 +183,16 @@ class CallTable(TableJobs):
     def finish(self, calls: Iterable[Call]) -> int:
         """Store calls that have ended, all or none, and return how many were new.
 
-        The row of a call is updated if it is ``running``. Without a row the call is inserted, and any other row stays unchanged:
-        a second `finish` changes nothing.
+        Parameters
+        ----------
+        calls : iterable of Call
+            The row of a call is updated if it is ``running``. Without a row the call is inserted, and any other row stays
+            unchanged: a second `finish` changes nothing. A histogram that is too large for the column is reduced to fit.
+
+        Returns
+        -------
+        int
+            The number of calls that were stored.
 
         Examples
         --------

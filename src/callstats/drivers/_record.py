@@ -7,7 +7,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -18,10 +18,10 @@ from callstats._json import is_text
 from callstats._timestamps import format_time
 from callstats._units import printable
 from callstats.call import RUNNING, Call, new_call_id
-from callstats.drivers.base import Driver, RunResult, Status, Task, WaitResult
+from callstats.drivers.base import Cookie, Driver, RunResult, Status, Task, WaitResult
 from callstats.drivers.docker import DockerDriver
 from callstats.drivers.process import ProcessDriver
-from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DriverError, suggest_keywords
 from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS, Rule, make_rule
 from callstats.series import StatSeries
@@ -33,13 +33,13 @@ _MAX_TEXT = 8192
 
 
 TIMED_OUT = 124
-"""The exit code that is told of a command that ran out of time, as by `timeout`."""
+"""The exit code of a command that ran out of time, as `timeout` reports it."""
 _SIGNALLED = 128
-"""What a shell adds to the number of the signal that has ended a command."""
+"""A shell's exit code is this and the number of the signal that has ended a command."""
 
 
 class CallStore(Protocol):
-    """What `record` needs of a `CallTable`."""
+    """The part of a `CallTable` that `record` needs."""
 
     def begin(self, call: Call) -> int | None: ...
     def finish(self, calls: Iterable[Call]) -> int: ...
@@ -120,11 +120,6 @@ def record(
         raise ArgumentError("command", "a list of one word or more", command)
     runner = make_driver(driver, interval, image)
     recording = Recording(command, name=name, tags=tags, image=image)
-    rule = make_rule(rule, None, None, None).with_default(KEEP_PEAKS)
-    if into is not None:
-        limits = [limit for limit in (rule.max_bytes, into.begin(recording.call)) if limit is not None]
-        rule = replace(rule, max_bytes=min(limits, default=None))
-    recorder = Recorder(rule)
     task = Task(
         image=image or "",
         command=command,
@@ -133,11 +128,16 @@ def record(
         stderr=_descriptor(2),
         timeout=timeout,
         memory=memory or 0,
-        write_stat=recorder.write_stat,
         on_stat=on_stat,
     )
+    rule = make_rule(rule, None, None, None).with_default(KEEP_PEAKS)
+    if into is not None:
+        limits = [limit for limit in (rule.max_bytes, into.begin(recording.call)) if limit is not None]
+        rule = replace(rule, max_bytes=min(limits, default=None))
+    recorder = Recorder(rule)
+    task.write_stat = recorder.write_stat
     try:
-        recording.run(runner, task)
+        recording.run(lambda: runner.prepare(task))
     except BaseException:  # such as Ctrl-C
         if into is not None:
             with suppress(CallstatsError):
@@ -149,8 +149,8 @@ def record(
             into.finish([call])
         if recording.fault is not None:
             raise recording.fault
-    except CallstatsError as error:
-        error.call = call  # type: ignore[attr-defined]
+    except (DatabaseError, DriverError) as error:
+        error.call = call
         raise
     return call
 
@@ -192,8 +192,8 @@ class Recording:
         )
         self.result: RunResult | None = None
         self.fault: Exception | None = None
-        self.handed: Collection[int] = ()
-        """The signals that were handed to the command."""
+        self.handed: Sequence[int] = ()
+        """The signals that ask to end and that were handed to the command."""
         self.interrupted = 0
         """The signal that came before the command was started."""
         self._watched = False
@@ -201,11 +201,11 @@ class Recording:
         self._completed: int | None = None
 
     def run(
-        self, driver: Driver, task: Task, follow: Callable[[WaitResult], AbstractContextManager[object]] = nullcontext
+        self, prepare: Callable[[], Cookie], follow: Callable[[WaitResult], AbstractContextManager[object]] = nullcontext
     ) -> None:
-        """Run a task to its end, within `follow`. An error is kept as `fault`."""
+        """Prepare a task and run it to its end, within `follow`. An error is kept as `fault`."""
         try:
-            with driver.prepare(task) as cookie:
+            with prepare() as cookie:
                 self.started = time_ns()
                 try:
                     with follow(run := cookie.run()):
@@ -219,7 +219,10 @@ class Recording:
         """Wait for the end of the watch over something that runs already. Nothing is known of its own end."""
         self._watched = True
         self.started = time_ns()
-        wait()
+        try:
+            wait()
+        except Exception as fault:  # noqa: BLE001 - as above
+            self.fault = fault
         self._completed = time_ns()
 
     def end(self, series: StatSeries, *, counts: bool = True) -> Call:
@@ -233,14 +236,14 @@ class Recording:
             if status is Status.ERROR and code - _SIGNALLED in {*self.handed, signal.SIGINT}:
                 status = Status.CANCELLED
             elif status is Status.CANCELLED and self.handed:
-                code = _SIGNALLED + min(self.handed)
+                code = _SIGNALLED + self.handed[0]
             code = {Status.TIMEOUT: TIMED_OUT, Status.KILLED: _SIGNALLED + signal.SIGKILL}.get(status, code)
         elif self.interrupted:
             status, code = Status.CANCELLED, _SIGNALLED + self.interrupted
         return replace(
             self.call,
             series=StatSeries.from_json(series.to_json(counts=counts)),
-            status=None if self._watched else status.value,
+            status=None if self._watched and self.fault is None else status.value,
             exit_code=code,
             error=None if error is None else error[:_MAX_TEXT],
             started_at=None if self.started is None else format_time(self.started, digits=3),

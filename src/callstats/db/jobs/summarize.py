@@ -12,10 +12,10 @@ from sqlalchemy import ColumnElement, column
 from callstats import kernels
 from callstats._timestamps import stored_time_ns
 from callstats._types import I64_MAX
-from callstats.call import Call, Key, Value, duration_of
+from callstats.call import RUNNING, Call, Key, Value, duration_of
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
-from callstats.db.query import Names, TableSession
+from callstats.db.query import Names, TableSession, optional
 from callstats.db.results import StoppedError, TableSummary
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
@@ -32,7 +32,7 @@ class SummarizeJob(Job):
         self.groups: dict[Value, CallScalars] = {}
         self.heaviest: dict[Value, list[tuple[tuple[int, int], int, Key]]] = {}
         """A heap for each group: peak memory and duration of a call, its negative number, its key."""
-        self.calls = self.untimed = self.bytes_read = 0
+        self.calls = self.untimed = self.unfinished = self.bytes_read = 0
         self.stopped: str | None = None
 
     def run(self, database: Database, names: Names) -> TableSummary:
@@ -59,12 +59,15 @@ class SummarizeJob(Job):
             hint = f"{session.names.table!r} has no column {session.names.time_column!r}"
             raise ArgumentError("since", "None for a table without times", self.since, hint=hint)
         recent = None if self.since is None or self.since <= 0 else recent_calls(session, str(came_at), self.since)
-        self.reject_nulls(session.count_without_key(recent))
+        self.reject_nulls(session.count_without_key(*optional(recent)))
         rows = session.scan(columns, recent, each_page=self.check_stop)
         for key, blob, kind, group, status, created_at, started_at, completed_at in rows:
             time = stored_time_ns(created_at)
             if self.since is not None and (time is None or time < self.since):
                 self.untimed += time is None
+                continue
+            if status == RUNNING:
+                self.unfinished += 1
                 continue
             self.bytes_read += len(blob or b"")
             if (fault := session.kind_fault(blob, kind)) is not None:
@@ -108,13 +111,14 @@ class SummarizeJob(Job):
             groups.append(CallsGroup(name=name, summary=summary, peaks=peaks, durations=durations))
         calls = sum(group.summary.calls for group in groups)
         return TableSummary(
-            rows=calls + self.untimed + self.rejected,
+            rows=calls + self.untimed + self.unfinished + self.rejected,
             stopped=self.stopped,
             by=self.by,
             groups=tuple(groups),
             heaviest=tuple(heaviest),
             calls=calls,
             untimed=self.untimed,
+            unfinished=self.unfinished,
             bytes_read=self.bytes_read,
             backend=kernels.active.BACKEND,
             **self.fields(),
