@@ -284,10 +284,13 @@ def test_an_input_that_never_ends(driver: DockerDriver) -> None:
     assert monotonic() - started < 20
 
 
-def test_no_engine() -> None:
-    """A missing engine is a DriverError."""
+def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing engine is a DriverError. The default one is that of DOCKER_HOST."""
     with pytest.raises(DriverError, match="can't reach the engine at unix:///no/such/socket"):
         DockerDriver(Config("unix:///no/such/socket")).prepare(Task(image="a", command=["true"]))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///no/such/host")
+    with pytest.raises(DriverError, match="can't reach the engine at unix:///no/such/host"):
+        DockerDriver().prepare(Task(image="a", command=["true"]))
 
 
 def test_without_docker(monkeypatch: pytest.MonkeyPatch) -> None:
