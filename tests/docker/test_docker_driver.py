@@ -216,13 +216,16 @@ def test_cpu_of_the_last_interval(driver: DockerDriver) -> None:
 
 
 def test_a_short_call(driver: DockerDriver) -> None:
-    """A call of milliseconds has its processor time and its peak."""
-    for _ in range(3):
+    """A call of milliseconds has a row, with its processor time and its peak, unless the machine is too busy to read them."""
+    usages = []
+    for _ in range(6):
         recorder = Recorder()
         run(driver, "true", write_stat=recorder.write_stat)
-        usage = usage_of(recorder.end())
-        assert usage.cpu_time_ns is not None and 0 < usage.cpu_time_ns < 10**9
-        assert usage.peak_memory is not None and usage.peak_memory < 16 * MIB
+        usages.append(usage_of(recorder.end()))
+    assert all(usage.rows >= 1 for usage in usages)
+    known = [usage for usage in usages if usage.cpu_time_ns is not None and usage.peak_memory is not None]
+    assert len(known) >= 3
+    assert all(0 < (usage.cpu_time_ns or 0) < 10**9 and 0 < (usage.peak_memory or 0) < 16 * MIB for usage in known)
 
 
 def test_an_engine_on_another_machine(driver: DockerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,10 +287,13 @@ def test_an_input_that_never_ends(driver: DockerDriver) -> None:
     assert monotonic() - started < 20
 
 
-def test_no_engine() -> None:
-    """A missing engine is a DriverError."""
+def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing engine is a DriverError. The default one is that of DOCKER_HOST."""
     with pytest.raises(DriverError, match="can't reach the engine at unix:///no/such/socket"):
         DockerDriver(Config("unix:///no/such/socket")).prepare(Task(image="a", command=["true"]))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///no/such/host")
+    with pytest.raises(DriverError, match="can't reach the engine at unix:///no/such/host"):
+        DockerDriver().prepare(Task(image="a", command=["true"]))
 
 
 def test_without_docker(monkeypatch: pytest.MonkeyPatch) -> None:

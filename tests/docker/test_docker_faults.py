@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,14 +17,19 @@ from typing import Any
 
 import pytest
 
+from callstats.db import connect
 from callstats.drivers import Config, DockerDriver, DriverError, RunResult, Status, Task
 from callstats.drivers.docker import owner
 from support.engine import IMAGE, Engine
 from support.proxy import Proxy, answer, cut_after, in_front_of
 
+LONG = f"60.{os.getpid()}"
+"""Seconds that no other program of this machine sleeps."""
+
 SLEEP = "echo out; exec sleep 60"
 RECORDER = """
 import sys
+from callstats.db import connect
 from callstats.drivers import Config, DockerDriver, Task
 def sampled(time, metrics):
     print("sampled", flush=True)
@@ -163,19 +169,17 @@ def test_a_paused_container_ends(engine: Engine, bystander: str, how: str) -> No
 
 def test_background_processes_end(engine: Engine, bystander: str) -> None:
     """What a command leaves behind ends with it, in a session of its own and without its environment too."""
-    recording = Recording(engine, script="env -i sleep 600 & sleep 1.5; exit 4")
-    result = recording.run(lambda it: None)
+    recording = Recording(engine, script=f"env -i sleep {LONG} & sleep 1.5; exit 4")
+    seen: list[str] = []
+    result = recording.run(lambda it: seen.extend(sleepers()))
     assert result.error is not None and result.error.exit_code == 4
-    assert b"sleep\x00600" not in b"".join(commands(engine))
+    assert (len(seen), sleepers()) == (1, [])
 
 
-def commands(engine: Engine) -> Iterator[bytes]:
-    """Yield the command lines of this machine's processes, but for the bystander's."""
-    kept = engine.docker("inspect", "--format", "{{.State.Pid}}", f"bystander-{os.getpid()}").strip()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        if path.parent.name != kept:
-            with suppress(OSError):
-                yield path.read_bytes()
+def sleepers() -> list[str]:
+    """Return the processes that sleep long for this test run."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in listed if line == f"sleep {LONG}"]
 
 
 # --- this process -------------------------------------------------------------------------------------------------------------
@@ -194,6 +198,7 @@ def test_what_the_program_does_to_its_children(engine: Engine, bystander: str, h
     """A container's exit code comes from the engine, and so nothing that happens to the program's own children loses it."""
     program = f"""
 import os, signal, sys, threading, time
+from callstats.db import connect
 from callstats.drivers import Config, DockerDriver, Task
 def reap():
     while True:
@@ -225,6 +230,44 @@ def test_a_writer_without_room(engine: Engine, bystander: str) -> None:
         DockerDriver(Config(engine.url), network="none").prepare(recording.task) as cookie,
     ):
         cookie.run().wait()
+
+
+def replace_by_a_folder(database: Path) -> None:
+    """Take the database away."""
+    database.unlink()
+    database.mkdir()
+
+
+def lock(database: Path) -> None:
+    """Lock the database for longer than the command waits."""
+    connection = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN EXCLUSIVE")
+    threading.Timer(20, connection.close).start()
+
+
+@pytest.mark.parametrize("fault", [replace_by_a_folder, lock])
+def test_a_database_that_is_gone(engine: Engine, bystander: str, tmp_path: Path, fault: Callable[[Path], None]) -> None:
+    """The exit code is the command's own, and the call is in a spool file, which `callstats import` takes."""
+    database = tmp_path / "calls.db"
+    options = ["--db", str(database), "--driver", "docker", "--image", IMAGE, "--network", "none"]
+    command = [sys.executable, "-m", "callstats", "record", *options, "--", "sh", "-c", "echo ready; sleep 2; exit 7"]
+    env = {**os.environ, "DOCKER_HOST": engine.url, "XDG_STATE_HOME": str(tmp_path / "state")}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        fault(database)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 7
+    [spool] = tmp_path.rglob("*spool.jsonl")
+    assert str(spool) in errors
+    again = tmp_path / "again.db"
+    with connect(str(again)) as table:
+        table.create()
+    subprocess.run([sys.executable, "-m", "callstats", "import", str(again), str(spool)], check=True)
+    with connect(str(again)) as table:
+        [call] = table.list()
+        assert (call.status, call.exit_code) == ("error", 7)
+        usage = table.get(call.key).usage
+        assert usage is not None and usage.cpu_time_ns and usage.peak_ceiling
 
 
 # --- the recorder -------------------------------------------------------------------------------------------------------------
@@ -411,37 +454,31 @@ def test_a_removal_that_fails(engine: Engine, bystander: str, proxy: Proxy) -> N
 # --- the engine itself --------------------------------------------------------------------------------------------------------
 
 
-def sleepers(engine: Engine) -> list[str]:
-    """Return the processes of its containers."""
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line for line in listed if line.endswith("sleep 60.25")]
-
-
 def test_a_killed_engine(private_engine: Engine) -> None:
     """The samples so far stay, the wait raises at once, and the container ends though nobody is left to end it."""
-    recording = Recording(private_engine, script="exec sleep 60.25")
-    started = monotonic()
+    recording = Recording(private_engine, script=f"exec sleep {LONG}")
+    started, seen = monotonic(), list[str]()
     with pytest.raises(DriverError, match="can't wait for the container"):
-        recording.run(lambda it: private_engine.signal(signal.SIGKILL))
+        recording.run(lambda it: (seen.extend(sleepers()), private_engine.signal(signal.SIGKILL)))
     assert monotonic() - started < 30
     assert len(recording.samples) >= 1 and "mem_usage" in recording.samples[0][1]
-    assert sleepers(private_engine) == []
+    assert (len(seen), sleepers()) == (1, [])
 
 
 def test_an_engine_that_ends(private_engine: Engine) -> None:
     """An engine that is told to end kills its containers: killed if it still tells so, else a DriverError."""
-    recording = Recording(private_engine, script="exec sleep 60.25")
+    recording = Recording(private_engine, script=f"exec sleep {LONG}")
     with suppress(DriverError):
         assert recording.run(lambda it: private_engine.signal(signal.SIGTERM)).status is Status.KILLED
     assert len(recording.samples) >= 1
-    assert sleepers(private_engine) == []
+    assert sleepers() == []
 
 
 @pytest.mark.parametrize("seconds", [12, None])
 def test_a_silent_engine(private_engine: Engine, monkeypatch: pytest.MonkeyPatch, seconds: int | None) -> None:
     """A silence is waited for, up to a limit: then the task ends as a DriverError, with the samples so far."""
     monkeypatch.setattr("callstats.drivers.docker.run._SILENT_SECONDS", 20.0)
-    recording = Recording(private_engine, script="sleep 3; exit 3" if seconds else "exec sleep 60.25")
+    recording = Recording(private_engine, script="sleep 3; exit 3" if seconds else f"exec sleep {LONG}")
 
     def fall_silent(_recording: Recording) -> None:
         private_engine.signal(signal.SIGSTOP)
@@ -456,7 +493,7 @@ def test_a_silent_engine(private_engine: Engine, monkeypatch: pytest.MonkeyPatch
         else:
             with pytest.raises(DriverError, match=r"the engine has not answered for \d\d seconds"):
                 recording.run(fall_silent)
-            assert sleepers(private_engine) == []
+            assert sleepers() == []
     finally:
         private_engine.signal(signal.SIGCONT)
     assert len(recording.samples) >= 1
@@ -465,12 +502,12 @@ def test_a_silent_engine(private_engine: Engine, monkeypatch: pytest.MonkeyPatch
 def test_a_timeout_over_a_silent_engine(private_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The container ends at the timeout, though its engine does not answer."""
     monkeypatch.setattr("callstats.drivers.docker.run._KILL_SECONDS", 5.0)
-    recording = Recording(private_engine, script="exec sleep 60.25", timeout=3)
+    recording = Recording(private_engine, script=f"exec sleep {LONG}", timeout=3)
     started = monotonic()
     try:
         with pytest.raises(DriverError, match="the engine has not answered"):
             recording.run(lambda it: private_engine.signal(signal.SIGSTOP))
-        assert sleepers(private_engine) == []
+        assert sleepers() == []
     finally:
         private_engine.signal(signal.SIGCONT)
     assert monotonic() - started < 60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import partial
 
@@ -18,7 +17,7 @@ from callstats.cli.signals import Interrupted, Relay
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
 from callstats.db.spool import keep_call, within
-from callstats.drivers import FN_METRICS, Config, DockerDriver, Driver, ProcessDriver, Task
+from callstats.drivers import FN_METRICS, DockerDriver, Driver, ProcessDriver, Task
 from callstats.drivers._record import Recording, command_of
 from callstats.drivers._watch import follow, make_sampler
 from callstats.errors import DatabaseError
@@ -112,7 +111,7 @@ def record_command(
         raise click.UsageError("--driver docker needs an --image; --image and --network must be given with --driver docker")
     runner: Driver = ProcessDriver(interval, adopts=True)
     if driver == "docker":
-        runner = DockerDriver(Config(os.environ.get("DOCKER_HOST") or Config.docker), network=network)
+        runner = DockerDriver(network=network)
     sampler = make_sampler(pid, cgroup) if watched else None
     seen = command if sampler is None else command_of(pid) or ((cgroup or str(pid)).rstrip("/"),)
     recording = Recording(seen, name=name, tags=tags, image=image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -23,14 +24,15 @@ class DockerDriver(Driver):
 
     Parameters
     ----------
-    config : Config
-        The address of the engine, and the weight of its containers' processor time.
+    config : Config, optional
+        The address of the engine, and the weight of its containers' processor time. By default the engine is that of DOCKER_HOST,
+        else of the usual socket.
     network : str, optional
         The network that containers join, such as ``none``. The default is the engine's own.
     """
 
-    def __init__(self, config: Config = Config(), *, network: str | None = None) -> None:  # noqa: B008 - it is frozen
-        self._config = config
+    def __init__(self, config: Config | None = None, *, network: str | None = None) -> None:
+        self._config = Config(os.environ.get("DOCKER_HOST") or Config.docker) if config is None else config
         self._network = network
         self._orphans_removed = False
 
