@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from callstats.db import connect
 from callstats.drivers import Config, DockerDriver, DriverError, RunResult, Status, Task
 from callstats.drivers.docker import owner
 from support.engine import IMAGE, Engine
@@ -24,6 +26,7 @@ from support.proxy import Proxy, answer, cut_after, in_front_of
 SLEEP = "echo out; exec sleep 60"
 RECORDER = """
 import sys
+from callstats.db import connect
 from callstats.drivers import Config, DockerDriver, Task
 def sampled(time, metrics):
     print("sampled", flush=True)
@@ -194,6 +197,7 @@ def test_what_the_program_does_to_its_children(engine: Engine, bystander: str, h
     """A container's exit code comes from the engine, and so nothing that happens to the program's own children loses it."""
     program = f"""
 import os, signal, sys, threading, time
+from callstats.db import connect
 from callstats.drivers import Config, DockerDriver, Task
 def reap():
     while True:
@@ -225,6 +229,44 @@ def test_a_writer_without_room(engine: Engine, bystander: str) -> None:
         DockerDriver(Config(engine.url), network="none").prepare(recording.task) as cookie,
     ):
         cookie.run().wait()
+
+
+def replace_by_a_folder(database: Path) -> None:
+    """Take the database away."""
+    database.unlink()
+    database.mkdir()
+
+
+def lock(database: Path) -> None:
+    """Lock the database for longer than the command waits."""
+    connection = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN EXCLUSIVE")
+    threading.Timer(20, connection.close).start()
+
+
+@pytest.mark.parametrize("fault", [replace_by_a_folder, lock])
+def test_a_database_that_is_gone(engine: Engine, bystander: str, tmp_path: Path, fault: Callable[[Path], None]) -> None:
+    """The exit code is the command's own, and the call is in a spool file, which `callstats import` takes."""
+    database = tmp_path / "calls.db"
+    options = ["--db", str(database), "--driver", "docker", "--image", IMAGE, "--network", "none"]
+    command = [sys.executable, "-m", "callstats", "record", *options, "--", "sh", "-c", "echo ready; sleep 2; exit 7"]
+    env = {**os.environ, "DOCKER_HOST": engine.url, "XDG_STATE_HOME": str(tmp_path / "state")}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        fault(database)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 7
+    [spool] = tmp_path.rglob("*spool.jsonl")
+    assert str(spool) in errors
+    again = tmp_path / "again.db"
+    with connect(str(again)) as table:
+        table.create()
+    subprocess.run([sys.executable, "-m", "callstats", "import", str(again), str(spool)], check=True)
+    with connect(str(again)) as table:
+        [call] = table.list()
+        assert (call.status, call.exit_code) == ("error", 7)
+        usage = table.get(call.key).usage
+        assert usage is not None and usage.cpu_time_ns and usage.peak_ceiling
 
 
 # --- the recorder -------------------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class DockerRun(TaskRun):
                 code = _start_code(str(error.explanation))
                 if code is None:
                     raise
+                self._first.close()
                 self.finish(Exit(code, f"can't run {list(self.task.command)[:1]}: {error.explanation}"))
                 return
             self._first.find(self._state()["Pid"])
