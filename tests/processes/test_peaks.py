@@ -182,7 +182,7 @@ def test_the_closing_sample_comes_with_every_end() -> None:
     for fields in ({"timeout": 0.3}, {"memory": 40 * MIB}):
         _, series = python("data = bytearray(80 * 2**20)\nimport time; time.sleep(60)", 100, **fields)
         last = series[len(series) - 1].metrics
-        assert "cpu_time@last" in last and peak(series) > 40 * MIB
+        assert "cpu_time@last" in last and peak(series) > (40 * MIB if "memory" in fields else 0)
     _, series = shell("kill -KILL $$", 100)
     assert len(series) == 1
 

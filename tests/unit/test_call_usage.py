@@ -263,3 +263,26 @@ def test_texts_are_marked() -> None:
         "cpu_mean": "",
         "samples": "3",
     }
+
+
+def test_the_kernel_s_peak(backend: str) -> None:
+    """A peak that the kernel kept of the whole call stays exact, and is known as such, after every reduction."""
+    rows = {"mem_usage": [5, 8, 6, None], "mem_usage@max": [None, 44, None, None], "mem_peak@last": [None, None, None, 44]}
+    series = StatSeries([0, 10**9, 2 * 10**9, 3 * 10**9], rows)
+    for each in (series, decimate(series, 2, how=KEEP_PEAKS), decimate(series, 1, how=KEEP_PEAKS), decimate(series, 1)):
+        for form in (each, each.to_json()):
+            usage = usage_of(form)
+            assert (usage.peak_memory, usage.peak_source, usage.peak_ceiling) == (44, "kernel", None)
+            assert "peak_memory" in usage.exact
+    sampled = StatSeries([0], {"mem_usage": [5], "mem_usage@max": [44]})
+    assert usage_of(sampled).peak_source == "sampled"
+
+
+def test_the_kernel_s_peak_bounds_the_working_set(backend: str) -> None:
+    """Beside a working set it is the ceiling, which survives every reduction too."""
+    rows = {"mem_working": [5, 8, 6], "mem_usage": [20, 25, 22], "mem_peak@last": [None, None, 44]}
+    series = StatSeries([0, 1, 2], rows)
+    for each in (series, decimate(series, 1, how=KEEP_PEAKS)):
+        usage = usage_of(each)
+        assert (usage.peak_memory, usage.peak_source, usage.peak_ceiling) == (8, "sampled", 44)
+        assert "peak_ceiling" in usage.exact

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from shlex import quote
 from time import monotonic
 from typing import IO
 
@@ -32,11 +33,11 @@ exit
 """
 
 _CHANGED_BY_SHELLS = ("PWD", "OLDPWD", "SHLVL")
-_MAX_BYTES = 65_536
+_MAX_ARGUMENT_BYTES = 65_536
 _SECONDS = 5.0
 
 
-class Command:
+class Launched:
     """A child that runs the command.
 
     Attributes
@@ -74,8 +75,8 @@ class Command:
             self._popen.returncode = 0 if code is None else code  # Popen must not wait for it
 
 
-def launch(command: Sequence[str], env: Mapping[str, str], work_dir: str, *, stdin: int, stdout: int, stderr: int) -> Command:
-    """Start a command in a process group of its own, by a small shell where that can be. It waits for `Command.go` then.
+def launch(command: Sequence[str], env: Mapping[str, str], work_dir: str, *, stdin: int, stdout: int, stderr: int) -> Launched:
+    """Start a command in a process group of its own, by a small shell where that can be. It waits for `Launched.go` then.
 
     This process must be a subreaper.
 
@@ -97,11 +98,11 @@ def launch(command: Sequence[str], env: Mapping[str, str], work_dir: str, *, std
             return _launch_by_shell(command, env, options)
     popen = subprocess.Popen(list(command), **options)  # type: ignore[call-overload] # noqa: S603 - the caller's command
     status = read_status(os.getpid())
-    return Command(popen, popen.pid, status.peak if status is not None else 0)
+    return Launched(popen, popen.pid, status.peak if status is not None else 0)
 
 
-def _launch_by_shell(command: Sequence[str], env: Mapping[str, str], options: Mapping[str, object]) -> Command:
-    fixes = "".join(f"export {name}={_quoted(env[name])}\n" if name in env else f"unset {name}\n" for name in _CHANGED_BY_SHELLS)
+def _launch_by_shell(command: Sequence[str], env: Mapping[str, str], options: Mapping[str, object]) -> Launched:
+    fixes = "".join(f"export {name}={quote(env[name])}\n" if name in env else f"unset {name}\n" for name in _CHANGED_BY_SHELLS)
     pipes = [*os.pipe(), *os.pipe()]
     popen = None
     try:
@@ -125,7 +126,7 @@ def _launch_by_shell(command: Sequence[str], env: Mapping[str, str], options: Ma
         for number in pipes:
             os.close(number)
         raise
-    return Command(popen, pid, status.peak, pipes)
+    return Launched(popen, pid, status.peak, pipes)
 
 
 def _read_number(pipe: int, popen: subprocess.Popen[bytes]) -> int:
@@ -139,14 +140,10 @@ def _read_number(pipe: int, popen: subprocess.Popen[bytes]) -> int:
     return int(os.read(pipe, 100))
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
 def _suits_a_shell(command: Sequence[str], env: Mapping[str, str], work_dir: str) -> bool:
     """Return whether a shell runs the command just as `Popen` would. It must find the program, and keep each variable."""
     name, path = os.fspath(command[0]), env.get("PATH")
-    if sys.platform != "linux" or not name or name.startswith("-") or sum(map(len, command)) > _MAX_BYTES:
+    if sys.platform != "linux" or not name or name.startswith("-") or sum(map(len, command)) > _MAX_ARGUMENT_BYTES:
         return False
     if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", each) for each in env) or any("\0" in each for each in command):
         return False

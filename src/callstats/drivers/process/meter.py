@@ -23,7 +23,7 @@ _SHARED_READINGS = 3
 """Max readings at once, while processes exit."""
 
 
-class Totals(NamedTuple):
+class Used(NamedTuple):
     """Resources used since the start: seconds, and bytes of disk traffic where they are known."""
 
     user: float = 0
@@ -38,29 +38,29 @@ class Totals(NamedTuple):
     def cpu_metrics(self, seconds: float) -> dict[str, int]:
         return cpu_metrics(self.cpu, self.user, self.kernel, seconds)
 
-    def plus(self, user: float, kernel: float, disk: tuple[int, int] | None) -> Totals:
+    def plus(self, user: float, kernel: float, disk: tuple[int, int] | None) -> Used:
         """Return the sum. With an unknown value it is unknown."""
         read, write = (None, None) if disk is None or self.disk_read is None or self.disk_write is None else disk
-        return Totals(
+        return Used(
             self.user + user,
             self.kernel + kernel,
             None if read is None else (self.disk_read or 0) + read,
             None if write is None else (self.disk_write or 0) + write,
         )
 
-    def minus(self, other: Totals) -> Totals:
+    def minus(self, other: Used) -> Used:
         known = None not in (self.disk_read, other.disk_read)
-        return Totals(
+        return Used(
             max(self.user - other.user, 0),
             max(self.kernel - other.kernel, 0),
             max((self.disk_read or 0) - (other.disk_read or 0), 0) if known else None,
             max((self.disk_write or 0) - (other.disk_write or 0), 0) if known else None,
         )
 
-    def at_least(self, other: Totals) -> Totals:
+    def at_least(self, other: Used) -> Used:
         """Return the larger of both: totals never decrease, though a process that has exited may hide its own."""
         cpu = max(self, other, key=lambda totals: totals.cpu)  # not part by part: the kernel's split of it varies
-        return Totals(
+        return Used(
             cpu.user,
             cpu.kernel,
             None if self.disk_read is None else max(self.disk_read, other.disk_read or 0),
@@ -103,14 +103,14 @@ class Meter:
         self._peaks: dict[int, tuple[float, int]] = {}  # of each process: its start time, and the peak that it began with
         self._ignoring: set[int] = set()  # processes whose children leave no trace
         self._any_ignoring = False
-        self._lost = Totals()  # of such children, as last seen
+        self._lost = Used()  # of such children, as last seen
         self._shared: dict[int, int] = {}
         self._sharing_cost = 0.0
         self._peak = self._stored_peak = 0
         self._sampled = False
         self._now = self._living = 0
         self._began = self._before_at = monotonic()
-        self._before = self._base = Totals()
+        self._before = self._base = Used()
         if relative:
             self._base = self._measure(relative=True)
             self._before = self._base
@@ -164,7 +164,7 @@ class Meter:
             metrics["mem_peak@last"] = self._peak
         return metrics | self._common(totals)
 
-    def _common(self, totals: Totals) -> dict[str, int]:
+    def _common(self, totals: Used) -> dict[str, int]:
         used = totals.minus(self._base)
         metrics = {"cpu_time@last": int(used.cpu * 1e9)}
         if self._limit:
@@ -173,7 +173,7 @@ class Meter:
             metrics |= {"disk_read": used.disk_read, "disk_write": used.disk_write}
         return metrics
 
-    def _measure(self, *, may_read_shares: bool = True, relative: bool = False) -> Totals:
+    def _measure(self, *, may_read_shares: bool = True, relative: bool = False) -> Used:
         """Return the totals of the tree. Note its memory and its peaks."""
         members = self._members()
         self._note(members)
@@ -197,11 +197,11 @@ class Meter:
             self._peak = max(self._peak, self._now)
         return self._grouped(totals).at_least(self._before)
 
-    def _exited(self) -> Totals:
+    def _exited(self) -> Used:
         reaped = self._reaped()
         return self._lost.plus(reaped.user, reaped.kernel, (reaped.disk_read, reaped.disk_write))
 
-    def _grouped(self, totals: Totals) -> Totals:
+    def _grouped(self, totals: Used) -> Used:
         """Return the totals with the processor time of the group where that is more: it counts what nobody has waited for."""
         user, kernel = (0.0, 0.0) if self._group is None else self._group.cpu()
         return totals if user + kernel <= totals.cpu else totals._replace(user=user, kernel=kernel)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 _LINUX = sys.platform == "linux"
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _HAS_SHARES = os.path.exists("/proc/self/smaps_rollup")  # noqa: PTH110 - it is no file of ours
 _SIGCHLD = 1 << 16
 """The bit of SIGCHLD in a mask of signals."""
@@ -32,7 +32,7 @@ class Process(NamedTuple):
     rss: int
 
 
-class Status(NamedTuple):
+class MemoryStatus(NamedTuple):
     rss: int
     peak: int
     """The kernel's peak of rss. A fork begins with the rss of its parent."""
@@ -59,11 +59,11 @@ def read_process(pid: int) -> Process | None:
         user / _TICKS,
         kernel / _TICKS,
         int(fields[8]),
-        int(fields[21]) * _PAGE,
+        int(fields[21]) * _PAGE_BYTES,
     )
 
 
-def read_status(pid: int) -> Status | None:
+def read_status(pid: int) -> MemoryStatus | None:
     """Return the memory of a process, or None for a zombie."""
     text = _read(pid, "status")
     if not text or (at := text.find(b"\nVmHWM:")) < 0:
@@ -73,7 +73,7 @@ def read_status(pid: int) -> Status | None:
     at = text.index(b"\nVmRSS:", at)
     rss = int(text[at + 7 : text.index(b"kB", at)]) * 1024
     at = text.index(b"\nSigIgn:", at)
-    return Status(rss, max(rss, peak), bool(int(text[at + 8 : text.index(b"\n", at + 1)], 16) & _SIGCHLD))
+    return MemoryStatus(rss, max(rss, peak), bool(int(text[at + 8 : text.index(b"\n", at + 1)], 16) & _SIGCHLD))
 
 
 def read_disk(pid: int) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import IO, BinaryIO
 
 from callstats.drivers._run import TaskRun
-from callstats.drivers.process.launch import Command
+from callstats.drivers.process.launch import Launched
 
 _PIPE_BYTES = 65_536
 _GRACE_SECONDS = 1.0
@@ -28,7 +28,7 @@ class Streams:
         self._outputs: list[threading.Thread] = []
         self._stop: tuple[int, int] | None = None
 
-    def start(self, process: Command) -> None:
+    def start(self, process: Launched) -> None:
         task = self._run.task
         self._stop = os.pipe()
         if process.stdin is not None and task.stdin is not None:

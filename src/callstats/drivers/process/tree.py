@@ -294,11 +294,11 @@ def _set_subreaper(flag: int) -> int:
     return before.value
 
 
-def _start_anew() -> None:
+def _reset_users() -> None:
     """In a fork, no task runs, and the kernel has cleared the flag."""
     global _users, _users_lock  # another thread may have held the lock
     _users, _users_lock = 0, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+    os.register_at_fork(after_in_child=_reset_users)
