@@ -93,6 +93,8 @@ def notes(summary: TableSummary, now: datetime) -> Iterator[str]:
         yield f"left out, since their histogram can't be read: {plural(summary.rejected, 'row')}"
     if summary.untimed:
         yield f"left out, since their time can't be read: {plural(summary.untimed, 'call')}"
+    if summary.unfinished:
+        yield f"left out, since they are running or their recorder is gone: {plural(summary.unfinished, 'call')}"
     if summary.stopped is not None:
         yield f"stopped early: {summary.stopped}"
 
