@@ -51,6 +51,7 @@ bench: $(BUILT) $(VENV)/.extra-test
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
 	$(PY) benchmarks/ratios.py
 	$(PY) benchmarks/db.py
+	$(PY) benchmarks/recording.py
 
 # Base, head, base, head; where something seems slower all get a second chance, as many runs again. Peers and the numpy twins, whose
 # speed nobody is promised, are left out.

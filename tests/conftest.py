@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from support.backends import backend
 from support.browser import chromium
 from support.databases import SERVERS, database, mysql, on_server, postgres
-from support.engine import engine, registry
+from support.engine import engine, private_engine, registry
 from support.servers import mysql_server, postgres_server
 from support.signals import heeded_by_children
 from support.sparking import spark
@@ -26,6 +26,7 @@ __all__ = [
     "on_server",
     "postgres",
     "postgres_server",
+    "private_engine",
     "registry",
     "spark",
 ]
@@ -52,7 +53,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def shared_by(item: pytest.Item) -> str | None:
     """Return the name of what a test shares with others, if anything: one worker runs all its tests, so it is made once."""
     fixtures = getattr(item, "fixturenames", ())
-    for name in ("spark", "engine", "chromium", "sdist"):
+    for name in ("spark", "engine", "private_engine", "chromium", "sdist"):
         if name in fixtures:
             return name
     params = item.callspec.params if hasattr(item, "callspec") else {}

@@ -17,6 +17,7 @@ from callstats.stats import Bernoulli, Summary, bernoulli, summarize
 if TYPE_CHECKING:
     from callstats.call import Call
     from callstats.db.table import CallTable, connect
+    from callstats.drivers._record import record
     from callstats.stats.call import CallUsage
 
 backend: str = kernels.active.BACKEND
@@ -48,6 +49,7 @@ __all__ = [
     "connect",
     "decimate",
     "parse_image",
+    "record",
     "reduce_json",
     "summarize",
 ]
@@ -57,6 +59,7 @@ _LAZY = {
     "CallTable": "callstats.db.table",
     "CallUsage": "callstats.stats.call",
     "connect": "callstats.db.table",
+    "record": "callstats.drivers._record",
 }
 """Names whose modules are loaded on first use."""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from callstats._timestamps import stored_time_ns
@@ -23,6 +27,12 @@ Key: TypeAlias = "int | str | float | bytes"
 
 Value: TypeAlias = "Key | datetime | None"
 """A value of another column, as the database's driver returns it."""
+
+RUNNING, LOST = "running", "lost"
+"""The status of a call that is being recorded, and of one whose recording process is gone."""
+
+_CLOCK_STEP_NS = 60 * 10**9
+"""Max change of the system's clock that `is_lost` allows for."""
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -43,7 +53,10 @@ class Call:
     series: StatSeries | None = None
     """None if the row's blob was rejected."""
     status: Value = None
-    """How the call ended; like the following ones None if the table lacks the column or the row the value."""
+    """How the call ended; like the following ones None if the table lacks the column or the row the value.
+
+    A call that is being recorded is ``running``. It is ``lost`` if the process that recorded it on this machine is gone.
+    """
     name: Value = None
     """The value of the column that calls are grouped by, such as a function's name."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +69,12 @@ class Call:
     """When it ended."""
     exit_code: int | None = None
     """The exit code of a command."""
+    command: str | None = None
+    """The command line of a recorded call, quoted as for a shell."""
+    host: str | None = None
+    """The name of the machine that recorded it."""
+    pid: int | None = None
+    """The number of the process that recorded it."""
     error: str | None = None
     """The message of a call that failed."""
     rejected: str | None = None
@@ -83,3 +102,26 @@ def duration_of(started_at: object, completed_at: object) -> int | None:
     """Return the nanoseconds between two stored times; None if one is unknown or they are out of order."""
     start, end = stored_time_ns(started_at), stored_time_ns(completed_at)
     return None if start is None or end is None or end < start else min(end - start, I64_MAX)
+
+
+def is_lost(host: object, pid: object, created_at: object) -> bool:
+    """Return whether the process that records a call on this machine is gone: no process has its number, or a later one."""
+    if os.name != "posix" or host != socket.gethostname() or not isinstance(pid, int) or not 0 < pid < 2**31:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        pass
+    created, began = stored_time_ns(created_at), _start_of(pid)
+    return created is not None and began is not None and began > created + _CLOCK_STEP_NS
+
+
+def _start_of(pid: int) -> int | None:
+    """Return when a process began, in nanoseconds since the epoch; None where the system does not tell."""
+    with suppress(OSError, StopIteration):
+        ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        boot = next(line for line in Path("/proc/stat").read_bytes().splitlines() if line.startswith(b"btime "))
+        return int(boot.split()[1]) * 10**9 + ticks * 10**9 // os.sysconf("SC_CLK_TCK")
+    return None

@@ -73,11 +73,27 @@ class DecodeError(CallstatsError, ValueError):
 
 
 class DatabaseError(CallstatsError):
-    """The database is locked, unreachable, full or corrupt."""
+    """The database is locked, unreachable, full or corrupt.
+
+    Attributes
+    ----------
+    call : Call or None
+        Where `record` raises it, the call that could not be stored.
+    """
+
+    call: Any = None
 
 
 class DriverError(CallstatsError):
-    """The driver's own fault: no engine, an image that can't be pulled, a task that it can't run."""
+    """The driver's own fault: no engine, an image that can't be pulled, a task that it can't run.
+
+    Attributes
+    ----------
+    call : Call or None
+        Where `record` raises it, the call with its samples so far.
+    """
+
+    call: Any = None
 
 
 def detached(error: CallstatsError) -> CallstatsError:

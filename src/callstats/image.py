@@ -19,6 +19,7 @@ _PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _HEX_TEXT = re.compile(r"[0-9a-f]+")
+_IMAGE_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def parse_image(name: str) -> ImageRef:
     Raises
     ------
     ImageError
-        The name breaks one of these rules, is an image id (64 hex digits), or is no str.
+        The name breaks one of these rules, is an image id (64 hex digits, also after ``sha256:``), or is no str.
 
     Examples
     --------
@@ -81,7 +82,7 @@ def parse_image(name: str) -> ImageRef:
         raise ImageError(f"name must be a str, got {shorten_repr(name)}")
     if not name:
         raise ImageError("name must not be empty, got ''")
-    if len(name) == _HEX_DIGITS["sha256"] and _HEX_TEXT.fullmatch(name):
+    if _IMAGE_ID.fullmatch(name):
         raise ImageError(f"name must not be an image id (64 hex digits), got {name!r}")
     rest, at, digest = name.partition("@")
     registry, rest = _split_registry(rest)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime
 from threading import Lock
@@ -22,6 +23,8 @@ from callstats.reduce import decimate, plan_metrics, reduce_columns
 from callstats.rule import PEAK_REDUCERS, REDUCERS, How, Missing, Reducer, Rule, as_int, make_rule, parse_peak_name
 from callstats.series import StatSeries, join_names, to_nanoseconds
 
+_MAX_CELLS = 2**20
+
 
 class Recorder:
     """Takes the samples of a running call, and returns its series when the call ends.
@@ -31,13 +34,15 @@ class Recorder:
     rule, how, missing, max_bytes
         How to reduce at the end, as for `decimate`.
     capacity : int
-        Maximum number of rows in memory, 2 or more. Up to as many samples, the result equals `decimate` of all samples. Beyond,
-        neighbouring rows merge, and each row takes twice as many samples from then on. Rows keep exact sums, counts, min, max,
-        first and last values.
+        Maximum number of rows in memory, from 2 to 2**20. Up to as many samples, the result equals `decimate` of all samples.
+        Beyond, neighbouring rows merge, and each row takes twice as many samples from then on. Rows keep exact sums, counts, min,
+        max, first and last values.
 
     Notes
     -----
-    One thread writes. Any thread may end the recording.
+    One thread writes. Any thread may end the recording. Rows times names are at most 2**20, such as 256 names at the default
+    capacity; a name beside one of its peaks, such as ``x`` beside ``x@max``, counts once more. A sample with a name beyond is
+    dropped. The compiled kernels take at most 96 MiB then.
 
     Examples
     --------
@@ -60,8 +65,9 @@ class Recorder:
         capacity: int = 4096,
     ) -> None:
         rows = as_int(capacity)
-        if rows is None or rows < 2:
-            raise ArgumentError("capacity", "a whole number of rows, 2 or more", capacity)
+        if rows is None or not 2 <= rows <= _MAX_CELLS:
+            raise ArgumentError("capacity", f"a whole number of rows, from 2 to {_MAX_CELLS}", capacity)
+        self._max_columns = _MAX_CELLS // rows
         self._rule = make_rule(rule, how, missing, max_bytes)
         self._rows = kernels.active.Rows(rows)
         self._columns: dict[tuple[str, str | None], int] = {}
@@ -78,7 +84,8 @@ class Recorder:
         ----------
         timestamp : int, datetime or str
             Nanoseconds since the epoch, an aware `datetime`, or RFC 3339 text. Samples may come in any order. A sample before
-            1677, such as one at Go's zero time, is only counted in `dropped`. So is a sample after the end.
+            1677, such as one at Go's zero time, is only counted in `dropped`. So is a sample after the end, or with one name too
+            many.
         metrics : mapping of str to int
             It is copied. The value None is absent.
 
@@ -111,7 +118,7 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """Return the number of samples dropped: those before 1677, and those after the end."""
+        """Return the number of samples dropped: those before 1677, with names beyond the limit, and after the end."""
         return self._dropped
 
     def __repr__(self) -> str:
@@ -129,22 +136,22 @@ class Recorder:
                 return
             time = _coerce.scalar(to_nanoseconds(timestamp, "a sample"), "timestamp", _coerce.TIME)
             plain = _to_ints(metrics)
+            added: list[str] = []
+            columns: list[tuple[str, str | None, str | None]] = []
             for name in plain:
-                if name not in self._names:
-                    self._add_metric(name)
+                if name in self._names:
+                    continue
+                columns += _new_columns(name, self._names.keys() | added)
+                added.append(name)
+                if len(self._columns) + len(columns) > self._max_columns:
+                    self._dropped += 1
+                    return
+            for name in added:
+                self._names[name] = len(self._names)
+                self._rows.add_name(name)
+            for column in columns:
+                self._add_column(*column)
             self._rows.write(time, plain)
-
-    def _add_metric(self, name: str) -> None:
-        """Register a metric. If x and x@max are both known, x is the fallback of x@max."""
-        self._names[name] = len(self._names)
-        self._rows.add_name(name)
-        self._add_column(name, None, None)
-        peak = parse_peak_name(name)
-        if peak is not None and peak[0] in self._names:
-            self._add_column(name, peak[0], peak[0])
-        for reducer in PEAK_REDUCERS:
-            if f"{name}@{reducer}" in self._names:
-                self._add_column(f"{name}@{reducer}", name, f"{name}@{reducer}")
 
     def _add_column(self, own: str, fallback: str | None, copied: str | None) -> None:
         source = -1 if copied is None else self._columns[copied, None]  # it has the values so far
@@ -156,6 +163,17 @@ class Recorder:
         if samples is not None:
             return decimate(StatSeries._of(_sort_samples(self._names, *samples)), self._rule)
         return StatSeries._of(_MergedRows(self._names, self._columns, *self._rows.rows()).reduce(self._rule))
+
+
+def _new_columns(name: str, names: AbstractSet[str]) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield the columns of a new metric beside these. If x and x@max are both known, x is the fallback of x@max."""
+    yield name, None, None
+    peak = parse_peak_name(name)
+    if peak is not None and peak[0] in names:
+        yield name, peak[0], peak[0]
+    for reducer in PEAK_REDUCERS:
+        if f"{name}@{reducer}" in names:
+            yield f"{name}@{reducer}", name, f"{name}@{reducer}"
 
 
 def _to_ints(metrics: object) -> dict[str, int]:

@@ -75,13 +75,18 @@ def test_a_dry_run_tells_the_largest_changes(calls: Database) -> None:
     assert calls.cells() == before
 
 
-def test_a_limit_ends_with_3(calls: Database) -> None:
-    """A limit, or a run time: the code says that another run is to go on."""
+def test_a_planned_end_is_no_failure(calls: Database) -> None:
+    """A limit, or a run time: the result says that more is left, also as JSON."""
     result = run("reduce", calls.url, "--max-samples", 10, "--limit", 2, "--sleep", "0.01", "--batch-size", 1)
-    assert result.exit_code == 3
-    assert "stopped early: the limit of 2 changed rows is reached; the rows counted here are written\n" in result.stdout
+    assert result.exit_code == 0
+    assert "ended as planned: the limit of 2 changed rows is reached; more rows are left for another run\n" in result.stdout
     result = run("reduce", calls.url, "--max-samples", 10, "--run-time", "0s")
-    assert (result.exit_code, "stopped early: the run time of 0:00:00 is over" in result.stdout) == (3, True)
+    assert (result.exit_code, "ended as planned: the run time of 0:00:00 is over" in result.stdout) == (0, True)
+    result = run("reduce", calls.url, "--max-samples", 10, "--limit", 1, "--json")
+    told = json.loads(result.stdout)
+    assert (told["more"], told["stopped"], told["changed"]) == ("the limit of 1 changed rows is reached", None, 1)
+    result = run("reduce", calls.url, "--max-samples", 10, "--json")
+    assert (result.exit_code, json.loads(result.stdout)["more"]) == (0, None)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +157,8 @@ def test_a_missing_driver_is_one_line(module: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_ctrl_c_ends_after_the_batch(on_server: Database) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_after_the_batch(on_server: Database, number: int) -> None:
     """The batch at hand is committed, the summary printed, and a second run does the rest."""
     on_server.make([(f"{i:03}", blob(30)) for i in range(100)])
     program = f"{IN_THE_THIRD}\nfrom callstats.cli import main\nmain()"
@@ -161,7 +167,7 @@ def test_ctrl_c_ends_after_the_batch(on_server: Database) -> None:
         assert running.stderr is not None
         for _ in range(3):
             assert running.stderr.readline() == "batch\n"
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         out, err = running.communicate(timeout=PATIENCE)
     assert (running.returncode, "Traceback" in err) == (3, False)
     changed = sum(cell != blob(30) for cell in on_server.cells().values())

@@ -85,10 +85,18 @@ def runs() -> Iterator[Runs]:
         yield process
 
 
-def killed_runs(runs: Runs, database: Database, seed: int) -> int:
+@pytest.fixture(params=[1, 3])
+def jobs(request: pytest.FixtureRequest, database: Database) -> int:
+    """The number of workers of a run; SQLite has one."""
+    if request.param > 1 and database.kind == "sqlite":
+        pytest.skip("SQLite has one worker")
+    return int(request.param)
+
+
+def killed_runs(runs: Runs, database: Database, seed: int, jobs: int) -> int:
     """Begin and kill runs at random moments, KILLS times in a row; tell how many had written something by then."""
     moments = random.Random(seed)
-    job = {"url": database.url, "tiers": TIERS, "as_of": AS_OF, "batch_size": 5, "lingers": 60}
+    job = {"url": database.url, "tiers": TIERS, "as_of": AS_OF, "batch_size": 5, "lingers": 60, "jobs": jobs}
     wrote = 0
     before = database.cells()
     for turn in range(KILLS):
@@ -104,11 +112,11 @@ def killed_runs(runs: Runs, database: Database, seed: int) -> int:
     return wrote
 
 
-def test_killed_runs_lose_nothing(runs: Runs, database: Database) -> None:
+def test_killed_runs_lose_nothing(runs: Runs, database: Database, jobs: int) -> None:
     """After 20 kills in a row each row is old or new, and one full run gives what one undisturbed run gives."""
     old = [blob(28 + i % 5, seed=i) for i in range(ROWS)]
     filled(database, old)
-    wrote = killed_runs(runs, database, 1)
+    wrote = killed_runs(runs, database, 1, jobs)
     want = {str(i): reduced(text, tier_of(i)) for i, text in enumerate(old)}
     half = database.cells()
     assert all(half[str(i)] in (text, want[str(i)]) for i, text in enumerate(old))
@@ -118,14 +126,14 @@ def test_killed_runs_lose_nothing(runs: Runs, database: Database) -> None:
     assert database.cells() == want
 
 
-def test_killed_runs_beside_a_writer(runs: Runs, database: Database) -> None:
+def test_killed_runs_beside_a_writer(runs: Runs, database: Database, jobs: int) -> None:
     """The same while another program writes, in a name's case or in a space only: its last write of each row is what counts."""
     filled(database, [CHANGES[0]] * ROWS)
     last: dict[str, str] = {}
     with a_writer(database, last):
-        killed_runs(runs, database, 2)
+        killed_runs(runs, database, 2, jobs)
         if database.kind != "sqlite":
-            reduce_table(database.url, Rule(None, how=HOW), tiers=IN_DAYS, as_of=AS_OF, batch_size=7)
+            reduce_table(database.url, Rule(None, how=HOW), tiers=IN_DAYS, as_of=AS_OF, batch_size=7, jobs=jobs)
     assert len(last) > 50
     assert reduce_table(database.url, Rule(None, how=HOW), tiers=IN_DAYS, as_of=AS_OF).stopped is None
     want = {str(i): reduced(last.get(str(i), CHANGES[0]), tier_of(i)) for i in range(ROWS)}
@@ -145,13 +153,13 @@ COUNTED = {
 }
 
 
-def test_two_runs_at_once(runs: Runs, database: Database) -> None:
+def test_two_runs_at_once(runs: Runs, database: Database, jobs: int) -> None:
     """Both end well, and each row is written once."""
     database.make([(str(i), blob(30)) for i in range(ROWS)])
     database.ask("CREATE TABLE writes (id VARCHAR(99))")
     for statement in COUNTED[database.kind]:
         database.ask(statement)
-    job = {"url": database.url, "rows": 10, "batch_size": 4}
+    job = {"url": database.url, "rows": 10, "batch_size": 4, "jobs": jobs}
     runs.start(job, job)
     assert runs.ends() == [0, 0]
     assert database.ask("SELECT count(*), count(DISTINCT id) FROM writes") == [(ROWS, ROWS)]

@@ -40,13 +40,13 @@ def sql_mode(database: Database, mode: str) -> Iterator[None]:
 @pytest.mark.parametrize("mode", MODES)
 def test_mysqls_text_is_never_cut(mysql: Database, mode: str, collation: str) -> None:
     """The 65,535 bytes of TEXT are found by itself: a reduction that would be larger is made to fit."""
-    mysql.make([("a", large(185)), ("b", blob(12))], stats=f"TEXT COLLATE {collation}")
-    rule = Rule(180, how=("mean", "min", "max", "last"))
-    assert len(reduce_json([large(185)], rule)[0]) > 65_535
+    mysql.make([("a", large(189)), ("b", blob(12))], stats=f"TEXT COLLATE {collation}")
+    rule = Rule(181, how=("mean", "min", "max", "last"))
+    assert len(reduce_json([large(189)], rule)[0]) > 65_535
     with sql_mode(mysql, MODES[mode]):
         report = reduce_table(mysql.url, rule)
     assert (report.changed, report.rejected) == (1, 0)
-    assert mysql.cell("a").encode() == reduce_json([large(185)], replace(rule, max_bytes=65_535))[0]
+    assert mysql.cell("a").encode() == reduce_json([large(189)], replace(rule, max_bytes=65_535))[0]
     assert len(mysql.cell("a")) <= 65_535
 
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pymysql
 import pytest
 
 import callstats.db.dialects.mysql
 import callstats.db.dialects.postgres
-import callstats.db.jobs.reduce
+import callstats.db.jobs.worker
 from callstats import Rule, reduce_json
 from callstats.db import ReduceResult
 from support.database import blob
 from support.databases import Database
+from support.faults import SLOW, kill_others, restarted, time_limit
 from support.tables import reduce_table, restore_table
 
 RULE = Rule(10, how={"mem_usage": ("mean", "max")})
@@ -30,12 +29,12 @@ DONE = reduce_json([blob(12)], RULE)[0].decode()
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same number of tries in less time."""
-    monkeypatch.setattr(callstats.db.jobs.reduce, "_FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(callstats.db.jobs.worker, "_FIRST_PAUSE", 0.02)
 
 
 def once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have something happen in mid-batch: its rows are read and locked, and not yet written."""
-    real = callstats.db.jobs.reduce.reduce_json
+    real = callstats.db.jobs.worker.reduce_json
     left = [change]
 
     def reduce_and_change(*args: Any, **options: Any) -> Any:
@@ -44,7 +43,7 @@ def once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
             left.pop()()
         return results
 
-    monkeypatch.setattr(callstats.db.jobs.reduce, "reduce_json", reduce_and_change)
+    monkeypatch.setattr(callstats.db.jobs.worker, "reduce_json", reduce_and_change)
 
 
 @contextmanager
@@ -109,18 +108,18 @@ def test_a_lock_holds_for_its_batch_only(on_server: Database) -> None:
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     skip = "SELECT id FROM calls FOR UPDATE SKIP LOCKED"
     between = [len(on_server.ask(skip))]
-    real = callstats.db.jobs.reduce.reduce_json
+    real = callstats.db.jobs.worker.reduce_json
     within = []
 
     def look(*args: Any, **options: Any) -> Any:
         within.append(len(on_server.ask(skip)))
         return real(*args, **options)
 
-    callstats.db.jobs.reduce.reduce_json = look  # type: ignore[assignment]
+    callstats.db.jobs.worker.reduce_json = look  # type: ignore[assignment]
     try:
         reduce_table(on_server.url, RULE, batch_size=5, progress=lambda report: between.append(len(on_server.ask(skip))))
     finally:
-        callstats.db.jobs.reduce.reduce_json = real
+        callstats.db.jobs.worker.reduce_json = real
     assert set(between) == {20}
     assert within[:4] == [15] * 4
 
@@ -187,57 +186,34 @@ def test_deadlocks_are_tried_again(on_server: Database, clashes: int) -> None:
 
 # --- lost connections -------------------------------------------------------------------------------------------------
 
-KILL_OTHERS = {
-    "postgres": (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    ),
-    "mysql": "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()",
-}
 
-
-def kill_others(database: Database) -> None:
-    """End every other session in the database."""
-    for (session,) in database.ask(KILL_OTHERS[database.kind]):
-        if database.kind == "mysql":
-            with suppress(pymysql.OperationalError):  # one that is ending by itself
-                database.ask(f"KILL {session}")
-
-
+@pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize("save", [False, True])
-def test_a_lost_connection_is_made_anew(on_server: Database, save: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_connection_is_made_anew(
+    on_server: Database, save: bool, jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In mid-batch and between batches: the job goes on with a new connection, and saved cells are still all there."""
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     once(lambda: kill_others(on_server), monkeypatch)
     saved = tmp_path / "old.jsonl" if save else None
-    report = reduce_table(on_server.url, RULE, batch_size=5, save=saved, progress=lambda report: kill_others(on_server))
+    report = reduce_table(
+        on_server.url, RULE, batch_size=5, save=saved, progress=lambda report: kill_others(on_server), jobs=jobs
+    )
     assert (report.changed, report.rows, report.stopped) == (20, 20, None)
-    assert report.retries >= 4
+    assert report.retries >= (4 if jobs == 1 else 1)
     assert set(on_server.cells().values()) == {DONE}
     if saved is not None:
         assert restore_table(on_server.url, saved).unknown == 0
         assert set(on_server.cells().values()) == {blob(12)}
 
 
-def restarted(database: Database, seconds: float) -> Callable[[], None]:
-    """Kill the server as a machine that goes down would, and start it again after some time."""
-    assert database.server is not None
-    process = database.server.process
-    if process is None:
-        pytest.skip("the server is not these tests' own")
-
-    def restart() -> None:
-        process.stop(signal.SIGQUIT if database.kind == "postgres" else signal.SIGKILL)
-        threading.Timer(seconds, process.start).start()
-
-    return restart
-
-
-def test_a_server_that_comes_back(on_server: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_server_that_comes_back(on_server: Database, jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """It dies in mid-batch, and is there again some seconds later: the job resumes by itself, and nothing is lost."""
-    monkeypatch.setattr(callstats.db.jobs.reduce, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(callstats.db.jobs.worker, "_FIRST_PAUSE", 0.1)
     on_server.make([(f"{i:02}", blob(12)) for i in range(20)])
     once(restarted(on_server, 1.0), monkeypatch)
-    report = reduce_table(on_server.url, RULE, batch_size=5)
+    report = reduce_table(on_server.url, RULE, batch_size=5, jobs=jobs)
     assert (report.changed, report.rows, report.stopped) == (20, 20, None)
     assert report.retries >= 2
     assert set(on_server.cells().values()) == {DONE}
@@ -281,17 +257,17 @@ def test_an_engine_without_transactions(on_server: Database) -> None:
     with engine.connect() as connection:
         before = connection.exec_driver_sql(waits).all()
     held: list[int] = []
-    real = callstats.db.jobs.reduce.reduce_json
+    real = callstats.db.jobs.worker.reduce_json
 
     def look(*args: Any, **options: Any) -> Any:
         held.append(20 - len(on_server.ask("SELECT id FROM calls FOR UPDATE SKIP LOCKED")))
         return real(*args, **options)
 
-    callstats.db.jobs.reduce.reduce_json = look  # type: ignore[assignment]
+    callstats.db.jobs.worker.reduce_json = look  # type: ignore[assignment]
     try:
         assert reduce_table(engine, RULE, batch_size=5).changed == 20
     finally:
-        callstats.db.jobs.reduce.reduce_json = real
+        callstats.db.jobs.worker.reduce_json = real
     assert held[:4] == [5] * 4
     with engine.connect() as connection:
         assert connection.exec_driver_sql(waits).all() == before
@@ -308,16 +284,16 @@ def test_a_limit_is_kept_to_the_row(database: Database, dry_run: bool) -> None:
     """A run changes at most so many rows, and the next one goes on."""
     database.make([(f"{i:02}", blob(12 if i % 2 else 2)) for i in range(20)])
     report = reduce_table(database.url, RULE, limit=7, batch_size=5, dry_run=dry_run)
-    assert (report.changed, report.stopped) == (7, "the limit of 7 changed rows is reached")
+    assert (report.changed, report.more, report.stopped) == (7, "the limit of 7 changed rows is reached", None)
     report = reduce_table(database.url, RULE, limit=7, batch_size=5, dry_run=dry_run)
-    assert (report.changed, report.stopped is None) == ((7, False) if dry_run else (3, True))
+    assert (report.changed, report.more is None) == ((7, False) if dry_run else (3, True))
 
 
 def test_run_time_and_sleep(database: Database) -> None:
     """No batch begins after the run time; between batches the job sleeps, but no longer than it may run or is asked to stop."""
     database.make([(f"{i:02}", blob(12)) for i in range(20)])
     report = reduce_table(database.url, RULE, batch_size=5, sleep=60, run_time=timedelta(seconds=1.5))
-    assert (report.stopped, report.changed) == ("the run time of 0:00:01.500000 is over", 5)
+    assert (report.more, report.stopped, report.changed) == ("the run time of 0:00:01.500000 is over", None, 5)
     assert report.seconds < 30
     asked = threading.Event()
     timer = threading.Timer(0.3, asked.set)
@@ -340,5 +316,33 @@ def test_a_limit_holds_for_rows_that_were_locked(on_server: Database) -> None:
             on_server.run(connection, "COMMIT")
 
         report = reduce_table(on_server.url, RULE, limit=8, progress=progress)
-    assert (report.changed, report.locked, report.stopped) == (8, 2, "the limit of 8 changed rows is reached")
+    assert (report.changed, report.locked, report.more) == (8, 2, "the limit of 8 changed rows is reached")
     assert reduce_table(on_server.url, RULE).changed == 2
+
+
+# --- time limits of the server ------------------------------------------------------------------------------------------
+
+
+def test_a_time_limit_makes_batches_smaller(on_server: Database) -> None:
+    """Until they fit; each row is done once, and nothing is lost."""
+    on_server.make([(f"{i:02}", blob(12)) for i in range(24)])
+    for statement in SLOW[on_server.kind]:
+        on_server.ask(statement.replace("{seconds}", "0.1"))
+    with time_limit(on_server):
+        report = reduce_table(on_server.url, RULE)
+    assert (report.changed, report.rows, report.stopped) == (24, 24, None)
+    assert report.retries >= 1
+    assert set(on_server.cells().values()) == {DONE}
+
+
+def test_a_row_that_takes_too_long(on_server: Database) -> None:
+    """The job stops after a bounded number of tries, the smallest batches a row each, and changes nothing."""
+    on_server.make([(f"{i:02}", blob(12)) for i in range(4)])
+    for statement in SLOW[on_server.kind]:
+        on_server.ask(statement.replace("{seconds}", "2"))
+    with time_limit(on_server):
+        report = reduce_table(on_server.url, RULE, retries=3)
+    assert (report.changed, report.retries) == (0, 3)
+    assert report.stopped is not None
+    assert report.stopped.endswith("; tried 4 times")
+    assert set(on_server.cells().values()) == {blob(12)}

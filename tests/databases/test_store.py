@@ -47,7 +47,7 @@ def test_long_histograms_are_reduced(tmp_path: Path, backend: str) -> None:
         ("e", "null", None),
     ]
     before = len(blob(100)) + len(blob(50, seed=1))
-    assert dataclasses.replace(report, seconds=0) == ReduceResult(
+    assert dataclasses.replace(report, seconds=0, phases={}) == ReduceResult(
         rows=5,
         skipped=3,
         changed=2,
@@ -283,7 +283,9 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert (digest(db), db.stat().st_mtime_ns) == (before, time)
     wet = reduce_table(db, KEPT)
     assert dry.dry_run
-    assert dataclasses.replace(dry, seconds=wet.seconds, dry_run=False, peak_change=None, mean_change=None) == wet
+    assert (
+        dataclasses.replace(dry, seconds=wet.seconds, phases=wet.phases, dry_run=False, peak_change=None, mean_change=None) == wet
+    )
 
 
 def test_a_dry_run_takes_no_lock(tmp_path: Path) -> None:

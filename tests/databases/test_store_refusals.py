@@ -239,12 +239,3 @@ def test_a_locked_database_is_no_wrong_use(tmp_path: Path) -> None:
         assert "database is locked" in str(reduce_table(url, 10).stopped)
         assert "database is locked" in str(reduce_table(url, 10, dry_run=True).stopped)
     assert reduce_table(url, 10).changed == 1
-
-
-@pytest.mark.parametrize("rule", [10, Rule(10)])
-def test_a_read_only_file_stops_the_job(tmp_path: Path, rule: Rule | int) -> None:
-    """It can be looked at in a dry run, and the job says why it can't write."""
-    db = made(tmp_path / "calls.db", [("a", blob(12))])
-    url = f"sqlite:///file:{db}?mode=ro&uri=true"
-    assert reduce_table(url, rule, dry_run=True).changed == 1
-    assert reduce_table(url, rule).stopped == "attempt to write a readonly database"

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
-import callstats.db.jobs.reduce
+import callstats.db.jobs.worker
 from callstats import Rule, reduce_json
 from support.database import Value, ask, blob, cell, cells, connect, made
+from support.databases import Database
 from support.programs import started
-from support.tables import reduce_table, restore_table
+from support.tables import create_table, reduce_table, restore_table
 
 RULE = Rule(10, how={"mem_usage": ("mean", "max")})
 
@@ -41,7 +43,7 @@ CHANGES: dict[str, Change] = {
 
 def writes_once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have another program write when the job has read its first batch, and not yet locked it."""
-    real = callstats.db.jobs.reduce.reduce_json
+    real = callstats.db.jobs.worker.reduce_json
     left = [change]
 
     def reduce_and_write(*args: Any, **options: Any) -> Any:
@@ -50,7 +52,7 @@ def writes_once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -
             left.pop()()
         return results
 
-    monkeypatch.setattr(callstats.db.jobs.reduce, "reduce_json", reduce_and_write)
+    monkeypatch.setattr(callstats.db.jobs.worker, "reduce_json", reduce_and_write)
 
 
 @pytest.mark.usefixtures("backend")
@@ -96,7 +98,7 @@ def test_rows_that_come_and_go_meanwhile(tmp_path: Path, monkeypatch: pytest.Mon
 def test_no_lock_is_held_while_reducing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock is for the writing: a program that won't wait can write while a batch is reduced."""
     db = made(tmp_path / "calls.db", [(str(i), blob(12)) for i in range(9)])
-    real = callstats.db.jobs.reduce.reduce_json
+    real = callstats.db.jobs.worker.reduce_json
     written = []
 
     def reduce_and_write(blobs: list[bytes], *args: Any, **options: Any) -> Any:
@@ -108,7 +110,7 @@ def test_no_lock_is_held_while_reducing(tmp_path: Path, monkeypatch: pytest.Monk
             written.append(len(blobs))
         return real(blobs, *args, **options)
 
-    monkeypatch.setattr(callstats.db.jobs.reduce, "reduce_json", reduce_and_write)
+    monkeypatch.setattr(callstats.db.jobs.worker, "reduce_json", reduce_and_write)
     assert reduce_table(db, RULE, batch_size=3).changed == 9
     assert written == [3, 3, 3]
 
@@ -131,7 +133,7 @@ def test_a_lock_that_stays_ends_the_job(tmp_path: Path) -> None:
 def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """KeyboardInterrupt passes through; the batch at hand is not written, half or whole, nor kept as saved."""
     db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(9)])
-    real = callstats.db.jobs.reduce.SavedBlob
+    real = callstats.db.jobs.worker.SavedBlob
     made_cells = []
 
     def interrupted(*args: Any) -> Any:
@@ -140,7 +142,7 @@ def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.M
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(callstats.db.jobs.reduce, "SavedBlob", interrupted)
+    monkeypatch.setattr(callstats.db.jobs.worker, "SavedBlob", interrupted)
     with pytest.raises(KeyboardInterrupt):
         reduce_table(db, RULE, batch_size=3, save=tmp_path / "old.jsonl")
     assert [cell(db, str(i)) == blob(12) for i in range(9)] == [False] * 3 + [True] * 6
@@ -153,7 +155,7 @@ def test_an_interrupt_rolls_its_batch_back(tmp_path: Path, monkeypatch: pytest.M
 
 SLOWLY = """
 import itertools, sys, time
-import callstats.db.jobs.reduce as job
+import callstats.db.jobs.worker as job
 from callstats import Rule
 from callstats.db import connect
 real, batches = job.reduce_json, itertools.count()
@@ -252,3 +254,31 @@ def test_two_jobs_at_once(tmp_path: Path) -> None:
         assert [code_of(one), code_of(two)] == [0, 0]
     assert ask(db, "SELECT count(*), count(DISTINCT id) FROM writes") == [(200, 200)]
     assert reduce_table(db, RULE).changed == 0
+
+
+def test_secure_delete(tmp_path: Path) -> None:
+    """On, old histograms are gone from the file; off, they stay in its free pages. The caller's setting is restored."""
+    marks = {}
+    for on in (True, False):
+        path = made(tmp_path / f"{on}.db", [(str(i), blob(999, metric="a_mark_of_old")) for i in range(20)])
+        assert reduce_table(str(path), 2, secure_delete=on).changed == 20
+        marks[on] = path.read_bytes().count(b"a_mark_of_old")
+    assert marks[True] == 40
+    assert marks[False] > 1000
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        for value, kept in [("ON", 1), ("OFF", 0), ("FAST", 2)]:
+            connection.exec_driver_sql(f"PRAGMA secure_delete = {value}")
+            for on in (True, False, None):
+                create_table(engine)
+                reduce_table(engine, 2, secure_delete=on)
+                assert connection.exec_driver_sql("PRAGMA secure_delete").scalar() == kept
+    engine.dispose()
+
+
+def test_only_sqlite_has_secure_delete(on_server: Database) -> None:
+    """For a server it is wrong use."""
+    on_server.make([("a", blob(12))])
+    with pytest.raises(ValueError, match=r"^secure_delete must be None for a server: only SQLite has it, got False$"):
+        reduce_table(on_server.url, 2, secure_delete=False)
+    assert on_server.cells() == {"a": blob(12)}

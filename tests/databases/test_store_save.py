@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, event
 
 from callstats import CallstatsError, Rule
 from callstats.db import ReduceResult, RestoreResult
-from callstats.db.jobs.restore import SavedBlob, Saver
+from callstats.db.jobs.save import SavedBlob, Saver
 from callstats.db.results import ConnectionLostError, TransientError
 from support.database import Value, ask, blob, cell, cells, connect, made
 from support.tables import reduce_table, restore_table
@@ -64,17 +64,21 @@ def test_what_is_saved(tmp_path: Path) -> None:
     """Only rows that change, a line each, and a mark on those that were BLOBs."""
     db = made(tmp_path / "calls.db", [("a", blob(12)), ("b", blob(3)), ("c", blob(12).encode()), (b"\xff", blob(12))])
     reduce_table(db, 10, save=tmp_path / "old.jsonl")
+    rows = json.loads(blob(12))
     assert lines(tmp_path / "old.jsonl") == [
-        {"key": "a", "stats": blob(12)},
-        {"key": "c", "stats": blob(12), "blob": True},
-        {"key": {"hex": "ff"}, "stats": blob(12)},
+        {"key": "a", "end": "\n", "rows": rows},
+        {"key": "c", "blob": True, "end": "\n", "rows": rows},
+        {"key": {"hex": "ff"}, "end": "\n", "rows": rows},
     ]
+    assert f'"rows":{blob(12).rstrip()}}}\n' in (tmp_path / "old.jsonl").read_text()
+    assert (tmp_path / "old.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 def write_and_raise(saver: Saver, saved: SavedBlob, error: type[BaseException]) -> None:
     """Save a cell; then something goes wrong."""
-    saver.write([saved])
-    raise error("gone")
+    with saver.batch() as parts:
+        saver.write(parts, [saved])
+        raise error("gone")
 
 
 @pytest.mark.parametrize("error", [ConnectionLostError, TransientError, KeyboardInterrupt])
@@ -83,12 +87,12 @@ def test_lines_of_a_batch_that_fails(error: type[BaseException], tmp_path: Path)
     path = tmp_path / "old.jsonl"
     first, second, third = (SavedBlob(key, blob(9).encode(), False) for key in "abc")
     with Saver(path) as saver:
-        with saver.batch():
-            saver.write([first])
-        with pytest.raises(error), saver.batch():
+        with saver.batch() as parts:
+            saver.write(parts, [first])
+        with pytest.raises(error):
             write_and_raise(saver, second, error)
-        with saver.batch():
-            saver.write([third])
+        with saver.batch() as parts:
+            saver.write(parts, [third])
     assert [line["key"] for line in lines(path)] == (["a", "b", "c"] if error is ConnectionLostError else ["a", "c"])
 
 
@@ -97,8 +101,8 @@ def test_a_batch_that_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     db, saved = made(tmp_path / "calls.db", [("a", blob(12)), ("b", blob(13))]), tmp_path / "old.jsonl"
     write, before, turns = Saver.write, cells(db), []
 
-    def failing(self: Saver, cells_: Any) -> None:
-        write(self, cells_)
+    def failing(self: Saver, parts: Any, cells_: Any) -> None:
+        write(self, parts, cells_)
         turns.append(len(lines(saved)))
         if len(turns) == 1:
             raise TransientError("locked")
@@ -130,8 +134,8 @@ def test_lines_are_on_the_disk_before_the_commit(tmp_path: Path, monkeypatch: py
     seen: list[tuple[int, int]] = []
     write = Saver.write
 
-    def watched(self: Saver, cells_: Any) -> None:
-        write(self, cells_)
+    def watched(self: Saver, parts: Any, cells_: Any) -> None:
+        write(self, parts, cells_)
         (changed,) = ask(db, "SELECT count(*) FROM calls WHERE stats <> ?", blob(12))[0]
         seen.append((len(lines(saved)), changed))
 
@@ -191,7 +195,8 @@ def saved_file(path: Path, *rows: tuple[Value, str], tail: bytes = b"") -> Path:
 
 
 WHOLE = b'{"key":{"hex":"63"},"stats":"[\\"\\u0000","blob":true}'
-TAILS = [WHOLE[:end] for end in range(1, len(WHOLE))]
+ROWS = b'{"key":"c","end":"\\n","rows":[{"timestamp":"2006-01-02T15:04:05Z","metrics":{"x":1}}]}'
+TAILS = [whole[:end] for whole in (WHOLE, ROWS) for end in range(1, len(whole))]
 
 
 @pytest.mark.parametrize("tail", [*TAILS, WHOLE[:20] + b"\0\0", b'{"key":"c","stats":"\xc3', b"\0\0\0"])

@@ -39,7 +39,8 @@ def check(database: Database, want: dict[str, int | None], **options: Any) -> No
     report = reduce_table(database.url, RULE, tiers=TIERS, as_of=NOW, batch_size=3, **options)
     assert {key: cell == reduced(want[key]) for key, cell in database.cells().items()} == dict.fromkeys(want, True)
     changed = sum(rows is not None for rows in want.values())
-    assert (report.changed, report.skipped, report.rejected) == (changed, len(want) - changed, 0)
+    assert (report.changed, report.skipped + report.untimed, report.rejected) == (changed, len(want) - changed, 0)
+    assert report.untimed == ("null" in want)
     assert report.bytes_read == changed * len(blob(12))
     assert report.as_of == "2026-11-25T12:00:00.000000Z"
     assert reduce_table(database.url, RULE, tiers=TIERS, as_of=NOW, **options).changed == 0
@@ -78,8 +79,8 @@ def test_offsets_are_not_sorted_as_text(database: Database) -> None:
 
 
 @pytest.mark.parametrize("verify", [False, True])
-def test_what_is_no_time_is_left_alone(database: Database, verify: bool) -> None:
-    """NULL, nothing, other text, dates that don't exist, and Go's zero time; one of them stops nothing."""
+def test_rows_without_a_readable_time_stop_nothing(database: Database, verify: bool) -> None:
+    """NULL, nothing and Go's zero time are none; other text and dates that don't exist are rejected."""
     times = [
         None, "", "never", "2017", "2017-11-27", "0001-01-01T00:00:00.000Z", "2017-13-27T00:00:00Z", "2017-11-27T00:00:00 UTC",
         "x2017-11-27T00:00:00Z", "2017-11-27T00:00:00+1", "2017-11-27T0:00:00Z", "now", "2457000.5", "17-11-27T00:00:00Z",
@@ -89,10 +90,13 @@ def test_what_is_no_time_is_left_alone(database: Database, verify: bool) -> None
     database.make(rows, more=", created_at VARCHAR(99)", columns="id, stats, created_at")
     report = reduce_table(database.url, RULE, tiers=TIERS, as_of=NOW, verify=verify)
     got = database.cells()
-    assert {key for key in got if got[key] != blob(12)} - {"bad06"} == {"good", "wrong"}
-    assert got["good"] == reduced(5)
-    assert [reject.key for reject in report.rejects] == ["wrong"]
-    assert report.skipped >= len(times) - 1
+    assert {key for key in got if got[key] != blob(12)} == {"bad04", "good", "wrong"}  # a date alone is its midnight
+    assert got["good"] == got["bad04"] == reduced(5)
+    untimed = {"bad00", "bad01", "bad05"}
+    assert {reject.key for reject in report.rejects} == {key for key in got if key.startswith("bad")} - untimed - {"bad04"} | {
+        "wrong"
+    }
+    assert (report.untimed, report.skipped, report.rows) == (len(untimed), 0, len(rows))
 
 
 NATIVE = [

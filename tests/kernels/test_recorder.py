@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
 import sys
 import sysconfig
 import threading
@@ -53,6 +55,69 @@ def test_fields_of_its_rule(backend: str) -> None:
     """They may be given by name, as to `decimate`."""
     samples = [(i * SECOND, {"x": i}) for i in range(100)]
     assert record(samples, 7, how="max", missing="zero", max_bytes=400) == record(samples, Rule(7, "max", "zero", 400))
+
+
+# --- rows times names ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_sample_with_one_name_too_many(backend: str) -> None:
+    """Rows times names are bounded. A sample whose new name exceeds the bound is dropped as a whole, and counted."""
+    recorder = Recorder(capacity=2**18)
+    for name in "abcd":
+        recorder.write_stat(0, {name: 1})
+    recorder.write_stat(1, {"a": 2, "e": 2})
+    recorder.write_stat(2, {"e": 3})
+    recorder.write_stat(3, {"a": 4})
+    assert recorder.dropped == 2
+    series = recorder.end()
+    assert series.names == ("a", "b", "c", "d") and series.timestamps.tolist() == [0, 0, 0, 0, 3] and recorder.dropped == 2
+
+
+def test_many_new_names_at_once(backend: str) -> None:
+    """A dropped sample registers none of its names, so that later ones still have room."""
+    recorder = Recorder(capacity=2**19)
+    recorder.write_stat(0, dict.fromkeys("abc", 1))
+    recorder.write_stat(1, dict.fromkeys("ab", 1))
+    assert recorder.dropped == 1 and recorder.end().names == ("a", "b")
+
+
+def test_names_beside_their_peaks(backend: str) -> None:
+    """A name beside its peak takes a column more, whichever comes first."""
+    for names in (("x", "x@max"), ("x@max", "x")):
+        for room, dropped in ((2, 1), (3, 0)):
+            recorder = Recorder(capacity=2**20 // room)
+            for name in names:
+                recorder.write_stat(0, {name: 1})
+            assert recorder.dropped == dropped and len(recorder.end().names) == 2 - dropped
+
+
+def test_a_new_name_in_each_of_20_000_samples(backend: str) -> None:
+    """Names beyond the bound cost nothing but their samples. The default capacity has room for 256."""
+    recorder = Recorder()
+    for i in range(20_000):
+        recorder.write_stat(i, {f"m{i}": i})
+    assert recorder.dropped == 20_000 - 256 and len(recorder.end().names) == 256
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's peak")
+def test_the_most_memory_of_a_recorder() -> None:
+    """A recorder at its bound takes at most 96 MiB with the compiled kernels, also while its rows merge."""
+    program = """
+import callstats, sys
+def peak():
+    return int([line for line in open("/proc/self/status") if "VmHWM" in line][0].split()[1]) * 1024
+metrics = {f"m{i}": 2**63 for i in range(256)}
+before, recorder = peak(), callstats.Recorder()
+for i in range(5000):
+    recorder.write_stat(i, metrics)
+print(callstats.backend, peak() - before)
+"""
+    environment = {**os.environ, "CALLSTATS_BACKEND": "auto"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    backend, grown = done.stdout.split()
+    if backend != "cython" or "LD_PRELOAD" in os.environ:
+        pytest.skip("the pure kernels, and sanitizers, need more")
+    assert int(grown) <= 96 * 2**20
 
 
 # --- within the capacity ------------------------------------------------------------------------------------------------------
@@ -130,7 +195,7 @@ def test_a_refused_mapping(backend: str, metrics: Any) -> None:
 @pytest.mark.parametrize("capacity", [1, 0, -5, 2.5, "8", None, True])
 def test_a_refused_capacity(capacity: Any) -> None:
     """A capacity is a whole number of rows, two at least."""
-    with pytest.raises(CallstatsError, match="capacity must be a whole number of rows, 2 or more, got "):
+    with pytest.raises(CallstatsError, match="capacity must be a whole number of rows, from 2 to 1048576, got "):
         Recorder(capacity=capacity)
 
 

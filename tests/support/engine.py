@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -25,10 +26,15 @@ IMAGE = "callstats-test:busybox"
 
 @dataclass(frozen=True)
 class Engine:
-    """The address of an engine, and its image."""
+    """The address of an engine, its folder, and its image."""
 
     url: str
+    folder: Path
     image: str = IMAGE
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the engine."""
+        os.kill(int((self.folder / "pid").read_text()), number)
 
     def docker(self, *args: str, data: bytes | None = None) -> str:
         """Run the engine's own command, apart from the tested code."""
@@ -61,7 +67,7 @@ def running_engine() -> Iterator[Engine]:
     """Run an engine without a bridge or firewall rules."""
     need("dockerd", "docker", "busybox", packages="docker.io busybox-static")
     folder = Path(tempfile.mkdtemp(prefix="callstats-engine-"))  # short: a socket's path holds 107 characters
-    engine = Engine(f"unix://{folder / 'sock'}")
+    engine = Engine(f"unix://{folder / 'sock'}", folder)
     command = [
         *("dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "-H", engine.url),
         *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid")),
@@ -76,6 +82,8 @@ def running_engine() -> Iterator[Engine]:
         yield engine
     finally:
         end(server)
+        for process in processes_of(folder):  # a killed engine leaves the parents of its containers
+            os.kill(process, signal.SIGKILL)
         for mount in sorted(mounts_below(folder), reverse=True):
             subprocess.run(["umount", "-l", mount], check=False)
         shutil.rmtree(folder, ignore_errors=True)
@@ -150,6 +158,23 @@ def mounts_below(folder: Path) -> list[str]:
     """Return the mount points in a folder."""
     lines = Path("/proc/self/mounts").read_text().splitlines()
     return [point for line in lines if (point := line.split()[1]).startswith(f"{folder}/")]
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Return the processes whose command line names a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if f"{folder}/".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.fixture
+def private_engine() -> Iterator[Engine]:
+    """Run an engine for one test, which may kill it."""
+    with running_engine() as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")

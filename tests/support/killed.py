@@ -16,7 +16,7 @@ from datetime import timedelta
 import psycopg, pymysql, sqlalchemy
 from callstats import Rule
 from callstats.db import connect
-import callstats.db.dialects.mysql, callstats.db.dialects.postgres, callstats.db.jobs.reduce
+import callstats.db.dialects.mysql, callstats.db.dialects.postgres, callstats.db.jobs.worker
 print("ready", flush=True)
 while line := sys.stdin.readline():
     jobs = json.loads(line)

@@ -28,7 +28,7 @@ def burn(seconds: float) -> str:
 
 TELLING = """
 import signal, sys, time
-import callstats.db.jobs.reduce as job
+import callstats.db.jobs.worker as job
 asked, batches = [], []
 real_signal = signal.signal
 def telling(number, handler):

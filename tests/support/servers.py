@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,17 @@ def _folder(user: str) -> Path:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Server]:
     """PostgreSQL."""
+    yield from run_postgres()
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[Server]:
+    """MariaDB, or MySQL."""
+    yield from run_mysql()
+
+
+def run_postgres() -> Iterator[Server]:
+    """PostgreSQL, as long as the iterator is not closed."""
     if url := os.environ.get("CALLSTATS_POSTGRES_URL"):
         yield _there("postgres", url)
         return
@@ -186,9 +197,8 @@ def postgres_server() -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def mysql_server() -> Iterator[Server]:
-    """MariaDB, or MySQL."""
+def run_mysql() -> Iterator[Server]:
+    """MariaDB or MySQL, as long as the iterator is not closed."""
     if url := os.environ.get("CALLSTATS_MYSQL_URL"):
         yield _there("mysql", url)
         return
@@ -201,7 +211,10 @@ def mysql_server() -> Iterator[Server]:
         data, port = folder / "data", free_port()
         init = folder / "init.sql"
         users = [f"callstats@'{host}'" for host in ("%", "localhost", "127.0.0.1")]
-        made = [f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO {user};\n" for user in users]
+        made = [
+            f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO {user} WITH GRANT OPTION;\n"
+            for user in users
+        ]
         init.write_text("".join(made))  # a line for each statement
         init.chmod(0o644)
         subprocess.run(
@@ -212,7 +225,14 @@ def mysql_server() -> Iterator[Server]:
             cwd=folder,
             **as_user("mysql"),
         )
-        command = [daemon, "--no-defaults", f"--datadir={data}", f"--port={port}", f"--socket={folder}/socket"]
+        command = [
+            daemon,
+            "--no-defaults",
+            f"--datadir={data}",
+            f"--port={port}",
+            f"--socket={folder}/socket",
+            f"--tmpdir={folder}",
+        ]
         command += ["--bind-address=127.0.0.1", f"--pid-file={folder}/pid", f"--init-file={init}", "--skip-name-resolve"]
         command += ["--innodb-buffer-pool-size=128M", "--innodb-flush-log-at-trx-commit=2", "--skip-log-bin"]
         address = {"host": "127.0.0.1", "port": port, "user": "callstats", "password": PASSWORD}
@@ -230,3 +250,31 @@ def _run(server: Server, stop: int) -> Iterator[Server]:
     finally:
         with suppress(ProcessLookupError):
             server.process.stop(stop)
+
+
+@contextmanager
+def pooled(server: Server, database: str) -> Iterator[str]:
+    """A URL of PgBouncer before a PostgreSQL: each transaction gets any of its sessions, even of earlier clients."""
+    bouncer = program("pgbouncer", "usr/sbin")
+    if bouncer is None:
+        _missing("pgbouncer")
+        return
+    folder = _folder("postgres")
+    try:
+        user, password, port = server.address["user"], server.address["password"], free_port()
+        users, config = folder / "users", folder / "ini"
+        users.write_text(f'"{user}" "{password}"\n')
+        config.write_text(
+            f"[databases]\n{database} = host={server.address['host']} port={server.address['port']}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\npool_mode = transaction\n"
+            f"auth_type = plain\nauth_file = {users}\ndefault_pool_size = 3\nserver_round_robin = 1\n"
+        )
+        for file in (users, config):
+            file.chmod(0o644)
+        through = Server(
+            "postgres", server.address | {"port": port, "database": database}, Process([bouncer, str(config)], "postgres", folder)
+        )
+        for running in _run(through, signal.SIGINT):
+            yield running.url(database)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -414,6 +414,7 @@ def test_reduced_values_are_marked(db: Path) -> None:
     before = [line.split() for line in run("list", db).stdout.splitlines()]
     assert run("reduce", db, "--max-samples", 10).exit_code == 0
     after = [line.split() for line in run("list", db).stdout.splitlines()]
-    assert after[0] == before[0] == ["call", "name", "status", "started", "samples", "peak", "memory", "CPU"]
+    assert after[0] == before[0]
+    assert before[0] == ["call", "name", "status", "exit", "started", "duration", "samples", "peak", "memory", "CPU"]
     assert [row[-5:-2] for row in after[1:]] == [row[-5:-2] for row in before[1:]]
     assert [row[-2].startswith("~") for row in after[1:]] == [False, True, True]

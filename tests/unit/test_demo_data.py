@@ -90,8 +90,9 @@ def test_the_first_call_is_the_captured_one(calls: list[Call]) -> None:
     first = calls[0]
     assert (first["fn_id"], first["status"], first["error"]) == ("captured", "success", None)
     series = StatSeries.from_db(first["stats"])
-    assert set(series.names) == GAUGES | COUNTERS | {"mem_working"}
-    stats = [stat for stat in map(pick_stats, docker_frames()) if stat is not None]
+    assert set(series.names) == GAUGES | COUNTERS | {"mem_working", "mem_usage@max"}
+    frames = list(docker_frames())
+    stats = [stat for stat in map(pick_stats, frames, [None, *frames]) if stat is not None]
     assert [stat.metrics for stat in series] == [stat.metrics for stat in stats]
     assert [stat.timestamp for stat in series] == [stat.timestamp // 10**6 * 10**6 for stat in stats]
     assert not CPU & set(series[0].metrics)

@@ -26,10 +26,11 @@ def frame(**parts: Any) -> dict[str, Any]:
 
 
 def picked(**parts: Any) -> dict[str, int]:
-    """Return the metrics of such a frame."""
+    """Return the metrics of such a frame. A frame without any metric gives no sample."""
     stat = pick_stats(frame(**parts))
-    assert stat is not None
-    assert stat.timestamp == READ_NS
+    if stat is None:
+        return {}
+    assert stat.timestamp == READ_NS and stat.metrics
     return stat.metrics
 
 
@@ -99,12 +100,13 @@ def test_a_frame_without_a_time_is_none(read: object) -> None:
 )
 def test_the_time_is_the_frames_own(read: str, timestamp: int) -> None:
     """The engine's `read` is the sample's time, to the nanosecond."""
-    assert pick_stats({"read": read}) == Stat(timestamp, {})
+    assert pick_stats({"read": read, "networks": {}}) == Stat(timestamp, {"net_rx": 0, "net_tx": 0})
 
 
-def test_a_time_alone_gives_no_metrics() -> None:
-    """A value that the frame lacks is absent, never 0."""
-    assert pick_stats(frame()) == Stat(READ_NS, {})
+def test_a_time_alone_is_no_sample() -> None:
+    """A value that the frame lacks is absent, never 0, and a frame without any value is none."""
+    assert pick_stats(frame()) is None
+    assert pick_stats(frame(memory_stats={"usage": 0}, networks=None)) is None
 
 
 # --- processor ---------------------------------------------------------------------------------------------------------------
@@ -127,6 +129,16 @@ def test_a_cgroup_2_frame() -> None:
     assert metrics == {"cpu_total": 100}
     metrics = picked(cpu_stats=cpu(3_000_000_000, 9_000_000_000, online_cpus=8), precpu_stats=cpu(2_000_000_000, 1_000_000_000))
     assert metrics == {"cpu_total": 100}
+
+
+@pytest.mark.parametrize(
+    ("used", "total"),
+    [(1_000_000_000, None), (1_100_001, 110 * 4), (1_102_500, None), (1_100_000, 110 * 4), (1_000_000, 100 * 4)],
+)
+def test_more_cpu_than_there_is_is_absent(used: int, total: int | None) -> None:
+    """Four cores in a frame of 1 ms of the system's time: up to a tenth more than all of it is kept as it comes out."""
+    metrics = picked(cpu_stats=cpu(usages(used, used, 7), 2_000_000, online_cpus=4), precpu_stats=cpu(usages(0, 0, 7), 1_000_000))
+    assert metrics == {"cpu_kernel": 0, **({} if total is None else {"cpu_total": total, "cpu_user": total})}
 
 
 @pytest.mark.parametrize("before", [ABSENT, None, {}, cpu(usages(0, 0, 0), ABSENT), cpu(usages(0, 0, 0), 0), cpu(0, None), [], 7])
@@ -229,12 +241,11 @@ def test_each_cpu_value_stands_alone() -> None:
 
 
 def test_cpu_is_exact_and_fits() -> None:
-    """No value passes through a float. A percentage that exceeds a series' range is absent."""
+    """No value passes through a float, at the largest processor times too."""
     # 100 * 3 * (2**53 + 1) / (2**53 + 3), just below 300; floats would make it 299.9999... or 300
     assert picked(cpu_stats=cpu(2**53 + 1, 2**53 + 4, online_cpus=3), precpu_stats=cpu(0, 1)) == {"cpu_total": 299}
-    # 100 * (2**64 - 1) / 100
-    assert picked(cpu_stats=cpu(U64_MAX, 101, online_cpus=1), precpu_stats=cpu(0, 1)) == {"cpu_total": U64_MAX}
-    assert picked(cpu_stats=cpu(U64_MAX, 100, online_cpus=1), precpu_stats=cpu(0, 1)) == {}
+    assert picked(cpu_stats=cpu(U64_MAX, U64_MAX, online_cpus=1), precpu_stats=cpu(0, 1)) == {"cpu_total": 100}
+    assert picked(cpu_stats=cpu(U64_MAX, 101, online_cpus=1), precpu_stats=cpu(0, 1)) == {}
 
 
 @pytest.mark.parametrize("broken", [None, [], "x", 7, {"cpu_usage": None}, {"cpu_usage": []}, {"cpu_usage": 7}])
@@ -255,7 +266,7 @@ def test_cpu_of_another_shape_is_absent(broken: object) -> None:
         (None, {}),
         ([], {}),
         ({}, {}),
-        ({"usage": 0, "limit": 0}, {"mem_usage": 0, "mem_limit": 0}),
+        ({"usage": 0, "limit": 0}, {"mem_limit": 0}),  # nothing uses no memory, so it is no measurement
         ({"usage": 5}, {"mem_usage": 5}),
         ({"limit": 5}, {"mem_limit": 5}),
         ({"usage": None, "limit": "5"}, {}),
@@ -274,7 +285,13 @@ def test_cpu_of_another_shape_is_absent(broken: object) -> None:
         ({"usage": 10, "stats": {"total_inactive_file": 9}}, {"mem_usage": 10, "mem_working": 1}),
         ({"usage": 10, "stats": {"total_inactive_file": 10}}, {"mem_usage": 10, "mem_working": 10}),
         ({"usage": 10, "stats": {"total_inactive_file": 11}}, {"mem_usage": 10, "mem_working": 10}),
-        ({"usage": 0, "stats": {"inactive_file": 0}}, {"mem_usage": 0, "mem_working": 0}),
+        ({"usage": 0, "stats": {"inactive_file": 0}}, {}),
+        ({"usage": 0, "max_usage": 7}, {"mem_usage@max": 7}),
+        ({"usage": 5, "max_usage": 0}, {"mem_usage": 5}),
+        ({"usage": 5, "max_usage": "7"}, {"mem_usage": 5}),
+        # Windows
+        ({"commitbytes": 9, "commitpeakbytes": 10, "privateworkingset": 4}, {"mem_working": 4}),
+        ({"privateworkingset": 0}, {}),
         ({"usage": 10, "stats": {"cache": 4}}, {"mem_usage": 10}),
         ({"usage": 10, "stats": None}, {"mem_usage": 10}),
         ({"usage": 10, "stats": []}, {"mem_usage": 10}),
@@ -285,6 +302,14 @@ def test_cpu_of_another_shape_is_absent(broken: object) -> None:
 def test_memory(memory: object, expected: dict[str, int]) -> None:
     """Usage and limit are raw; `mem_working` is usage minus the inactive page cache, where that is known and smaller."""
     assert picked(memory_stats=memory) == expected
+
+
+def test_the_kernel_s_peak_is_kept_where_it_has_risen() -> None:
+    """The peak is a metric of its own in the first frame, and in each whose peak exceeds that of the frame before."""
+    frames = [frame(memory_stats={"usage": 3, "max_usage": peak} if peak else {"usage": 3}) for peak in (7, 7, 9, 8, 9, 0, 5)]
+    stats = [pick_stats(each, before) for each, before in zip(frames, [None, *frames], strict=False)]
+    assert [stat and stat.metrics.get("mem_usage@max") for stat in stats] == [7, None, 9, None, 9, None, 5]
+    assert all(stat and stat.metrics["mem_usage"] == 3 for stat in stats)
 
 
 # --- network and disk --------------------------------------------------------------------------------------------------------
@@ -353,6 +378,34 @@ def test_disk_of_another_shape_is_absent(blkio: object) -> None:
     assert picked(blkio_stats=blkio) == {}
 
 
+# --- Windows -----------------------------------------------------------------------------------------------------------------
+
+WINDOWS = {
+    "preread": "2017-11-27T14:52:51.5Z",
+    "num_procs": 4,
+    "cpu_stats": {"cpu_usage": usages(35_000_000, 25_000_000, 10_000_000), "throttling_data": {"periods": 0}},
+    "precpu_stats": {"cpu_usage": usages(20_000_000, 15_000_000, 5_000_000)},
+    "memory_stats": {"commitbytes": 9_000, "commitpeakbytes": 9_500, "privateworkingset": 8_192},
+    "blkio_stats": {"io_service_bytes_recursive": None},
+    "storage_stats": {"read_count_normalized": 3, "read_size_bytes": 4_096, "write_count_normalized": 1, "write_size_bytes": 512},
+    "networks": {"eth0": {"rx_bytes": 1, "tx_bytes": 2}},
+}
+
+
+def test_a_windows_frame() -> None:
+    """Processor times count 100 ns, and the time between two readings stands for the system's."""
+    common = {"mem_working": 8_192, "net_rx": 1, "net_tx": 2, "disk_read": 4_096, "disk_write": 512}
+    # 1.5 s, 1 s and 0.5 s of processor time in 2 s
+    assert picked(**WINDOWS) == {"cpu_total": 75, "cpu_user": 50, "cpu_kernel": 25, **common}
+    assert picked(**WINDOWS | {"num_procs": 0}) == common
+    for preread in ("0001-01-01T00:00:00Z", READ, "2017-11-27T14:52:54Z", None, ABSENT):
+        assert picked(**{**WINDOWS, "preread": preread}) == common
+    too_much = {"cpu_usage": usages(20_000_000 + 4 * 22_000_001, 15_000_000 + 4 * 22_000_000, 5_000_000)}
+    assert picked(**WINDOWS | {"cpu_stats": too_much}) == {"cpu_total": 440, "cpu_user": 440, "cpu_kernel": 0, **common}
+    too_much = {"cpu_usage": usages(20_000_000 + 4 * 22_100_000, 15_000_000, 5_000_000)}
+    assert picked(**WINDOWS | {"cpu_stats": too_much}) == {"cpu_user": 0, "cpu_kernel": 0, **common}
+
+
 # --- whole frames ------------------------------------------------------------------------------------------------------------
 
 FIRST = {
@@ -397,8 +450,14 @@ CAPTURED = {
 
 
 def test_the_captured_frames() -> None:
-    """A real engine's 45 frames give 45 samples in order of time, all ten metrics in each but the first, which has no cpu."""
-    stats = [pick_stats(each) for each in docker_frames()]
+    """A real engine's 45 frames give 45 samples in order of time, all ten metrics in each but the first, which has no cpu.
+
+    The kernel's peak stands in the frames that raise it, the last of which is the container's.
+    """
+    frames = list(docker_frames())
+    stats = list(map(pick_stats, frames, [None, *frames]))
+    peaks = [stat.metrics.pop("mem_usage@max") for stat in stats if stat and "mem_usage@max" in stat.metrics]
+    assert peaks == sorted(set(peaks)) and (peaks[0], peaks[-1]) == (4_075_520, 46_157_824)
     assert len(stats) == 45
     assert all(stat is not None for stat in stats)
     given_times = [stat.timestamp for stat in stats if stat]

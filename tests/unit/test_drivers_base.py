@@ -76,18 +76,19 @@ def test_the_captured_stream(backend: str) -> None:
     recorder = Recorder(None)
     frames = [*docker_frames(), {**next(docker_frames()), "read": "0001-01-01T00:00:00Z", "networks": None}]
     dropped = 0
-    for frame in frames:
-        sample = pick_stats(frame)
+    for frame, previous in zip(frames, [None, *frames], strict=False):
+        sample = pick_stats(frame, previous)
         if sample is None:
             dropped += 1
         else:
             recorder.write_stat(*sample)
     series = recorder.end()
     assert (len(series), dropped, recorder.dropped) == (45, 1, 0)
-    assert set(series[0].metrics) == set(FN_METRICS) - {"cpu_total", "cpu_user", "cpu_kernel"} | {"mem_working"}
-    assert all(set(series[i].metrics) == {*FN_METRICS, "mem_working"} for i in range(1, 45))
+    names = {*FN_METRICS, "mem_working"}
+    assert set(series[0].metrics) == names - {"cpu_total", "cpu_user", "cpu_kernel"} | {"mem_usage@max"}
+    assert all(set(series[i].metrics) - {"mem_usage@max"} == names for i in range(1, 45))
     assert StatSeries.from_json(series.to_json(digits=9)) == series
-    assert decimate(series, 12, how=("mean", "max"))["mem_usage@max"].max() == series["mem_usage"].max()
+    assert decimate(series, 12, how=("mean", "max"))["mem_usage@max"].max() == series["mem_usage@max"].max() == 46_157_824
 
 
 def frame(read: str, total: int, system: int, before: tuple[int, int] | None, **more: Any) -> dict[str, Any]:
@@ -147,3 +148,26 @@ def test_a_counter_that_went_back() -> None:
     ]
     samples = [pick_stats(each) for each in frames]
     assert [sample and sample.metrics.get("cpu_total") for sample in samples] == [None, 100, None]
+
+
+@pytest.mark.parametrize("memory", [-1, 1.5, float("nan"), True, "64m", None])
+def test_a_rejected_memory(memory: Any) -> None:
+    """A limit is a whole number of bytes, in a task and in whatever else a driver takes for one."""
+    with pytest.raises(ArgumentError, match=r"^memory must be a whole number of bytes, 0 or more, got "):
+        Task(command=["true"], memory=memory)
+    task = Task(command=["true"])
+    task.memory = memory
+    with pytest.raises(ArgumentError, match=r"^memory must be "):
+        ProcessDriver().prepare(task)
+
+
+@pytest.mark.parametrize("timeout", [-1, -0.5, float("nan"), True, "5s"])
+def test_a_rejected_timeout(timeout: Any) -> None:
+    """A timeout is a number of seconds, in a task and in a wait."""
+    with pytest.raises(ArgumentError, match=r"^timeout must be 0 or more seconds, or None, got "):
+        Task(command=["true"], timeout=timeout)
+    with ProcessDriver().prepare(Task(command=["true"], timeout=0.5)) as cookie:
+        run = cookie.run()
+        with pytest.raises(ArgumentError, match=r"^timeout must be "):
+            run.wait(timeout)
+        assert run.wait().status is Status.SUCCESS

@@ -184,6 +184,7 @@ REASONS = [
     (None, "name must be a str, got None"),
     ("", "name must not be empty, got ''"),
     (HEX, f"name must not be an image id (64 hex digits), got '{HEX}'"),
+    (f"sha256:{HEX}", f"name must not be an image id (64 hex digits), got 'sha256:{HEX}'"),
     ("Mongo:1", "image 'Mongo:1': expected a repository in lower case, got 'Mongo'"),
     ("quay.io/Team/app", "image 'quay.io/Team/app': expected a repository in lower case, got 'Team/app'"),
     ("Team/App", "image 'Team/App': expected a repository in lower case, got 'App'"),

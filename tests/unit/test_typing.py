@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from callstats import Bernoulli, BudgetError, CallstatsError, DatabaseError, DecodeError, DriverError, ImageError, ImageRef
 from callstats import KEEP_PEAKS, Recorder, Rule, SeriesError, Stat, StatBatch, StatSeries, Summary, __version__, backend
-from callstats import Call, CallTable, CallUsage, bernoulli, connect, decimate, parse_image, reduce_json, summarize
+from callstats import Call, CallTable, CallUsage, bernoulli, connect, decimate, parse_image, record, reduce_json, summarize
 
 series = StatSeries([0, 10**9, 2 * 10**9], {"mem_usage": [10, 20, None], "mem_limit": [40, 40, 40]}, counts=[1, 1, 2])
 few = StatSeries.from_samples([(0, {"x": 1}), (datetime(2026, 1, 1, tzinfo=UTC), {"x": None})], sort=True)
@@ -42,11 +42,12 @@ with table:
     shrunk = table.reduce(60, how=("mean", "max"), batch_size=10)
     call: Call = table.get("1")
     usage: CallUsage = call.usage
+    built: Call = record(["true"], name="build", tags={"a": "b"}, interval=0.5, into=table, on_stat=recorder.write_stat)
     groups = table.summarize(by=None, risk=0.05).groups
 rows, peaks = int(series.counts.sum()), rule.reducers("mem_usage")
 print(__version__, backend, "mem_usage" in series, series["mem_usage"].max(), series[0], rows, peaks, recorder.dropped)
 print(samples, reduced, all_reduced.offsets, texts, kept, ended, found, chance, image.triple, errors, series.to_pandas())
-print(shrunk.changed, usage.peak_memory, usage.exact, groups[0].summary.calls)
+print(built.exit_code, shrunk.changed, usage.peak_memory, usage.exact, groups[0].summary.calls)
 """
 
 MISSPELT = {
@@ -62,6 +63,7 @@ MISSPELT = {
     "a property": ("recorder.dropped", "recorder.droped"),
     "a keyword of CallTable.reduce": ("batch_size=10", "batchsize=10"),
     "a keyword of connect": ('time_column="created_at"', 'timecolumn="created_at"'),
+    "a keyword of record": ("interval=0.5", "intervall=0.5"),
     "a property of CallUsage": ("usage.peak_memory", "usage.peak_memry"),
     "a name of the package": ("import KEEP_PEAKS,", "import KEEP_PEEKS,"),
 }

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from functools import partial
@@ -18,6 +18,7 @@ import click
 from callstats._units import printable
 from callstats.cli.format import print_reject
 from callstats.db import Call, JobResult, Reject
+from callstats.db.engine import hide_passwords
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DriverError
 
 
@@ -51,9 +52,9 @@ _ARGUMENTS = {"url_or_engine": "the database", "path": "FILE"}
 class CommandGroup(click.Group):
     """A group whose commands may raise callstats' errors, lose their output and be interrupted."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Run the command and exit, with the right code even where the error can't be printed."""
-        run: Callable[[], Any] = partial(super().main, *args, standalone_mode=False, **extra)
+    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run the command and exit, with the right code even where the error can't be printed. No error shows a password."""
+        run: Callable[[], Any] = partial(super().main, args, *rest, standalone_mode=False, **extra)
         if not standalone_mode:
             return run()
         code: int = ExitCode.STOPPED
@@ -62,6 +63,8 @@ class CommandGroup(click.Group):
                 code = run() or ExitCode.DONE
             except click.ClickException as error:
                 code = error.exit_code
+                urls = (os.environ.get("CALLSTATS_URL", ""), *(sys.argv[1:] if args is None else args))
+                error.message = hide_passwords(error.message, *urls)  # type: ignore[misc]  # click has it final
                 error.show()
         except (OSError, click.Abort):
             _drop_output()
@@ -118,6 +121,14 @@ def exit_code(result: JobResult) -> ExitCode:
     return ExitCode.REJECTED if result.rejected else ExitCode.DONE
 
 
+def say(line: str) -> None:
+    """Print a line to standard error. It does not matter if nobody can read it."""
+    try:
+        click.echo(line, err=True)
+    except (OSError, ValueError):
+        _drop_output()
+
+
 def print_rejected(calls: Iterable[Call]) -> ExitCode:
     """Print the calls that were rejected, and return how the command ends."""
     rejects = [Reject(call.key, call.rejected) for call in calls if call.rejected is not None]
@@ -152,7 +163,8 @@ def catch_signals(*numbers: int, second_interrupts: bool = False) -> Iterator[Ca
             signal.signal(number, handler)
 
 
-catch_ctrl_c = partial(catch_signals, signal.SIGINT, second_interrupts=True)
+catch_ctrl_c = partial(catch_signals, signal.SIGINT, signal.SIGTERM, second_interrupts=True)
+"""Catch Ctrl-C, and SIGTERM, by which schedulers end a job."""
 
 
 @contextmanager

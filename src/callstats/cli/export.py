@@ -34,7 +34,7 @@ def export_command(
     follow, times in ISO 8601 and bytes in hex. The file is compressed with zstd, and appears when it is complete.
     """
     url, file = split_file(arguments)
-    check_output(file, "FILE")
+    check_output(file, "FILE", url)
     with catch_ctrl_c() as caught, connect(url, **columns) as calls:
         result = calls.export(file, long=long, others=others, where=where, stop=caught.is_set, on_reject=print_reject)
     line = f"{result.rows:,} rows: {result.written:,} written, {result.rejected:,} rejected"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -65,16 +65,27 @@ def peak_memory_text(usage: CallUsage) -> str:
 
 def detail_texts(call: Call) -> dict[str, str]:
     """Return how a call ended and when, by the titles that people know."""
-    titles = {"status": "status", "created": "created_at", "started": "started_at", "completed": "completed_at", "error": "error"}
+    titles = {
+        "command": "command",
+        "host": "host",
+        "tags": "tags",
+        "status": "status",
+        "exit": "exit_code",
+        "created": "created_at",
+        "started": "started_at",
+        "completed": "completed_at",
+        "error": "error",
+    }
     values = {title: getattr(call, name) for title, name in titles.items()}
+    values["tags"] = " ".join(f"{name}={value}" for name, value in call.tags.items()) or None
     return {title: name_text(value) for title, value in values.items() if value is not None}
 
 
 def call_fields(call: Call) -> dict[str, object]:
     """Return a call as JSON shows it."""
-    usage = None if call.series is None else {**asdict(call.usage), "exact": sorted(call.usage.exact)}
-    names = ("key", "name", "status", "created_at", "started_at", "completed_at", "exit_code", "error", "tags", "rejected")
-    return {**{name: getattr(call, name) for name in names}, "usage": usage}
+    usage = None if call.series is None else {**dataclasses.asdict(call.usage), "exact": sorted(call.usage.exact)}
+    fields = {each.name: getattr(call, each.name) for each in dataclasses.fields(call) if each.name != "series"}
+    return {**fields, "tags": dict(call.tags), "usage": usage}
 
 
 def text_table(rows: Sequence[Sequence[str]], right: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from callstats._units import printable
+from callstats._units import plural, printable
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import key_text, print_reject, stopped_lines, table_text
 from callstats.cli.options import column_options, examples, split_file
@@ -12,13 +12,15 @@ from callstats.db import connect
 from callstats.db.engine import shown_url
 
 
-@click.command("import", epilog=examples("callstats import calls.db old.jsonl"))
+@click.command("import", epilog=examples("callstats import calls.db old.jsonl", "callstats import calls.db calls.db.spool.jsonl"))
 @click.argument("arguments", nargs=-1, metavar="[DB] FILE")
 @column_options
 def import_command(arguments: tuple[str, ...], table: str, **columns: str) -> ExitCode:
     """Put the histograms that `reduce --save` kept back into their rows, byte for byte.
 
     A row gets its saved histogram whatever it holds now. Saved rows that the table no longer has are reported.
+
+    FILE may also hold calls that `record` could not store (.spool.jsonl). Each is stored once, however often it is imported.
     """
     url, file = split_file(arguments)
     with catch_ctrl_c() as caught, connect(url, table=table, **columns) as calls:
@@ -30,7 +32,10 @@ def import_command(arguments: tuple[str, ...], table: str, **columns: str) -> Ex
         print_reject(reject)
     _echo_more(result.rejected - len(result.rejects), "more rejected")
     rejected = f"{result.rejected:,} rejected, " if result.rejected else ""
-    done = f"{result.restored:,} rows put back, {result.unknown:,} not in the table, {rejected}{result.seconds:.1f} s"
+    done = f"{result.restored:,} rows put back, {result.unknown:,} not in the table"
+    if result.stored or result.known:
+        done = f"{plural(result.stored, 'call')} stored, {result.known:,} in the table before"
+    done = f"{done}, {rejected}{result.seconds:.1f} s"
     click.echo(printable(f"{table_text(table, shown_url(url))}: {done}"))
     if result.torn:
         click.echo("the file ends in half a line, as after a kill: that row had not been changed")

@@ -13,7 +13,7 @@ from callstats.cli.options import POSITIVE, column_options, database_argument, d
 from callstats.db import Call, connect
 from callstats.stats.format import usage_text
 
-_HEADINGS = ("call", "name", "status", "started", "samples", "peak memory", "CPU")
+_HEADINGS = ("call", "name", "status", "exit", "started", "duration", "samples", "peak memory", "CPU")
 
 
 @click.command("list", epilog=examples("callstats list calls.db", "callstats list calls.db --limit 100 --json"))
@@ -33,13 +33,15 @@ def list_command(url: str, limit: int, as_json: bool, **columns: Any) -> ExitCod
         for call in calls:
             click.echo(json_text(call_fields(call)))
     else:
-        click.echo("\n".join(text_table([_HEADINGS, *map(_call_cells, calls)], right=_HEADINGS.index("samples"))))
+        click.echo("\n".join(text_table([_HEADINGS, *map(_call_cells, calls)], right=_HEADINGS.index("duration"))))
     return print_rejected(calls)
 
 
 def _call_cells(call: Call) -> tuple[str, ...]:
-    details = ("" if value is None else name_text(value) for value in (call.name, call.status, call.started_at))
+    values = (call.key, call.name, call.status, call.exit_code, call.started_at)
+    details = ("" if value is None else name_text(value) for value in values)
     if call.series is None:
-        return (name_text(call.key), *details, "?", "", "")
+        return (*details, "", "?", "", "")
     usage = call.usage
-    return (name_text(call.key), *details, usage_text(usage, "samples"), peak_memory_text(usage), usage_text(usage, "cpu_mean"))
+    duration = usage_text(usage, "duration_ns") if usage.rows or "duration_ns" in usage.exact else ""
+    return (*details, duration, usage_text(usage, "samples"), peak_memory_text(usage), usage_text(usage, "cpu_mean"))

@@ -17,6 +17,7 @@ from callstats._timestamps import parse_date_or_time
 from callstats._types import I64_MAX
 from callstats._units import parse_duration, parse_share, parse_size
 from callstats.cli.errors import option_message
+from callstats.db.engine import parse_url
 from callstats.errors import ArgumentError, shorten_repr
 from callstats.rule import KEEP_PEAKS, OTHERS, PEAK_REDUCERS, REDUCERS, How
 
@@ -166,10 +167,25 @@ def split_key(arguments: tuple[str, ...]) -> tuple[str, str | None]:
     return database(*arguments), None
 
 
-def check_output(path: str | Path, option: str) -> None:
-    """Reject an output that is a database."""
-    if _has_sqlite_header(path):
-        raise click.UsageError(f"{option} must be a file that is no database, got {str(path)!r}")
+def check_output(path: str | Path | None, option: str, *inputs: str) -> None:
+    """Reject an output that is a database, a file beside one that SQLite keeps, or one of the inputs (files or databases)."""
+    if path is None:
+        return
+    text = os.fspath(path)
+    beside = [text.removesuffix(suffix) for suffix in ("-journal", "-wal", "-shm") if text.endswith(suffix)]
+    if any(map(_has_sqlite_header, (text, *beside))):
+        raise click.UsageError(f"{option} must be a file that is no database, got {text!r}")
+    if any(_is_same_file(text, one) for one in inputs):
+        raise click.UsageError(f"{option} must be another file than the one that is read, got {text!r}")
+
+
+def _is_same_file(path: str, source: str) -> bool:
+    """Return whether a path leads to a file that may be given as a URL."""
+    with suppress(OSError, ValueError, RuntimeError):
+        url = parse_url(source)
+        other = url.database if url.get_backend_name() == "sqlite" else None
+        return other is not None and os.path.realpath(path) == os.path.realpath(other)
+    return False
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -30,6 +30,7 @@ from callstats.cli.options import (
     POSITIVE_SIZE,
     SECONDS,
     TIER,
+    check_output,
     column_options,
     database,
     default_option,
@@ -39,6 +40,7 @@ from callstats.cli.options import (
 )
 from callstats.db import ReduceResult, Reject, connect
 from callstats.db.engine import shown_url
+from callstats.db.jobs.known import known_line
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.reduce import reduce_json
 from callstats.rule import How, Missing, Rule
@@ -108,6 +110,12 @@ SECONDS_BETWEEN_LINES = 5.0
     metavar="FILE",
     help="Write rejected keys and the reasons, if any, to a new file of JSON lines.",
 )
+@click.option(
+    "--known",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A file of rejected rows from an earlier run: while their text is the same, they do not make this run fail.",
+)
 @default_option("--batch-size", type=POSITIVE, default=1000, metavar="N", help="Rows in a transaction.")
 @default_option("--batch-bytes", type=POSITIVE_SIZE, default="32m", metavar="SIZE", help="Bytes in a transaction.")
 @click.option("--sleep", type=SECONDS, default="0", metavar="TIME", help="Wait between batches, such as 100ms.")
@@ -122,8 +130,16 @@ SECONDS_BETWEEN_LINES = 5.0
     metavar="N",
     help="Retry a batch at most N times in a row when a lock or the connection fails.",
 )
+@click.option(
+    "--secure-delete/--no-secure-delete",
+    default=None,
+    help="SQLite: overwrite old histograms with zeros, or leave them readable in free pages of the file, which is faster.  "
+    "[default: as SQLite was built]",
+)
 @default_option("--threads", type=click.IntRange(1, 1024), default=1, metavar="N", help="Threads that reduce.")
+@default_option("--jobs", type=click.IntRange(1, 64), default=1, metavar="N", help="Servers: connections that share the work.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--log-json", is_flag=True, help="Log to standard error in JSON lines: one for each batch and each rejected row.")
 @click.option("--jsonl", is_flag=True, help="Read a histogram a line from a file or standard input, and print as many lines.")
 @column_options
 def reduce_command(
@@ -134,10 +150,12 @@ def reduce_command(
     missing: Missing,
     plain: bool,
     rejects: Path | None,
+    known: Path | None,
     batch_size: int,
     batch_bytes: int,
     threads: int,
     as_json: bool,
+    log_json: bool,
     jsonl: bool,
     **job: Any,
 ) -> ExitCode:
@@ -163,22 +181,33 @@ def reduce_command(
     if jsonl:
         ctx = click.get_current_context()
         for param in ctx.command.params:
-            if param.name in {*job, "rejects", "as_json"} and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+            if (
+                param.name in {*job, "rejects", "known", "as_json", "log_json"}
+                and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+            ):
                 raise click.UsageError(f"{param.opts[0]} must be given without --jsonl, which needs no database")
         return _reduce_file(source or "-", rule, **batches)
     names = {name: job.pop(name) for name in ("table", "key", "column", "time_column")}
-    url, write_reject = database(source), reject_writer(rejects)
+    url = database(source)
+    check_output(rejects, "--rejects", url)
+    check_output(job["save"], "--save", url)
+    write_reject = reject_writer(rejects)
     if tiers and as_of is None:
         as_of = time.time_ns()
-    with catch_ctrl_c() as caught, ProgressLine() as progress, connect(url, **names) as calls:
+    with catch_ctrl_c() as caught, JSONLog() if log_json else ProgressLine() as progress, connect(url, **names) as calls:
         if as_of is not None:
             progress.say(f"ages are as of {format_time(as_of)}")
+        if known is not None and not known.exists():  # an earlier run without rejects has made no file
+            progress.say(f"no row is known: there is no file {str(known)!r}")
+            known = None
 
         def on_reject(reject: Reject) -> None:
-            progress.say(reject_line(reject))
+            if not getattr(reject, "known", False):
+                progress.reject(reject)
             write_reject(reject)
 
-        job.update(tiers=tiers or None, as_of=as_of, progress=progress.update, on_reject=on_reject, stop=caught.is_set)
+        job.update(tiers=tiers or None, as_of=as_of, known=known)
+        job.update(progress=progress.update, on_reject=on_reject, stop=caught.is_set)
         result = calls.reduce(rule, **batches, **job)
     where = {"table": names["table"], "database": shown_url(url)}
     click.echo(result_json(result, where) if as_json else "\n".join(result_lines(result, table_text(*where.values()))))
@@ -195,14 +224,20 @@ def result_json(result: ReduceResult, where: dict[str, str]) -> str:
 def result_lines(result: ReduceResult, table: str) -> list[str]:
     """Return what the job did."""
     changed = "to change" if result.dry_run else "changed"
-    read = f"{result.changed:,} {changed}, {result.unchanged:,} unchanged, {result.rejected:,} rejected"
+    kept = f"{result.kept:,} kept, as their text would grow, " if result.kept else ""
+    read = f"{result.changed:,} {changed}, {kept}{result.unchanged:,} unchanged, {result.rejected:,} rejected"
     skipped = "too short to be read" if result.as_of is None else f"too short, or too young as of {result.as_of}, to be read"
     lines = [printable(f"{table}, {plural(result.rows, 'row')}: {read}, {result.skipped:,} {skipped}")]
+    if result.known:
+        lines.append(f"{result.known:,} of the rows were rejected before, as the file of known rows says")
+    if result.untimed:
+        lines.append(f"{result.untimed:,} of the rows have no time, and stay unchanged")
     if result.locked:
         lines.append(f"{result.locked:,} more rows were locked by other programs, and stay unchanged")
     if result.changed:
         lines.append(less_text(result.bytes_before, result.bytes_after, f"rows {changed}"))
     lines.append(f"{result.seconds:.1f} s, {rate_text(result)}, {result.backend} backend")
+    lines.append("seconds to " + ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in result.phases.items()))
     if result.retries:
         lines.append(f"{result.retries:,} times a batch was tried again, since a lock or the connection failed")
     if result.unknown_metrics:
@@ -214,6 +249,8 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
             lines.append(printable(f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {values}"))
     if result.dry_run:
         lines.append("dry run: nothing was written")
+    if result.more is not None:
+        lines.append(f"ended as planned: {result.more}; more rows are left for another run")
     return lines + stopped_lines(result, "the rows counted here are written")
 
 
@@ -253,6 +290,29 @@ class ProgressLine(ExitStack):
         else:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    def reject(self, reject: Reject) -> None:
+        """Print a rejected row."""
+        self.say(reject_line(reject))
+
+
+class JSONLog(ExitStack):
+    """Show how far a job is on standard error, as JSON: a line for each batch, each rejected row and each note."""
+
+    def update(self, result: ReduceResult) -> None:
+        """Log the counts so far, after a batch."""
+        self._log("batch", {name: value for name, value in asdict(result).items() if isinstance(value, (int, float))})
+
+    def say(self, line: str) -> None:
+        """Log a note."""
+        self._log("note", {"text": line})
+
+    def reject(self, reject: Reject) -> None:
+        """Log a rejected row."""
+        self._log("reject", reject._asdict())
+
+    def _log(self, event: str, fields: dict[str, Any]) -> None:
+        click.echo(json_text({"time": format_time(time.time_ns()), "event": event, **fields}), err=True)
+
 
 def progress_line(result: ReduceResult) -> str:
     """Return how far the job is."""
@@ -273,7 +333,7 @@ def reject_writer(path: Path | None) -> Callable[[Reject], None]:
     def write(reject: Reject) -> None:
         try:
             with path.open(next(modes), encoding="ascii") as file:
-                file.write(json_text(reject._asdict()) + "\n")
+                file.write(known_line(reject))
         except OSError as error:
             raise DatabaseError(f"can't write {str(path)!r}: {error.strerror}") from None
 
@@ -292,7 +352,7 @@ def _reduce_file(file: str, rule: Rule, *, counts: bool, threads: int, batch_siz
     except OSError as error:
         raise click.UsageError(f"can't read {file!r}: {error.strerror}") from None
     sink = sys.stdout.buffer
-    ends = Counter(changed=0, unchanged=0, rejected=0)
+    ends = Counter(changed=0, kept=0, unchanged=0, rejected=0)
     before = after = 0  # bytes of the changed lines
     with source:
         for batch in _line_batches(source, "standard input" if file == "-" else repr(file), batch_size, batch_bytes):
@@ -306,12 +366,15 @@ def _reduce_file(file: str, rule: Rule, *, counts: bool, threads: int, batch_siz
                 elif new == blob:
                     ends["unchanged"] += 1
                     sink.write(line)
+                elif len(new) > len(blob):
+                    ends["kept"] += 1
+                    sink.write(line)
                 else:
                     ends["changed"] += 1
                     before += len(line)
                     after += sink.write(new or b"\n")
             sink.flush()
-    lines = f"{plural(ends.total(), 'line')}: {', '.join(f'{n:,} {end}' for end, n in ends.items())}"
+    lines = f"{plural(ends.total(), 'line')}: {', '.join(f'{n:,} {end}' for end, n in ends.items() if n or end != 'kept')}"
     click.echo(f"{lines}; {less_text(before, after, 'changed lines')}; {kernels.active.BACKEND} backend", err=True)
     return ExitCode.REJECTED if ends["rejected"] else ExitCode.DONE
 

@@ -57,7 +57,7 @@ def report_command(url: str, output: Path, **asked: Any) -> ExitCode:
     It has a table of all names to sort and search, and the memory size that suits each. It shows how peaks and durations are
     distributed, and charts of the heaviest calls of each name. Nothing is changed in the database.
     """
-    check_output(output, "--output")
+    check_output(output, "--output", url)
     summary = summarize_database(url, **asked)
     write_file(output, report_page(summary, shown_url(url), datetime.now(UTC)).encode("utf-8", "replace"))
     counted = f"{plural(summary.calls, 'call')} in {plural(len(summary.groups), 'group')}, {summary.rejected:,} rejected"
@@ -94,7 +94,7 @@ def notes(summary: TableSummary, now: datetime) -> Iterator[str]:
     if summary.untimed:
         yield f"left out, since their time can't be read: {plural(summary.untimed, 'call')}"
     if summary.unfinished:
-        yield f"left out, since they are running or their recorder is gone: {plural(summary.unfinished, 'call')}"
+        yield f"left out, since they have not ended: {plural(summary.unfinished, 'call')}"
     if summary.stopped is not None:
         yield f"stopped early: {summary.stopped}"
 

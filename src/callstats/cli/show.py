@@ -50,8 +50,7 @@ def show_command(
     .sqlite, or is an SQLite file; else it is the ID.
     """
     url, key = split_key(arguments)
-    if png is not None:
-        check_output(png, "--png")
+    check_output(png, "--png", url)
     with connect(url, **columns) as table:
         try:
             call = table.get(key)

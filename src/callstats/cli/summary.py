@@ -149,7 +149,7 @@ def _end_lines(summary: TableSummary) -> list[str]:
     if summary.untimed:
         lines.append(f"left out, since their time can't be read: {plural(summary.untimed, 'call')}")
     if summary.unfinished:
-        lines.append(f"left out, since they are running or their recorder is gone: {plural(summary.unfinished, 'call')}")
+        lines.append(f"left out, since they have not ended: {plural(summary.unfinished, 'call')}")
     return lines + stopped_lines(summary, "the numbers are of the calls read so far")
 
 

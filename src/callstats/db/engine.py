@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from callstats._extras import needs
-from callstats.db.results import ConnectionLostError, TransientError
+from callstats.db.results import ConnectionLostError, TimedOutError, TransientError
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 
 if TYPE_CHECKING:
@@ -24,9 +24,18 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
+_SHORT_SECRET = 3
+"""Passwords up to this length may be part of another word."""
 _GO_ADDRESS = re.compile(r"@tcp\(([^()]*)\)(?=/|$)")
 """An address as Go's MySQL driver writes it: ``user:password@tcp(host:port)/database``."""
 _SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
+_CREDENTIALS = re.compile(
+    r"(?:(?:[\w+.-]+:)*/{1,3})?[^\s/:@]*:(?P<password>.+)@(?!sha\d+:)|"  # an image with a digest is none
+    r"[\w+.-]+:/{1,3}[^\s/:@]*:(?P<port>(?!\d*(?:[/?]|$)).+)",  # no port: the host is missing
+    re.DOTALL,
+)
+"""A user and a password in a URL, or in what is left of one without its scheme or host."""
+_QUERY = re.compile(r".*?[?&](?P<name>[^=&#]+)=(?P<password>[^&#]+)", re.DOTALL)
 
 
 class WrongUseError(CallstatsError, ValueError):
@@ -87,6 +96,7 @@ def translated(dialect: Dialect, prefix: str = "", *, wrong_use: bool = True) ->
             kind = ConnectionLostError
         else:
             kind = TransientError if dialect.is_transient(cause) else DatabaseError
+            kind = TimedOutError if dialect.is_timeout(cause) else kind
         raise kind(f"{prefix}{dialect.explain(cause)}") from None
 
 
@@ -120,19 +130,25 @@ def parse_url(source: str | os.PathLike[str] | URL) -> URL:
         return source
     text = os.fspath(source)
     scheme, mark, rest = text.partition("://")
+    example = "sqlite:///calls.db or postgresql://user:password@host/database"
     if not mark or not isinstance(source, str):
         if not text:
             raise ArgumentError("url_or_engine", "a database URL or the path of an SQLite file", text)
+        if isinstance(source, str) and _CREDENTIALS.match(text) and not os.path.exists(text):  # noqa: PTH110 - it takes any text
+            raise ArgumentError("url_or_engine", f"a database URL such as {example}", _Hidden("one without a scheme"))
         return URL.create("sqlite", database=text)
     try:
         if scheme == "sqlite3":
             return make_url(f"sqlite:///{rest}")
         if scheme == "mysql":
             rest = _GO_ADDRESS.sub(r"@\1", rest)
-        return make_url(f"{_DRIVERS.get(scheme, scheme)}://{rest}")
+        url = make_url(f"{_DRIVERS.get(scheme, scheme)}://{rest}")
+        if scheme != "sqlite" and ("@" in (url.host or "") or _CREDENTIALS.match(url.database or "")):
+            raise BadURL  # a password with an @, or one slash too many: a server would repeat a part of it
     except (BadURL, ValueError):  # their texts may contain the whole URL
-        example = "sqlite:///calls.db or postgresql://user:password@host/database"
-        raise ArgumentError("url_or_engine", f"a database URL such as {example}", _Hidden("a malformed one")) from None
+        hint = "an @ in a password is written as %40"
+        raise ArgumentError("url_or_engine", f"a database URL such as {example}", _Hidden("a malformed one"), hint=hint) from None
+    return url
 
 
 def shown_url(source: str | os.PathLike[str] | URL) -> str:
@@ -143,6 +159,22 @@ def shown_url(source: str | os.PathLike[str] | URL) -> str:
     hidden = {name: "***" for name in url.query if _SECRET.search(name)}
     shown = url.update_query_dict(hidden).render_as_string(hide_password=True)
     return shown.replace("%2A%2A%2A", "***")
+
+
+def hide_passwords(text: str, *given: str) -> str:
+    """Return a text with ``***`` for the passwords of these URLs, of which it may quote the beginning only."""
+    for url in given:
+        credentials = _CREDENTIALS.match(url)
+        found = [credentials] if credentials else []
+        found += [one for one in _QUERY.finditer(url) if _SECRET.search(one["name"])]
+        for one in found:
+            secret = one[one.lastgroup or 0]
+            before = url[: one.start(one.lastgroup or 0)]
+            for shown in range(len(secret), 0, -1):
+                text = text.replace(before + secret[:shown], f"{before}***")
+            if len(secret) > _SHORT_SECRET:
+                text = text.replace(secret, "***")
+    return text
 
 
 class _Hidden:
@@ -190,7 +222,7 @@ def _without_secrets(url: URL) -> Iterator[None]:
     except CallstatsError as error:
         text = str(error)
         for secret in secrets:
-            text = re.sub(secret if len(secret) > 3 else rf"(?<!\w){secret}(?!\w)", "***", text)
+            text = re.sub(secret if len(secret) > _SHORT_SECRET else rf"(?<!\w){secret}(?!\w)", "***", text)
         if text == str(error):
             raise
         error.args = (text,)

@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._json import is_text
 from callstats._types import I64_MAX
-from callstats.call import Call, Key
+from callstats.call import LOST, RUNNING, Call, Key, is_lost
 from callstats.db.dialects.base import Dialect
 from callstats.db.engine import translated
 from callstats.errors import ArgumentError, CallstatsError, shorten_repr
@@ -47,8 +47,9 @@ CALL_COLUMNS = {
     "completed_at": "end_column",
 }
 """The parameters that name the columns of a Call's fields."""
-_OTHERS = ("error", "exit_code", "tags")
-"""Fields of a Call whose columns have their names."""
+PLAIN_COLUMNS = ("error", "exit_code", "command", "host", "pid")
+"""Fields of a Call whose columns have their names, and hold them as they are."""
+_OTHERS = (*PLAIN_COLUMNS, "tags")
 
 
 class TableSession:
@@ -71,9 +72,15 @@ class TableSession:
             self.check_columns(key=names.key, column=names.column)
             self.key = dialect.key(connection, self._bare_key)
             dialect.inspect_column(connection, names.column)
-            prefix = f"where must be a condition in the SQL of {dialect.name}, got {shorten_repr(where)}: "
-            with translated(dialect, prefix):
-                connection.execute(self.select(func.count()).where(literal_column("0 = 1"))).all()
+            none: ColumnElement[bool] = literal_column("0 = 1")
+            connection.execute(select(self._bare_key, self.blob).select_from(self.table).where(none)).all()
+            if where is not None:
+                prefix = f"where must be a condition in the SQL of {dialect.name}, got {shorten_repr(where)}: "
+                # "1=1) or (1=1" fits the parentheses, but is no expression; nothing but an expression fits this as well.
+                alone: ColumnElement[bool] = literal_column(f"CASE WHEN {where}\n THEN 1 ELSE 0 END = 1")
+                with translated(dialect, prefix):
+                    connection.execute(select(func.count()).select_from(self.table).where(none, alone)).all()
+                    connection.execute(self.select(func.count()).where(none)).all()
 
     def check_columns(self, **asked: str | None) -> None:
         """Raise unless the table has the columns, each given by its parameter."""
@@ -97,9 +104,9 @@ class TableSession:
         with self.transaction(write=False):
             return int(self.connection.execute(self.select(func.count()).where(*conditions)).scalar_one())
 
-    def count_without_key(self, condition: ColumnElement[bool] | None = None) -> int:
-        """Return how many of the rows that meet a condition have no key to find them by."""
-        return self.count(self._bare_key.is_(None), *optional(condition))
+    def count_without_key(self, *conditions: ColumnElement[bool]) -> int:
+        """Return how many of the rows that meet the conditions have no key to find them by."""
+        return self.count(self._bare_key.is_(None), *conditions)
 
     # --- reading ---
 
@@ -157,9 +164,11 @@ class TableSession:
                 series = StatSeries.from_json(blob)
             except CallstatsError as fault:
                 rejected = str(fault)
-        tags, exit_code = parse_tags(fields.pop("tags")), fields.pop("exit_code")
-        exit_code = exit_code if isinstance(exit_code, int) else None
-        return Call(key=key, series=series, rejected=rejected, tags=tags, exit_code=exit_code, **fields)
+        for name in ("exit_code", "pid"):
+            fields[name] = fields[name] if isinstance(fields[name], int) else None
+        if fields["status"] == RUNNING and is_lost(fields["host"], fields["pid"], fields["created_at"]):
+            fields["status"] = LOST
+        return Call(key=key, series=series, rejected=rejected, tags=parse_tags(fields.pop("tags")), **fields)
 
     def kind_fault(self, blob: object, kind: str) -> str | None:
         """Return why a value of this kind is no blob; None if it may be one."""

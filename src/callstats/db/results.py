@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from callstats.call import Call, Key
@@ -18,6 +18,10 @@ class TransientError(DatabaseError):
     """A retry of the batch may succeed: after a deadlock or a lock timeout."""
 
 
+class TimedOutError(TransientError):
+    """The server's time limit ended a statement: a smaller batch may succeed."""
+
+
 class ConnectionLostError(TransientError):
     """The connection is gone. If it went during a commit, its outcome is unknown."""
 
@@ -30,6 +34,10 @@ class StoppedError(DatabaseError):
     """The job ends here, at the caller's wish."""
 
 
+class PlannedEndError(StoppedError):
+    """The job ends here as planned: at its limit of rows or of time."""
+
+
 class Reject(NamedTuple):
     """A row that a job rejected and left unchanged."""
 
@@ -37,6 +45,14 @@ class Reject(NamedTuple):
     """None stands for all rows whose key is NULL."""
     reason: str
     """Why, in one line."""
+
+
+class RejectedText(Reject):
+    """A rejected row with a hash of the text that was rejected: its blob, or its time."""
+
+    digest: str
+    known: bool = False
+    """Whether the file `known` names it."""
 
 
 class Change(NamedTuple):
@@ -80,11 +96,19 @@ class ReduceResult(JobResult):
     """The result of `CallTable.reduce`, which also has the fields of `JobResult`."""
 
     skipped: int = 0
-    """Rows that the database skipped unread, with a NULL blob, one too short for the rule, or younger than every tier."""
+    """Rows that the database skipped unread: with a NULL blob, too short for the rule, younger than every tier."""
     unchanged: int = 0
     """Rows that were read and left unchanged."""
+    kept: int = 0
+    """Rows left unchanged because the reduced text would be longer."""
+    untimed: int = 0
+    """With tiers, rows left unchanged because they have no time."""
+    known: int = 0
+    """Rows rejected again, with the same text as in the file `known`. They are not included in `rejected`."""
     changed: int = 0
     """Rows that were reduced and written; in a dry run, rows that would be."""
+    more: str | None = None
+    """Why the job ended as planned before the last row, so that more rows are left for another run."""
     locked: int = 0
     """Rows still locked by other transactions, left unchanged. They are not included in `rows`."""
     total: int | None = None
@@ -95,6 +119,8 @@ class ReduceResult(JobResult):
     """Bytes of the changed rows' blobs before the reduction."""
     bytes_after: int = 0
     """Bytes of the same blobs after it."""
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds that were spent to find rows, to read, reduce and write them, and to commit; those of several workers add up."""
     backend: str = ""
     """The kernels that ran, ``"cython"`` or ``"python"``."""
     dry_run: bool = False
@@ -123,10 +149,10 @@ class TableSummary(JobResult):
     """The calls with the highest peak memory, the first of each group, then the second of each, and so on."""
     calls: int = 0
     """Calls in all groups."""
+    unfinished: int = 0
+    """Rows left out because their calls are still running, or are lost."""
     untimed: int = 0
     """Rows left out because `since` needs their time and it can't be read."""
-    unfinished: int = 0
-    """Rows left out because their call is still running, or its recorder is gone."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
     backend: str = ""
@@ -146,7 +172,7 @@ class TableComparison(JobResult):
     untimed: int = 0
     """Rows left out because their time is needed and can't be read."""
     unfinished: int = 0
-    """Rows left out because their call is still running, or its recorder is gone."""
+    """Rows left out because their calls are still running, or are lost."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
 
@@ -173,5 +199,9 @@ class RestoreResult(JobResult):
     """Saved rows whose key the table lacks."""
     unknown_keys: tuple[Key, ...] = ()
     """The first 100 of those keys."""
+    stored: int = 0
+    """Calls of a spool that were stored."""
+    known: int = 0
+    """Calls of a spool that the table had already."""
     torn: bool = False
     """Whether the file ends in half a line, as after a kill. The row of that line had not been changed."""

@@ -1,30 +1,22 @@
-"""Tables of calls with the columns of Fn's: created, extended and filled."""
+"""Tables of calls with the columns of Fn's, and our own: created and extended."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from itertools import groupby, islice
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text, bindparam, column, insert, table
+from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
-from sqlalchemy.types import NullType, TypeEngine
+from sqlalchemy.types import TypeEngine
 
-from callstats._json import is_text, json_text
-from callstats._timestamps import format_time, stored_time_ns
-from callstats.call import Call
+from callstats._json import is_text
 from callstats.db.dialects.base import Dialect
 from callstats.db.engine import Database, dialect_of
-from callstats.db.query import CALL_COLUMNS, OPTIONAL_COLUMNS, Names, locate, missing_column
+from callstats.db.query import CALL_COLUMNS, OPTIONAL_COLUMNS, Names, missing_column
 from callstats.errors import ArgumentError
-from callstats.series import StatSeries
 
 Created: TypeAlias = Literal["created", "added", "nothing"]
-
-_ROWS_AT_ONCE = 100
 
 _SHORT = String(256).with_variant(Text(), "sqlite")
 # 240 rows can exceed the 65,535 bytes of MySQL's TEXT, and two metrics may differ in case only.
@@ -39,8 +31,8 @@ _LATER: dict[str, TypeEngine[Any]] = {
 """Columns that an older table may lack."""
 
 
-def create_table(database: Database, names: Names) -> Created:
-    """Create the table, or add the columns and the index that it lacks."""
+def create_table(database: Database, names: Names, *, extend: bool = True) -> Created:
+    """Create the table, or add the columns and the index that it lacks; with `extend` false an existing one is unchanged."""
     url = database.engine.url
     _check_names(dialect_of(url), names)
     if dialect_of(url).missing_file(url) is not None:
@@ -48,74 +40,12 @@ def create_table(database: Database, names: Names) -> Created:
     with database.writing(create=True) as (connection, dialect):
         columns = dialect.locate(connection, names.table)
         if columns:
-            return "added" if _extend(connection, dialect, names, columns) else "nothing"
+            return "added" if extend and _extend(connection, dialect, names, columns) else "nothing"
         _check_new_names(names)
         wanted = _calls_table(names, dialect)
         connection.execute(CreateTable(wanted))
         connection.execute(CreateIndex(_time_index(wanted, names)))
         return "created"
-
-
-def add_calls(database: Database, names: Names, calls: Iterable[Call | Mapping[str, object]]) -> int:
-    """Insert calls, all or none. Return how many there were."""
-    count = 0
-    with database.writing() as (connection, dialect):
-        columns = locate(connection, dialect, names)
-        dialect.inspect_column(connection, names.column)
-        rows = (_insert_row(call, names, columns, dialect) for call in calls)
-        for given, same in groupby(rows, key=tuple):
-            for name in given:
-                if not dialect.has(columns, name):
-                    raise missing_column("calls", name, names.table, columns)
-            values: dict[str, Any] = {name: bindparam(f"value_{i}", type_=NullType()) for i, name in enumerate(given)}
-            if names.column in values:
-                values[names.column] = dialect.blob_parameter(values[names.column])
-            into = insert(table(dialect.table, *map(column, given), schema=dialect.schema)).values(values)
-            while some := [{f"value_{i}": row[name] for i, name in enumerate(given)} for row in islice(same, _ROWS_AT_ONCE)]:
-                connection.execute(into, some)
-                count += len(some)
-    return count
-
-
-def _insert_row(call: Call | Mapping[str, object], names: Names, columns: list[str], dialect: Dialect) -> dict[str, object]:
-    """Return the values of a call by column, as the driver takes them."""
-    given = _fields(call, names, columns, dialect) if isinstance(call, Call) else call.items()
-    row = {name: _value(name, value) for name, value in given}
-    blob = row.get(names.column)
-    if isinstance(blob, (str, bytes)):
-        raw = blob.encode() if isinstance(blob, str) else blob
-        dialect.check_size(row.get(names.key), names.column, len(raw))
-        row[names.column] = dialect.to_driver(raw, is_bytes=isinstance(blob, bytes))
-    return row
-
-
-def _value(name: str, value: object) -> object:
-    """Return a value as a column takes it: series, times and tags become text."""
-    if isinstance(value, StatSeries):
-        return value.to_db()
-    if isinstance(value, datetime) and (ns := stored_time_ns(value)) is not None:
-        return format_time(ns, digits=6 if value.microsecond % 1000 else 3)
-    if isinstance(value, Mapping):
-        return json_text(value)
-    if isinstance(value, str) and not is_text(value):
-        raise ArgumentError(name, "text that encodes to UTF-8", value)
-    return value
-
-
-def _fields(call: Call, names: Names, columns: list[str], dialect: Dialect) -> Iterable[tuple[str, object]]:
-    """Return the values of a Call that the table has columns for."""
-    if call.rejected is not None:
-        raise ArgumentError("calls", "calls with a series", call.key, hint=f"its blob was rejected: {call.rejected}")
-    values = {
-        names.key: call.key,
-        names.column: call.series,
-        names.group_column: call.name,
-        **{getattr(names, parameter): getattr(call, field) for field, parameter in CALL_COLUMNS.items()},
-        "error": call.error,
-        "exit_code": call.exit_code,
-        "tags": call.tags or None,
-    }
-    return [(name, value) for name, value in values.items() if name is not None and dialect.has(columns, name)]
 
 
 def _extend(connection: Connection, dialect: Dialect, names: Names, columns: list[str]) -> bool:

@@ -146,9 +146,67 @@ class CallTable(TableJobs):
         ...     calls.add([Call(key="1", name="resize", series=StatSeries([0], {"mem_usage": [4096]}), tags={"team": "web"})])
         1
         """
-        from callstats.db.schema import add_calls
+        from callstats.db.rows import add_calls
 
         return add_calls(self._database, self._names, calls)
+
+    def begin(self, call: Call) -> int | None:
+        """Insert the row of a call that is about to run, and return what `max_blob_bytes` does.
+
+        A missing table is created. An existing table keeps its columns.
+
+        Parameters
+        ----------
+        call : Call
+            Its status is ``running``. Values that the table has no column for are left out. A table without a column of status
+            gets no row yet.
+
+        Returns
+        -------
+        int or None
+            The maximum size of a stored histogram in the column.
+
+        Examples
+        --------
+        >>> from callstats import Call, StatSeries, connect
+        >>> with connect("sqlite://") as calls:
+        ...     _ = calls.begin(Call(key="1", name="resize", status="running", series=StatSeries([], {})))
+        ...     calls.get("1").status
+        'running'
+        """
+        from callstats.db.rows import begin_call
+        from callstats.db.schema import create_table
+
+        create_table(self._database, self._names, extend=False)
+        return begin_call(self._database, self._names, call)
+
+    def finish(self, calls: Iterable[Call]) -> int:
+        """Store calls that have ended, all or none, and return how many were new.
+
+        Parameters
+        ----------
+        calls : iterable of Call
+            The row of a call is updated if it is ``running``. Without a row the call is inserted, and any other row stays
+            unchanged: a second `finish` changes nothing. A histogram that is too large for the column is reduced to fit.
+
+        Returns
+        -------
+        int
+            The number of calls that were stored.
+
+        Examples
+        --------
+        >>> from dataclasses import replace
+        >>> from callstats import Call, StatSeries, connect
+        >>> call = Call(key="1", name="resize", status="running", series=StatSeries([], {}))
+        >>> with connect("sqlite://") as calls:
+        ...     _ = calls.begin(call)
+        ...     [calls.finish([replace(call, status=status)]) for status in ("success", "error")], calls.get("1").status
+        ([1, 0], 'success')
+        """
+        from callstats.db.rows import finish_calls
+
+        return finish_calls(self._database, self._names, calls)
 
     def max_blob_bytes(self) -> int | None:
         """Return the maximum size of a stored histogram in the column; None for no limit of practical size.

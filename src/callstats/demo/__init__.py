@@ -49,7 +49,8 @@ def demo_calls() -> Iterator[dict[str, object]]:
         and ``error`` (text, or None after a success). The first call is the captured container's. The others are made up, have
         the shapes of real functions, and last from a tenth of a second to two hours.
     """
-    stats = [stat for stat in map(pick_stats, docker_frames()) if stat is not None]
+    frames = list(docker_frames())
+    stats = [stat for stat in map(pick_stats, frames, [None, *frames]) if stat is not None]
     first_ms, last_ms = (stats[index].timestamp // _NS_PER_MS for index in (0, -1))
     names = {"app_id": "demo", "fn_id": "captured", "status": "success"}
     yield _entry(0, (first_ms, first_ms, last_ms + 1), StatSeries.from_samples(stats), None, **names)

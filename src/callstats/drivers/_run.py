@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import math
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -11,7 +13,16 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple, Self
 
-from callstats.drivers.base import ContainerTask, Cookie, RunResult, Status, TaskError, WaitResult
+from callstats.drivers.base import (
+    ContainerTask,
+    Cookie,
+    RunResult,
+    Status,
+    TaskError,
+    WaitResult,
+    validate_task,
+    validate_timeout,
+)
 from callstats.errors import ArgumentError, DriverError
 
 CANNOT_RUN, NOT_FOUND = 126, 127
@@ -38,11 +49,23 @@ def next_due(due: float, interval: float, now: float) -> float:
     return due if now < due else due + interval * (int((now - due) / interval) + 1)
 
 
+def cpu_metrics(total: float, user: float, kernel: float, seconds: float) -> dict[str, int]:
+    """Return percentages of one core from seconds of use, no more than all cores allow.
+
+    What children used is known late, once they were waited for, and may exceed the time since the last sample.
+    """
+    if seconds <= 0:
+        return {}
+    share = 100 / max(seconds, max(total, user + kernel) / (os.cpu_count() or 1))
+    return {"cpu_total": int(share * total), "cpu_user": int(share * user), "cpu_kernel": int(share * kernel)}
+
+
 class Exit(NamedTuple):
     code: int
     reason: str = ""
     killed: bool = False
     dropped: int = 0
+    out_of_memory: bool = False
 
 
 class TaskRun(Cookie, WaitResult):
@@ -51,10 +74,16 @@ class TaskRun(Cookie, WaitResult):
     A driver's subclass implements `start`, `kill`, `await_exit` and `clean_up`, and `release` where there is more to remove.
     """
 
+    terminal: Any = None
+    """The job control of a command that runs at a terminal."""
+
     def __init__(self, task: ContainerTask) -> None:
+        validate_task(task)
         self.task = task
+        self._on_stat = getattr(task, "on_stat", None)
+        self._on_stat_failed = False
         self._lock = threading.Lock()
-        self._started = self._closed = False
+        self._started = self._closed = self._forked = False
         self._done = threading.Event()
         self._stopped: Status | None = None
         self._stop_reason = ""
@@ -71,6 +100,9 @@ class TaskRun(Cookie, WaitResult):
         return self
 
     def wait(self, timeout: float | None = None, cancel: threading.Event | None = None) -> RunResult:
+        validate_timeout(timeout)
+        if self._forked:
+            raise DriverError("wait() must be called in the process that ran the cookie, got a fork of it")
         if not self._started:
             raise DriverError("the cookie was not run: call run() first")
         deadline = math.inf if timeout is None else monotonic() + timeout
@@ -90,6 +122,8 @@ class TaskRun(Cookie, WaitResult):
         return self._result
 
     def close(self) -> None:
+        if self._forked:
+            return
         if not self._closed:
             if self._started:
                 self.stop(Status.CANCELLED)
@@ -115,6 +149,10 @@ class TaskRun(Cookie, WaitResult):
     def kill(self) -> None:
         raise NotImplementedError
 
+    def send_signal(self, number: int) -> None:
+        """Hand a signal to the command."""
+        raise NotImplementedError
+
     def await_exit(self) -> None:
         raise NotImplementedError
 
@@ -124,6 +162,21 @@ class TaskRun(Cookie, WaitResult):
 
     def release(self) -> None:
         """Release what outlasts the command."""
+
+    def disown(self) -> None:
+        """Let go of the task in a fork of the process that runs it. It continues there."""
+        self._forked = True
+
+    def write_stat(self, timestamp: int, metrics: dict[str, int]) -> None:
+        """Pass a sample on to the task, and to whoever watches it."""
+        self.task.write_stat(timestamp, metrics)
+        if self._on_stat is not None:
+            try:
+                self._on_stat(timestamp, dict(metrics))
+            except BaseException:  # noqa: BLE001 - the recording continues, whatever a foreign function raises
+                if not self._on_stat_failed:  # one report is enough
+                    _log.warning("on_stat failed, and the recording continues", exc_info=True)
+                self._on_stat_failed = True
 
     def watch(self, name: str) -> None:
         """Wait in a thread for the end, and stop the task at its timeout."""
@@ -146,7 +199,8 @@ class TaskRun(Cookie, WaitResult):
             else:
                 status = Status.KILLED if end.killed else Status.ERROR if end.code else Status.SUCCESS
                 reason = end.reason or f"the task ended with exit code {end.code}"
-            self._result = RunResult(status, None if status is Status.SUCCESS else TaskError(reason, end.code), end.dropped)
+            error = None if status is Status.SUCCESS else TaskError(reason, end.code)
+            self._result = RunResult(status, error, end.dropped, end.out_of_memory)
             self._done.set()
 
     def _watch(self) -> None:
@@ -181,6 +235,7 @@ class TaskRun(Cookie, WaitResult):
             self._watcher.join()
 
 
+_log = logging.getLogger(__name__)
 _open: weakref.WeakSet[TaskRun] = weakref.WeakSet()
 
 
@@ -190,3 +245,14 @@ def _close_all() -> None:
     for run in list(_open):
         with suppress(DriverError):
             run.close()
+
+
+def _disown_all() -> None:
+    """Leave the tasks to the parent: a fork that exits must not end them."""
+    for run in list(_open):
+        run.disown()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)

@@ -51,12 +51,15 @@ class RunResult:
     error : TaskError or None
         None after a success.
     dropped : int
-        Number of the engine's frames that had no time, and so gave no sample.
+        Number of the engine's frames that gave no sample, such as those without a time.
+    out_of_memory : bool
+        Whether the kernel killed a process of the task for want of memory. The command itself may have succeeded.
     """
 
     status: Status
     error: TaskError | None = None
     dropped: int = 0
+    out_of_memory: bool = False
 
 
 @runtime_checkable
@@ -105,8 +108,11 @@ class Task:
 
     Parameters
     ----------
-    id, image : str
-        The name of the container, by default a random one, and of its image, which `ProcessDriver` ignores.
+    id : str
+        A name for the task, by default a random one. Several tasks may have the same. A container has it as its name where the
+        engine allows it, and always as the label ``callstats.task``.
+    image : str
+        The name of the container's image, or its ID; `ProcessDriver` ignores it.
     command : sequence of str
         The program and its arguments. An empty one stands for the image's own.
     env : mapping of str to str
@@ -123,6 +129,14 @@ class Task:
         The working directory; an empty one leaves the default.
     write_stat, close : callable
         The methods of a `ContainerTask`.
+    on_stat : callable, optional
+        It is called with the time and a copy of each sample once that is written, to feed a live view or a log. An error in it is
+        logged, and never harms the recording.
+
+    Raises
+    ------
+    ArgumentError
+        For a `memory` or a `timeout` that is negative or no number, and for a name in `env` that is empty or holds ``=``.
 
     Examples
     --------
@@ -144,6 +158,25 @@ class Task:
     work_dir: str = ""
     write_stat: Callable[[int, dict[str, int]], object] = field(default=lambda _timestamp, _metrics: None)
     close: Callable[[], None] = field(default=lambda: None)
+    on_stat: Callable[[int, dict[str, int]], object] | None = None
+
+    def __post_init__(self) -> None:
+        validate_task(self)
+
+
+def validate_task(task: ContainerTask) -> None:
+    """Raise an ArgumentError for a memory or a timeout that limits nothing, and for an environment that none can have."""
+    if type(task.memory) is not int or task.memory < 0:
+        raise ArgumentError("memory", "a whole number of bytes, 0 or more", task.memory)
+    validate_timeout(task.timeout)
+    for name in task.env:
+        if not name or "=" in name or "\0" in name:
+            raise ArgumentError("env", "a mapping whose names are not empty, and have no '=' and no NUL", name)
+
+
+def validate_timeout(seconds: float | None) -> None:
+    if seconds is not None and (type(seconds) not in (int, float) or not seconds >= 0):
+        raise ArgumentError("timeout", "0 or more seconds, or None", seconds)
 
 
 class WaitResult(Protocol):

@@ -134,7 +134,7 @@ class DriverConformance:
         assert self._shell(driver, "pwd", work_dir="/usr")[1][0] == b"/usr\n"
 
     def test_samples(self, driver: Driver) -> None:
-        """Samples are whole numbers at non-decreasing times. None comes after the end."""
+        """Samples are whole numbers at non-decreasing times. None comes after the end, and a closing one at the end."""
         samples: list[tuple[int, dict[str, int]]] = []
         task = self._task("sleep 3.5", write_stat=lambda time, metrics: samples.append((time, metrics)))
         with driver.prepare(task) as cookie:
@@ -147,7 +147,42 @@ class DriverConformance:
         for time, metrics in samples:
             assert type(time) is int
             assert all(type(value) is int and 0 <= value < 2**64 for value in metrics.values())
-            assert metrics["mem_usage"] > 0
+            assert metrics.get("mem_usage", 1) > 0
+        assert "mem_usage" in samples[0][1]
+
+    @pytest.mark.parametrize("script", ["exit 0", "exit 3", "sleep 1.2"])
+    def test_the_closing_sample(self, driver: Driver, script: str) -> None:
+        """A call that ran has a sample, however short it was. The last one has the processor time since the start."""
+        samples: list[tuple[int, dict[str, int]]] = []
+        self._shell(driver, script, write_stat=lambda time, metrics: samples.append((time, metrics)))
+        assert samples
+        assert samples[-1][1]["cpu_time@last"] > 0
+        assert max(metrics.get("mem_usage", 0) for _, metrics in samples) > 0
+
+    def test_an_observer_that_fails(self, driver: Driver) -> None:
+        """An error of ``on_stat`` is not one of the task, and it sees each sample."""
+        seen: list[int] = []
+        written: list[int] = []
+
+        def fail(time: int, metrics: dict[str, int]) -> None:
+            seen.append(time)
+            metrics.clear()
+            raise ValueError("no more")
+
+        task = self._task("sleep 1.2", write_stat=lambda _, metrics: written.append(len(metrics)), on_stat=fail)
+        assert self._run(driver, task).status is Status.SUCCESS
+        assert len(seen) == len(written)
+        assert all(written)
+
+    @pytest.mark.parametrize("fields", [{"memory": -1}, {"memory": 1.5}, {"timeout": -1}, {"timeout": float("nan")}], ids=str)
+    def test_a_limit_that_limits_nothing(self, driver: Driver, fields: dict[str, Any]) -> None:
+        """A wrong limit raises before anything runs, whoever implements the task."""
+        task = self._task("true")
+        for name, value in fields.items():
+            setattr(task, name, value)
+        with pytest.raises(ValueError, match=r"^(memory|timeout) must be "):
+            driver.prepare(task)
+        assert self.leftovers() == []
 
     def test_close_twice(self, driver: Driver) -> None:
         """A cookie may be closed twice, whether or not it ran, and closes its task."""
@@ -196,6 +231,28 @@ class DriverConformance:
         while self._count_resources() != before and monotonic() < deadline:
             sleep(0.05)
         assert self._count_resources() == before
+        assert self.leftovers() == []
+
+    def test_two_tasks_with_one_id(self, driver: Driver) -> None:
+        """Tasks with the same id do not touch each other."""
+        tasks = [self._task(f"sleep 0.5; exit {code}", id="callstats-same") for code in (5, 6)]
+        with driver.prepare(tasks[0]) as first, driver.prepare(tasks[1]) as second:
+            results = [run.wait() for run in (first.run(), second.run())]
+        assert [result.error and result.error.exit_code for result in results] == [5, 6]
+        assert self.leftovers() == []
+
+    @pytest.mark.parametrize("name", ["", "a", "a b", "-x", "ü", "a" * 300])
+    def test_any_id(self, driver: Driver, name: str) -> None:
+        """An id need not be the name of anything."""
+        assert self._shell(driver, "exit 3", id=name)[0].status is Status.ERROR
+
+    @pytest.mark.parametrize("name", ["", "=", "A=B", "A\0"])
+    def test_a_name_that_no_variable_has(self, driver: Driver, name: str) -> None:
+        """A wrong environment raises before anything runs, whoever implements the task."""
+        task = self._task("true")
+        task.env = {name: "x"}
+        with pytest.raises(ValueError, match=r"^env must be "):
+            driver.prepare(task)
         assert self.leftovers() == []
 
     def _task(self, script: str, **fields: Any) -> Task:

@@ -18,6 +18,9 @@ from callstats.stats.series import plan_column
 
 WORKING, USAGE, LIMIT, CPU = "mem_working", "mem_usage", "mem_limit", "cpu_total"
 CPU_TIME = "cpu_time@last"
+KERNEL_PEAK = "mem_peak@last"
+"""The kernel's own peak of ``mem_usage`` over the whole call. As the last value, it survives every reduction."""
+
 _MAX_OF = {metric: f"{metric}@max" for metric in (WORKING, USAGE, LIMIT, CPU)}
 
 
@@ -30,9 +33,11 @@ class CallUsage:
     peak_memory : int or None
         The max of `memory_metric`, in bytes. A max of 0 counts as unknown.
     peak_source : {"sampled", "kernel"} or None
+        ``kernel`` where the kernel kept the peak of the whole call. A sampled peak is a lower bound: memory may rise and fall
+        between two samples.
     peak_ceiling : int or None
-        An upper bound of the peak, in bytes: the kernel's peak of ``mem_usage``, where `memory_metric` is ``mem_working``. It is
-        known only while no reduction has mixed it with sampled values.
+        An upper bound of the peak, in bytes: the kernel's peak of ``mem_usage``, where `memory_metric` is ``mem_working``.
+        Without ``mem_peak@last`` it is known only while no reduction has mixed it with sampled values.
     memory_metric : str or None
         ``mem_working`` where the series has it, else ``mem_usage``.
     memory_limit : int or None
@@ -115,11 +120,15 @@ class CallTotals(NamedTuple):
         if not peak:
             metric = USAGE
             peak, is_exact = self._max(USAGE)
+        kernel_peak = totals[KERNEL_PEAK][LAST] if KERNEL_PEAK in totals else 0
+        is_kernels = bool(kernel_peak) and metric == USAGE
+        if is_kernels:
+            peak, is_exact = max(peak or 0, kernel_peak), True
         if not peak:
             metric = peak = None
         elif is_exact:
             exact.append("peak_memory")
-        ceiling = self._ceiling() if metric == WORKING else None
+        ceiling = (kernel_peak or self._ceiling()) if metric == WORKING else None
         if ceiling is not None:
             exact.append("peak_ceiling")
         limit = self._max(LIMIT)[0] or None
@@ -147,7 +156,7 @@ class CallTotals(NamedTuple):
                 exact.append("cpu_mean")
         return CallUsage(
             peak_memory=peak,
-            peak_source=None if peak is None else "sampled",
+            peak_source=None if peak is None else "kernel" if is_kernels else "sampled",
             peak_ceiling=ceiling,
             memory_metric=metric,
             memory_limit=limit,
@@ -226,8 +235,9 @@ def _layout(encoded: tuple[bytes, ...]) -> _Layout:
             columns[_MAX_OF[metric]] = [peak_max, -1, peak_max, -1, -1]  # its own max, and so it is exact
         elif metric in _MAX_OF and own < 0 <= any_peak:
             columns[_MAX_OF[metric]] = [any_peak, -1, -1, -1, -1]
-    if CPU_TIME in indexes:
-        columns[CPU_TIME] = [indexes[CPU_TIME], -1, -1, -1, -1]
+    for metric in (CPU_TIME, KERNEL_PEAK):
+        if metric in indexes:
+            columns[metric] = [indexes[metric], -1, -1, -1, -1]
     if not columns and encoded:
         columns[next(iter(indexes))] = [0, -1, -1, -1, -1]  # any metric may tell the number of samples
     plan = np.array(list(columns.values()), dtype=np.int64).reshape(len(columns), 5)

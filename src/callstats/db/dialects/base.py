@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from sqlalchemy import bindparam, inspect
+from sqlalchemy import Select, TableClause, bindparam, func, inspect, update
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SAWarning
 from sqlalchemy.sql.elements import ColumnElement
@@ -20,6 +20,23 @@ from callstats.errors import ArgumentError, CallstatsError
 
 TimeColumn: TypeAlias = tuple[ColumnElement[Any], Callable[[int], ColumnElement[Any]]]
 """A row's time, NULL if it has none; and a time in nanoseconds since the epoch, to compare with it."""
+
+TIME_NAME = '"timestamp"'
+"""The name of a row's time in a blob. Every row has it once, unless it is written with escapes."""
+
+
+class Target(NamedTuple):
+    """The table and the columns that blobs are written to."""
+
+    table: TableClause
+    key: ColumnElement[Any]
+    blob: ColumnElement[Any]
+    kept: Sequence[ColumnElement[Any]]
+    """Columns that an update sets to themselves: by default the database would set them to the time of the update."""
+
+    def values(self, blob: ColumnElement[Any]) -> dict[Any, ColumnElement[Any]]:
+        """Return what an update sets."""
+        return {self.blob: blob, **dict(zip(self.kept, self.kept, strict=True))}
 
 
 class Dialect(ABC):
@@ -50,6 +67,13 @@ class Dialect(ABC):
     def missing_file(self, url: URL) -> str | None:  # noqa: ARG002 - servers have none
         """Return the path of the database's file if it is missing, so that connecting would create it."""
         return None
+
+    @contextmanager
+    def secure_delete(self, connection: Connection, on: bool | None) -> Iterator[None]:  # noqa: ARG002 - only SQLite's
+        """Set whether deleted content is overwritten with zeros, and restore it at the end; None leaves it as it is."""
+        if on is not None:
+            raise ArgumentError("secure_delete", "None for a server: only SQLite has it", on)
+        yield
 
     @contextmanager
     def prepared(self, connection: Connection) -> Iterator[None]:
@@ -116,8 +140,24 @@ class Dialect(ABC):
         """Return the key as an expression whose order has each value once. Raise if the column isn't unique."""
 
     @abstractmethod
+    def check_update(self, connection: Connection, column: str) -> None:
+        """Raise if this session may not update the column: the session is read-only, or lacks a privilege."""
+
+    def forbidden(self, connection: Connection) -> ColumnElement[bool] | None:  # noqa: ARG002 - only PostgreSQL forbids single rows
+        """Return a condition that rows meet which this session may see but not update; None if there are none."""
+        return None
+
+    def not_writable(self, hint: str) -> CallstatsError:
+        """Return the error for a table that this session may not update."""
+        return ArgumentError("table", "one that this session may update", self.table, hint=hint)
+
+    @abstractmethod
     def is_generated(self, connection: Connection, column: str) -> bool:
         """Return whether the database computes a column, so that it can't be written."""
+
+    def self_setting(self, connection: Connection) -> list[str]:  # noqa: ARG002 - only MySQL has some
+        """Return the columns that the database sets by itself when a row is updated."""
+        return []
 
     @abstractmethod
     def may_undo(self, connection: Connection) -> bool:
@@ -167,6 +207,11 @@ class Dialect(ABC):
     def size(self, column: ColumnElement[Any]) -> ColumnElement[int]:
         """Return a blob's size in bytes, as an expression."""
 
+    def rows(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return how often a blob contains the name of a row's time, as an expression."""
+        left = func.octet_length(func.replace(column, TIME_NAME, ""))
+        return (func.octet_length(column) - left) / len(TIME_NAME)
+
     @abstractmethod
     def to_driver(self, blob: bytes, *, is_bytes: bool) -> str | bytes | None:
         """Convert a blob to the type that the driver expects for the column."""
@@ -175,7 +220,23 @@ class Dialect(ABC):
         """Return the expression that stores a parameter as a blob."""
         return value
 
+    def fetch(self, connection: Connection, query: Select[Any], values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+        """Return the rows of a query whose blobs are large."""
+        return connection.execute(query, values).all()
+
+    def write(self, connection: Connection, target: Target, blobs: Sequence[tuple[Key, bytes, bool]]) -> int:
+        """Write blobs, each given with its key and whether the column has it as bytes. Return the number of rows changed."""
+        key, blob = (bindparam(name, type_=NullType()) for name in ("this_key", "new_blob"))
+        values = target.values(self.blob_parameter(blob))
+        one = update(target.table).where(target.key == self.key_parameter(key)).values(values)
+        rows = [{"this_key": key, "new_blob": self.to_driver(blob, is_bytes=is_bytes)} for key, blob, is_bytes in blobs]
+        return connection.execute(one, rows).rowcount
+
     # --- keys ---
+
+    def among(self, key: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Return whether a plain key is in the list that is the parameter `keys`."""
+        return key.in_(bindparam("keys", type_=NullType(), expanding=True))
 
     def literal(self, key: Key) -> ColumnElement[Any]:
         """Return a key as an expression, without any conversion on the way."""
@@ -213,6 +274,10 @@ class Dialect(ABC):
 
     def is_transient(self, error: BaseException | None) -> bool:  # noqa: ARG002
         """Return whether a retry may succeed: after a deadlock or a lock timeout."""
+        return False
+
+    def is_timeout(self, error: BaseException | None) -> bool:  # noqa: ARG002
+        """Return whether the server ended a statement that took too long."""
         return False
 
     def is_lost(self, error: BaseException | None) -> bool:  # noqa: ARG002

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, case, cast, collate, func, inspect, literal_column, or_, text, true
-from sqlalchemy.engine import Connection
+from sqlalchemy import (
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    collate,
+    false,
+    func,
+    inspect,
+    literal_column,
+    or_,
+    select,
+    table,
+    text,
+    true,
+    update,
+)
+from sqlalchemy import column as sql_column
+from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.types import LargeBinary, UserDefinedType
+from sqlalchemy.types import LargeBinary, NullType, UserDefinedType
 
 from callstats._timestamps import format_time
 from callstats.call import Key
-from callstats.db.dialects.base import TimeColumn, parameter, quiet
+from callstats.db.dialects.base import Target, TimeColumn, parameter, quiet
 from callstats.db.dialects.server import LOCK_SECONDS, TEXT_OFFSET, TEXT_TIME, Server
 from callstats.errors import ArgumentError
 
@@ -24,8 +45,8 @@ _BLOB_KINDS = {
     "json": "json",
     "jsonb": "json",
 }
-_LOST_STATES = ("57P01", "57P02", "57P03", "57P05", "25P03")
-"""The server stops, starts, or ended an idle session. Class 08 means a lost connection too."""
+_LOST_STATES = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
+"""The server stops or starts, or ended an idle session or a long transaction. Class 08 means a lost connection too."""
 
 _NOT_THE_ROW = ("08", "40", "53", "55", "57", "58", "XX", "")
 """Classes of errors in a function that the row did not cause: connections, conflicts, resources, locks, and the server itself."""
@@ -43,6 +64,10 @@ class _Type(UserDefinedType[Any]):
         return self.name
 
 
+class _Blobs(list[Any]):
+    """A list that psycopg sends in its binary form."""
+
+
 class Postgres(Server):
     """The dialect of PostgreSQL."""
 
@@ -51,6 +76,24 @@ class Postgres(Server):
     extra = "postgres"
     whole_types = frozenset({"smallint", "integer", "bigint"})
     text_types = frozenset({"text", "character varying", "bpchar", "name"})
+
+    def engine_options(self, url: URL) -> dict[str, Any]:
+        """Prepare no statement on the server: behind a pooler the next transaction may have another session."""
+        return {**super().engine_options(url), "connect_args": {"prepare_threshold": None}}
+
+    @contextmanager
+    def prepared(self, connection: Connection) -> Iterator[None]:
+        """Prepare no statement in the caller's connections either, and restore that at the end."""
+        connection.rollback()
+        self._threshold = connection.connection.dbapi_connection.prepare_threshold  # type: ignore[union-attr]
+        try:
+            yield
+        finally:
+            if not connection.closed and not connection.invalidated:
+                connection.connection.dbapi_connection.prepare_threshold = self._threshold  # type: ignore[union-attr]
+
+    def set_up(self, connection: Connection) -> None:
+        connection.connection.dbapi_connection.prepare_threshold = None  # type: ignore[union-attr]
 
     def begin(self, connection: Connection, *, write: bool) -> None:
         """Bound the time that a write waits behind a change of the table."""
@@ -72,6 +115,37 @@ class Postgres(Server):
         except NoSuchTableError:
             return []
 
+    def check_update(self, connection: Connection, column: str) -> None:
+        """Raise for a read-only session, or a missing privilege."""
+        found = text(
+            "SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only')::boolean AS read_only, "
+            "current_user AS name, has_column_privilege(to_regclass(:t), :c, 'UPDATE') AS may_update"
+        )
+        this = connection.execute(found, {"t": self._relation, "c": column}).one()
+        if this.read_only:
+            raise self.not_writable("the server is a standby" if this.standby else "default_transaction_read_only is on")
+        if not this.may_update:
+            raise self.not_writable(f"user {this.name!r} lacks the privilege to UPDATE column {column!r}")
+
+    def forbidden(self, connection: Connection) -> ColumnElement[bool] | None:
+        """Return what the policies of row security for updates say of a row."""
+        found = text(
+            "SELECT polpermissive, pg_get_expr(polqual, polrelid), pg_get_expr(coalesce(polwithcheck, polqual), polrelid) "
+            "FROM pg_policy WHERE polrelid = to_regclass(:t) AND polcmd IN ('*', 'w') AND EXISTS "
+            "(SELECT FROM unnest(polroles) role WHERE role = 0 OR pg_has_role(role, 'USAGE'))"
+        )
+        active = text("SELECT row_security_active(to_regclass(:t)::oid)")
+        if not connection.execute(active, {"t": self._relation}).scalar():
+            return None
+        policies = connection.execute(found, {"t": self._relation}).all()
+        allowed = []
+        for which in (1, 2):  # the old row, and the new one
+            conditions: dict[bool, list[ColumnElement[bool]]] = {True: [], False: []}
+            for one in policies:
+                conditions[one[0]].append(literal_column(f"({one[which]})"))
+            allowed.append(and_(or_(false(), *conditions[True]), *conditions[False]))
+        return func.coalesce(and_(*allowed), false()).is_(false())
+
     def is_generated(self, connection: Connection, column: str) -> bool:
         with quiet():
             found = inspect(connection).get_columns(self.table, self.schema)
@@ -90,8 +164,24 @@ class Postgres(Server):
         index = connection.execute(found, {"t": self._relation, "n": this.number}).first()
         if index is None:
             raise self.no_key(connection, name)
+        self._check_heirs(connection, column)
         self.key_type = this.kind
         return collate(column, index[1]) if index[0] != this.collation else column
+
+    def _check_heirs(self, connection: Connection, column: ColumnElement[Any]) -> None:
+        """Raise if a table that inherits from this one has one of its keys: no index is unique over both."""
+        heirs = text(
+            "SELECT EXISTS (SELECT FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
+            "WHERE inhparent = to_regclass(:t) AND NOT relispartition)"
+        )
+        if not connection.execute(heirs, {"t": self._relation}).scalar():
+            return
+        this = table(self.table, sql_column(column.name), schema=self.schema)
+        key = this.c[column.name]
+        twice = select(cast(key, Text)).where(key.is_not(None)).group_by(key).having(func.count() > 1)
+        if (found := connection.execute(twice.limit(1)).first()) is not None:
+            hint = f"{found[0]!r} is in it more than once: reduce each table on its own, or make the keys unique"
+            raise ArgumentError("key", f"unique over {self.table!r} and the tables that inherit from it", column.name, hint=hint)
 
     def selected_key(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return whole numbers, text and bytes as they are, and any other type, such as uuid, as its text."""
@@ -147,6 +237,38 @@ class Postgres(Server):
         """Return a blob's size in bytes, which PostgreSQL knows without reading the blob."""
         return func.octet_length(cast(column, Text) if self.blob_kind == "json" else column)
 
+    def rows(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        if self.rewrites:  # it can't be malformed, but it may be something else than an array
+            kind = func.jsonb_typeof(column)
+            return case((kind == "array", func.greatest(func.jsonb_array_length(column), 1)), (kind != "null", 0))
+        if self.blob_kind == "blob":  # whose bytes may be no text
+            column = func.encode(column, "escape")
+        return super().rows(cast(column, Text))
+
+    def fetch(self, connection: Connection, query: Select[Any], values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+        """Return the rows of a query. They travel as bytes: in text each byte of a blob would be two digits."""
+        with _binary(connection):
+            return connection.execute(query, values).all()
+
+    def write(self, connection: Connection, target: Target, blobs: Sequence[tuple[Key, bytes, bool]]) -> int:
+        """Write blobs in one statement, as bytes: in an array of text each quote would be escaped."""
+        keys, new = (bindparam(name, type_=NullType()) for name in ("keys", "blobs"))
+        lists = func.unnest(cast(keys, _Type(f"{self.key_type}[]")), cast(new, _Type("bytea[]")))
+        rows = lists.table_valued(sql_column("callstats_key"), sql_column("callstats_blob")).render_derived(name="callstats_new")
+        value: ColumnElement[Any] = rows.c.callstats_blob
+        if self.blob_kind != "blob":
+            value = self.blob_parameter(func.convert_from(value, "UTF8"))
+        many = update(target.table).values({target.blob: value}).where(target.key == rows.c.callstats_key)
+        from psycopg.types.array import ListBinaryDumper
+
+        driver: Any = connection.connection.dbapi_connection
+        driver.adapters.register_dumper(_Blobs, ListBinaryDumper)
+        stored = _Blobs(blob if blob or self.blob_kind != "json" else None for _, blob, _ in blobs)
+        return connection.execute(many, {"keys": [key for key, _, _ in blobs], "blobs": stored}).rowcount
+
+    def among(self, key: ColumnElement[Any]) -> ColumnElement[bool]:
+        return key == func.any(cast(bindparam("keys", type_=NullType()), _Type(f"{self.key_type}[]")))
+
     def blob_parameter(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return a parameter of the column's type, but without a length: a cast to a length would cut."""
         return cast(value, self._blob_type)
@@ -176,7 +298,7 @@ class Postgres(Server):
             return isinstance(error, psycopg.ProgrammingError) or (
                 "FATAL" in line and not any(word in line for word in ("starting up", "shutting down", "recovery", "too many"))
             )
-        return state[:2] in ("0A", "22", "28", "3D", "3F", "42")
+        return state[:2] in ("0A", "22", "28", "3D", "3F", "42") or state == "25006"  # a read-only session
 
     def rejects_row(self, error: BaseException | None) -> bool:
         """Return whether a type, a constraint, a view or a trigger rejected a row's new contents.
@@ -190,6 +312,9 @@ class Postgres(Server):
     def is_transient(self, error: BaseException | None) -> bool:
         state = getattr(error, "sqlstate", None) or ""
         return state[:2] == "40" or state == "55P03"  # lock_timeout
+
+    def is_timeout(self, error: BaseException | None) -> bool:
+        return getattr(error, "sqlstate", None) == "57014"  # statement_timeout, or somebody's pg_cancel_backend
 
     def is_lost(self, error: BaseException | None) -> bool:
         import psycopg
@@ -219,8 +344,29 @@ class Postgres(Server):
         return connection.execute(found, {"t": self._relation, "c": column}).one()
 
 
+@contextmanager
+def _binary(connection: Connection) -> Iterator[None]:
+    """Get results in their binary form."""
+    import psycopg
+
+    class BinaryCursor(psycopg.Cursor[Any]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.format = psycopg.pq.Format.BINARY
+
+    driver: Any = connection.connection.dbapi_connection
+    kept, driver.cursor_factory = driver.cursor_factory, BinaryCursor
+    try:
+        yield
+    finally:
+        driver.cursor_factory = kept
+
+
 def _parsed(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return RFC 3339 text as a time in UTC. A cast would end the whole query at the first text that is no time."""
+    """Return RFC 3339 text as a time in UTC; NULL for a date that doesn't exist.
+
+    A cast would end the whole query at the first text that is no time.
+    """
 
     def part(pattern: str, kind: str = "integer") -> Any:
         return cast(func.substring(column, pattern), _Type(kind))
@@ -228,10 +374,12 @@ def _parsed(column: ColumnElement[Any]) -> ColumnElement[Any]:
     years, months, days = part("^([0-9]{4})") - 1, part("^.{4}-([0-9]{2})") - 1, part("^.{7}-([0-9]{2})") - 1
     hours, minutes = part("^.{10}.([0-9]{2})"), part("^.{13}:([0-9]{2})")
     seconds = part("^.{16}:([0-9]{2}(?:[.][0-9]+)?)", "double precision")
-    since = func.make_interval(years, months, 0, days, hours, minutes, seconds)
+    clock = func.make_interval(0, 0, 0, 0, *(func.coalesce(one, 0) for one in (hours, minutes, seconds)))
     # A sign and two digits, as in +02:30, cast to whole numbers.
     east, further = part("([+-][0-9]{2}):[0-9]{2}$"), part("[+-][0-9]{2}:([0-9]{2})$")
     sign = case((column.op("~")("-[0-9]{2}:[0-9]{2}$"), -1), else_=1)
     offset = case((column.op("~")(TEXT_OFFSET), func.make_interval(0, 0, 0, 0, east, sign * further)), else_=func.make_interval())
     start: ColumnElement[Any] = literal_column("timestamp '0001-01-01 00:00:00'")
-    return case((column.op("~")(TEXT_TIME), start + since - offset))
+    day = start + func.make_interval(years, months, 0, days)
+    exists = func.to_char(day, "YYYY-MM-DD") == func.substring(column, 1, 10)
+    return case((column.op("~")(TEXT_TIME), case((exists, day + clock - offset))))

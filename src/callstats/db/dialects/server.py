@@ -20,8 +20,9 @@ from callstats.errors import ArgumentError, CallstatsError
 LOCK_SECONDS = 10
 """How long a statement waits for a lock before the batch is retried."""
 
-TEXT_TIME = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?$"
-"""An RFC 3339 time, as a regular expression for servers. Without an offset it is UTC."""
+_HOURS = "([01][0-9]|2[0-3]):[0-5][0-9]"
+TEXT_TIME = f"^[0-9]{{4}}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([Tt ]{_HOURS}:[0-5][0-9]([.][0-9]+)?([Zz]|[+-]{_HOURS})?)?$"
+"""An RFC 3339 time, or a date alone, as a regular expression for servers. Without an offset it is UTC."""
 
 TEXT_OFFSET = "[+-][0-9]{2}:[0-9]{2}$"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -20,13 +21,15 @@ from sqlalchemy.sql.elements import ColumnElement
 from callstats._json import is_text
 from callstats._timestamps import format_time
 from callstats.call import Key
-from callstats.db.dialects.base import Dialect, TimeColumn, parameter
+from callstats.db.dialects.base import TIME_NAME, Dialect, TimeColumn, parameter
 from callstats.errors import ArgumentError
 
 BUSY_SECONDS = 30
 """How long to wait for another program's lock. ``?timeout=`` in a URL and the settings of an Engine take precedence."""
 
-_TIME_GLOB = "{0}{0}{0}{0}-{0}{0}-{0}{0}[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
+_DATE_GLOB = "{0}{0}{0}{0}-{0}{0}-{0}{0}".format("[0-9]")
+_TIME_GLOB = _DATE_GLOB + "[T ]{0}{0}:{0}{0}:{0}{0}*".format("[0-9]")
+_FAST = 2  # zeros where they cost no further writes
 _LEGACY_TRANSACTIONS = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, from Python 3.12
 
 _SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -47,12 +50,8 @@ class SQLite(Dialect):
         return options if _is_in_memory(url) else {**options, "poolclass": NullPool}
 
     def missing_file(self, url: URL) -> str | None:
-        path = url.database
-        if path is None or _is_in_memory(url):
-            return None
-        if url.query.get("uri") and path.startswith("file:"):
-            path = unquote(path.removeprefix("file:"))
-        return None if Path(path).is_file() else path
+        path = file_of(url)
+        return None if path is None or Path(path).is_file() else path
 
     @contextmanager
     def prepared(self, connection: Connection) -> Iterator[None]:
@@ -70,9 +69,11 @@ class SQLite(Dialect):
             driver.autocommit = _LEGACY_TRANSACTIONS
         driver.isolation_level = None
         driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+        driver.create_function("callstats_rows", 1, _rows, deterministic=True)
         try:
             yield
         finally:
+            driver.create_function("callstats_rows", 1, None)
             if driver.in_transaction:
                 driver.rollback()
             for name, value in reversed(kept):
@@ -86,6 +87,18 @@ class SQLite(Dialect):
                 connection.exec_driver_sql("ROLLBACK")  # an event hook of the caller's engine started it
             connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
             yield
+
+    @contextmanager
+    def secure_delete(self, connection: Connection, on: bool | None) -> Iterator[None]:
+        with self.transaction(connection, write=False):
+            kept = int(connection.exec_driver_sql("PRAGMA secure_delete").scalar_one())
+            if on is not None:
+                connection.exec_driver_sql(f"PRAGMA secure_delete = {on:d}")
+        try:
+            yield
+        finally:
+            with self.transaction(connection, write=False):
+                connection.exec_driver_sql(f"PRAGMA secure_delete = {'FAST' if kept == _FAST else kept}")
 
     def check_database(self, connection: Connection) -> None:
         encoding = connection.exec_driver_sql("PRAGMA encoding").scalar_one()
@@ -126,6 +139,18 @@ class SQLite(Dialect):
     def primary_key(self, connection: Connection) -> list[str]:
         return [row.name for row in sorted(self._table_info(connection), key=lambda row: row.pk) if row.pk]
 
+    def check_update(self, connection: Connection, column: str) -> None:  # noqa: ARG002 - it knows no privileges
+        """Raise if the database is read-only. It is not tried, which would take the lock."""
+        query = connection.engine.url.query
+        path = next(row.file for row in connection.exec_driver_sql("PRAGMA database_list") if row.name == "main")
+        for read_only, hint in (
+            (connection.exec_driver_sql("PRAGMA query_only").scalar(), "PRAGMA query_only is on"),
+            (query.get("mode") == "ro" or query.get("immutable"), "the URL opens it to be read only"),
+            (path and not os.access(path, os.W_OK), f"this user may not write the file {path!r}"),
+        ):
+            if read_only:
+                raise self.not_writable(hint)
+
     def is_generated(self, connection: Connection, column: str) -> bool:
         return self.has([row.name for row in self._table_info(connection) if row.hidden in (2, 3)], column)
 
@@ -140,10 +165,15 @@ class SQLite(Dialect):
         return bool(connection.connection.dbapi_connection.in_transaction)  # type: ignore[union-attr]
 
     def time_column(self, connection: Connection, column: ColumnElement[Any]) -> TimeColumn:  # noqa: ARG002 - any value may be a time
-        """Return a column of RFC 3339 text; without an offset it is UTC. SQLite's functions are exact to the millisecond."""
+        """Return a column of RFC 3339 text; without an offset it is UTC. SQLite's functions are exact to the millisecond.
+
+        They take February 30 for March 1, and 24:30 for half past midnight.
+        """
         upper = func.upper(column)
-        shaped = and_(func.typeof(column) == "text", upper.op("GLOB")(_TIME_GLOB))
-        time: ColumnElement[Any] = case((shaped, func.julianday(upper)))
+        day = func.substr(upper, 1, 10)
+        shaped = and_(func.typeof(column) == "text", or_(upper.op("GLOB")(_TIME_GLOB), upper.op("GLOB")(_DATE_GLOB)))
+        exists = and_(func.date(day, "+0 days", type_=String) == day, func.substr(upper, 12, 2) < "24")
+        time: ColumnElement[Any] = case((and_(shaped, exists), func.julianday(upper)))
         return time, lambda ns: func.julianday(format_time(ns, digits=3))
 
     def not_before(self, connection: Connection, column: ColumnElement[Any], day: datetime) -> ColumnElement[bool]:  # noqa: ARG002
@@ -161,13 +191,17 @@ class SQLite(Dialect):
         """Return a blob's size in bytes. ``length`` of text counts characters, and only those before a NUL."""
         return func.length(cast(column, LargeBinary))
 
+    def rows(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return how often a blob contains the name of a row's time. SQLite's own `replace` takes ten times as long."""
+        return func.callstats_rows(cast(column, LargeBinary))
+
     def literal(self, key: Key) -> ColumnElement[Any]:
         if isinstance(key, str) and (raw := _encode(key)) is not None:
             return cast(bindparam(None, raw, LargeBinary, unique=True), Text)
         return parameter(key)
 
     def is_plain(self, key: Key) -> bool:
-        return not isinstance(key, str) or _encode(key) is None
+        return not isinstance(key, str) or key.isascii() or _encode(key) is None
 
     def can_hold(self, key: Key) -> bool:
         if isinstance(key, str):
@@ -183,10 +217,22 @@ class SQLite(Dialect):
     def is_wrong_use(self, error: BaseException | None) -> bool:
         if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)):
             return True
-        return _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN)
+        return _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
     def rejects_row(self, error: BaseException | None) -> bool:
         return isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError))
+
+
+def file_of(url: URL) -> str | None:
+    """Return the path of a database's file; None for a database in memory."""
+    path = url.database
+    if path is None or _is_in_memory(url):
+        return None
+    return unquote(path.removeprefix("file:")) if url.query.get("uri") and path.startswith("file:") else path
+
+
+def _rows(blob: bytes | None) -> int:
+    return 0 if blob is None else blob.count(TIME_NAME.encode())
 
 
 def _is_in_memory(url: URL) -> bool:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from types import EllipsisType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from callstats.db.results import (
     ExportResult,
     ReduceResult,
     Reject,
+    RejectedText,
     RestoreResult,
     StoppedError,
     TableComparison,
@@ -29,12 +31,18 @@ if TYPE_CHECKING:
     from callstats.db.query import Names
 
 
+_POLL_SECONDS = 0.1
+"""How often a pause checks whether to stop."""
+
+
 class Job:
     """A running job: the arguments of its verb, its rejected rows, and its clock."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self.arguments: Any = SimpleNamespace(**arguments)
-        self.rejected = 0
+        self.rejected = self.known = 0
+        self.known_texts: frozenset[tuple[Key, str]] = frozenset()
+        """Keys and digests of texts whose rejection is no news."""
         self._first_rejects: list[Reject] = []
         self._began = time.perf_counter()
 
@@ -43,12 +51,27 @@ class Job:
         if self.arguments.stop is not None and self.arguments.stop():
             raise StoppedError("asked to stop")
 
-    def reject(self, key: Key | None, reason: str, rows: int = 1) -> None:
-        """Count a rejected row and report it; `rows` of them if they have no key."""
+    def pause(self, seconds: float) -> None:
+        """Wait, unless there is a reason to stop."""
+        end = time.monotonic() + seconds
+        self.check_stop()
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _POLL_SECONDS))
+            self.check_stop()
+
+    def reject(self, key: Key | None, reason: str, rows: int = 1, *, text: bytes | None = None) -> None:
+        """Count a rejected row and report it, with a hash of the text at fault; `rows` of them if they have no key."""
         reject = Reject(key, reason)
-        self.rejected += rows
-        if len(self._first_rejects) < FIRST_REJECTS:
-            self._first_rejects.append(reject)
+        if key is not None and text is not None:
+            reject = RejectedText(key, reason)
+            reject.digest = sha256(text).hexdigest()
+            reject.known = (key, reject.digest) in self.known_texts
+        if isinstance(reject, RejectedText) and reject.known:
+            self.known += rows
+        else:
+            self.rejected += rows
+            if len(self._first_rejects) < FIRST_REJECTS:
+                self._first_rejects.append(reject)
         if self.arguments.on_reject is not None:
             self.arguments.on_reject(reject)
 
@@ -90,8 +113,10 @@ class TableJobs:
         batch_size: int = 1000,
         batch_bytes: int = 32 * 2**20,
         threads: int = 1,
+        jobs: int = 1,
         dry_run: bool = False,
         save: str | os.PathLike[str] | None = None,
+        known: str | os.PathLike[str] | None = None,
         progress: Callable[[ReduceResult], object] | None = None,
         on_reject: Callable[[Reject], object] | None = None,
         stop: Callable[[], bool] | None = None,
@@ -99,6 +124,7 @@ class TableJobs:
         run_time: timedelta | None = None,
         limit: int | None = None,
         retries: int = 10,
+        secure_delete: bool | None = None,
     ) -> ReduceResult:
         """Reduce the stored histograms in place, and return a `ReduceResult`.
 
@@ -123,26 +149,36 @@ class TableJobs:
         batch_size, batch_bytes : int
             The size of a batch, which is one transaction: rows of the table, or bytes of histograms, whichever is reached first.
         threads : int
-            The number of threads that reduce.
+            The number of threads that reduce, for each worker.
+        jobs : int
+            The number of workers, each with its own connection to the server and its own ranges of keys. With a `limit` one
+            works.
         dry_run : bool
             Report what would change, and write nothing.
         save : str or path, optional
             A new file for the old histograms of changed rows. `restore` puts them back.
+        known : str or path, optional
+            A file of rejected rows, as ``callstats reduce --rejects`` writes it. A row in it is counted apart, and not as
+            rejected, while the text at fault is the same.
         progress : callable, optional
-            Called with the result so far after each batch.
+            Called with the result so far after each batch; with several workers in their threads, one call at a time.
         on_reject : callable, optional
-            Called with the `Reject` of each rejected row once its batch is committed.
+            Called with the `Reject` of each rejected row once its batch is committed. That of a row with a key has a `digest` of
+            the text at fault, and `known` if `known` names it.
         stop : callable, optional
             Asked before each batch. True ends the job there; finished batches stay committed.
         sleep : float
             Seconds to wait between batches.
         run_time : timedelta, optional
-            Stop starting batches after this long. Run again to continue.
+            Stop starting batches after this long. That is a planned end: `more` says so. Run again to continue.
         limit : int, optional
-            The maximum number of rows to change. Run again to continue.
+            The maximum number of rows to change. That is a planned end too.
         retries : int
             How many times in a row a batch is retried after a deadlock, a lock timeout or a lost connection, with growing pauses;
-            and how many times rows locked by others are retried at the end.
+            and how many times rows locked by others are retried at the end. After a server's time limit it has half as many rows.
+        secure_delete : bool, optional
+            SQLite only: whether it overwrites old histograms with zeros. By default as SQLite was built: on in Debian. Off is
+            faster, but old histograms stay readable in free pages of the file until these are used again, or until ``VACUUM``.
 
         Returns
         -------
@@ -268,7 +304,7 @@ class TableJobs:
         >>> found.calls, [one.name for one in found.differences if one.differs]
         ((20, 20), ['memory'])
         """
-        from callstats.db.jobs.compare import CompareJob
+        from callstats.db.jobs.comparison import CompareJob
 
         return CompareJob({**locals(), "by": None, "risk": None, "step": MIB, "top": 0}).compare(self._database, self._names)
 
@@ -330,10 +366,12 @@ class TableJobs:
     ) -> RestoreResult:
         """Put the histograms that `reduce` saved back into their rows, byte for byte, and return a `RestoreResult`.
 
+        The file may also be a spool: calls that ``callstats record`` could not store. They are stored as `CallTable.finish` does.
+
         Parameters
         ----------
         path : str or path
-            A file that `reduce` saved. It is checked as a whole before anything is written.
+            A file that `reduce` saved, which is checked as a whole before anything is written, or a spool.
         progress, stop
             As for `reduce`.
 
@@ -358,5 +396,7 @@ class TableJobs:
         (1, 1)
         """
         from callstats.db.jobs.restore import RestoreJob
+        from callstats.db.spool import ImportJob, is_spool
 
-        return RestoreJob(locals()).run(self._database, self._names)
+        job = ImportJob if is_spool(path) else RestoreJob
+        return job({"path": path, "progress": progress, "stop": stop}).run(self._database, self._names)

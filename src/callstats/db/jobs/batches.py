@@ -1,32 +1,30 @@
-"""Batches of rows: read, locked and written; and the plan that says which rule each row gets."""
+"""Batches of rows: found, locked, read and written."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import timedelta
-from itertools import pairwise
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import Select, bindparam, case, column, func, literal_column, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.elements import ColumnClause, ColumnElement
 from sqlalchemy.types import NullType
 
-from callstats._types import FIRST_TIME, I64_MAX
 from callstats.call import Key
-from callstats.db.dialects.base import Dialect
+from callstats.db.dialects.base import Dialect, Target
+from callstats.db.jobs.plan import Plan
 from callstats.db.query import Names, TableSession, optional
 from callstats.db.results import RolledBackError
-from callstats.errors import ArgumentError
-from callstats.rule import Rule
+from callstats.errors import ArgumentError, DatabaseError
 
-_KEYS_AT_ONCE = 500
-"""How many keys a query names: SQLite used to take 999 parameters."""
-_SHORTEST_ROW = len('{"timestamp":"2006-01-02T15:04:05Z"}')
+NewBlob: TypeAlias = tuple[Key, bytes, bool]
+"""A blob to write: its row's key, the blob, and whether the column has it as bytes."""
+
+_KEYS_AT_ONCE = 900
+"""How many keys a query names: SQLite used to take 999 parameters, and MariaDB makes a table of 1,000."""
 
 
 class Row(NamedTuple):
@@ -43,34 +41,33 @@ class Row(NamedTuple):
         return self.kind == "blob"
 
 
-class Batch(NamedTuple):
-    """The rows of one range of keys that a rule may change."""
+class Span(NamedTuple):
+    """A range of keys, of which a batch reads the beginning."""
 
-    rows: list[Row]
-    size: int
-    """The number of all rows in the range."""
+    after: Key | None
+    """The last key before the range; None at the start of the table."""
     end: Key | None
-    """The last key; None if the range extends to the end of the table."""
+    """The last key of the range; None if it extends to the end of the table."""
+    size: int
+    """The number of its rows."""
+
+
+class Found(NamedTuple):
+    """The rows of the beginning of a range that a rule may change."""
+
+    keys: Sequence[Key]
+    end: Key | None
+    """The last key of the beginning; that of the range if it is the whole range."""
+    is_all: bool
+    rows: Sequence[Row] = ()
+    """The rows as they are, if they were read without locks."""
     version: int = 0
     """Without row locks, the database's version before the rows were read."""
-    keys: Sequence[Key] = ()
-    """With row locks, the keys of all rows that a rule may change, also of those that others have locked."""
-
-
-class Plan(NamedTuple):
-    """The rules, and as SQL which rows each is for."""
-
-    rules: Sequence[Rule]
-    tier: ColumnElement[Any] | None
-    """The index of a row's rule; None if there is one rule for all."""
-    condition: ColumnElement[bool] | None
-    """Whether a rule may change a row; None to read all rows."""
 
 
 class Limits(NamedTuple):
-    """The maximum size of a batch: keys of the table, rows that a rule may change, and bytes of their blobs."""
+    """The maximum size of a batch: rows that a rule may change, and bytes of their blobs."""
 
-    keys: int
     rows: int
     bytes: int
 
@@ -81,81 +78,143 @@ class BatchSession(TableSession):
     def __init__(self, connection: Connection, dialect: Dialect, names: Names, *, where: str | None = None) -> None:
         super().__init__(connection, dialect, names, where=where)
         with dialect.transaction(connection, write=False):
+            dialect.check_update(connection, names.column)
             if dialect.is_generated(connection, names.column):
                 raise ArgumentError("column", "writable", names.column, hint="the database generates it")
             self.may_undo = dialect.may_undo(connection)
             """Whether written blobs must be read back."""
-        key = dialect.key_parameter(bindparam("this_key", type_=NullType()))
-        blob = dialect.blob_parameter(bindparam("new_blob", type_=NullType()))
-        self._update = update(self.table).where(self.key == key).values({self.blob: blob})
+            kept: list[ColumnClause[Any]] = [column(name) for name in dialect.self_setting(connection)]
+        for one in kept:
+            self.table.append_column(one)
+        self._target = Target(self.table, self.key, self.blob, kept)
+
+    def check_rows(self) -> None:
+        """Raise if there are rows in scope that this session may not update."""
+        with self.dialect.transaction(self.connection, write=False):
+            if (forbidden := self.dialect.forbidden(self.connection)) is not None:
+                found = self.connection.execute(self.select(self.selected_key).where(forbidden).limit(1)).first()
+                if found is not None:
+                    hint = (
+                        f"row security forbids updates of the row {found[0]!r}, and perhaps of others: leave them out with where"
+                    )
+                    raise self.dialect.not_writable(hint)
 
     @property
     def size(self) -> ColumnElement[int]:
         """The size of a blob in bytes, as an expression."""
         return self.dialect.size(self.blob)
 
-    def read(self, after: Key | None, plan: Plan, limits: Limits) -> Batch:
-        """Read the next range of keys, in a transaction that ends here, without locks."""
+    # --- finding and reading ---
+
+    def _bounded(self) -> AbstractContextManager[None]:
+        """Run a reading transaction. On a server, one that may write is bounded in how long it waits for locks."""
+        return self.transaction(write=self.dialect.locks_rows)
+
+    def span(self, after: Key | None, rows: int, end: Key | None = None) -> Span:
+        """Return the range of the next so many keys, up to the last one."""
+        with self._bounded():
+            rest = self.select(self.selected_key).where(*self.key_range(after, end)).order_by(self.key)
+            last = self.connection.execute(rest.offset(rows - 1).limit(1)).scalar()
+            return Span(after, last, rows) if last is not None else Span(after, end, self._count(after, end))
+
+    def times(self, after: Key | None, end: Key | None, plan: Plan) -> tuple[int, list[tuple[Key, object]]]:
+        """Return how many rows in a range have no time, and the keys and values of unreadable times."""
+        if plan.untimed is None or plan.unreadable is None:
+            return 0, []
+        unreadable = self.select(self.selected_key, column(str(self.names.time_column)))
+        with self._bounded():
+            rows = self.connection.execute(unreadable.where(*self.key_range(after, end), plan.unreadable).order_by(self.key))
+            return self._count(after, end, plan.untimed), [(key, value) for key, value in rows]
+
+    def count_range(self, after: Key | None, end: Key | None, *conditions: ColumnElement[bool]) -> int:
+        """Return how many rows of a range meet the conditions."""
+        with self._bounded():
+            return self._count(after, end, *conditions)
+
+    def _count(self, after: Key | None, end: Key | None, *conditions: ColumnElement[bool]) -> int:
+        rows = self.select(func.count()).where(*self.key_range(after, end), *conditions)
+        return int(self.connection.execute(rows).scalar_one())
+
+    def find(self, span: Span, plan: Plan, limits: Limits, *, exactly: bool) -> Found:
+        """Find the rows that a rule may change, up to the limits, without locks and without reading their blobs."""
+        conditions = [*self.key_range(span.after, span.end), *plan.touched(exactly=exactly)]
+        with self._bounded():
+            query = self.select(self.selected_key, func.coalesce(self.size, 0)).where(*conditions)
+            sizes = self.connection.execute(query.order_by(self.key).limit(limits.rows)).all()
+        keys: list[Key] = []
+        total = 0
+        for key, size in sizes:
+            keys.append(key)
+            total += size
+            if total >= limits.bytes:
+                break
+        is_all = len(keys) == span.size or len(keys) == len(sizes) < limits.rows
+        return Found(keys, span.end if is_all else keys[-1], is_all)
+
+    def read(self, span: Span, plan: Plan, limits: Limits, *, exactly: bool) -> Found:
+        """Find the rows that a rule may change, up to the limits, and read them one by one, in one transaction."""
         with self.transaction(write=False):
-            version = 0
-            if self.dialect.locks_rows:  # its driver fetches all rows before it returns the first: select by size before
-                end = self._next_range(after, plan, limits).end
-            else:
-                version = self.dialect.version(self.connection)
-                ends = select(self.selected_key).select_from(self.table).where(*self.key_range(after, None))
-                end = self.connection.execute(ends.order_by(self.key).offset(limits.keys - 1).limit(1)).scalar()
+            version = self.dialect.version(self.connection)
             rows: list[Row] = []
             size = 0
-            with self.connection.execute(self._rows(self.key_range(after, end), plan).limit(limits.rows)) as found:
-                for row in found:
+            conditions = [*self.key_range(span.after, span.end), *plan.touched(exactly=exactly)]
+            with self.connection.execute(self._rows(conditions, plan).limit(limits.rows)) as result:
+                for row in result:
                     rows.append(Row(*row))
                     size += len(row[1] or b"")
                     if size >= limits.bytes or len(rows) == limits.rows:
-                        end = row[0]
-                        break
-            total = self.connection.execute(self.select(func.count()).where(*self.key_range(after, end))).scalar_one()
-            return Batch(rows, int(total), end, version)
+                        is_all = len(rows) == span.size
+                        return Found([], span.end if is_all else row[0], is_all, rows, version)
+            return Found([], span.end, True, rows, version)
 
-    def read_again(self, after: Key | None, batch: Batch, plan: Plan) -> list[Row]:
-        """Return the rows of a batch as they are now, without those that are gone or that no rule may change any more."""
-        if self.dialect.version(self.connection) == batch.version:
-            return batch.rows
-        known = {row.key for row in batch.rows}
-        with self.connection.execute(self._rows(self.key_range(after, batch.end), plan)) as found:
-            return [row for row in (Row(*row) for row in found) if row.key in known]
+    def read_again(self, after: Key | None, found: Found, plan: Plan) -> Sequence[Row]:
+        """Return rows as they are now, without those that are gone or that no rule may change any more."""
+        if self.dialect.version(self.connection) == found.version:
+            return found.rows
+        known = {row.key for row in found.rows}
+        conditions = [*self.key_range(after, found.end), *plan.touched(exactly=False)]
+        with self.connection.execute(self._rows(conditions, plan)) as rows:
+            return [row for row in (Row(*row) for row in rows) if row.key in known]
 
-    def lock(self, after: Key | None, plan: Plan, limits: Limits) -> Batch:
-        """Lock and read the rows of the next range that a rule may change, except those locked by others."""
-        found = self._next_range(after, plan, limits)
-        return self._locked(found, self._rows(self.key_range(after, found.end), plan))
+    def peek(self, keys: Sequence[Key], plan: Plan) -> list[Row]:
+        """Read rows that were found, without locks."""
+        with self._bounded():
+            return self._fetch(keys, plan)
 
-    def lock_keys(self, keys: Sequence[Key], plan: Plan) -> Batch:
-        """Lock and read rows by their keys. Rows that are gone by now are not counted."""
-        these = [self.key.in_([self.dialect.literal(key) for key in keys])]
-        found = _range_of(self.connection.execute(self._sizes(these, plan)).all(), Limits(I64_MAX, I64_MAX, I64_MAX))
-        return self._locked(found, self._rows(these, plan))
+    def lock(self, keys: Sequence[Key], plan: Plan) -> list[Row]:
+        """Lock and read rows that were found, except those that others have locked or changed."""
+        return self._fetch(keys, plan, lock=True)
 
-    def blobs_now(self, keys: Sequence[Key]) -> dict[Key, bytes | None]:
-        """Return the blobs of the rows with these keys that exist."""
-        blob, _ = self.dialect.blob(self.blob)
-        now: dict[Key, bytes | None] = {}
-        possible = [key for key in keys if self.dialect.can_hold(key)]
-        for begin in range(0, len(possible), _KEYS_AT_ONCE):
-            these = [self.dialect.literal(key) for key in possible[begin : begin + _KEYS_AT_ONCE]]
-            rows = select(self.selected_key, blob).select_from(self.table).where(self.key.in_(these))
-            now.update((key, found) for key, found in self.connection.execute(rows))
-        return now
+    def still(self, keys: Sequence[Key], plan: Plan) -> tuple[int, list[Key]]:
+        """Return how many rows with these keys there still are, and the keys of those that a rule may change."""
+        touched = literal_column("1 = 1") if plan.cheap is None else plan.cheap
+        query = self.select(self.selected_key, case((touched, 1), else_=0)).where(self.dialect.among(self.key))
+        now = self.connection.execute(query.order_by(self.key), {"keys": [*keys]}).all()
+        return len(now), [key for key, is_touched in now if is_touched]
+
+    def _fetch(self, keys: Sequence[Key], plan: Plan, *, lock: bool = False) -> list[Row]:
+        query = self._rows([*plan.touched(exactly=False), self.dialect.among(self.key)], plan).order_by(None)
+        if lock:  # as an update does: rows of other tables that refer to these can still be inserted
+            query = query.with_for_update(skip_locked=True, key_share=True)
+        order = {key: i for i, key in enumerate(keys)}
+        parts = ({"keys": [*keys[begin : begin + _KEYS_AT_ONCE]]} for begin in range(0, len(keys), _KEYS_AT_ONCE))
+        rows = (Row(*row) for part in parts for row in self.dialect.fetch(self.connection, query, part))
+        return sorted((row for row in rows if row.key in order), key=lambda row: order[row.key])
+
+    def _rows(self, conditions: Sequence[ColumnElement[bool]], plan: Plan) -> Select[Any]:
+        columns = [self.selected_key, *self.dialect.blob(self.blob), *optional(plan.tier)]
+        return self.select(*columns).where(*conditions).order_by(self.key)
 
     # --- writing ---
 
-    def write(self, blobs: Sequence[tuple[Key, str | bytes | None]]) -> dict[Key, str]:
+    def write(self, blobs: Sequence[NewBlob]) -> dict[Key, str]:
         """Write reduced blobs. Return the reason for each one that the database rejected."""
-        plain = [{"this_key": key, "new_blob": blob} for key, blob in blobs if self.dialect.is_plain(key)]
-        others = [(key, blob) for key, blob in blobs if not self.dialect.is_plain(key)]
+        others = [blob for blob in blobs if not self.dialect.is_plain(blob[0])]
+        plain = [blob for blob in blobs if self.dialect.is_plain(blob[0])] if others else blobs
         try:
             if plain:
                 with self._savepoint():
-                    changed = self.connection.execute(self._update, plain).rowcount
+                    changed = self._write_many(plain)
                     self.may_undo = self.may_undo or changed not in (len(plain), -1)
         except DBAPIError as error:
             if not self.dialect.rejects_row(error.orig):
@@ -165,27 +224,63 @@ class BatchSession(TableSession):
         self.may_undo = self.may_undo or bool(missing)
         return rejected
 
-    def put_back(self, blobs: Sequence[tuple[Key, str | bytes | None]]) -> tuple[list[Key], dict[Key, str]]:
+    def undone(self, rows: Iterable[tuple[Row, bytes]]) -> list[Key]:
+        """Return the keys of rows that have their old blob, and not the one that was written."""
+        written = {row.key: (row.blob, new) for row, new in rows}
+        sizes = self._now(self.size, list(written))
+        # The size tells the new blob from a longer one. Only a few are read back.
+        alike = [key for key, (old, new) in written.items() if sizes.get(key, -1) != len(new) or len(new) == len(old or b"")]
+        return [key for key, now in self.blobs_now(alike).items() if now == written[key][0]]
+
+    def blobs_now(self, keys: Sequence[Key]) -> dict[Key, bytes | None]:
+        """Return the blobs of the rows with these keys that exist."""
+        return self._now(self.dialect.blob(self.blob)[0], keys)
+
+    def _now(self, value: ColumnElement[Any], keys: Sequence[Key]) -> dict[Key, Any]:
+        """Return an expression's value for the rows with these keys that exist."""
+        now: dict[Key, Any] = {}
+        possible = [key for key in keys if self.dialect.can_hold(key)]
+        plain = [key for key in possible if self.dialect.is_plain(key)]
+        rows = select(self.selected_key, value).select_from(self.table)
+        for begin in range(0, len(plain), _KEYS_AT_ONCE):
+            part = {"keys": plain[begin : begin + _KEYS_AT_ONCE]}
+            now.update(tuple(row) for row in self.dialect.fetch(self.connection, rows.where(self.dialect.among(self.key)), part))
+        for key in possible:
+            if not self.dialect.is_plain(key):
+                now.update(tuple(row) for row in self.connection.execute(rows.where(self.key == self.dialect.literal(key))))
+        return now
+
+    def put_back(self, blobs: Sequence[NewBlob]) -> tuple[list[Key], dict[Key, str]]:
         """Write saved blobs. Return the keys that no row has, and the reason for each one that the database rejected."""
+        last = {blob[0]: blob for blob in blobs if self.dialect.can_hold(blob[0])}  # of one key the last line counts
+        plain = [blob for key, blob in last.items() if self.dialect.is_plain(key)]
         try:
             with self._savepoint():
-                return [key for key, blob in blobs if not self._write_one(key, blob)], {}
+                changed = self._write_many(plain) if plain else 0
+                changed += sum(self._write_one(blob) for key, blob in last.items() if not self.dialect.is_plain(key))
         except DBAPIError as error:
             if not self.dialect.rejects_row(error.orig):
                 raise
-        return self._write_each(blobs, "saved")
+            return self._write_each(blobs, "saved")
+        there = last if changed == len(last) else self._now(literal_column("1"), list(last))
+        return [blob[0] for blob in blobs if blob[0] not in there], {}
 
-    def _write_each(self, blobs: Sequence[tuple[Key, str | bytes | None]], what: str) -> tuple[list[Key], dict[Key, str]]:
+    def differing(self, blobs: Sequence[NewBlob]) -> dict[Key, bytes | None]:
+        """Return the blobs of existing rows whose size is not that of these: all others have what was written."""
+        sizes = self._now(self.size, [key for key, *_ in blobs])
+        return self.blobs_now([key for key, blob, _ in blobs if key in sizes and sizes[key] != len(blob)])
+
+    def _write_each(self, blobs: Sequence[NewBlob], what: str) -> tuple[list[Key], dict[Key, str]]:
         missing, rejected = [], {}
-        for key, blob in blobs:
+        for blob in blobs:
             try:
                 with self._savepoint():
-                    if not self._write_one(key, blob):
-                        missing.append(key)
+                    if not self._write_one(blob):
+                        missing.append(blob[0])
             except DBAPIError as error:
                 if not self.dialect.rejects_row(error.orig):
                     raise
-                rejected[key] = f"the database rejects the {what} text: {self.dialect.explain(error.orig)}"
+                rejected[blob[0]] = f"the database rejects the {what} text: {self.dialect.explain(error.orig)}"
         return missing, rejected
 
     @contextmanager
@@ -202,77 +297,28 @@ class BatchSession(TableSession):
             raise
         part.commit()
 
-    def _write_one(self, key: Key, blob: str | bytes | None) -> int:
+    def _write_many(self, blobs: Sequence[NewBlob]) -> int:
+        """Write the blobs of plain keys. Return how many rows there were."""
+        changed = self.dialect.write(self.connection, self._target, blobs)
+        return self._check_number(changed, len(blobs))
+
+    def _write_one(self, blob: NewBlob) -> int:
         """Write a row's blob. Return 0 if there is no such row."""
+        key, new, is_bytes = blob
         if not self.dialect.can_hold(key):
             return 0
         if self.dialect.is_plain(key):
-            return self.connection.execute(self._update, {"this_key": key, "new_blob": blob}).rowcount
+            return self._write_many([blob])
         one = update(self.table).where(self.key == self.dialect.literal(key))
-        return self.connection.execute(one.values({self.blob: bindparam(None, blob, NullType())})).rowcount
+        value: ColumnElement[Any] = bindparam(None, self.dialect.to_driver(new, is_bytes=is_bytes), NullType())
+        return self._check_number(self.connection.execute(one.values(self._target.values(value))).rowcount, 1)
 
-    # --- parts of statements ---
-
-    def _rows(self, conditions: Sequence[ColumnElement[bool]], plan: Plan) -> Select[Any]:
-        columns = [self.selected_key, *self.dialect.blob(self.blob), *optional(plan.tier)]
-        return self.select(*columns).where(*conditions, *optional(plan.condition)).order_by(self.key)
-
-    def _locked(self, batch: Batch, query: Select[Any]) -> Batch:
-        """Add the batch's rows, as far as others have not locked them."""
-        if not batch.keys:
-            return batch
-        known = set(batch.keys)
-        # The lock that an update takes: rows of other tables that refer to these can still be inserted.
-        with self.connection.execute(query.with_for_update(skip_locked=True, key_share=True)) as found:
-            return batch._replace(rows=[Row(*row) for row in found if row[0] in known])
-
-    def _sizes(self, conditions: Sequence[ColumnElement[bool]], plan: Plan) -> Select[Any]:
-        size = func.coalesce(self.size, 0) if plan.condition is None else case((plan.condition, self.size))
-        return self.select(self.selected_key, size).where(*conditions).order_by(self.key)
-
-    def _next_range(self, after: Key | None, plan: Plan, limits: Limits) -> Batch:
-        sizes = self.connection.execute(self._sizes(self.key_range(after, None), plan).limit(limits.keys)).all()
-        found = _range_of(sizes, limits)
-        is_last = found.size == len(sizes) < limits.keys
-        return found._replace(end=None if is_last else found.end)
-
-
-def make_plan(rule: Rule, tiers: Sequence[tuple[timedelta, int]], session: BatchSession, as_of: int, *, verify: bool) -> Plan:
-    """Return the plan that gives each row the rule, or with tiers that of the oldest tier that it is old enough for."""
-    # A server that isn't strict would cut a text that is longer than its column.
-    limits = [limit for limit in (rule.max_bytes, session.dialect.max_bytes) if limit is not None]
-    rule = replace(rule, max_bytes=min(limits, default=None))
-    if not tiers:
-        return Plan([rule], None, None if verify else session.size > _max_untouched(rule))
-    rules = [replace(rule, max_samples=rows) for _, rows in tiers]
-    # An age before the first possible time is never reached.
-    times = [max(as_of - age // timedelta(microseconds=1) * 1000, FIRST_TIME) for age, _ in tiers]
-    with session.dialect.transaction(session.connection, write=False):
-        session.check_columns(time_column=session.names.time_column)
-        time, at = session.dialect.time_column(session.connection, column(str(session.names.time_column)))
-    # Go's zero time, in year 1, means none.
-    old_enough = [time.between(at(FIRST_TIME + 10**9), at(ns)) for ns in times]
-    indices = list(range(len(rules)))[::-1]
-    tier = case(*((old_enough[i], literal_column(str(i))) for i in indices))
-    untouched = case(*((old_enough[i], literal_column(str(_max_untouched(rules[i])))) for i in indices))
-    return Plan(rules, tier, old_enough[0] if verify else session.size > untouched)
-
-
-def sorted_tiers(tiers: Iterable[tuple[timedelta, int]] | None, rule: Rule) -> list[tuple[timedelta, int]]:
-    """Validate tiers and return them from the youngest to the oldest."""
-    if tiers is None:
-        return []
-    ordered = sorted(tiers)
-    if not ordered:
-        raise ArgumentError("tiers", "None, or at least one tier", ordered)
-    if rule.max_samples is not None:
-        raise ArgumentError("max_samples", "None beside tiers, which have their own", rule.max_samples)
-    if ordered[0][0] < timedelta(0):
-        raise ArgumentError("tiers", "of ages that are 0 or more", str(ordered[0][0]))
-    for (one, _), (other, _) in pairwise(ordered):
-        if one == other:
-            raise ArgumentError("tiers", "of different ages", str(one))
-    return ordered
+    def _check_number(self, changed: int, written: int) -> int:
+        """Raise, so that the transaction is rolled back, if an update changed more rows than it was to write."""
+        if changed > written:
+            name = self.names.key
+            raise DatabaseError(f"key {name!r} is not unique: an update of {written} rows changed {changed}, and was rolled back")
+        return changed
 
 
 def same_value(blob: bytes | None, other: bytes) -> bool:
@@ -281,27 +327,3 @@ def same_value(blob: bytes | None, other: bytes) -> bool:
         return bool(blob) and bool(other) and json.loads(blob or b"") == json.loads(other)
     except ValueError:  # a field of no interest may have more digits than Python reads
         return False
-
-
-def _range_of(sizes: Sequence[Any], limits: Limits) -> Batch:
-    """Return the range of these keys, up to the limits. Rows that no rule may change have no size."""
-    keys: list[Key] = []
-    total = count = 0
-    key = None
-    for key, size in sizes:
-        count += 1
-        if size is not None:
-            keys.append(key)
-            total += size
-            if len(keys) == limits.rows or total >= limits.bytes:
-                break
-    return Batch([], count, key, keys=keys)
-
-
-def _max_untouched(rule: Rule) -> int:
-    """Return the size in bytes up to which the rule changes no blob."""
-    sizes = [I64_MAX, I64_MAX if rule.max_bytes is None else rule.max_bytes]
-    if rule.max_samples is not None:
-        rows = max(rule.max_samples, 0) + 1
-        sizes.append(len("[]") + rows * _SHORTEST_ROW + (rows - 1) * len(",") - 1)
-    return min(sizes)

@@ -1,75 +1,50 @@
-"""The reduce job: read, reduce, lock, check again, write and commit, batch after batch in the order of the keys."""
+"""The reduce job: its arguments, what its workers share, and the counts of its result."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import Any
 
 from callstats import kernels
-from callstats._json import decode
 from callstats._timestamps import format_time, parse_time
 from callstats._types import FIRST_TIME, I64_MAX
 from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
-from callstats.db.jobs.batches import Batch, BatchSession, Limits, Plan, Row, make_plan, same_value, sorted_tiers
-from callstats.db.jobs.restore import SavedBlob, Saver
+from callstats.db.jobs.batches import BatchSession, Span
+from callstats.db.jobs.compare import UnseenMetrics, larger, largest_changes
+from callstats.db.jobs.known import read_known
+from callstats.db.jobs.plan import make_plan, sorted_tiers
+from callstats.db.jobs.save import Saver
+from callstats.db.jobs.worker import PHASES, Committed, Worker, backoff
 from callstats.db.query import Names
-from callstats.db.results import Change, ConnectionLostError, ReduceResult, RolledBackError, StoppedError, TransientError
-from callstats.errors import ArgumentError, CallstatsError, DatabaseError
-from callstats.reduce import reduce_json
-from callstats.rule import KEEP_PEAKS, OTHERS, Rule
-from callstats.series import StatSeries
-from callstats.stats import summarize
-
-T = TypeVar("T")
+from callstats.db.results import ConnectionLostError, PlannedEndError, ReduceResult, StoppedError, TimedOutError
+from callstats.errors import ArgumentError, DatabaseError, shorten_repr
+from callstats.rule import Rule
 
 MAX_LOCKED = 1_000_000
 """How many rows locked by others a run remembers."""
 LOCKED_AT_ONCE = 100
 """How many of them one batch retries."""
 
-UNDONE = "the database keeps the old text: something, such as a trigger or a rule, undoes the change"
-
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 10.0
-_POLL_SECONDS = 0.1
-"""How often a pause checks whether to stop."""
-
-
-class Outcome(NamedTuple):
-    """The outcome of a row: it is rejected for a reason, gets a new blob, or stays unchanged."""
-
-    row: Row
-    reduced: bytes | None = None
-    reason: str | None = None
-
-
-class _Committed(NamedTuple):
-    """The outcome of a batch, once it is committed."""
-
-    skipped: int
-    outcomes: list[Outcome]
-    end: Key | None
-    locked: Sequence[Key] = ()
-
 
 class ReduceJob(Job):
-    """The job of `CallTable.reduce`, and the counts of its result."""
+    """The job of `CallTable.reduce`: what its workers share, and the counts of its result."""
 
-    session: BatchSession
-    plan: Plan
     saver: Saver | None
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__(arguments)
         asked = self.arguments
-        for name in ("batch_size", "batch_bytes", "threads"):
+        for name in ("batch_size", "batch_bytes", "threads", "jobs"):
             if getattr(asked, name) < 1:
                 raise ArgumentError(name, "1 or more", getattr(asked, name))
         if asked.dry_run and asked.save is not None:
@@ -82,66 +57,122 @@ class ReduceJob(Job):
             raise ArgumentError("limit", "1 or more, or None", asked.limit)
         if asked.retries < 0:
             raise ArgumentError("retries", "0 or more", asked.retries)
+        if asked.known is not None:
+            self.known_texts = read_known(asked.known)
         self.rule: Rule = asked.rule
         self.tiers = sorted_tiers(asked.tiers, self.rule)
         self.locked: list[Key] = []
-        how = self.rule.how if isinstance(self.rule.how, Mapping) else {}
         self._now = _nanoseconds(time.time_ns() if asked.as_of is None else asked.as_of)
-        self._unseen = {name for name in how if name != OTHERS and how[name] != KEEP_PEAKS.get(name)}
-        self._saw_samples = False
+        self._unseen = UnseenMetrics(self.rule)
         as_of = format_time(self._now) if self.tiers else None
         self.result = ReduceResult(backend=kernels.active.BACKEND, dry_run=asked.dry_run, as_of=as_of)
         """The counts so far."""
+        self._workers: list[Worker] = []
+        self._counts = threading.RLock()
+        self._spans = threading.Lock()
+        self._after: Key | None = None
+        self._is_assigned = False
+        """Whether every range of keys has a worker."""
+        self._is_over = False
+        """Whether no worker shall start another batch, as one of them failed."""
 
     def run(self, database: Database, names: Names) -> ReduceResult:
         """Reduce a table, up to its end or to what stops the job."""
+        self._time_column = names.time_column
         stopped = None
         try:
-            with database.session() as (connection, dialect):
-                self.session = BatchSession(connection, dialect, names, where=self.arguments.where)
-                self.plan = make_plan(self.rule, self.tiers, self.session, self._now, verify=self.arguments.verify)
+            with self._worker(database, names) as worker:
+                if self.arguments.jobs > 1 and not worker.session.dialect.locks_rows:
+                    hint = "it has one lock for the whole file, so use threads"
+                    raise ArgumentError("jobs", f"1 for {worker.session.dialect.name}", self.arguments.jobs, hint=hint)
                 save = self.arguments.save
-                with Saver(save) if save is not None else nullcontext() as self.saver:
-                    self._run()
+                with (
+                    worker.session.dialect.secure_delete(worker.session.connection, self.arguments.secure_delete),
+                    Saver(save) if save is not None else nullcontext() as self.saver,
+                ):
+                    self._run(worker, database, names)
+        except PlannedEndError as end:
+            self.result = replace(self.result, more=str(end))
         except DatabaseError as error:
             stopped = str(error)
         return self._finished(stopped)
 
-    def _run(self) -> None:
+    @contextmanager
+    def _worker(self, database: Database, names: Names) -> Iterator[Worker]:
+        """Open a worker's connection. One that is lost before the first batch is opened again, unless none was ever open."""
+        with ExitStack() as opened:
+            for turn in range(self.arguments.retries + 1):
+                is_open = bool(self._workers)
+                try:
+                    with ExitStack() as stack:
+                        connection, dialect = stack.enter_context(database.session())
+                        is_open = True
+                        session = BatchSession(connection, dialect, names, where=self.arguments.where)
+                        if not self._workers:
+                            session.check_rows()
+                        plan = make_plan(self.rule, self.tiers, session, self._now, verify=self.arguments.verify)
+                        opened.push(stack.pop_all())
+                        break
+                except ConnectionLostError:
+                    if not is_open or turn == self.arguments.retries:
+                        raise
+                self.pause(backoff(turn))
+                self.count_retry()
+            worker = Worker(self, session, plan)
+            self._workers.append(worker)
+            yield worker
+
+    def _run(self, worker: Worker, database: Database, names: Names) -> None:
         """Go through the table, and then to the rows that were locked."""
         if self.arguments.progress is not None:
-            self.result = replace(self.result, total=self._attempt(self.session.count))
-        if count := self._attempt(lambda: self.session.count_without_key(self.plan.condition)):
+            self.result = replace(self.result, total=worker.attempt(partial(_total, worker.session)))
+        if count := worker.attempt(lambda: worker.session.count_without_key(*worker.plan.touched(exactly=True))):
             self.reject(None, f"rows whose key is NULL, which no update can name: {count}", count)
-        after: Key | None = None
-        pause = 0.0
-        while True:
-            self._pause(pause)
-            done = self._attempt(lambda: self._batch(after))  # noqa: B023 - called at once
-            self._count(done)
-            if done.end is None:
-                break
-            after, pause = done.end, self.arguments.sleep
-        self._retry_locked()
+        if self.arguments.jobs == 1 or self.arguments.limit is not None:  # which several workers would exceed
+            worker.run()
+        else:
+            self._run_workers(worker, database, names)
+        self._retry_locked(worker)
 
-    def _retry_locked(self) -> None:
+    def _run_workers(self, first: Worker, database: Database, names: Names) -> None:
+        """Go through the table with several workers. Whatever ends one of them ends all."""
+        with ExitStack() as sessions, ThreadPoolExecutor(self.arguments.jobs) as threads:
+            more = [sessions.enter_context(self._worker(database, names)) for _ in range(self.arguments.jobs - 1)]
+            running = [threads.submit(worker.run) for worker in (first, *more)]
+            try:
+                ended = wait(running, return_when=FIRST_EXCEPTION).done
+            finally:
+                self._is_over = any(one.done() and one.exception() for one in running) or not all(one.done() for one in running)
+        for one in [*ended, *running]:
+            one.result()
+
+    def next_span(self, worker: Worker) -> Span | None:
+        """Return the next range of keys that no worker has; None at the end of the table."""
+        with self._spans:
+            if self._is_assigned:
+                return None
+            span = worker.attempt(lambda: worker.session.span(self._after, min(self.arguments.batch_size, I64_MAX)))
+            self._after, self._is_assigned = span.end, span.end is None
+            return span
+
+    def _retry_locked(self, worker: Worker) -> None:
         """Retry the rows that others had locked, with growing pauses."""
         for turn in range(self.arguments.retries + 1):
             for _ in range(-(-len(self.locked) // LOCKED_AT_ONCE)):
-                self._pause(0.0)
-                keys = self.locked[: min(self._left(), LOCKED_AT_ONCE)]
-                done = self._attempt(lambda: self._locked_batch(keys))  # noqa: B023 - called at once
+                self.pause(0.0)
+                keys = self.locked[: min(self.left(), LOCKED_AT_ONCE)]
+                done = worker.attempt(lambda: worker.locked_batch(keys))  # noqa: B023 - called at once
                 del self.locked[: len(keys)]
-                self._count(done)  # rows that are still locked go to the end
+                self.count(done)  # rows that are still locked go to the end
             if not self.locked:
                 return
             if turn < self.arguments.retries:
-                self._pause(_backoff(turn))
+                self.pause(backoff(turn))
         raise DatabaseError(f"rows that other programs kept locked: {len(self.locked)}")
 
-    # --- when to pause, retry and stop ---
+    # --- when to pause and stop ---
 
-    def _left(self) -> int:
+    def left(self) -> int:
         """Return how many more rows may change."""
         limit: int | None = self.arguments.limit
         return I64_MAX if limit is None else limit - self.result.changed
@@ -149,197 +180,76 @@ class ReduceJob(Job):
     def check_stop(self) -> None:
         """Raise if no further batch may start."""
         super().check_stop()
+        if self._is_over:
+            raise StoppedError("another worker failed")
         run_time: timedelta | None = self.arguments.run_time
         if run_time is not None and self.seconds >= run_time.total_seconds():
-            raise StoppedError(f"the run time of {run_time} is over")
-        if self._left() <= 0:
-            raise StoppedError(f"the limit of {self.arguments.limit} changed rows is reached")
-
-    def _pause(self, seconds: float) -> None:
-        """Wait, unless there is a reason to stop."""
-        end = time.monotonic() + seconds
-        self.check_stop()
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, _POLL_SECONDS))
-            self.check_stop()
-
-    def _attempt(self, step: Callable[[], T]) -> T:
-        """Run a step, and retry it with growing pauses after a transient error."""
-        turn = 0
-        while True:
-            try:
-                return step()
-            except TransientError as error:
-                if isinstance(error, ConnectionLostError):
-                    self.session.connection.invalidate()
-                if turn >= self.arguments.retries:
-                    raise DatabaseError(f"{error}; tried {turn + 1} times") from None
-            self._pause(_backoff(turn))
-            self.result = replace(self.result, retries=self.result.retries + 1)
-            turn += 1
-
-    # --- one batch ---
-
-    def _batch(self, after: Key | None) -> _Committed:
-        """Reduce the next batch, from reading to commit."""
-        keys = min(self.arguments.batch_size, I64_MAX)  # a database takes no larger number
-        limits = Limits(keys, min(self._left(), keys), self.arguments.batch_bytes)
-        if self.session.dialect.locks_rows and not self.arguments.dry_run:
-            with self._transaction():
-                return self._write_locked(self.session.lock(after, self.plan, limits))
-        batch = self.session.read(after, self.plan, limits)
-        outcomes = self._reduce(batch.rows)
-        if not self.arguments.dry_run and any(outcome.reduced is not None for outcome in outcomes):
-            outcomes = self._write_unlocked(after, batch, outcomes)
-        return _Committed(max(batch.size - len(outcomes), 0), outcomes, batch.end)
-
-    def _locked_batch(self, keys: Sequence[Key]) -> _Committed:
-        """Reduce rows that were locked before."""
-        with self._transaction():
-            return self._write_locked(self.session.lock_keys(keys, self.plan))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Run a writing transaction. If it fails, the blobs saved in it are removed from the file."""
-        with self.saver.batch() if self.saver else nullcontext(), self.session.transaction(write=True):
-            yield
-
-    def _write_locked(self, batch: Batch) -> _Committed:
-        """Reduce and write rows under their locks."""
-        outcomes = self._write(self._reduce(batch.rows))
-        ours = {row.key for row in batch.rows}
-        locked = [key for key in batch.keys if key not in ours]
-        return _Committed(max(batch.size - len(outcomes) - len(locked), 0), outcomes, batch.end, locked)
-
-    def _write_unlocked(self, after: Key | None, batch: Batch, outcomes: list[Outcome]) -> list[Outcome]:
-        """Write under the lock of the whole database; row by row if a trigger rolled back all of them."""
-        try:
-            return self._check_and_write(after, batch, outcomes)
-        except RolledBackError as error:
-            if len(outcomes) == 1:
-                return [Outcome(outcomes[0].row, reason=str(error))]
-        done = []
-        for outcome in outcomes:
-            alone = batch._replace(rows=[outcome.row])
-            done += [outcome] if outcome.reduced is None else self._write_unlocked(after, alone, [outcome])
-        return done
-
-    def _check_and_write(self, after: Key | None, batch: Batch, outcomes: list[Outcome]) -> list[Outcome]:
-        """Under the lock of the whole database, reduce again the rows that another program has changed, and write."""
-        with self._transaction():
-            rows = self.session.read_again(after, batch, self.plan)
-            if rows is not batch.rows:
-                before = {outcome.row.key: outcome for outcome in outcomes}
-                fresh = iter(self._reduce([row for row in rows if before[row.key].row != row]))
-                outcomes = [before[row.key] if before[row.key].row == row else next(fresh) for row in rows]
-            return self._write(outcomes)
-
-    def _reduce(self, rows: Sequence[Row]) -> list[Outcome]:
-        """Reduce rows as they are."""
-        self._look_for_metrics(rows)
-        results: dict[int, bytes | CallstatsError] = {}
-        for tier, rule in enumerate(self.plan.rules):
-            these = [i for i, row in enumerate(rows) if row.tier == tier and row.kind in self.session.dialect.blob_kinds]
-            if these or len(self.plan.rules) == 1:
-                blobs = [rows[i].blob for i in these]
-                reduced = reduce_json(blobs, rule, counts=self.arguments.counts, threads=self.arguments.threads, errors="return")
-                results.update(zip(these, reduced, strict=True))
-        return [self._outcome(row, results.get(i)) for i, row in enumerate(rows)]
-
-    def _outcome(self, row: Row, result: bytes | CallstatsError | None) -> Outcome:
-        """Return what happens to a row whose blob was reduced to this."""
-        if isinstance(result, CallstatsError):
-            return Outcome(row, reason=str(result))
-        if result is None:
-            return Outcome(row, reason=self.session.kind_fault(row.blob, row.kind))
-        rewritten = self.session.dialect.rewrites and same_value(row.blob, result)
-        return Outcome(row) if result == row.blob or rewritten else Outcome(row, result)
-
-    def _write(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """Save the old blobs and write the new ones. Rows that the database rejects are rejected."""
-        session = self.session
-        changes = [(row, reduced) for row, reduced, _ in outcomes if reduced is not None]
-        if not changes:
-            return outcomes
-        if self.saver:
-            self.saver.write(SavedBlob(row.key, row.blob or b"", row.is_bytes) for row, _ in changes)
-        blobs = [(row.key, session.dialect.to_driver(reduced, is_bytes=row.is_bytes)) for row, reduced in changes]
-        rejected = session.write(blobs)
-        if session.may_undo:
-            now = session.blobs_now([row.key for row, _ in changes if row.key not in rejected])
-            rejected |= {row.key: UNDONE for row, _ in changes if row.key in now and now[row.key] == row.blob}
-        return [Outcome(one.row, reason=rejected[one.row.key]) if one.row.key in rejected else one for one in outcomes]
+            raise PlannedEndError(f"the run time of {run_time} is over")
+        if self.left() <= 0:
+            raise PlannedEndError(f"the limit of {self.arguments.limit} changed rows is reached")
 
     # --- the result ---
 
-    def _look_for_metrics(self, rows: Sequence[Row]) -> None:
-        """Cross off the metrics of the rule that these blobs have."""
-        for row in rows if self._unseen else ():
-            blob = row.blob or b""
-            self._saw_samples = self._saw_samples or len(blob) > len("null")
-            # Only a blob that contains the name, or an escape, is worth decoding.
-            if b"\\" in blob or any(f'"{name.partition("@")[0]}'.encode() in blob for name in self._unseen):
-                with suppress(CallstatsError):
-                    names = decode(blob)[0][0]
-                    self._unseen -= {*names, *(name.rpartition("@")[0] for name in names)}
+    def count_retry(self) -> None:
+        """Count a batch that is tried again."""
+        with self._counts:
+            self.result = replace(self.result, retries=self.result.retries + 1)
 
-    def _count(self, done: _Committed) -> None:
+    def count(self, done: Committed) -> None:
         """Count what is committed, and report it."""
-        self.locked.extend(done.locked)
-        if len(self.locked) > MAX_LOCKED:
-            raise DatabaseError(f"other programs have locked more than {MAX_LOCKED} rows")
-        so_far = self.result
-        changed = [(row, reduced) for row, reduced, _ in done.outcomes if reduced is not None]
-        rejected = [(row.key, reason) for row, _, reason in done.outcomes if reason is not None]
-        for key, reason in rejected:
-            self.reject(key, reason)
-        self.result = replace(
-            so_far,
-            skipped=so_far.skipped + done.skipped,
-            unchanged=so_far.unchanged + len(done.outcomes) - len(changed) - len(rejected),
-            changed=so_far.changed + len(changed),
-            bytes_read=so_far.bytes_read + sum(len(row.blob or b"") for row, _, _ in done.outcomes),
-            bytes_before=so_far.bytes_before + sum(len(row.blob or b"") for row, _ in changed),
-            bytes_after=so_far.bytes_after + sum(len(reduced) for _, reduced in changed),
-        )
-        for row, reduced in changed if self.arguments.dry_run else ():
-            self._compare(row, reduced)
-        if self.arguments.progress is not None:
-            self.arguments.progress(self._finished(None))
-
-    def _compare(self, row: Row, reduced: bytes) -> None:
-        """Keep the largest changes of a peak and of a mean."""
-        new = summarize(StatSeries.from_json(reduced))
-        peak, mean = self.result.peak_change, self.result.mean_change
-        for metric, old in summarize(StatSeries.from_json(row.blob)).items():
-            now = new.get(metric)
-            if old.max is not None and old.mean is not None:
-                peak = _larger(peak, Change(row.key, metric, old.max, None if now is None else now.max))
-                mean = _larger(mean, Change(row.key, metric, old.mean, None if now is None else now.mean))
-        self.result = replace(self.result, peak_change=peak, mean_change=mean)
+        changed = [(one.row, one.reduced) for one in done.outcomes if one.reduced is not None]
+        rejected = [(one.row, one.reason) for one in done.outcomes if one.reason is not None]
+        kept = sum(outcome.kept for outcome in done.outcomes)
+        changes = largest_changes(changed) if self.arguments.dry_run else None
+        with self._counts:
+            self._unseen.look_for([outcome.row.blob or b"" for outcome in done.outcomes])
+            self.locked.extend(done.locked)
+            if len(self.locked) > MAX_LOCKED:
+                raise DatabaseError(f"other programs have locked more than {MAX_LOCKED} rows")
+            for row, reason in rejected:
+                self.reject(row.key, reason, text=row.blob or b"")
+            for key, value in done.unreadable:
+                reason = f"{self._time_column}: expected an RFC 3339 time or a date, got {shorten_repr(value)}"
+                self.reject(key, reason, text=repr(value).encode())
+            so_far = self.result
+            self.result = replace(
+                so_far,
+                skipped=so_far.skipped + done.skipped,
+                untimed=so_far.untimed + done.untimed,
+                unchanged=so_far.unchanged + len(done.outcomes) - len(changed) - len(rejected) - kept,
+                kept=so_far.kept + kept,
+                changed=so_far.changed + len(changed),
+                bytes_read=so_far.bytes_read + sum(len(row.blob or b"") for row, *_ in done.outcomes),
+                bytes_before=so_far.bytes_before + sum(len(row.blob or b"") for row, _ in changed),
+                bytes_after=so_far.bytes_after + sum(len(reduced) for _, reduced in changed),
+            )
+            if changes is not None:
+                peak, mean = (larger(*pair) for pair in zip((so_far.peak_change, so_far.mean_change), changes, strict=True))
+                self.result = replace(self.result, peak_change=peak, mean_change=mean)
+            if self.arguments.progress is not None:
+                self.arguments.progress(self._finished(None))
 
     def _finished(self, stopped: str | None) -> ReduceResult:
         """Return the result if the job ended now."""
         so_far = self.result
         return replace(
             so_far,
-            rows=so_far.skipped + so_far.unchanged + so_far.changed + self.rejected,
+            rows=so_far.skipped + so_far.untimed + so_far.unchanged + so_far.kept + so_far.changed + self.rejected + self.known,
+            known=self.known,
             stopped=stopped,
             locked=len(self.locked),
-            unknown_metrics=tuple(sorted(self._unseen)) if self._saw_samples else (),
+            unknown_metrics=self._unseen.names(),
+            phases={name: sum(worker.phases[name] for worker in self._workers) for name in PHASES},
             **self.fields(),
         )
 
 
-def _larger(one: Change | None, other: Change) -> Change | None:
-    if other.before == other.after:
-        return one
-    return other if one is None or other.share > one.share else one
-
-
-def _backoff(turn: int) -> float:
-    """Return how long to wait before a retry: longer each time."""
-    return float(min(_FIRST_PAUSE * 2**turn, _LONGEST_PAUSE))
+def _total(session: BatchSession) -> int | None:
+    """Return the number of rows in scope; None if the server has no time for it."""
+    try:
+        return session.count()
+    except TimedOutError:
+        return None
 
 
 def _nanoseconds(as_of: str | int | datetime) -> int:

@@ -12,17 +12,14 @@ from sqlalchemy import ColumnElement, column
 from callstats import kernels
 from callstats._timestamps import stored_time_ns
 from callstats._types import I64_MAX
-from callstats.call import Call, Key, Value, duration_of
+from callstats.call import RUNNING, Call, Key, Value, duration_of
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
-from callstats.db.query import Names, TableSession
+from callstats.db.query import Names, TableSession, optional
 from callstats.db.results import StoppedError, TableSummary
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
 from callstats.stats.calls import CallScalars, CallsGroup
-
-RUNNING = "running"
-"""The status of a call that is being recorded, or that its recorder has left so."""
 
 SKIPPED = object()
 """Stands for the group of a call that is not asked for."""
@@ -66,18 +63,18 @@ class SummarizeJob(Job):
             raise ArgumentError("since", "None for a table without times", self.since, hint=hint)
         recent = None if self.since is None or self.since <= 0 else recent_calls(session, str(came_at), self.since)
         condition = self._condition(recent)
-        self.reject_nulls(session.count_without_key(condition))
+        self.reject_nulls(session.count_without_key(*optional(condition)))
         rows = session.scan(columns, condition, each_page=self.check_stop)
         for key, blob, kind, name, status, created_at, started_at, completed_at in rows:
             time = stored_time_ns(created_at)
             group = self._group_of(name, time)
             if group is SKIPPED:
                 continue
-            if status == RUNNING:
-                self.unfinished += 1
-                continue
             if self.since is not None and (time is None or time < self.since):
                 self.untimed += time is None
+                continue
+            if status == RUNNING:
+                self.unfinished += 1
                 continue
             self.bytes_read += len(blob or b"")
             if (fault := session.kind_fault(blob, kind)) is not None:

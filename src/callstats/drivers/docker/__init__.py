@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import socket
+import re
 from typing import TYPE_CHECKING
 
 from callstats._extras import needs
-from callstats.drivers.base import Config, ContainerTask, Cookie, Driver
+from callstats.drivers.base import Config, ContainerTask, Cookie, Driver, validate_task
 from callstats.errors import DriverError
 from callstats.image import ImageRef, parse_image
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-_ENGINE_SECONDS = 60
-"""Max time for an answer of the engine."""
+_CONFLICT = 409
+_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_LOCAL_IMAGE = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class DockerDriver(Driver):
@@ -31,35 +32,46 @@ class DockerDriver(Driver):
     def __init__(self, config: Config = Config(), *, network: str | None = None) -> None:  # noqa: B008 - it is frozen
         self._config = config
         self._network = network
+        self._orphans_removed = False
 
     def prepare(self, task: ContainerTask) -> Cookie:
         """Pull the image if the engine lacks it, and create the container.
 
-        Closing the cookie removes the container.
+        Closing the cookie removes the container. The first call also removes the containers of recorders that were killed.
 
         Raises
         ------
         DriverError
             When the engine can't be reached, or rejects the image or the container.
         ImageError
-            When ``task.image`` is no image's name.
+            When ``task.image`` is neither an image's name nor its ID.
         """
-        image = parse_image(task.image)
+        validate_task(task)
+        image = None if _LOCAL_IMAGE.fullmatch(task.image) else parse_image(task.image)
         with needs("drivers.DockerDriver", "docker"):
-            import docker
-        from callstats.drivers.docker.run import DockerRun, engine_errors
+            import docker  # noqa: F401 - `engine` imports it
+        from callstats.drivers.docker.engine import EngineClient, engine_errors
+        from callstats.drivers.docker.owner import remove_orphans
+        from callstats.drivers.docker.run import DockerRun
 
         with engine_errors(f"reach the engine at {self._config.docker}"):
-            _probe_socket(self._config.docker)
-            api = docker.APIClient(self._config.docker, version="auto", timeout=_ENGINE_SECONDS)
+            api = EngineClient(self._config.docker)
         try:
             with engine_errors(f"prepare {task.image!r}"):
-                return DockerRun(task, api, self._create(api, _pull_missing(api, image), task))
+                if not self._orphans_removed:
+                    remove_orphans(api)
+                    self._orphans_removed = True
+                name = task.image if image is None else _pull_missing(api, image)
+                return DockerRun(task, api, self._create(api, name, task))
         except BaseException:
             api.close()
             raise
 
     def _create(self, api: APIClient, image: str, task: ContainerTask) -> str:
+        from docker.errors import APIError
+
+        from callstats.drivers.docker.owner import LABEL, recorder_label
+
         host = api.create_host_config(
             binds=[f"{outside}:{inside}" for outside, inside in task.volumes],
             network_mode=self._network,
@@ -67,26 +79,29 @@ class DockerDriver(Driver):
             mem_limit=task.memory or None,
             memswap_limit=task.memory or None,
         )
-        container = api.create_container(
-            image,
-            command=list(task.command) or None,
-            name=task.id,
-            environment=dict(task.env),
-            working_dir=task.work_dir or None,
-            stdin_open=task.stdin is not None,
-            host_config=host,
-            labels={"callstats.task": task.id},
-            detach=False,
-        )
-        return str(container["Id"])
 
+        def create(name: str | None) -> str:
+            container = api.create_container(
+                image,
+                command=list(task.command) or None,
+                name=name,
+                environment=dict(task.env),
+                working_dir=task.work_dir or None,
+                stdin_open=task.stdin is not None,
+                host_config=host,
+                labels={"callstats.task": task.id, LABEL: recorder_label()},
+                detach=False,
+            )
+            return str(container["Id"])
 
-def _probe_socket(url: str) -> None:
-    """Raise OSError when nothing listens on a local socket. The Docker SDK would raise too, but leave a socket open."""
-    scheme, _, path = url.partition("://")
-    if scheme in ("unix", "http+unix"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.connect("/" + path.lstrip("/"))
+        if not _CONTAINER_NAME.fullmatch(task.id):
+            return create(None)
+        try:
+            return create(task.id)
+        except APIError as error:
+            if error.status_code != _CONFLICT:
+                raise
+            return create(None)  # another container has the name
 
 
 def _pull_missing(api: APIClient, image: ImageRef) -> str:

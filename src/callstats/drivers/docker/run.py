@@ -1,51 +1,42 @@
-"""DockerRun: a container from its creation to its removal, with its streams and samples. Needs the Docker SDK."""
+"""DockerRun: a container from its creation to its removal. Needs the Docker SDK."""
 
 from __future__ import annotations
 
-import json
-import socket
-import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, DockerException, NotFound
-from urllib3.exceptions import HTTPError
 
+from callstats._timestamps import parse_time
 from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun
 from callstats.drivers.base import ContainerTask
-from callstats.drivers.docker.stats import pick_stats
-from callstats.errors import DriverError
+from callstats.drivers.docker.engine import ENGINE_SECONDS, QUICK_SECONDS, engine_errors, kill, remove, request, timed_out
+from callstats.drivers.docker.first import FirstProcess
+from callstats.drivers.docker.owner import abandoned
+from callstats.drivers.docker.samples import Samples
+from callstats.drivers.docker.streams import AttachedStreams
+from callstats.errors import CallstatsError, DriverError
 
 if TYPE_CHECKING:
     from docker import APIClient
-    from requests import Response
 
-_CHUNK = 65_536
-_HEADER = struct.Struct(">BxxxL")
-"""The number of a piece of output's stream, and its size."""
+_WAIT_SECONDS = 5.0
+"""How often a wait for the end looks whether the engine still answers."""
+
+_SILENT_SECONDS = 60.0
+"""Max time without an answer of the engine."""
+
+_KILL_SECONDS = 30.0
+"""The same once the container was killed."""
 
 _OUTPUT_SECONDS = 5.0
 """Max wait for the last output and samples after the container's end."""
 
-_INPUT_SECONDS = 0.2
-"""Max wait for the reader of the input. It may itself wait for somebody to type."""
-
-_CONNECT_SECONDS = 10
+_SIGKILL_CODE = 128 + 9
 
 _MISSING = ("executable file not found", "no such file or directory")
 _UNUSABLE = ("permission denied", "is a directory", "exec format error")
-
-
-@contextmanager
-def engine_errors(action: str) -> Iterator[None]:
-    """Raise the engine's errors as a DriverError: "can't <action>: <the engine's message, on one line>"."""
-    try:
-        yield
-    except (DockerException, OSError) as error:  # those of requests are OSErrors
-        message = " ".join(str(getattr(error, "explanation", None) or error).split())
-        raise DriverError(f"can't {action}: {message}") from error
 
 
 class DockerRun(TaskRun):
@@ -53,19 +44,19 @@ class DockerRun(TaskRun):
         super().__init__(task)
         self._api = api
         self._container = container
-        self._sockets: list[Any] = []
-        self._input: threading.Thread | None = None
-        self._stats: Response | None = None
-        self._stats_lock = threading.Lock()
-        self._over = False
-        self._dropped = 0
+        self._samples = Samples(api, container, self.write_stat)
+        self._streams: AttachedStreams | None = None
+        self._first = FirstProcess()
+        self._killed_at: float | None = None
+        self._lost = False
+        """Whether the engine has stopped to answer."""
         self._code = 0
+        self._ended_at: int | None = None
 
     def start(self) -> None:
         with engine_errors(f"run {self.task.image!r}"):
-            # Each stream has its own connection. On a shared one, some engines end the output only once all input was read.
-            output = self._attach(stdout=1, stderr=1)
-            stdin = None if self.task.stdin is None else self._attach(stdin=1)
+            self._streams = AttachedStreams(self, self._api, self._container)
+            self._first.expect(self._container)
             try:
                 self._api.start(self._container)
             except APIError as error:
@@ -74,136 +65,102 @@ class DockerRun(TaskRun):
                     raise
                 self.finish(Exit(code, f"can't run {list(self.task.command)[:1]}: {error.explanation}"))
                 return
-        self._output = self.start_thread("callstats-docker-output", self._read_output, output)
-        if stdin is not None:
-            self._input = self.start_thread("callstats-docker-input", self._write_input, stdin)
-        self._sampler = self.start_thread("callstats-docker-stats", self._read_stats)
+            self._first.find(self._state()["Pid"])
+        self._streams.start()
+        self._sampler = self.start_thread("callstats-docker-stats", self._samples.read)
         self.watch("callstats-docker")
 
     def kill(self) -> None:
-        with suppress(APIError):  # it has ended by itself
-            self._api.kill(self._container)
+        """Kill the container: by its engine, or, when that does not answer, by its first process if that is on this machine."""
+        self._killed_at = self._killed_at or monotonic()
+        try:
+            kill(self._api, self._container)
+        except (DockerException, OSError):  # `await_exit` finds out what is wrong
+            self._first.kill()
+
+    def send_signal(self, number: int) -> None:
+        with suppress(DockerException, OSError):  # it has ended by itself, or `await_exit` finds out what is wrong
+            request(self._api, "POST", f"/containers/{self._container}/kill", QUICK_SECONDS, signal=number)
 
     def await_exit(self) -> None:
-        self._code = int(self._api.wait(self._container, timeout=None)["StatusCode"])
+        answered_at = monotonic()
+        while True:
+            try:
+                answer = request(self._api, "POST", f"/containers/{self._container}/wait", _WAIT_SECONDS).json()
+            except OSError as error:  # the Docker SDK's are of this kind too
+                if not timed_out(error):
+                    self._lost = not isinstance(error, APIError)
+                    with engine_errors("wait for the container"):
+                        raise
+            else:
+                message = (answer.get("Error") or {}).get("Message")
+                if message or "StatusCode" not in answer:
+                    raise DriverError(f"can't wait for the container: its exit code is lost: {message or answer}")
+                self._code, self._ended_at = int(answer["StatusCode"]), time_ns()
+                return
+            with suppress(OSError):
+                request(self._api, "GET", "/_ping", QUICK_SECONDS)
+                answered_at = monotonic()
+            self._validate_patience(monotonic() - answered_at)
+            if self._killed_at is not None:
+                self.kill()
+
+    def _validate_patience(self, silent: float) -> None:
+        """Raise when the engine, or a killed container, has taken too long."""
+        killed_at = self._killed_at
+        if silent > (_SILENT_SECONDS if killed_at is None else _KILL_SECONDS):
+            self._lost = True
+            raise DriverError(f"can't wait for the container: the engine has not answered for {silent:.0f} seconds")
+        if killed_at is not None and monotonic() - killed_at > _SILENT_SECONDS:
+            raise DriverError(f"can't end the container: it still runs {_SILENT_SECONDS:.0f} seconds after it was killed")
 
     def clean_up(self) -> Exit:
-        """End the container's streams, once their last data is through."""
-        self._end_stats()
-        self._output.join(_OUTPUT_SECONDS)
-        for holder in self._sockets:  # a thread that still reads or writes gets the end of its stream
-            with suppress(OSError):
-                getattr(holder, "_sock", holder).shutdown(socket.SHUT_RDWR)
-        if self._input is not None:
-            self._input.join(_INPUT_SECONDS)
-        for thread in (self._output, self._sampler):
-            thread.join(_OUTPUT_SECONDS)
-        self._close_sockets()
-        state: dict[str, Any] = self._api.inspect_container(self._container)["State"]
-        killed = bool(state.get("OOMKilled"))
-        reason = "the container ran out of memory" if killed else str(state.get("Error") or "")
-        return Exit(self._code, reason, killed, self._dropped)
+        """End the container's streams, once their last data is through, and write the closing sample."""
+        reading = self._first.close()
+        self._samples.end()
+        assert self._streams is not None  # noqa: S101 - `start` set it
+        self._streams.finish(0 if self._lost else _OUTPUT_SECONDS)
+        self._sampler.join(_OUTPUT_SECONDS)
+        state = self._end_state()
+        ended_at = _end_time(state) or self._first.ended_at or self._ended_at
+        if ended_at is not None:
+            self._samples.close(ended_at, reading)
+        oom, removed = bool(state.get("OOMKilled") or self._first.oom_kills), not state
+        reason = str(state.get("Error") or "")
+        if oom and self._code:
+            reason = "the container ran out of memory"
+        elif self._code == _SIGKILL_CODE:
+            reason = f"the container was killed{' and removed' if removed else ''}"
+        killed = bool(self._code) and (oom or self._code == _SIGKILL_CODE)
+        return Exit(self._code, reason, killed, self._samples.dropped, oom)
 
     def release(self) -> None:
-        self._close_sockets()
-        with engine_errors(f"remove container {self._container[:12]}"), suppress(NotFound):
-            self._api.remove_container(self._container, v=True, force=True)
-        self._api.close()
-
-    def _attach(self, **streams: int) -> socket.socket:
-        """Connect to streams of the container; this must precede its start."""
-        holder = self._api.attach_socket(self._container, params={"stream": 1, "logs": 0, **streams})
-        self._sockets.append(holder)
-        attached: socket.socket = getattr(holder, "_sock", holder)
-        attached.settimeout(None)
-        return attached
-
-    def _close_sockets(self) -> None:
-        """Close the connections. The Docker SDK gives each as a file on a socket on a response."""
-        for holder in self._sockets:
-            for part in (getattr(holder, "_response", None), holder, getattr(holder, "_sock", None)):
-                if part is not None:
-                    with suppress(OSError):
-                        part.close()
-        self._sockets = []
-
-    def _write_input(self, attached: socket.socket) -> None:
-        source = self.task.stdin
-        assert source is not None  # noqa: S101 - else there is no such thread
-        while chunk := source.read(_CHUNK):
-            try:
-                attached.sendall(chunk)
-            except OSError:  # the command may end before it has read all
-                return
-        with suppress(OSError):
-            attached.shutdown(socket.SHUT_WR)
-
-    def _read_output(self, attached: socket.socket) -> None:
-        targets = {1: self.task.stdout, 2: self.task.stderr}
-        while header := self._read_header(attached):
-            stream, left = _HEADER.unpack(header)
-            while left:
-                chunk = self._receive(attached, min(left, _CHUNK))
-                if not chunk:
-                    return
-                left -= len(chunk)
-                target = targets.get(stream)
-                if target is not None:
-                    target.write(chunk)
-                    target.flush()
-
-    def _read_header(self, attached: socket.socket) -> bytes:
-        header = b""
-        while len(header) < _HEADER.size:
-            chunk = self._receive(attached, _HEADER.size - len(header))
-            if not chunk:
-                return b""
-            header += chunk
-        return header
-
-    def _receive(self, attached: socket.socket, size: int) -> bytes:
+        self._first.close()
+        if self._streams is not None:
+            self._streams.close()
         try:
-            return attached.recv(size)
-        except OSError:
-            if self._over:  # `clean_up` has shut the connection down
-                return b""
-            raise
+            with engine_errors(f"remove container {self._container[:12]}"):
+                remove(self._api, self._container, QUICK_SECONDS if self._lost else ENGINE_SECONDS)
+        except DriverError:
+            abandoned.add(self._container)
+            if self._fault is None:  # else `wait` has raised, or will
+                raise
+        finally:
+            self._api.close()
 
-    def _read_stats(self) -> None:
-        """Pass samples on until the container's end. Some engines do not end the stream then, so `_end_stats` does."""
-        for frame in self._frames():
-            sample = pick_stats(frame)
-            with self._stats_lock:
-                if self._over:
-                    return
-                if sample is None:  # the engine sends such a frame once the container has ended
-                    self._dropped += 1
-                else:
-                    self.task.write_stat(*sample)
+    def _end_state(self) -> dict[str, Any]:
+        """Return the state of the ended container; an empty one when others have removed it, or the engine is gone."""
+        state: dict[str, Any] = {}
+        if not self._lost:
+            with engine_errors("inspect the container"), suppress(NotFound):
+                state = self._state()
+        if state.get("Running"):  # somebody has started it again
+            self.kill()
+        return state
 
-    def _frames(self) -> Iterator[dict[str, object]]:
-        url = f"{self._api.base_url}/v{self._api.api_version}/containers/{self._container}/stats"
-        # A stream that another thread ends breaks in any of these ways.
-        with (
-            suppress(HTTPError, OSError, AttributeError, ValueError),
-            self._api.get(url, params={"stream": 1}, stream=True, timeout=(_CONNECT_SECONDS, None)) as response,
-        ):
-            self._stats = response
-            if self._over:
-                return
-            response.raise_for_status()
-            for line in response.iter_lines(chunk_size=None):
-                if line:
-                    yield json.loads(line)
-
-    def _end_stats(self) -> None:
-        """End the stream of samples, wherever its reader waits. No sample is passed on after this."""
-        self._over = True
-        if self._stats is not None:
-            with suppress(Exception):
-                self._stats.raw.shutdown()
-        if self._stats_lock.acquire(timeout=_OUTPUT_SECONDS):  # wait for a write_stat call in progress
-            self._stats_lock.release()
+    def _state(self) -> dict[str, Any]:
+        state: dict[str, Any] = request(self._api, "GET", f"/containers/{self._container}/json").json()["State"]
+        return state
 
 
 def _start_code(explanation: str) -> int | None:
@@ -212,3 +169,9 @@ def _start_code(explanation: str) -> int | None:
     if any(words in text for words in _UNUSABLE):
         return CANNOT_RUN
     return NOT_FOUND if any(words in text for words in _MISSING) else None
+
+
+def _end_time(state: dict[str, Any]) -> int | None:
+    with suppress(CallstatsError, KeyError):
+        return parse_time(state["FinishedAt"])
+    return None

@@ -1,22 +1,24 @@
-"""ProcessRun: a command from its start to its end. Needs psutil."""
+"""ProcessRun: a command from its start to its end."""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
-import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from time import monotonic, sleep, time_ns
-from typing import IO, BinaryIO
-
-import psutil
+from uuid import uuid4
 
 from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun, next_due
 from callstats.drivers.base import ContainerTask, Status
-from callstats.drivers.process.tree import MARK, Tree, Usage, subreaper
+from callstats.drivers.process.group import TaskGroup
+from callstats.drivers.process.launch import launch
+from callstats.drivers.process.meter import Meter
+from callstats.drivers.process.streams import Streams
+from callstats.drivers.process.terminal import Terminal
+from callstats.drivers.process.tree import MARK, Tree, subreaper
+from callstats.drivers.process.watchdog import Watchdog
 from callstats.errors import DriverError
 
 _MAX_WAIT = 86_400.0
@@ -25,93 +27,100 @@ _MAX_WAIT = 86_400.0
 _CHECK_SECONDS = 0.05
 """Max time between two checks of a limited tree's memory."""
 
-_PIPE_BYTES = 65_536
-_GRACE_SECONDS = 1.0
-"""Max time to read on after the whole tree has ended. Processes that hold a pipe then are not the task's."""
-
-# Without callstats, the script's input ends before the second line. It then kills the task's group, and for a while every process
-# with the task's mark in its environment.
-_WATCHDOG = """
-read -r group || exit 0
-read -r word && exit 0
-kill -KILL -- "-$group"
-for round in 1 2 3 4 5 6 7 8 9 10; do
-    found=
-    for file in $(grep -lsaF "$1" /proc/[0-9]*/environ); do
-        number=${file#/proc/}
-        kill -KILL "${number%/environ}" && found=1
-    done
-    [ "$found" ] || exit 0
-done
-"""
+_EARLY_LOOKS = (0.005, 0.02, 0.08)
+"""Seconds after the start to note the peaks of short calls, without a sample."""
 
 
 class ProcessRun(TaskRun):
-    def __init__(self, task: ContainerTask, interval: float) -> None:
+    def __init__(self, task: ContainerTask, interval: float, *, adopts: bool) -> None:
         super().__init__(task)
         self._interval = interval
+        self._adopts = adopts
         self._tree: Tree | None = None
+        self._watchdog: Watchdog | None = None
+        self._group: TaskGroup | None = None
+        self._ended = 0, 0.0
 
     def start(self) -> None:
-        task = self.task
+        task, mark = self.task, uuid4().hex
+        marks = ":".join(filter(None, [os.environ.get(MARK), mark]))
         self._held = ExitStack()
         try:
             self._held.enter_context(subreaper())
-            watchdog = Watchdog(task.id)
+            tree = Tree(mark, adopts=self._adopts)
+            self._watchdog = watchdog = Watchdog(mark)
             self._held.callback(watchdog.close)
+            tree.helpers.add(watchdog.pid)
             self._streams = Streams(self)
-            self._began = monotonic()
             try:
-                self._process = subprocess.Popen(  # noqa: S603 - the purpose is to run the caller's command
-                    list(task.command),
+                command = launch(
+                    task.command,
+                    {**os.environ, **task.env, MARK: marks},
+                    task.work_dir,
                     stdin=self._streams.stdin,
                     stdout=self._streams.stdout,
                     stderr=self._streams.stderr,
-                    cwd=task.work_dir or None,
-                    env={**os.environ, **task.env, MARK: ":".join(filter(None, [os.environ.get(MARK), task.id]))},
-                    process_group=0,
                 )
             except (OSError, ValueError) as error:  # such as a NUL in an argument
                 self._held.close()
                 missing = isinstance(error, FileNotFoundError) and error.filename != task.work_dir
                 self.finish(Exit(NOT_FOUND if missing else CANNOT_RUN, f"can't run {task.command[0]!r}: {error}"))
                 return
-            self._tree = Tree(self._process.pid, task.id)
-            watchdog.watch(self._process.pid)
-            self._held.enter_context(_terminal(task, self._process.pid))
-            self._streams.start(self._process)
+            self._held.callback(command.close)
+            tree.set_root(command.pid, command.floor)
+            self._command, self._tree = command, tree
+            if (group := TaskGroup.make(mark)) is not None:
+                tree.group = group if group.add(command.pid) else None
+                self._group = group
+            watchdog.watch(command.pid, "" if group is None else str(group.folder))
+            self.terminal = self._held.enter_context(Terminal(task.stdin, command.pid))
+            self._streams.start(command)
+            self._meter = Meter(tree.members, task.memory, reaped=lambda: tree.reaped, group=tree.group)
+            command.go()
             self.watch("callstats-process")
         except BaseException:  # such as too many threads
             if self._tree is not None:
-                self._tree.kill()
+                self._tree.end()
                 self._reap(self._tree)
             self._held.close()
+            self._remove_group()
             raise
 
     def kill(self) -> None:
         if self._tree is not None:
             self._tree.kill()
 
+    def send_signal(self, number: int) -> None:
+        if self._tree is not None:
+            self._tree.send_signal(number)
+
+    def disown(self) -> None:
+        super().disown()
+        if self._watchdog is not None:
+            self._watchdog.disown()
+
     def await_exit(self) -> None:
         """Sample until the command exits, or exceeds its memory."""
-        assert self._tree is not None  # noqa: S101 - `start` set it
-        memory, interval = self.task.memory, self._interval
+        memory, interval, meter = self.task.memory, self._interval, self._meter
         check_interval = min(interval, _CHECK_SECONDS) if memory else interval
-        before, before_at = Usage(), self._began
-        due, check_due = before_at + interval, before_at + check_interval
-        while not _wait_for_exit(self._process.pid, min(max(min(due, check_due) - monotonic(), 0), _MAX_WAIT)):
-            now = monotonic()
-            if now < min(due, check_due):
-                continue
-            used = self._tree.usage()
-            exceeded = bool(memory) and used.rss > memory
-            if (now >= due or exceeded) and used.living:
-                self.task.write_stat(time_ns(), used.metrics(before, now - before_at, memory))
-                before, before_at = used.max_with(before), now
-            if exceeded:
-                self.stop(Status.KILLED, f"the task held {used.rss} bytes of memory, of {memory} allowed")
-                return
-            due, check_due = next_due(due, interval, now), next_due(check_due, check_interval, now)
+        began = monotonic()
+        due, check_due = began + interval, began + check_interval
+        looks = [began + seconds for seconds in _EARLY_LOOKS if seconds < interval]
+        with _exit_of(self._command.pid) as exited:
+            while not exited(min(due, check_due, *looks) - monotonic()):
+                now = monotonic()
+                if looks and now >= looks[0]:
+                    looks = [each for each in looks if each > now]
+                    meter.look()
+                exceeded = meter.exceeded() if memory and now >= check_due else None
+                if (now >= due or exceeded) and (metrics := meter.sample()):
+                    self.write_stat(time_ns(), metrics)
+                if exceeded:
+                    self.stop(Status.KILLED, f"the task held {exceeded} bytes of memory, of {memory} allowed")
+                    exited(_MAX_WAIT)
+                    break
+                due, check_due = next_due(due, interval, now), next_due(check_due, check_interval, now)
+        self._ended = time_ns(), monotonic()
 
     def clean_up(self) -> Exit:
         assert self._tree is not None  # noqa: S101 - `start` set it
@@ -119,6 +128,10 @@ class ProcessRun(TaskRun):
             self._tree.end()
             self._streams.finish()
         code = self._reap(self._tree)
+        timestamp, ended = self._ended
+        metrics = self._meter.closing(ended or monotonic(), alone=self._tree.only_root)
+        self._remove_group()
+        self.write_stat(timestamp or time_ns(), metrics)
         if code is None:
             raise DriverError("the exit code of the command is lost: another part of this program waited for the process")
         if code < 0:
@@ -126,150 +139,40 @@ class ProcessRun(TaskRun):
             return Exit(128 - code, f"the task was ended by signal {name}", killed=-code == signal.SIGKILL)
         return Exit(code)
 
+    def _remove_group(self) -> None:
+        if self._group is not None:
+            self._group.remove()
+
     def _reap(self, tree: Tree) -> int | None:
         code = tree.reap_root()
-        self._process.returncode = 0 if code is None else code  # Popen must not wait for it
+        self._command.forget(code)
         return code
 
 
-def _wait_for_exit(pid: int, seconds: float) -> bool:
-    """Wait for a child to exit, without reaping it. Return whether it has exited."""
-    with suppress(AttributeError, OSError):  # other systems and old kernels have no such descriptors
-        number = os.pidfd_open(pid)
-        try:
-            ready = select.poll()
-            ready.register(number, select.POLLIN)
-            return bool(ready.poll(seconds * 1000))
-        finally:
-            os.close(number)
-    deadline = monotonic() + seconds
-    with suppress(psutil.NoSuchProcess):  # another part of this program has waited for it
-        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            if monotonic() >= deadline:
-                return False
-            sleep(0.005)
-    return True
-
-
 @contextmanager
-def _terminal(task: ContainerTask, group: int) -> Iterator[None]:
-    """Hand the terminal over to a command that reads from it, and take it back afterwards."""
+def _exit_of(pid: int) -> Iterator[Callable[[float], bool]]:
+    """Yield a function that waits up to so many seconds for a child to exit, without reaping it, and returns whether it has."""
     try:
-        number = -1 if task.stdin is None else task.stdin.fileno()
-        ours = number >= 0 and os.isatty(number) and os.tcgetpgrp(number) == os.getpgrp()
-    except (OSError, AttributeError, ValueError):
-        ours = False
-    if not ours:
-        yield
+        handle = os.pidfd_open(pid)
+    except (AttributeError, OSError):  # other systems and old kernels have no such descriptors
+        yield lambda seconds: _poll_exit(pid, seconds)
         return
-    _give_terminal(number, group)
-    with suppress(OSError):
-        os.killpg(group, signal.SIGCONT)  # it may have stopped because it read too early
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
     try:
-        yield
+        yield lambda seconds: bool(poll.poll(min(max(seconds, 0), _MAX_WAIT) * 1000))
     finally:
-        _give_terminal(number, os.getpgrp())
+        os.close(handle)
 
 
-def _give_terminal(number: int, group: int) -> None:
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # else a background group is stopped by the call
-    with suppress(OSError):
-        os.tcsetpgrp(number, group)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-class Streams:
-    """The streams of one command: real files go to it directly, and others through pipes and threads."""
-
-    def __init__(self, run: TaskRun) -> None:
-        self._run = run
-        task = run.task
-        self.stdin, self.stdout, self.stderr = (_popen_argument(each) for each in (task.stdin, task.stdout, task.stderr))
-        self._input: threading.Thread | None = None
-        self._outputs: list[threading.Thread] = []
-        self._stop: tuple[int, int] | None = None
-
-    def start(self, process: subprocess.Popen[bytes]) -> None:
-        task = self._run.task
-        self._stop = os.pipe()
-        if process.stdin is not None and task.stdin is not None:
-            self._input = self._run.start_thread("callstats-input", _write_input, task.stdin, process.stdin)
-        for pipe, output in ((process.stdout, task.stdout), (process.stderr, task.stderr)):
-            if pipe is not None and output is not None:
-                self._outputs.append(self._run.start_thread("callstats-output", _read_output, pipe, output, self._stop[0]))
-
-    def finish(self) -> None:
-        for thread in (self._input, *self._outputs):
-            if thread is not None:
-                thread.join(_GRACE_SECONDS)
-        if self._stop is not None:
-            read, write = self._stop
-            os.close(write)  # wakes the threads that still wait for output
-            for output in self._outputs:
-                output.join()
-            os.close(read)
-            self._stop = None
-
-
-def _write_input(source: IO[bytes], pipe: IO[bytes]) -> None:
-    with suppress(BrokenPipeError), pipe:  # the command need not read all
-        while chunk := source.read(_PIPE_BYTES):
-            pipe.write(chunk)
-            pipe.flush()
-
-
-def _read_output(pipe: IO[bytes], target: IO[bytes], stop: int) -> None:
-    """Pass output on until its end, or until `stop` ends because no process of the task is left to write more."""
-    waiting = select.poll()
-    waiting.register(pipe.fileno(), select.POLLIN)
-    waiting.register(stop, select.POLLIN)
-    with pipe:
-        while pipe.fileno() in dict(waiting.poll()):
-            chunk = os.read(pipe.fileno(), _PIPE_BYTES)
-            if not chunk:
-                return
-            target.write(chunk)
-            target.flush()
-
-
-def _popen_argument(stream: BinaryIO | None) -> int:
-    """Return the argument for `Popen`: a real file's own descriptor, else a pipe."""
-    if stream is None:
-        return subprocess.DEVNULL
-    try:
-        number = stream.fileno()
-        if stream.writable():
-            stream.flush()  # earlier writes come first
-    except (OSError, AttributeError, ValueError):
-        return subprocess.PIPE
-    return number
-
-
-class Watchdog:
-    """A small shell beside a task that kills it when callstats itself dies, in whatever way."""
-
-    def __init__(self, mark: str) -> None:
-        self._shell: subprocess.Popen[bytes] | None = None
-        with suppress(OSError):  # a system without a shell has no watchdog
-            self._shell = subprocess.Popen(  # noqa: S603 - our own script, with a mark as its argument
-                ["/bin/sh", "-c", _WATCHDOG, "callstats-watchdog", mark],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={"PATH": "/usr/bin:/bin"},
-                start_new_session=True,
-            )
-
-    def watch(self, group: int) -> None:
-        """Name the process group to kill."""
-        if self._shell is not None and self._shell.stdin is not None:
-            with suppress(OSError):
-                self._shell.stdin.write(f"{group}\n".encode())
-                self._shell.stdin.flush()
-
-    def close(self) -> None:
-        """End the watchdog without harm to the task."""
-        if self._shell is not None:
-            with suppress(OSError):
-                self._shell.communicate(b"over\n")
-            self._shell = None
+def _poll_exit(pid: int, seconds: float) -> bool:
+    deadline = monotonic() + seconds
+    while True:
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+        except ChildProcessError:
+            return True
+        if monotonic() >= deadline:
+            return False
+        sleep(0.005)

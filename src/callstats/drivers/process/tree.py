@@ -1,4 +1,4 @@
-"""Find, measure and kill the processes of one command, also those that have left their parents. Needs psutil."""
+"""Find, kill and reap the processes of one command, also those that have left their parents."""
 
 from __future__ import annotations
 
@@ -9,209 +9,256 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import NamedTuple
 
-import psutil
+from callstats.drivers.process.group import TaskGroup
+from callstats.drivers.process.procfs import Process, Table, read_environ, read_process
+from callstats.errors import ArgumentError
 
 MARK = "CALLSTATS_TASK"
-"""The environment variable that names the tasks of a process, whoever its parent is."""
+"""The environment variable with the private marks of the tasks of a process, whoever its parent is."""
 
 _BLOCK = 512
 """Bytes in the kernel's unit of a process's disk traffic."""
 
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
-class Usage(NamedTuple):
-    """Resources used since the beginning (seconds, bytes), and memory in use. Unknown values are None."""
+
+class Reaped(NamedTuple):
+    """The use of exited processes, from the kernel's answer to `wait4`. The peak is of the largest one."""
 
     user: float = 0
     kernel: float = 0
-    rss: int = 0
-    disk_read: int | None = 0
-    disk_write: int | None = 0
-    living: int = 0
-    """Number of processes that have not exited."""
+    disk_read: int = 0
+    disk_write: int = 0
+    peak: int = 0
 
-    @classmethod
-    def of(cls, process: psutil.Process) -> Usage:
-        """Measure one process, with the children that it has waited for."""
-        with process.oneshot():
-            times = process.cpu_times()
-            zombie = process.status() == psutil.STATUS_ZOMBIE
-            rss = 0 if zombie else process.memory_info().rss
-        read: int | None
-        write: int | None
-        try:
-            disk = process.io_counters()
-            read, write = disk.read_bytes, disk.write_bytes
-        except psutil.NoSuchProcess:
-            raise
-        except (psutil.Error, AttributeError, NotImplementedError, OSError):  # another user's, or the system doesn't count
-            read = write = None
-        user, kernel = times.user + getattr(times, "children_user", 0), times.system + getattr(times, "children_system", 0)
-        return cls(user, kernel, rss, read, write, 0 if zombie else 1)
 
-    def plus(self, other: Usage) -> Usage:
-        """Return the sum. With an unknown value it is unknown."""
-        return Usage(*(None if a is None or b is None else a + b for a, b in zip(self, other, strict=True)))  # type: ignore[arg-type]
+class Family:
+    """A process that runs already, and all processes that come from it.
 
-    def metrics(self, before: Usage, seconds: float, memory: int) -> dict[str, int]:
-        """Return a sample: the use since `before`, `seconds` ago. `memory` is the limit, or 0."""
-        user, kernel = max(self.user - before.user, 0), max(self.kernel - before.kernel, 0)
-        metrics = {"mem_usage": self.rss}
-        if seconds > 0:
-            metrics |= {
-                "cpu_total": int(100 * (user + kernel) / seconds),
-                "cpu_user": int(100 * user / seconds),
-                "cpu_kernel": int(100 * kernel / seconds),
-            }
-        if memory:
-            metrics["mem_limit"] = memory
-        if self.disk_read is not None and self.disk_write is not None:
-            metrics |= {
-                "disk_read": max(self.disk_read, before.disk_read or 0),
-                "disk_write": max(self.disk_write, before.disk_write or 0),
-            }
-        return metrics
+    Raises
+    ------
+    ArgumentError
+        When no process has this number.
+    """
 
-    def max_with(self, before: Usage) -> Usage:
-        """Never let totals decrease: a zombie's usage reappears only when it is reaped."""
-        return self._replace(
-            user=max(self.user, before.user),
-            kernel=max(self.kernel, before.kernel),
-            disk_read=max(self.disk_read or 0, before.disk_read or 0),
-            disk_write=max(self.disk_write or 0, before.disk_write or 0),
+    def __init__(self, pid: int) -> None:
+        process = read_process(pid)
+        if process is None or process.zombie:
+            raise ArgumentError("pid", "the number of a running process", pid)
+        self._table = Table()
+        self._seen = {pid: process.started}
+
+    def members(self) -> list[Process]:
+        """Return all its processes. Those seen before stay, whoever their parent is now."""
+        processes = self._table.read()
+        return self._descend(processes, [pid for pid, each in processes.items() if self._seen.get(pid) == each.started])
+
+    def _descend(
+        self, processes: dict[int, Process], roots: list[int], undecided: AbstractSet[int] = frozenset()
+    ) -> list[Process]:
+        """Return these processes with all that come from them. Others are strangers, unless they are undecided."""
+        children: dict[int, list[int]] = defaultdict(list)
+        for pid, process in processes.items():
+            children[process.parent].append(pid)
+        found: dict[int, Process] = {}
+        while roots:
+            pid = roots.pop()
+            if pid in processes and pid not in found:
+                found[pid] = processes[pid]
+                roots += children[pid]
+        self._seen = {pid: process.started for pid, process in found.items()}
+        self._table.forget(
+            pid
+            for pid in processes.keys() - found.keys() - undecided
+            if processes[pid].parent in processes or processes[pid].parent == 0 or self._table.skips(processes[pid].parent)
         )
+        return list(found.values())
 
 
-class Tree:
-    """The command with process number `root`, and all processes that came from it."""
+class Tree(Family):
+    """A command, and all processes that came from it. Create it before the command: whatever runs then is a stranger.
 
-    def __init__(self, root: int, mark: str) -> None:
-        self._root = root
-        self._root_gone = False
+    Parameters
+    ----------
+    mark : str
+        A private mark that the command has in its environment.
+    adopts : bool
+        Whether every new child of this process is of the tree, except `helpers`. Else the mark, an earlier look or the group must
+        prove it.
+    """
+
+    def __init__(self, mark: str, *, adopts: bool = False) -> None:
+        self.reaped = Reaped()
+        self.only_root = True
+        """No other process of the tree has been seen."""
+        self.helpers: set[int] = set()
+        self.group: TaskGroup | None = None
+        """The control group that has all of the tree."""
         self._mark = mark
-        self._seen: dict[int, float] = {}  # process number -> start time, since numbers are used again
-        self._groups = {root}  # of processes and of sessions, without callstats' own
-        self._exited = Usage()
+        self._adopts = adopts
+        self._root = self._root_floor = 0
+        self._root_started = 0.0
+        self._root_gone = True
+        self._seen = {}
+        self._groups: set[int] = set()  # of processes and of sessions, as last seen
+        self._table = Table()
+        self._table.forget(self._table.read())
         self._lock = threading.Lock()
 
-    def usage(self) -> Usage:
-        """Measure the whole tree, with its exited processes."""
+    def set_root(self, pid: int, floor: int) -> None:
+        """Begin with this child.
+
+        Parameters
+        ----------
+        pid : int
+        floor : int
+            The peak of memory that it has inherited from the process that forked it, in bytes. Less than that it can't tell.
+        """
+        process = read_process(pid)
+        self._root, self._root_floor, self._root_gone = pid, floor, False
+        self._root_started = 0.0 if process is None else process.started
+        self._groups = {pid}
+
+    def members(self) -> list[Process]:
+        """Return all processes of the tree, once exited ones that this process has inherited are reaped."""
         with self._lock:
-            members = self._members()  # adds to the usage of exited processes
-            total = self._exited
-            for process in members:
-                with suppress(psutil.Error):  # it is gone
-                    total = total.plus(Usage.of(process))
-            return total
+            return self._members()
 
     def kill(self) -> None:
         """Kill every process in the tree once. Call again to catch new forks."""
         with self._lock:
-            if self._root_gone:
-                return
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._root, signal.SIGKILL)
+            if self._root_is_ours():
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._root, signal.SIGKILL)
+            if self.group is not None:
+                self.group.kill()
             for process in self._members():
-                with suppress(psutil.Error):
-                    process.kill()
+                if not process.zombie:
+                    send(process, signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process group of the command."""
+        with self._lock, suppress(ProcessLookupError, PermissionError):
+            if self._root_is_ours():
+                os.killpg(self._root, number)
 
     def end(self, seconds: float = 5.0) -> None:
         """Kill and reap all processes but the root, which the caller must not have reaped."""
         deadline = monotonic() + seconds
         while True:
             self.kill()
-            with self._lock:
-                if all(process.pid == self._root for process in self._members()) or monotonic() > deadline:
-                    return
+            if all(process.pid == self._root for process in self.members()) or monotonic() > deadline:
+                return
             sleep(0.001)
 
     def reap_root(self) -> int | None:
         """Reap the root. Return its exit code, minus the signal that ended it, or None if it was reaped elsewhere."""
         with self._lock:
-            self._root_gone = True  # from now on its number may belong to another process
+            zombie = read_process(self._root)
+            if zombie is None or zombie.child_faults:
+                self.only_root = False  # it waited for children
             try:
                 return self._reap(self._root, 0)
             except ChildProcessError:
                 return None
+            finally:
+                self._root_gone = True  # from now on its number may belong to another process
 
-    def _members(self) -> list[psutil.Process]:
-        """Return all processes of the tree, once exited ones that callstats has inherited are reaped."""
-        children: dict[int, list[int]] = defaultdict(list)
-        entries: dict[int, _Entry] = {}
-        todo = [self._root]
-        for entry in _table():
-            if self._is_orphan(entry):
-                try:
-                    if self._reap(entry.pid, os.WNOHANG) is not None:
-                        continue
-                except ChildProcessError:  # it was reaped elsewhere
-                    continue
-                todo.append(entry.pid)
-            children[entry.parent].append(entry.pid)
-            entries[entry.pid] = entry
-        found: list[psutil.Process] = []
-        while todo:
-            pid = todo.pop()
-            if pid in entries:
-                todo += children[pid]
-                self._seen[pid] = entries[pid].started
-                self._groups |= {entries[pid].group, entries[pid].session} - {os.getpgrp(), os.getsid(0), 0}
-                with suppress(psutil.Error):
-                    found.append(psutil.Process(pid))
+    def _members(self) -> list[Process]:
+        processes = self._table.read()
+        roots, undecided, reaped, me = [], set(), set(), os.getpid()
+        for pid, process in processes.items():
+            if pid == self._root and process.started == self._root_started:
+                roots.append(pid)
+            elif process.parent == me:
+                owns = self._owns(process)
+                if owns is None:
+                    undecided.add(pid)
+                elif owns and process.zombie and self._reap_orphan(pid):
+                    reaped.add(pid)
+                elif owns:
+                    roots.append(pid)
+            elif self._seen.get(pid) == process.started:  # its parent has exited, and it has another one
+                roots.append(pid)
+        for pid in reaped:
+            del processes[pid]
+        if self.group is not None:
+            roots += self.group.pids()
+        found = self._descend(processes, roots, undecided)
+        self.only_root = self.only_root and all(process.pid == self._root for process in found)
+        own = {os.getpgrp(), os.getsid(0), 0}
+        self._groups = {number for each in found for number in (each.group, each.session)} - own | {self._root}
         return found
 
-    def _is_orphan(self, entry: _Entry) -> bool:
-        """Return whether a process of this tree has lost its parent, and so became a child of callstats."""
-        if entry.parent != os.getpid() or entry.pid == self._root:
-            return False
-        if self._seen.get(entry.pid) == entry.started:
+    def _owns(self, process: Process) -> bool | None:
+        """Return whether a child of this process is one of the tree that has lost its parent, or None while that is unknown."""
+        if self._seen.get(process.pid) == process.started:
             return True
-        if entry.zombie:  # it has lost its environment
-            return entry.group in self._groups or entry.session in self._groups
-        try:
-            return self._mark in psutil.Process(entry.pid).environ().get(MARK, "").split(":")
-        except (psutil.Error, OSError):
+        if self._adopts:
+            return process.pid not in self.helpers
+        if self.group is not None and self.group.has(process.pid):
+            return True
+        if process.zombie:  # it has lost its environment
+            return process.group in self._groups or process.session in self._groups
+        marks = read_environ(process.pid, MARK)
+        return None if marks is None else self._mark in marks.split(":")
+
+    def _root_is_ours(self) -> bool:
+        """Return whether the root waits to be reaped, or runs, so that nobody else can have its number."""
+        if self._root_gone:
             return False
+        try:
+            os.waitid(os.P_PID, self._root, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
+
+    def _reap_orphan(self, pid: int) -> bool:
+        """Return whether the exited process is gone."""
+        self.only_root = False
+        try:
+            return self._reap(pid, os.WNOHANG) is not None
+        except ChildProcessError:  # it was reaped elsewhere
+            return True
 
     def _reap(self, pid: int, options: int) -> int | None:
         """Reap a child, and add its usage to the totals. Return None if it still runs."""
         reaped, status, used = os.wait4(pid, options)
         if not reaped:
             return None
-        self._seen.pop(pid, None)
-        self._exited = self._exited.plus(
-            Usage(used.ru_utime, used.ru_stime, 0, used.ru_inblock * _BLOCK, used.ru_oublock * _BLOCK, 0)
+        peak = used.ru_maxrss * _RSS_UNIT
+        if pid == self._root and peak <= self._root_floor:
+            peak = 0
+        total = self.reaped
+        self.reaped = Reaped(
+            total.user + used.ru_utime,
+            total.kernel + used.ru_stime,
+            total.disk_read + used.ru_inblock * _BLOCK,
+            total.disk_write + used.ru_oublock * _BLOCK,
+            max(total.peak, peak),
         )
         return os.waitstatus_to_exitcode(status)
 
 
-class _Entry(NamedTuple):
-    pid: int
-    parent: int
-    started: float
-    group: int
-    session: int
-    zombie: bool
-
-
-def _table() -> Iterator[_Entry]:
-    if sys.platform != "linux":
-        for process in psutil.process_iter(["ppid", "create_time"]):
-            yield _Entry(process.pid, process.info["ppid"] or 0, process.info["create_time"] or 0, 0, 0, False)
-        return
-    # psutil reads much more of each process, which is slow at a hundred samples a second.
-    for name in os.listdir("/proc"):  # noqa: PTH208 - path objects would double the time
-        if name.isdecimal():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - as above
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:
-                continue
-            state, parent, group, session = fields[:4]
-            yield _Entry(int(name), int(parent), float(fields[19]), int(group), int(session), state == b"Z")
+def send(process: Process, number: int) -> None:
+    """Send a signal to this process, and never to a later one with its number."""
+    with suppress(OSError):  # it is gone, or another user's
+        try:
+            handle = os.pidfd_open(process.pid)
+        except AttributeError:  # not on this system
+            os.kill(process.pid, number)
+            return
+        try:
+            now = read_process(process.pid)  # the handle stays with the process that has the number now
+            if now is not None and now.started == process.started:
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
 
 
 _SET_SUBREAPER, _GET_SUBREAPER = 36, 37
@@ -245,3 +292,13 @@ def _set_subreaper(flag: int) -> int:
         prctl(_GET_SUBREAPER, ctypes.byref(before), *zeros)
         prctl(_SET_SUBREAPER, ctypes.c_ulong(flag), *zeros)
     return before.value
+
+
+def _start_anew() -> None:
+    """In a fork, no task runs, and the kernel has cleared the flag."""
+    global _users, _users_lock  # another thread may have held the lock
+    _users, _users_lock = 0, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

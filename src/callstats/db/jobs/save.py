@@ -1,0 +1,229 @@
+"""Files of saved blobs: lines of JSON, on disk before the new blobs are committed."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO, NamedTuple, Self
+
+from callstats._json import Number, is_text, json_text, parsed
+from callstats.call import Key
+from callstats.db.results import ConnectionLostError
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
+from callstats.reduce import reduce_json
+
+_ROWS = b',"rows":'
+"""What stands before a blob that is a part of its line as it is. A key can't contain it: in JSON text its quotes are escaped."""
+
+
+class SavedBlob(NamedTuple):
+    """A row's old blob."""
+
+    key: Key
+    blob: bytes
+    is_bytes: bool
+
+    def line(self) -> bytes:
+        """Return one line of JSON. A blob without line breaks but at its end is a part of it as it is, any other is text."""
+        row: dict[str, object] = {"key": self.key, **({"blob": True} if self.is_bytes else {})}
+        rows = self.blob.removesuffix(b"\n")
+        if rows[:1] == b"[" and b"\n" not in rows:
+            end = {} if len(rows) == len(self.blob) else {"end": "\n"}
+            return b"".join((json_text({**row, **end}, separators=(",", ":")).encode()[:-1], _ROWS, rows, b"}\n"))
+        return json_text({**row, "stats": self.blob.decode()}, separators=(",", ":")).encode() + b"\n"
+
+
+class Saver:
+    """A new file for saved blobs, which is deleted if it stays empty. Several threads may write batches to it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._lock = Lock()
+        self._threads = ThreadPoolExecutor()
+        try:
+            self._file = io.FileIO(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
+        except FileExistsError:
+            hint = "its saved rows would be lost"
+            raise ArgumentError("save", "a new file", str(self._path), hint=hint) from None
+        except OSError as error:
+            raise ArgumentError("save", "a file that can be written", str(self._path), hint=reason_of(error)) from None
+        with suppress(OSError):  # not every system can sync a folder
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown()
+        with suppress(OSError):
+            if not self._file.tell():
+                self._path.unlink()
+        self._file.close()
+
+    @contextmanager
+    def batch(self) -> Iterator[list[tuple[int, int]]]:
+        """Run a transaction, and remove its blobs if it fails. After a lost connection they stay, as it may have been committed.
+
+        It yields the list of the parts of the file that `write` fills.
+        """
+        parts: list[tuple[int, int]] = []
+        try:
+            yield parts
+        except ConnectionLostError:
+            raise
+        except BaseException:
+            with suppress(OSError), self._lock:
+                for start, end in reversed(parts):
+                    self._remove(start, end)
+            raise
+
+    def _remove(self, start: int, end: int) -> None:
+        """Remove a part of the file; if another batch follows it, make it a line of spaces."""
+        if self._file.tell() == end:
+            self._file.truncate(start)
+        else:
+            self._file.seek(start)
+            self._write(b" " * (end - start - 1) + b"\n")
+        self._file.seek(0, os.SEEK_END)
+
+    def write(self, parts: list[tuple[int, int]], blobs: Iterable[SavedBlob]) -> None:
+        """Write blobs and sync the file to disk."""
+        try:
+            with self._lock:
+                start = self._file.tell()
+                try:
+                    for saved in blobs:
+                        self._write(saved.line())
+                finally:
+                    parts.append((start, self._file.tell()))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise DatabaseError(f"save: {reason_of(error)}: {str(self._path)!r}") from None
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
+
+    @contextmanager
+    def writing(self, parts: list[tuple[int, int]], blobs: Iterable[SavedBlob]) -> Iterator[None]:
+        """Write blobs while the block runs. All are on disk when it ends."""
+        written = self._threads.submit(self.write, parts, blobs)
+        try:
+            yield
+        finally:
+            written.result()
+
+
+class SavedFile:
+    """The blobs of a file that `Saver` wrote."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._torn_line: int | None = None
+
+    @property
+    def torn(self) -> bool:
+        """Whether the file ends in half a line, as after a kill. The row of that line was not changed yet."""
+        return self._torn_line is not None
+
+    def read(self, lines: BinaryIO, *, check: bool = True) -> Iterator[SavedBlob]:
+        """Yield the blobs, all checked unless the whole file was. A line of spaces stands for a batch that failed."""
+        number = 0
+        while part := lines.readlines(_PART_BYTES):
+            split = [_split(line) for line in part]
+            blobs = [b"" if saved is None else saved.blob for saved in split]
+            results = reduce_json(blobs, None, errors="return") if check else blobs
+            for line, saved, result in zip(part, split, results, strict=True):
+                number += 1
+                if number == self._torn_line:
+                    return
+                if len(line) > 1 and not line.strip(b" \n"):
+                    continue
+                try:
+                    if saved is None or isinstance(result, CallstatsError):
+                        saved = _parse(line)  # the line as a whole says where its fault is
+                except DecodeError as error:
+                    if _is_torn(line, error):
+                        self._torn_line = number
+                        return
+                    error.args = (f"{self._path}: line {number}: {error}",)
+                    raise
+                yield saved
+
+
+def reason_of(error: OSError) -> str:
+    """Return why a file can't be read or written."""
+    return error.strerror or type(error).__name__
+
+
+_PLAIN_HEAD = re.compile(rb'\{"key":"([^"\\\x00-\x1f\x7f-\xff]*)"(,"blob":true)?(,"end":"\\n")?')
+"""What stands before most blobs: their keys are text without escapes."""
+_PART_BYTES = 2**20
+_BEGINNING = b'{"key":'
+_LONGEST_ESCAPE = len("\\u0000")
+
+
+def _is_torn(line: bytes, error: DecodeError) -> bool:
+    """Return whether a faulty line is the beginning of a good one, perhaps with the zeros that a power cut leaves after it."""
+    text = line.rstrip(b"\0")
+    if line.endswith(b"\n") or text[: len(_BEGINNING)] != _BEGINNING[: len(text)]:
+        return False
+    # The fault of a cut escape is where the escape starts, and that of a cut text where the text starts.
+    return error.offset is not None and (error.offset > len(text) - _LONGEST_ESCAPE or "unterminated" in error.reason)
+
+
+def _split(line: bytes) -> SavedBlob | None:
+    """Return the blob that is a part of a line, unchecked; None for a line of another form."""
+    head, _, rows = line.removesuffix(b"\n").partition(_ROWS)
+    if rows[:1] != b"[" or rows[-1:] != b"}":
+        return None
+    if plain := _PLAIN_HEAD.fullmatch(head):
+        key, is_bytes, end = plain.groups()
+        return SavedBlob(key.decode(), rows[:-1] + b"\n" if end else rows[:-1], is_bytes is not None)
+    with suppress(CallstatsError):
+        row = parsed(head + b"}")
+        if isinstance(row, dict) and {"key"} <= row.keys() <= {"key", "blob", "end"} and row.get("end", "\n") == "\n":
+            return SavedBlob(parse_key(row["key"]), rows[:-1] + b"\n" * ("end" in row), row.get("blob") is True)
+    return None
+
+
+def _parse(line: bytes) -> SavedBlob:
+    """Return the blob of a line as text. A DecodeError says what is wrong with it."""
+    row = parsed(line)
+    if not isinstance(row, dict) or not {"key", "stats"} <= row.keys() <= {"key", "stats", "blob"}:
+        raise DecodeError("expected an object with key, stats and perhaps blob", path="$")
+    key, stats, is_bytes = parse_key(row["key"]), row["stats"], row.get("blob", False)
+    if not isinstance(stats, str) or isinstance(stats, Number) or not isinstance(is_bytes, bool):
+        raise DecodeError("expected text, and blob true or false", path="$.stats")
+    if not is_text(stats):
+        raise DecodeError("expected text that encodes to UTF-8, got a lone surrogate", path="$.stats")
+    return SavedBlob(key, stats.encode(), is_bytes)
+
+
+def parse_key(key: object) -> Key:
+    """Return the key that is written in JSON."""
+    if isinstance(key, dict) and key.keys() == {"hex"} and isinstance(key["hex"], str) and _HEX_BYTES.fullmatch(key["hex"]):
+        return bytes.fromhex(key["hex"])
+    if isinstance(key, dict) and key.keys() == {"real"} and key["real"] in ("inf", "-inf"):
+        return float(key["real"])
+    if isinstance(key, Number):
+        return float(key) if {*key} & {*".eE"} or len(key) > _LONGEST_KEY else int(key)
+    if isinstance(key, bool) or not isinstance(key, (int, str)):
+        raise DecodeError("expected a number, text or hex", path="$.key")
+    return key
+
+
+_HEX_BYTES = re.compile("(?:[0-9a-fA-F]{2})*")
+_LONGEST_KEY = 40
+"""Digits of a whole number. No database has larger keys, whatever the last digits are."""

@@ -1,0 +1,100 @@
+"""A client of a Docker engine, and requests that the Docker SDK has no timeout for. Needs the Docker SDK."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import Any
+
+from docker import APIClient
+from docker.errors import APIError, DockerException, NotFound, create_api_error_from_http_exception
+from requests import PreparedRequest, Response
+from requests.exceptions import ConnectionError as ConnectionFailed
+from requests.exceptions import HTTPError, Timeout
+from urllib3.exceptions import ReadTimeoutError
+
+from callstats.errors import DriverError
+
+ENGINE_SECONDS = 60
+"""Max time for an answer of the engine. On a busy machine, one that takes milliseconds has taken ten seconds."""
+
+QUICK_SECONDS = 5
+"""Max time for an answer that there is another way without."""
+
+_CONFLICT_SECONDS = 0.1
+
+
+class EngineClient(APIClient):
+    """The Docker SDK's client, but for two leaks: of the socket of a failed connection, and of that of a failed stream."""
+
+    def __init__(self, url: str) -> None:
+        scheme, _, path = url.partition("://")
+        self._socket = "/" + path.lstrip("/") if scheme in ("unix", "http+unix") else None
+        super().__init__(url, version="auto", timeout=ENGINE_SECONDS)
+
+    def send(self, request: PreparedRequest, **options: Any) -> Response:
+        if self._socket is not None:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(self._socket)
+        response = super().send(request, **options)
+        if not response.ok:
+            response.content  # noqa: B018 - to read it all frees the connection
+        return response
+
+
+@contextmanager
+def engine_errors(action: str) -> Iterator[None]:
+    """Raise the engine's errors as a DriverError: "can't <action>: <the engine's message, on one line>"."""
+    try:
+        yield
+    except (DockerException, OSError) as error:  # those of requests are OSErrors
+        message = " ".join(str(getattr(error, "explanation", None) or error).split())
+        raise DriverError(f"can't {action}: {message}") from error
+
+
+def timed_out(error: OSError) -> bool:
+    """Return whether a request ended because no answer, or no more of it, came in time."""
+    return isinstance(error, Timeout) or (isinstance(error, ConnectionFailed) and isinstance(error.args[0], ReadTimeoutError))
+
+
+def request(api: APIClient, method: str, path: str, timeout: float = ENGINE_SECONDS, **params: Any) -> Response:
+    """Send a request, and raise an APIError for a status that is an error."""
+    url = f"{api.base_url}/v{api.api_version}{path}"
+    response = api.request(method, url, params=params, timeout=timeout)
+    try:
+        response.raise_for_status()
+    except HTTPError as error:
+        create_api_error_from_http_exception(error)
+    return response
+
+
+def kill(api: APIClient, container: str) -> None:
+    """Kill a container, a paused one too. One that has ended, or was removed, is left unchanged."""
+    try:
+        request(api, "POST", f"/containers/{container}/kill", QUICK_SECONDS)
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != 409:
+            raise
+        if "paused" in str(error.explanation):
+            request(api, "POST", f"/containers/{container}/unpause", QUICK_SECONDS)
+            request(api, "POST", f"/containers/{container}/kill", QUICK_SECONDS)
+
+
+def remove(api: APIClient, container: str, seconds: float = ENGINE_SECONDS) -> None:
+    """Remove a container, even while it runs, with its anonymous volumes. One that is removed by others is waited for."""
+    deadline = monotonic() + seconds
+    while True:
+        try:
+            request(api, "DELETE", f"/containers/{container}", seconds, v=1, force=1)
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code != 409 or monotonic() >= deadline:
+                raise
+            sleep(_CONFLICT_SECONDS)
+        else:
+            return

@@ -1,0 +1,253 @@
+"""Meter: samples of a tree of processes, with the peaks that the kernel keeps and the memory that processes share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from time import monotonic, thread_time
+from typing import NamedTuple
+
+from callstats.drivers._run import cpu_metrics
+from callstats.drivers.process.group import TaskGroup
+from callstats.drivers.process.procfs import Process, read_disk, read_share, read_status
+from callstats.drivers.process.tree import Reaped
+
+_SHARED_BYTES = 64 * 2**20
+_SHARED_RATIO = 1.2
+"""Shared memory matters where the sum of several processes exceeds both: these bytes, and so many times the largest one."""
+
+_SHARED_COST = 0.02
+"""Max part of a core to read what processes share."""
+
+
+_SHARED_READINGS = 3
+"""Max readings at once, while processes exit."""
+
+
+class Totals(NamedTuple):
+    """Resources used since the start: seconds, and bytes of disk traffic where they are known."""
+
+    user: float = 0
+    kernel: float = 0
+    disk_read: int | None = 0
+    disk_write: int | None = 0
+
+    @property
+    def cpu(self) -> float:
+        return self.user + self.kernel
+
+    def cpu_metrics(self, seconds: float) -> dict[str, int]:
+        return cpu_metrics(self.cpu, self.user, self.kernel, seconds)
+
+    def plus(self, user: float, kernel: float, disk: tuple[int, int] | None) -> Totals:
+        """Return the sum. With an unknown value it is unknown."""
+        read, write = (None, None) if disk is None or self.disk_read is None or self.disk_write is None else disk
+        return Totals(
+            self.user + user,
+            self.kernel + kernel,
+            None if read is None else (self.disk_read or 0) + read,
+            None if write is None else (self.disk_write or 0) + write,
+        )
+
+    def minus(self, other: Totals) -> Totals:
+        known = None not in (self.disk_read, other.disk_read)
+        return Totals(
+            max(self.user - other.user, 0),
+            max(self.kernel - other.kernel, 0),
+            max((self.disk_read or 0) - (other.disk_read or 0), 0) if known else None,
+            max((self.disk_write or 0) - (other.disk_write or 0), 0) if known else None,
+        )
+
+    def at_least(self, other: Totals) -> Totals:
+        """Return the larger of both: totals never decrease, though a process that has exited may hide its own."""
+        cpu = max(self, other, key=lambda totals: totals.cpu)  # not part by part: the kernel's split of it varies
+        return Totals(
+            cpu.user,
+            cpu.kernel,
+            None if self.disk_read is None else max(self.disk_read, other.disk_read or 0),
+            None if self.disk_write is None else max(self.disk_write, other.disk_write or 0),
+        )
+
+
+class Meter:
+    """Measure a tree from one sample to the next.
+
+    Parameters
+    ----------
+    members : callable
+        It returns the processes of the tree.
+    limit : int
+        The task's max memory in bytes, or 0.
+    reaped : callable
+        It returns what the processes used that are gone and were reaped.
+    group : TaskGroup, optional
+        The control group that has all of the tree, and counts its processor time.
+    relative : bool
+        Whether the processes ran before: their use until now doesn't count, and their peaks only once they have risen.
+    """
+
+    def __init__(
+        self,
+        members: Callable[[], list[Process]],
+        limit: int = 0,
+        *,
+        reaped: Callable[[], Reaped] = Reaped,
+        group: TaskGroup | None = None,
+        relative: bool = False,
+    ) -> None:
+        self._members = members
+        self._limit = limit
+        self._reaped = reaped
+        self._group = group
+        self._last: dict[int, Process] = {}
+        self._disks: dict[int, tuple[int, int] | None] = {}
+        self._peaks: dict[int, tuple[float, int]] = {}  # of each process: its start time, and the peak that it began with
+        self._ignoring: set[int] = set()  # processes whose children leave no trace
+        self._any_ignoring = False
+        self._lost = Totals()  # of such children, as last seen
+        self._shared: dict[int, int] = {}
+        self._sharing_cost = 0.0
+        self._peak = self._stored_peak = 0
+        self._sampled = False
+        self._now = self._living = 0
+        self._began = self._before_at = monotonic()
+        self._before = self._base = Totals()
+        if relative:
+            self._base = self._measure(relative=True)
+            self._before = self._base
+            self._peak = 0
+
+    def look(self) -> None:
+        """Note the peaks so far, and no sample."""
+        self._measure(may_read_shares=False)
+
+    def exceeded(self) -> int | None:
+        """Return the memory of the tree where it exceeds the limit."""
+        members = self._members()
+        self._note(members)
+        sizes = {each.pid: each.rss for each in members}
+        if self._memory(members, sizes, may_read_shares=False) <= self._limit:
+            return None
+        # The kernel's quick numbers are rough, and what is shared must be known before a task is killed for it.
+        sizes = {each.pid: status.rss for each in members if (status := read_status(each.pid)) is not None}
+        memory = self._memory(members, sizes, must_read_shares=True)
+        return memory if memory > self._limit else None
+
+    def sample(self) -> dict[str, int]:
+        """Return a sample; an empty one when no process runs."""
+        now, totals = monotonic(), self._measure()
+        if not self._living:
+            return {}
+        metrics = {"mem_usage": self._now} | totals.minus(self._before).cpu_metrics(now - self._before_at)
+        if self._peak > max(self._now, self._stored_peak):
+            metrics["mem_usage@max"] = self._peak
+        self._stored_peak = max(self._stored_peak, self._now, self._peak)
+        self._before, self._before_at, self._sampled = totals, now, True
+        return metrics | self._common(totals)
+
+    def closing(self, ended: float, *, alone: bool) -> dict[str, int]:
+        """Return the sample of the end, once all processes were reaped.
+
+        Parameters
+        ----------
+        ended : float
+            The end, by the monotonic clock.
+        alone : bool
+            Whether there never was more than one process, and so its peak is that of the whole tree.
+        """
+        totals = self._grouped(self._exited()).at_least(self._before)
+        reaped = self._reaped()
+        self._peak = max(self._peak, reaped.peak)
+        metrics = {} if self._sampled else totals.cpu_metrics(ended - self._began)
+        if self._peak > self._stored_peak:
+            metrics["mem_usage@max" if self._sampled else "mem_usage"] = self._peak
+        if alone and reaped.peak and not self._any_ignoring:
+            metrics["mem_peak@last"] = self._peak
+        return metrics | self._common(totals)
+
+    def _common(self, totals: Totals) -> dict[str, int]:
+        used = totals.minus(self._base)
+        metrics = {"cpu_time@last": int(used.cpu * 1e9)}
+        if self._limit:
+            metrics["mem_limit"] = self._limit
+        if used.disk_read is not None and used.disk_write is not None:
+            metrics |= {"disk_read": used.disk_read, "disk_write": used.disk_write}
+        return metrics
+
+    def _measure(self, *, may_read_shares: bool = True, relative: bool = False) -> Totals:
+        """Return the totals of the tree. Note its memory and its peaks."""
+        members = self._members()
+        self._note(members)
+        totals = self._exited()
+        sizes: dict[int, int] = {}
+        disks: dict[int, tuple[int, int] | None] = {}
+        for process in members:
+            status = read_status(process.pid)
+            if status is not None:
+                sizes[process.pid] = status.rss
+                self._note_peak(process, status.peak, relative=relative)
+                if status.ignores_children:
+                    self._ignoring.add(process.pid)
+                    self._any_ignoring = True
+            disks[process.pid] = read_disk(process.pid)
+            totals = totals.plus(process.user, process.kernel, disks[process.pid])
+        self._disks = disks
+        several = len(sizes) > 1 and not may_read_shares
+        self._now = self._memory(members, sizes, may_read_shares=may_read_shares)
+        if not several:
+            self._peak = max(self._peak, self._now)
+        return self._grouped(totals).at_least(self._before)
+
+    def _exited(self) -> Totals:
+        reaped = self._reaped()
+        return self._lost.plus(reaped.user, reaped.kernel, (reaped.disk_read, reaped.disk_write))
+
+    def _grouped(self, totals: Totals) -> Totals:
+        """Return the totals with the processor time of the group where that is more: it counts what nobody has waited for."""
+        user, kernel = (0.0, 0.0) if self._group is None else self._group.cpu()
+        return totals if user + kernel <= totals.cpu else totals._replace(user=user, kernel=kernel)
+
+    def _note(self, members: Iterable[Process]) -> None:
+        """Keep what is known of processes that are gone and whose parents don't count them."""
+        now = {process.pid: process for process in members}
+        for pid, process in self._last.items():
+            if process.parent in self._ignoring and (pid not in now or now[pid].started != process.started):
+                self._lost = self._lost.plus(process.user, process.kernel, self._disks.get(pid))
+        self._ignoring &= now.keys()
+        self._last = now
+        self._living = sum(not process.zombie for process in members)
+
+    def _note_peak(self, process: Process, peak: int, *, relative: bool) -> None:
+        # Processes that fork inherit peaks, so peaks are never added.
+        if relative:
+            self._peaks[process.pid] = process.started, peak
+        if self._peaks.get(process.pid, (0, 0))[0] != process.started or peak > self._peaks[process.pid][1]:
+            self._peak = max(self._peak, peak)
+
+    def _memory(
+        self, members: list[Process], sizes: dict[int, int], *, may_read_shares: bool = True, must_read_shares: bool = False
+    ) -> int:
+        """Return the memory of the tree, where shared pages count once as far as that is known."""
+        total, largest = sum(sizes.values()), max(sizes.values(), default=0)
+        if total <= _SHARED_BYTES or total <= _SHARED_RATIO * largest:
+            self._shared = {}
+            return total
+        within_cost = self._sharing_cost <= _SHARED_COST * (monotonic() - self._began)
+        if must_read_shares or (may_read_shares and within_cost):
+            began = thread_time()
+            for _ in range(_SHARED_READINGS):
+                shares = {pid: read_share(pid) for pid in sizes}
+                lost = [pid for pid, share in shares.items() if share == 0]
+                sizes = {pid: size for pid, size in sizes.items() if pid not in lost}
+                if not lost:  # else the shares of the others have grown meanwhile
+                    break
+            # Of another user's process the share is unknown.
+            self._shared = {
+                pid: size - min(size if (share := shares[pid]) is None else share, size) for pid, size in sizes.items()
+            }
+            self._sharing_cost += thread_time() - began
+            total, largest = sum(sizes.values()), max(sizes.values(), default=0)
+        parents = {process.pid: process.parent for process in members}
+        for pid, size in sizes.items():
+            # A fork shares nearly all with its parent, until the next reading says what.
+            total -= min(self._shared.get(pid, sizes.get(parents[pid], 0)), size)
+        return max(total, largest)
