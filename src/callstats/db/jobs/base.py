@@ -272,7 +272,7 @@ class TableJobs:
         on_reject: Callable[[Reject], object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> TableComparison:
-        """Tell how two groups of calls differ, and return a `TableComparison`. Nothing is changed.
+        """Tell by `callstats.stats.compare_calls` how two groups of calls differ, and return a `TableComparison`.
 
         Parameters
         ----------
@@ -287,10 +287,6 @@ class TableJobs:
         Returns
         -------
         TableComparison
-
-        Notes
-        -----
-        The method is that of `callstats.stats.compare_calls`.
 
         Examples
         --------
