@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callstats import CallstatsError, DatabaseError, Rule, StatSeries, reduce_json
+from callstats import CallstatsError, DatabaseError, Rule, StatSeries, connect, reduce_json
 from support.database import blob
 from support.databases import SERVERS, Database
 from support.tables import add_calls, create_table, get_series, list_calls, reduce_table, restore_table, summarize_table
@@ -151,6 +151,11 @@ def test_answers_are_the_same_everywhere(database: Database) -> None:
     summary = summarize_table(database.url, by="fn_id")
     assert (summary.calls, summary.rejected, summary.stopped) == (40, 0, None)
     assert {group.name: group.summary.calls for group in summary.groups} == {"f": 20, None: 20}
+    database.ask("UPDATE calls SET fn_id = 'F' WHERE id >= 'c20'")
+    with connect(database.url) as table:
+        compared = table.compare("f", "F")
+        assert (compared.calls, compared.rows, len(compared.differences)) == ((20, 20), 40, 4)
+        assert table.compare("f", "gone").calls == (20, 0)
     if database.kind == "postgres":
         key = "00000000-0000-0000-0000-00000000000a"
         database.make([(key, blob(5))], key="UUID", table="by_uuid")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callstats.stats import leak_trend, rightsize
-from callstats.stats.compare import Samples, compare_samples
+from callstats.stats.compare import CallSamples, compare_samples
 from callstats.stats.proportions import min_calls
 
 MIB = 2**20
@@ -119,7 +119,7 @@ def sizing_cell(name: str, risk: float, runs: int) -> Cell:
     return Cell(name, 0, risk, held / runs, nominal - 3 * math.sqrt(nominal * (1 - nominal) / runs), True)
 
 
-def samples(rng: np.random.Generator, kind: str, n: int, scale: float = 1.0, phi: float = 0.0) -> Samples:
+def samples(rng: np.random.Generator, kind: str, n: int, scale: float = 1.0, phi: float = 0.0) -> CallSamples:
     """Return calls whose medians are known up to a scale."""
     noise = autoregressive(rng, 3, n, phi)
     if kind == "10 % noise":
@@ -129,7 +129,7 @@ def samples(rng: np.random.Generator, kind: str, n: int, scale: float = 1.0, phi
     else:
         values = scale * np.where(noise > 0.1, 3.0, 1.0)
     duration, memory, cpu = np.maximum(values, 0.01) * np.array([[1e9], [2e8], [50]])
-    return Samples(np.rint(duration).astype(np.int64), np.rint(memory).astype(np.uint64), cpu, rng.random(n) < 0.02)
+    return CallSamples(np.rint(duration).astype(np.int64), np.rint(memory).astype(np.uint64), cpu, rng.random(n) < 0.02)
 
 
 def equal_cell(kind: str, n: int, runs: int, phi: float = 0.0, bound: float = 0.94) -> Cell:

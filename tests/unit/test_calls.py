@@ -6,6 +6,7 @@ import math
 import random
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from statistics import median_low
 
@@ -212,6 +213,45 @@ def test_unknown_memory_is_not_zero_bytes() -> None:
     sized = summarize_calls([*small, *[blind] * 60], risk=0.5).rightsize
     assert sized is not None
     assert (sized.size, sized.unknown, sized.killed) == (832 * MIB, 0, 60)
+
+
+def test_calls_of_containers_that_had_gone() -> None:
+    """A thousand calls with a usage and a limit of 0 are no calls of 0 bytes: there is no right size."""
+    gone = [CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [0]}))] * 1000
+    found = summarize_calls([*gone, *[CallData(StatSeries([0], {"mem_usage": [400 * MIB]}))] * 20], risk=0.05)
+    assert found.rightsize is not None
+    assert (found.rightsize.size, found.rightsize.calls, found.rightsize.unknown) == (None, 20, 1000)
+    assert found.rightsize.reason == "not enough calls whose memory is known: 20 of the 59 that a risk of 5 % needs"
+    assert (found.limit, found.headroom, found.waste, found.near.n, found.trend.n) == (None, None, None, 0, 20)
+
+
+def test_a_peak_is_compared_with_its_own_limit() -> None:
+    """A limit that was lowered since says nothing about older calls."""
+    calls = [
+        CallData(StatSeries([time], {"mem_usage": [peak], "mem_limit": [limit]}), "success", time, 3 * SECOND)
+        for time, peak, limit in ((1, 300, 500), (2, 100, 200), (3, 450, UNLIMITED), (4, 40, 150))
+    ]
+    found = summarize_calls(calls)
+    assert (found.limit, found.headroom, found.waste) == (150, 100, 3 * (200 + 100 + 110))
+    killed = summarize_calls([*calls, CallData(StatSeries([5], {"mem_usage": [7], "mem_limit": [150]}), "killed", 5, SECOND)])
+    assert (killed.headroom, killed.waste, killed.near.k) == (0, found.waste, 1)
+
+
+def test_how_peaks_were_seen() -> None:
+    """The sentence says that peaks were sampled, and how often; not of peaks that the kernel kept."""
+    for step, samples, text in (
+        (SECOND, 5, "peaks sampled each second; a shorter peak would not be seen"),
+        (SECOND // 4, 5, "peaks sampled each 0.25 s; a shorter peak would not be seen"),
+        (SECOND, 1, "peaks sampled; a shorter peak would not be seen"),
+    ):
+        series = StatSeries([k * step for k in range(samples)], {"mem_usage": [MIB] * samples})
+        found = summarize_calls([CallData(series)] * 60, risk=0.05)
+        assert f"; {text}" in dict(summary_texts(found))["right size"]
+        some = dict(summary_texts(replace(found, kernel_peaks=59)))["right size"]
+        assert f"; {text.replace('peaks sampled', 'peaks of 1 call sampled')}" in some
+        assert "sampled each" not in dict(summary_texts(replace(found, kernel_peaks=60)))["right size"]
+    reduced = decimate(StatSeries([k * SECOND for k in range(600)], {"mem_usage": [MIB] * 600}), 60, how=("mean", "max"))
+    assert summarize_calls([CallData(reduced)]).interval_ns == pytest.approx(SECOND, rel=0.01)
 
 
 def test_one_call_is_its_usage() -> None:

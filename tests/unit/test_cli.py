@@ -276,7 +276,20 @@ def test_init(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["reduce"], ["init"], ["import"], ["record"], ["list"], ["show"], ["summary"], ["report"], ["export"], ["demo"]],
+    [
+        [],
+        ["reduce"],
+        ["init"],
+        ["import"],
+        ["record"],
+        ["list"],
+        ["show"],
+        ["summary"],
+        ["compare"],
+        ["report"],
+        ["export"],
+        ["demo"],
+    ],
 )
 def test_help_has_examples(command: list[str]) -> None:
     """Every help text ends in examples, a line each."""

@@ -9,15 +9,15 @@ import pytest
 
 from callstats import StatSeries
 from callstats.stats import CallData, compare_calls
-from callstats.stats.compare import Samples, compare_samples
+from callstats.stats.compare import CallSamples, compare_samples
 from support.simulations import KINDS, equal_cell, shift_cell
 
 SECOND = 10**9
 
 
-def only_memory(values: list[int], failures: list[int] | None = None) -> Samples:
+def only_memory(values: list[int], failures: list[int] | None = None) -> CallSamples:
     failed = np.array(failures or [0] * len(values), dtype=bool)
-    return Samples(np.zeros(0, dtype=np.int64), np.array(values, dtype=np.uint64), np.zeros(0), failed)
+    return CallSamples(np.zeros(0, dtype=np.int64), np.array(values, dtype=np.uint64), np.zeros(0), failed)
 
 
 def test_what_is_compared() -> None:
@@ -43,7 +43,7 @@ def test_the_interval_and_p_agree() -> None:
     seen = set()
     for _ in range(60):
         a, b = (
-            Samples(
+            CallSamples(
                 *(rng.integers(100, 120, (2, 20)) + int(rng.integers(0, 6))), rng.normal(5, 1, 20), rng.random(20) < rng.random()
             )
             for _ in range(2)

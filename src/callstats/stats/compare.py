@@ -57,7 +57,7 @@ class Difference:
     differs: bool | None = None
 
 
-class Samples(NamedTuple):
+class CallSamples(NamedTuple):
     """The numbers of calls that are compared, each in the order of time, without unknown values."""
 
     duration_ns: AnyArray
@@ -107,16 +107,16 @@ def compare_calls(a: Iterable[CallData], b: Iterable[CallData]) -> tuple[Differe
     return compare_samples(*(samples_of(group) for group in scalars))
 
 
-def samples_of(scalars: CallScalars) -> Samples:
+def samples_of(scalars: CallScalars) -> CallSamples:
     """Return the samples of calls."""
     durations, peaks, cpu, failures = scalars.in_time_order()
-    return Samples(durations[durations >= 0], peaks[peaks > 0], cpu[~np.isnan(cpu)], failures)
+    return CallSamples(durations[durations >= 0], peaks[peaks > 0], cpu[~np.isnan(cpu)], failures)
 
 
-def compare_samples(a: Samples, b: Samples) -> tuple[Difference, ...]:
+def compare_samples(a: CallSamples, b: CallSamples) -> tuple[Difference, ...]:
     """Compare two groups, as `compare_calls` does."""
     found, tests = {}, {}
-    for name in Samples._fields:
+    for name in CallSamples._fields:
         test = (_ShareTest if name == "failures" else _MedianTest)(getattr(a, name), getattr(b, name))
         found[name] = Difference(name=name, calls_a=test.n_a, calls_b=test.n_b, a=test.a, b=test.b)
         if min(test.n_a, test.n_b) >= MIN_COMPARED:

@@ -272,7 +272,7 @@ class TableJobs:
         on_reject: Callable[[Reject], object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> TableComparison:
-        """Tell how two groups of calls differ, and return a `TableComparison`. Nothing is changed.
+        """Tell by `callstats.stats.compare_calls` how two groups of calls differ, and return a `TableComparison`.
 
         Parameters
         ----------
@@ -288,10 +288,6 @@ class TableJobs:
         -------
         TableComparison
 
-        Notes
-        -----
-        The method is that of `callstats.stats.compare_calls`.
-
         Examples
         --------
         >>> from callstats import StatSeries, connect
@@ -304,7 +300,7 @@ class TableJobs:
         >>> found.calls, [one.name for one in found.differences if one.differs]
         ((20, 20), ['memory'])
         """
-        from callstats.db.jobs.compare import CompareJob
+        from callstats.db.jobs.comparison import CompareJob
 
         return CompareJob({**locals(), "by": None, "risk": None, "step": MIB, "top": 0}).compare(self._database, self._names)
 

@@ -70,9 +70,6 @@ class SummarizeJob(Job):
             group = self._group_of(name, time)
             if group is SKIPPED:
                 continue
-            if status == RUNNING:
-                self.unfinished += 1
-                continue
             if self.since is not None and (time is None or time < self.since):
                 self.untimed += time is None
                 continue

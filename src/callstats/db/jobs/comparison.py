@@ -1,0 +1,84 @@
+"""The compare job: read two groups of calls, and tell how they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Text, and_, cast, column
+
+from callstats._timestamps import format_time
+from callstats.call import Value
+from callstats.db.engine import Database
+from callstats.db.jobs.summarize import SKIPPED, SummarizeJob
+from callstats.db.query import Names, parse_tags
+from callstats.db.results import TableComparison
+from callstats.errors import ArgumentError
+from callstats.stats.calls import CallScalars
+from callstats.stats.compare import compare_samples, samples_of
+
+
+class CompareJob(SummarizeJob):
+    """The job of `CallTable.compare`. Its groups are 0 and 1."""
+
+    def compare(self, database: Database, names: Names) -> TableComparison:
+        """Read both groups, up to the end of the table or to what stops the job."""
+        a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
+        if (b is None) == (at is None):
+            raise ArgumentError("at", "given exactly where b is not", at)
+        if b is not None and isinstance(a, Mapping) != isinstance(b, Mapping):
+            raise ArgumentError("b", "tags as a is, or a name as a is", b)
+        if at is not None and names.time_column is None:
+            raise ArgumentError("at", "None without a time_column", at)
+        self.by = "tags" if isinstance(a, Mapping) else names.group_column
+        if self.by is None:
+            raise ArgumentError("a", "tags without a group_column", a)
+        summary = self.run(database, names)
+        first, second = (self.groups.get(side) or CallScalars() for side in (0, 1))
+        labels = _label(a), _label(b)
+        if b is None:
+            labels = f"{_label(a)} before {format_time(at, digits=3)}", f"{_label(a)} from {format_time(at, digits=3)}"
+        return TableComparison(
+            rows=summary.rows,
+            stopped=self.stopped,
+            names=labels,
+            calls=(first.calls, second.calls),
+            differences=compare_samples(samples_of(first), samples_of(second)),
+            untimed=self.untimed,
+            unfinished=self.unfinished,
+            bytes_read=self.bytes_read,
+            **self.fields(),
+        )
+
+    def _condition(self, recent: ColumnElement[bool] | None) -> ColumnElement[bool] | None:
+        # Compared as text, since a name may be a number. The database may also ignore case, so that each row is compared again.
+        a, b = self.arguments.a, self.arguments.b
+        by: ColumnElement[Any] = column(str(self.by))
+        wanted = (
+            by.is_not(None) if isinstance(a, Mapping) else cast(by, Text).in_([str(name) for name in (a, b) if name is not None])
+        )
+        return wanted if recent is None else and_(wanted, recent)
+
+    def _group_of(self, name: Value, time: int | None) -> Any:
+        a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
+        if b is None:
+            if not _matches(a, name):
+                return SKIPPED
+            if time is None:
+                self.untimed += 1
+                return SKIPPED
+            return int(time >= at)
+        sides = [side for side, wanted in enumerate((a, b)) if _matches(wanted, name)]
+        return sides[0] if len(sides) == 1 else SKIPPED
+
+
+def _matches(wanted: Value | Mapping[str, str], name: Value) -> bool:
+    if isinstance(wanted, Mapping):
+        return wanted.items() <= parse_tags(name).items()
+    return str(name) == str(wanted)
+
+
+def _label(wanted: Value | Mapping[str, str]) -> str:
+    if isinstance(wanted, Mapping):
+        return " ".join(f"{name}={value}" for name, value in wanted.items())
+    return str(wanted)
