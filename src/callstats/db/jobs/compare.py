@@ -1,4 +1,4 @@
-"""What a reduce job reports about metrics: how far their peaks and means move, and which ones no blob has."""
+"""Reports of a reduce job about metrics: how far their peaks and means move, and which metrics no blob has."""
 
 from __future__ import annotations
 

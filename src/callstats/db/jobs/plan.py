@@ -107,7 +107,7 @@ def _conditions(
     # More than n, or none: 0 is the largest here. PostgreSQL would count twice for BETWEEN.
     rows = func.mod(session.dialect.rows(session.blob) + (_MOST_ROWS - 1), _MOST_ROWS)
     by_rows: ColumnElement[bool] = rows >= choose(most)
-    if len(most) > 1:  # the least number for all first: it needs no time
+    if len(most) > 1:  # the smallest number first: it needs no time
         by_rows = and_(rows >= min(most), by_rows)
     if max_bytes is not None:
         by_rows = or_(by_rows, size > min(max_bytes, I64_MAX))

@@ -26,7 +26,7 @@ T = TypeVar("T")
 UNDONE = "the database keeps the old text: something, such as a trigger or a rule, undoes the change"
 
 PHASES = ("find", "read", "reduce", "write", "commit")
-"""What a worker does in a batch, in this order."""
+"""The phases of a batch, in this order."""
 
 _PROBED_ROWS = 50
 """How many rows tell whether most are changed."""
