@@ -77,9 +77,9 @@ def test_rows_that_would_grow_are_kept(database: Database) -> None:
     growing = StatSeries([i * SECOND for i in range(240)], metrics).to_db()
     database.make([("a", growing), ("b", blob(240))])
     rule = Rule(120, how={"*": ("mean", "min", "max"), "mem_usage": "mean", "cpu_total": "mean"})
-    for changed, unchanged in [(1, 0), (0, 1)]:
+    for changed in (1, 0):
         result = reduce_table(database.url, rule)
-        assert (result.kept, result.changed, result.unchanged + result.skipped, result.rejected) == (1, changed, unchanged, 0)
+        assert (result.kept, result.changed, result.unchanged, result.rejected) == (1, changed, 0, 0)
         assert result.bytes_after <= result.bytes_before
         assert result.rows == 2
     assert database.cell("a") == growing

@@ -1,4 +1,4 @@
-"""What a reduce job reports about metrics: how far their peaks and means move, and which ones no blob has."""
+"""Reports of a reduce job about metrics: how far their peaks and means move, and which metrics no blob has."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def larger(one: Change | None, other: Change | None) -> Change | None:
 
 def _peaks_and_means(blob: bytes) -> dict[str, tuple[int, float]]:
     """Return the peak and the mean of each metric."""
-    found = kernels.active.blob_totals(blob, _layout)
+    found = kernels.active.blob_totals(blob, _totals_layout)
     if found is None:
         summaries = summarize(StatSeries.from_json(blob)).items()
         return {name: (one.max, one.mean) for name, one in summaries if one.max is not None and one.mean is not None}
@@ -58,7 +58,7 @@ def _peaks_and_means(blob: bytes) -> dict[str, tuple[int, float]]:
 
 
 @lru_cache(maxsize=256)
-def _layout(encoded: tuple[bytes, ...]) -> tuple[Counts, Counts]:
+def _totals_layout(encoded: tuple[bytes, ...]) -> tuple[Counts, Counts]:
     return totals_plan(tuple(name.decode() for name in encoded))[1], np.empty(0, dtype=np.int64)
 
 

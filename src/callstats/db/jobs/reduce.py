@@ -36,6 +36,9 @@ LOCKED_AT_ONCE = 100
 """How many of them one batch retries."""
 
 
+_FEW_IDLE, _MAX_IDLE = 3, 8
+
+
 class ReduceJob(Job):
     """The job of `CallTable.reduce`: what its workers share, and the counts of its result."""
 
@@ -73,6 +76,8 @@ class ReduceJob(Job):
         self._after: Key | None = None
         self._is_assigned = False
         """Whether every range of keys has a worker."""
+        self.idle = 0
+        """How many ranges of keys in a row had nothing to read. After a few of them the ranges grow, up to 32 batches."""
         self._is_over = False
         """Whether no worker shall start another batch, as one of them failed."""
 
@@ -151,7 +156,8 @@ class ReduceJob(Job):
         with self._spans:
             if self._is_assigned:
                 return None
-            span = worker.attempt(lambda: worker.session.span(self._after, min(self.arguments.batch_size, I64_MAX)))
+            rows = min(self.arguments.batch_size << max(0, min(self.idle, _MAX_IDLE) - _FEW_IDLE), I64_MAX)
+            span = worker.attempt(lambda: worker.session.span(self._after, rows))
             self._after, self._is_assigned = span.end, span.end is None
             return span
 

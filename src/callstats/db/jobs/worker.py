@@ -26,7 +26,7 @@ T = TypeVar("T")
 UNDONE = "the database keeps the old text: something, such as a trigger or a rule, undoes the change"
 
 PHASES = ("find", "read", "reduce", "write", "commit")
-"""What a worker does in a batch, in this order."""
+"""The phases of a batch, in this order."""
 
 _PROBED_ROWS = 50
 """How many rows tell whether most are changed."""
@@ -75,7 +75,7 @@ class Worker:
         """Reduce one range of keys after the other."""
         pause = 0.0
         while (span := self.job.next_span(self)) is not None:
-            after, is_all = span.after, False
+            after, is_all, idle = span.after, False, self.job.idle + 1
             while not is_all:
                 self.job.pause(pause)
                 done, end, is_all = self.attempt(partial(self._batch, span))
@@ -83,9 +83,11 @@ class Worker:
                 if is_all:
                     untimed, unreadable = self.attempt(partial(self.session.times, after, span.end, self.plan))
                     done = done._replace(skipped=max(left - untimed - len(unreadable), 0), untimed=untimed, unreadable=unreadable)
+                idle = 0 if done.outcomes or done.locked else idle
                 self.job.count(done)
                 span = span._replace(after=end, size=left)
                 pause = self.job.arguments.sleep
+            self.job.idle = idle
 
     def attempt(self, step: Callable[[], T]) -> T:
         """Run a step, and retry it with growing pauses after a transient error."""
