@@ -164,17 +164,22 @@ class ReduceJob(Job):
     def _retry_locked(self, worker: Worker) -> None:
         """Retry the rows that others had locked, with growing pauses."""
         for turn in range(self.arguments.retries + 1):
-            for _ in range(-(-len(self.locked) // LOCKED_AT_ONCE)):
+            left = len(self.locked)
+            while left > 0:
                 self.pause(0.0)
-                keys = self.locked[: min(self.left(), LOCKED_AT_ONCE)]
-                done = worker.attempt(lambda: worker.locked_batch(keys))  # noqa: B023 - called at once
-                del self.locked[: len(keys)]
+                done, size = worker.attempt(partial(self._locked_batch, worker, left))
+                del self.locked[:size]
                 self.count(done)  # rows that are still locked go to the end
+                left -= size
             if not self.locked:
                 return
             if turn < self.arguments.retries:
                 self.pause(backoff(turn))
         raise DatabaseError(f"rows that other programs kept locked: {len(self.locked)}")
+
+    def _locked_batch(self, worker: Worker, left: int) -> tuple[Committed, int]:
+        keys = self.locked[: min(self.left(), left, max(LOCKED_AT_ONCE // worker.shrink, 1))]
+        return worker.locked_batch(keys), len(keys)
 
     # --- when to pause and stop ---
 

@@ -66,7 +66,7 @@ class Worker:
         """Seconds by phase."""
         self._parts: list[tuple[int, int]] = []
         """The parts of the file of saved blobs that the running transaction has filled."""
-        self._shrink = 1
+        self.shrink = 1
         """By how much batches are smaller than asked for, since larger ones took the server too long."""
         self._is_dense = False
         """Whether most rows whose blobs are large enough for a rule are changed: then counting the blobs' rows costs too much."""
@@ -99,7 +99,7 @@ class Worker:
                 if isinstance(error, ConnectionLostError):
                     self.session.connection.invalidate()
                 if isinstance(error, TimedOutError):
-                    self._shrink *= 2
+                    self.shrink *= 2
                 if turn >= self.job.arguments.retries:
                     raise DatabaseError(f"{error}; tried {turn + 1} times") from None
             self.job.pause(backoff(turn))
@@ -119,9 +119,9 @@ class Worker:
     def _batch(self, span: Span) -> tuple[Committed, Key | None, bool]:
         """Reduce the next batch of a range, from finding to commit. Return the last key, and whether it is that of the range."""
         job, session = self.job, self.session
-        keys = max(min(job.arguments.batch_size, I64_MAX) // self._shrink, 1)  # a database takes no larger number
-        limits = Limits(min(job.left(), keys), max(job.arguments.batch_bytes // self._shrink, 1))
-        if self._shrink > 1 and span.size > keys:
+        keys = max(min(job.arguments.batch_size, I64_MAX) // self.shrink, 1)  # a database takes no larger number
+        limits = Limits(min(job.left(), keys), max(job.arguments.batch_bytes // self.shrink, 1))
+        if self.shrink > 1 and span.size > keys:
             span = session.span(span.after, keys, span.end)
             done, end, _ = self._batch(span)
             return done, end, False
