@@ -1,4 +1,4 @@
-"""The jobs over tables, against loops written by hand around the same kernel: ``python benchmarks/db.py [ROWS]``.
+"""The jobs over tables, against loops written by hand around the same kernel: ``python benchmarks/db.py [ROWS [ROUNDS [KIND…]]]``.
 
 SQLite, PostgreSQL and MariaDB have the same rows of 240 points. Both sides of a pair get a fresh table each time and take turns;
 the best of each is compared. Beside the time by the clock stands the processor time of this process and of the server: on a busy
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter, process_time, sleep
@@ -354,15 +354,18 @@ def memory(folder: Path, rows: int) -> float:
 
 
 @contextmanager
-def tables(folder: Path, rows: int) -> Iterator[Iterator[Table]]:
-    """Each kind of database that is installed."""
+def tables(folder: Path, rows: int, kinds: Sequence[str] = ()) -> Iterator[Iterator[Table]]:
+    """Each kind of database that is installed, or of these only."""
     from support.servers import run_mysql, run_postgres
 
     running: list[Iterator[Any]] = []
 
     def each() -> Iterator[Table]:
-        yield SQLiteTable(folder, rows)
+        if not kinds or SQLiteTable.name in kinds:
+            yield SQLiteTable(folder, rows)
         for run, make in ((run_postgres, PostgresTable), (run_mysql, MariaTable)):
+            if kinds and make.name not in kinds:
+                continue
             running.append(run())
             if (server := next(running[-1], None)) is not None:
                 yield make(server, rows)
@@ -387,7 +390,7 @@ def main() -> int:
     notes = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with tables(folder, rows) as every:
+        with tables(folder, rows, sys.argv[3:]) as every:
             for table in every:
                 for line in lines(table, folder, rows, rounds):
                     if isinstance(line, Line):
