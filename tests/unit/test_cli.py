@@ -52,7 +52,8 @@ def test_reduce_keeps_peaks_and_counts(db: Path, backend: str) -> None:
     assert [row[1:] for row in cells(db)] == [("text", want), ("blob", want), ("text", blob(2).encode())]
     assert result.exit_code == 0
     assert result.stderr == ""
-    first, second, third = result.stdout.splitlines()
+    first, second, third, phases = result.stdout.splitlines()
+    assert phases.startswith("seconds to find ")
     assert first == f"table calls in {db}, 3 rows: 2 changed, 0 unchanged, 0 rejected, 1 too short to be read"
     assert re.fullmatch(r"[\d.]+ kB before, [\d.]+ kB after in the rows changed: [\d.]+ % less", second)
     assert re.fullmatch(rf"[\d.]+ s, [\d.]+ [kM]?B/s, {backend} backend", third)
