@@ -1,4 +1,4 @@
-"""The jobs over tables, against loops written by hand around the same kernel: ``python benchmarks/db.py [ROWS]``.
+"""The jobs over tables, against loops by hand around the same kernel: ``python benchmarks/db.py [ROWS [ROUNDS [KIND…]]]``.
 
 SQLite, PostgreSQL and MariaDB have the same rows of 240 points. Both sides of a pair get a fresh table each time and take turns;
 the best of each is compared. Beside the time by the clock stands the processor time of this process and of the server: on a busy
@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-import resource
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, process_time, sleep
 from typing import Any, NamedTuple
 
 from callstats import Rule, connect, reduce_json
@@ -84,7 +84,9 @@ class Table:
             self.refill()
         cpu, start = self.cpu(), perf_counter()
         result = work()
-        return Cost(perf_counter() - start, self.cpu() - cpu), result
+        clock = perf_counter() - start
+        sleep(0.3)  # until the server has counted the processes that served this
+        return Cost(clock, self.cpu() - cpu), result
 
 
 class SQLiteTable(Table):
@@ -130,7 +132,7 @@ class PostgresTable(Table):
     def refill(self) -> None:
         with self._connect() as db:
             db.execute("DROP TABLE IF EXISTS calls")
-            db.execute("CREATE TABLE calls (LIKE stored INCLUDING ALL)")
+            db.execute("CREATE TABLE calls (LIKE stored INCLUDING ALL) WITH (autovacuum_enabled = off)")
             db.execute("INSERT INTO calls SELECT * FROM stored")
             db.commit()
             db.autocommit = True
@@ -352,15 +354,18 @@ def memory(folder: Path, rows: int) -> float:
 
 
 @contextmanager
-def tables(folder: Path, rows: int) -> Iterator[Iterator[Table]]:
-    """Each kind of database that is installed."""
+def tables(folder: Path, rows: int, kinds: Sequence[str] = ()) -> Iterator[Iterator[Table]]:
+    """Each kind of database that is installed, or of these only."""
     from support.servers import run_mysql, run_postgres
 
     running: list[Iterator[Any]] = []
 
     def each() -> Iterator[Table]:
-        yield SQLiteTable(folder, rows)
+        if not kinds or SQLiteTable.name in kinds:
+            yield SQLiteTable(folder, rows)
         for run, make in ((run_postgres, PostgresTable), (run_mysql, MariaTable)):
+            if kinds and make.name not in kinds:
+                continue
             running.append(run())
             if (server := next(running[-1], None)) is not None:
                 yield make(server, rows)
@@ -376,7 +381,8 @@ def main() -> int:
     """Print the table."""
     if len(sys.argv) > 1 and not sys.argv[1].isdecimal():
         the_job(Path(sys.argv[1]))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        # Not ru_maxrss, which begins with that of the process that started this one.
+        print(int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024)
         return 0
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
@@ -385,7 +391,7 @@ def main() -> int:
     notes = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with tables(folder, rows) as every:
+        with tables(folder, rows, sys.argv[3:]) as every:
             for table in every:
                 for line in lines(table, folder, rows, rounds):
                     if isinstance(line, Line):

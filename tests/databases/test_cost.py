@@ -242,3 +242,14 @@ def test_sqlite_has_one_worker(database: Database) -> None:
         CallstatsError, match=r"^jobs must be 1 for SQLite, got 2: it has one lock for the whole file, so use threads$"
     ):
         reduce_table(database.url, RULE, jobs=2)
+
+
+def test_ranges_grow_where_nothing_is_to_do(database: Database) -> None:
+    """A stretch of rows that a rule can't change takes few statements, and what comes after it takes batches as asked for."""
+    database.make([(f"{i:04}", blob(30) if 900 <= i < 910 else DONE) for i in range(1000)])
+    seen: list[int] = []
+    result = reduce_table(database.url, RULE, batch_size=10, progress=lambda so_far: seen.append(so_far.rows))
+    assert (result.changed, result.skipped, result.bytes_read) == (10, 990, 10 * len(blob(30)))
+    assert seen[:3] == [10, 20, 30]
+    assert seen[-1] == 1000
+    assert len(seen) < 20

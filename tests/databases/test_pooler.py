@@ -55,6 +55,16 @@ def test_two_jobs_through_a_pooler_at_once(postgres: Database) -> None:
     assert set(postgres.cells().values()) == {DONE}
 
 
+def test_workers_through_a_pooler(postgres: Database) -> None:
+    """Three connections of one job share the server's sessions."""
+    postgres.make([(f"{i:02}", blob(12)) for i in range(ROWS)])
+    assert postgres.server is not None
+    with pooled(postgres.server, postgres.name) as url:
+        result = reduce_table(url, RULE, batch_size=4, jobs=3)
+    assert (result.changed, result.stopped) == (ROWS, None)
+    assert set(postgres.cells().values()) == {DONE}
+
+
 def test_an_engine_of_the_callers_through_a_pooler(postgres: Database) -> None:
     """Its connections prepare no statement during a job, and do so again afterwards."""
     postgres.make([(f"{i:02}", blob(12)) for i in range(ROWS)])

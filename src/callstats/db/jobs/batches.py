@@ -57,7 +57,7 @@ class Found(NamedTuple):
 
     keys: Sequence[Key]
     end: Key | None
-    """The last key of the beginning; that of the range if it is the whole range."""
+    """The last key of the beginning; the range's last key if the whole range was searched."""
     is_all: bool
     rows: Sequence[Row] = ()
     """The rows as they are, if they were read without locks."""
@@ -225,7 +225,7 @@ class BatchSession(TableSession):
         return rejected
 
     def undone(self, rows: Iterable[tuple[Row, bytes]]) -> list[Key]:
-        """Return the keys of rows that have their old blob, and not the one that was written."""
+        """Return the keys of rows that still have their old blob instead of the new blob."""
         written = {row.key: (row.blob, new) for row, new in rows}
         sizes = self._now(self.size, list(written))
         # The size tells the new blob from a longer one. Only a few are read back.
@@ -262,8 +262,8 @@ class BatchSession(TableSession):
             if not self.dialect.rejects_row(error.orig):
                 raise
             return self._write_each(blobs, "saved")
-        there = last if changed == len(last) else self._now(literal_column("1"), list(last))
-        return [blob[0] for blob in blobs if blob[0] not in there], {}
+        existing = last if changed == len(last) else self._now(literal_column("1"), list(last))
+        return [blob[0] for blob in blobs if blob[0] not in existing], {}
 
     def differing(self, blobs: Sequence[NewBlob]) -> dict[Key, bytes | None]:
         """Return the blobs of existing rows whose size is not that of these: all others have what was written."""

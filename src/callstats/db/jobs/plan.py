@@ -48,7 +48,7 @@ def make_plan(rule: Rule, tiers: Sequence[tuple[timedelta, int]], session: Table
     limits = [limit for limit in (rule.max_bytes, session.dialect.max_bytes) if limit is not None]
     rule = replace(rule, max_bytes=min(limits, default=None))
     if not tiers:
-        return Plan([rule], None, *((None,) if verify else _conditions(session, [rule], lambda sizes: _constant(sizes[0]))))
+        return Plan([rule], None, *((None,) if verify else _conditions(session, [rule], lambda sizes: _sql_number(sizes[0]))))
     rules = [replace(rule, max_samples=rows) for _, rows in tiers]
     # An age before the first possible time is never reached.
     times = [max(as_of - age // timedelta(microseconds=1) * 1000, FIRST_TIME) for age, _ in tiers]
@@ -64,7 +64,7 @@ def make_plan(rule: Rule, tiers: Sequence[tuple[timedelta, int]], session: Table
     first = at(FIRST_TIME + 10**9)
 
     def by_tier(values: Sequence[int]) -> ColumnElement[Any]:
-        return case(*((time <= at(times[i]), _constant(values[i])) for i in indices))
+        return case(*((time <= at(times[i]), _sql_number(values[i])) for i in indices))
 
     tier = by_tier(range(len(rules)))
     # Go's zero time, in year 1, means none.
@@ -107,7 +107,7 @@ def _conditions(
     # More than n, or none: 0 is the largest here. PostgreSQL would count twice for BETWEEN.
     rows = func.mod(session.dialect.rows(session.blob) + (_MOST_ROWS - 1), _MOST_ROWS)
     by_rows: ColumnElement[bool] = rows >= choose(most)
-    if len(most) > 1:  # the least number for all first: it needs no time
+    if len(most) > 1:  # the smallest number first: it needs no time
         by_rows = and_(rows >= min(most), by_rows)
     if max_bytes is not None:
         by_rows = or_(by_rows, size > min(max_bytes, I64_MAX))
@@ -115,7 +115,7 @@ def _conditions(
     return (by_rows, None) if session.dialect.rewrites else (by_size, by_rows)
 
 
-def _constant(value: int) -> ColumnElement[Any]:
+def _sql_number(value: int) -> ColumnElement[Any]:
     return literal_column(str(value))
 
 

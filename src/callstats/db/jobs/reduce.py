@@ -36,6 +36,9 @@ LOCKED_AT_ONCE = 100
 """How many of them one batch retries."""
 
 
+_FEW_IDLE, _MAX_IDLE = 3, 8
+
+
 class ReduceJob(Job):
     """The job of `CallTable.reduce`: what its workers share, and the counts of its result."""
 
@@ -73,6 +76,8 @@ class ReduceJob(Job):
         self._after: Key | None = None
         self._is_assigned = False
         """Whether every range of keys has a worker."""
+        self.idle = 0
+        """How many ranges of keys in a row had nothing to read. After a few of them the ranges grow, up to 32 batches."""
         self._is_over = False
         """Whether no worker shall start another batch, as one of them failed."""
 
@@ -151,24 +156,30 @@ class ReduceJob(Job):
         with self._spans:
             if self._is_assigned:
                 return None
-            span = worker.attempt(lambda: worker.session.span(self._after, min(self.arguments.batch_size, I64_MAX)))
+            rows = min(self.arguments.batch_size << max(0, min(self.idle, _MAX_IDLE) - _FEW_IDLE), I64_MAX)
+            span = worker.attempt(lambda: worker.session.span(self._after, rows))
             self._after, self._is_assigned = span.end, span.end is None
             return span
 
     def _retry_locked(self, worker: Worker) -> None:
         """Retry the rows that others had locked, with growing pauses."""
         for turn in range(self.arguments.retries + 1):
-            for _ in range(-(-len(self.locked) // LOCKED_AT_ONCE)):
+            left = len(self.locked)
+            while left > 0:
                 self.pause(0.0)
-                keys = self.locked[: min(self.left(), LOCKED_AT_ONCE)]
-                done = worker.attempt(lambda: worker.locked_batch(keys))  # noqa: B023 - called at once
-                del self.locked[: len(keys)]
+                done, size = worker.attempt(partial(self._locked_batch, worker, left))
+                del self.locked[:size]
                 self.count(done)  # rows that are still locked go to the end
+                left -= size
             if not self.locked:
                 return
             if turn < self.arguments.retries:
                 self.pause(backoff(turn))
         raise DatabaseError(f"rows that other programs kept locked: {len(self.locked)}")
+
+    def _locked_batch(self, worker: Worker, left: int) -> tuple[Committed, int]:
+        keys = self.locked[: min(self.left(), left, max(LOCKED_AT_ONCE // worker.shrink, 1))]
+        return worker.locked_batch(keys), len(keys)
 
     # --- when to pause and stop ---
 

@@ -19,7 +19,7 @@ from callstats.errors import ArgumentError, CallstatsError, DatabaseError, Decod
 from callstats.reduce import reduce_json
 
 _ROWS = b',"rows":'
-"""What stands before a blob that is a part of its line as it is. A key can't contain it: in JSON text its quotes are escaped."""
+"""The text before a blob that is a part of its line as it is. No key contains it: in JSON text a key's quotes are escaped."""
 
 
 class SavedBlob(NamedTuple):
@@ -169,7 +169,7 @@ def reason_of(error: OSError) -> str:
 
 
 _PLAIN_HEAD = re.compile(rb'\{"key":"([^"\\\x00-\x1f\x7f-\xff]*)"(,"blob":true)?(,"end":"\\n")?')
-"""What stands before most blobs: their keys are text without escapes."""
+"""The text before most blobs: their keys are text without escapes."""
 _PART_BYTES = 2**20
 _BEGINNING = b'{"key":'
 _LONGEST_ESCAPE = len("\\u0000")

@@ -26,7 +26,7 @@ T = TypeVar("T")
 UNDONE = "the database keeps the old text: something, such as a trigger or a rule, undoes the change"
 
 PHASES = ("find", "read", "reduce", "write", "commit")
-"""What a worker does in a batch, in this order."""
+"""The phases of a batch, in this order."""
 
 _PROBED_ROWS = 50
 """How many rows tell whether most are changed."""
@@ -66,7 +66,7 @@ class Worker:
         """Seconds by phase."""
         self._parts: list[tuple[int, int]] = []
         """The parts of the file of saved blobs that the running transaction has filled."""
-        self._shrink = 1
+        self.shrink = 1
         """By how much batches are smaller than asked for, since larger ones took the server too long."""
         self._is_dense = False
         """Whether most rows whose blobs are large enough for a rule are changed: then counting the blobs' rows costs too much."""
@@ -75,7 +75,7 @@ class Worker:
         """Reduce one range of keys after the other."""
         pause = 0.0
         while (span := self.job.next_span(self)) is not None:
-            after, is_all = span.after, False
+            after, is_all, idle = span.after, False, self.job.idle + 1
             while not is_all:
                 self.job.pause(pause)
                 done, end, is_all = self.attempt(partial(self._batch, span))
@@ -83,9 +83,11 @@ class Worker:
                 if is_all:
                     untimed, unreadable = self.attempt(partial(self.session.times, after, span.end, self.plan))
                     done = done._replace(skipped=max(left - untimed - len(unreadable), 0), untimed=untimed, unreadable=unreadable)
+                idle = 0 if done.outcomes or done.locked else idle
                 self.job.count(done)
                 span = span._replace(after=end, size=left)
                 pause = self.job.arguments.sleep
+            self.job.idle = idle
 
     def attempt(self, step: Callable[[], T]) -> T:
         """Run a step, and retry it with growing pauses after a transient error."""
@@ -97,7 +99,7 @@ class Worker:
                 if isinstance(error, ConnectionLostError):
                     self.session.connection.invalidate()
                 if isinstance(error, TimedOutError):
-                    self._shrink *= 2
+                    self.shrink *= 2
                 if turn >= self.job.arguments.retries:
                     raise DatabaseError(f"{error}; tried {turn + 1} times") from None
             self.job.pause(backoff(turn))
@@ -117,9 +119,9 @@ class Worker:
     def _batch(self, span: Span) -> tuple[Committed, Key | None, bool]:
         """Reduce the next batch of a range, from finding to commit. Return the last key, and whether it is that of the range."""
         job, session = self.job, self.session
-        keys = max(min(job.arguments.batch_size, I64_MAX) // self._shrink, 1)  # a database takes no larger number
-        limits = Limits(min(job.left(), keys), max(job.arguments.batch_bytes // self._shrink, 1))
-        if self._shrink > 1 and span.size > keys:
+        keys = max(min(job.arguments.batch_size, I64_MAX) // self.shrink, 1)  # a database takes no larger number
+        limits = Limits(min(job.left(), keys), max(job.arguments.batch_bytes // self.shrink, 1))
+        if self.shrink > 1 and span.size > keys:
             span = session.span(span.after, keys, span.end)
             done, end, _ = self._batch(span)
             return done, end, False
