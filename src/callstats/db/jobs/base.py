@@ -162,8 +162,8 @@ class TableJobs:
         progress : callable, optional
             Called with the result so far after each batch; with several workers in their threads, one call at a time.
         on_reject : callable, optional
-            Called with the `Reject` of each rejected row once its batch is committed. That of a row with a key has a `digest` of
-            the text at fault, and `known` if `known` names it.
+            Called with the `Reject` of each rejected row once its batch is committed. A `Reject` of a row with a key also has
+            `digest`, a hash of the text at fault, and `known`, whether the file `known` names it.
         stop : callable, optional
             Asked before each batch. True ends the job there; finished batches stay committed.
         sleep : float
