@@ -169,9 +169,9 @@ class TableJobs:
         sleep : float
             Seconds to wait between batches.
         run_time : timedelta, optional
-            Stop starting batches after this long. That is a planned end: `more` says so. Run again to continue.
+            Stop starting batches after this long. This is a planned end: `more` is set. Run again to continue.
         limit : int, optional
-            The maximum number of rows to change. That is a planned end too.
+            The maximum number of rows to change. This is a planned end too.
         retries : int
             How many times in a row a batch is retried after a deadlock, a lock timeout or a lost connection, with growing pauses;
             and how many times rows locked by others are retried at the end. After a server's time limit it has half as many rows.
