@@ -307,9 +307,7 @@ def _parse_timestamp(row: dict[str, Any], path: str) -> int:
         raise DecodeError(str(error), path=path) from None
 
 
-def _add_cell(
-    cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, max_cells: int, path: str
-) -> None:
+def _add_cell(cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, max_cells: int, path: str) -> None:
     path += ".metrics"
     if isinstance(name, str):
         name = str.__str__(name)  # the value of an Enum member, not its `Color.RED`

@@ -67,7 +67,7 @@ cdef struct Batch:
     uint8_t* present
     Py_ssize_t rows, time_room, count_room, cells, cell_room, present_room
     bint holes, counted
-    Layout layout  # that of the last series with rows
+    Layout layout  # of the last series with rows
 
 
 def decode_blob(bytes blob):
