@@ -84,7 +84,8 @@ cdef inline Py_ssize_t scan_size(const Scan* scan) noexcept nogil:
     """Return the number of bytes that it keeps."""
     return (
         8 * (scan.time_room + scan.count_room + scan.cell_room) + scan.present_room + scan.tail_room
-        + 4 * (scan.number_room + scan.names.n_slots) + sizeof(Step) * scan.steps.room + scan.steps.text_room + 32 * scan.names.room + scan.names.text_room
+        + 4 * (scan.number_room + scan.names.n_slots) + sizeof(Name) * scan.names.room + scan.names.text_room
+        + sizeof(Step) * scan.steps.room + scan.steps.text_room
     )
 
 
