@@ -110,12 +110,12 @@ def main(name: str) -> int:
             os._exit(child(call, n))
         status = os.waitpid(pid, 0)[1]
         if status not in (0, 256):
-            print(f"{name}: allocation {n}: status {status}")
+            sys.stdout.write(f"{name}: allocation {n}: status {status}\n")
             return 1
         failed += status == 256
         fine = 0 if status == 256 else fine + 1
         n += 1
-    print(failed)
+    sys.stdout.write(f"{failed}\n")
     return 0
 
 
