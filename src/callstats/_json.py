@@ -73,9 +73,7 @@ def encode_each(columns: Columns, offsets: Counts, *, counts: bool = True, digit
     names, times, values, present, weights = columns
     _validate_digits(digits)
     weights = weights if counts else None
-    texts: list[bytes] = kernels.active.encode_packed(
-        times, values, as_bytes(present), weights, offsets, *keys_of(names), digits
-    )
+    texts: list[bytes] = kernels.active.encode_packed(times, values, as_bytes(present), weights, offsets, *keys_of(names), digits)
     return texts
 
 
@@ -89,14 +87,14 @@ MANY_NAMES = 256
 
 
 def keys_of(names: tuple[str, ...]) -> tuple[bytes, Counts]:
-    """Return the text before each metric's value, with a comma first, and where each ends."""
+    """Return the text before each metric's value, with a comma first, and where each ends. Kernels read 16 bytes at once."""
     return (_keys if len(names) <= MANY_NAMES else _keys.__wrapped__)(names)
 
 
 @lru_cache(maxsize=256)
 def _keys(names: tuple[str, ...]) -> tuple[bytes, Counts]:
     keys = [f",{quote(name)}:".encode() for name in names]
-    return b"".join(keys), np.cumsum([len(key) for key in keys], dtype=np.int64)
+    return b"".join([*keys, bytes(16)]), np.cumsum([len(key) for key in keys], dtype=np.int64)
 
 
 def as_bytes(present: Present | None) -> Bytes | None:
@@ -328,9 +326,7 @@ def _parse_timestamp(row: dict[str, Any], path: str) -> int:
         raise DecodeError(str(error), path=path) from None
 
 
-def _add_cell(
-    cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, max_cells: int, path: str
-) -> None:
+def _add_cell(cells: dict[str, list[int | None]], name: object, value: object, i: int, n: int, max_cells: int, path: str) -> None:
     path += ".metrics"
     if isinstance(name, str):
         name = str.__str__(name)  # the value of an Enum member, not its `Color.RED`

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from callstats.kernels._binning cimport Row
-from callstats.kernels._budget cimport WAYS, Search, fit_text, search_free, search_init
+from callstats.kernels._budget cimport fit_text
 from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_reduce cimport (
     REDUCE_FAILED, REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
@@ -17,6 +17,7 @@ from callstats.kernels._json_reduce cimport (
 from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, keep_layout, same_layout, scan_text, scanned_names
 from callstats.kernels._json_steps cimport Span
 from callstats.kernels._json_write cimport Text, reserve
+from callstats.kernels._row_sizes cimport WAYS, Search, search_free, search_init
 from callstats.kernels.json_cy cimport keep_scan, take_scan
 
 from callstats._limits import SCRATCH_BYTES

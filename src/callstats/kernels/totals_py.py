@@ -107,7 +107,9 @@ def ranks(values: Block, present: Bytes | None, offsets: Counts, metrics: Counts
     out = np.zeros((len(metrics), len(offsets) - 1, 3), dtype=np.uint64)
     for j, own in enumerate(metrics.tolist()):
         for i, (begin, end) in enumerate(pairwise(offsets.tolist())):
-            cells = values[own, begin:end] if present is None else values[own, begin:end][present[own, begin:end].astype(np.bool_)]
+            cells = (
+                values[own, begin:end] if present is None else values[own, begin:end][present[own, begin:end].astype(np.bool_)]
+            )
             n = len(cells)
             if n:
                 indexes = [(n - 1) // 2, n // 2, (95 * n + 99) // 100 - 1, (99 * n + 99) // 100 - 1]
