@@ -1,9 +1,8 @@
 """Scan a blob into columns, whatever its spelling.
 
-A row is compared with the steps of rows learnt before. Where it parts from all of them it is checked in full and learnt, and then
-read by its own steps, so that there is one way to read a value. On anything that the scanner does not accept it leaves the blob to
-the fallback decoder. So it has no errors and no leniency of its own. Steps and names outlive the blob: the next one is read by
-them from its first row on.
+The scanner compares a row with the steps of the rows that it has learnt. If none fit, it checks the row in full, learns it, and
+reads it by its own steps: there is one way to read a value. It leaves a blob that it does not accept to the fallback decoder. So
+it has no errors and no leniency of its own. Steps and names outlive the blob: the next blob is read by them from its first row.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -152,7 +151,7 @@ cdef inline bint make_rows(Scan* scan, Py_ssize_t rows) noexcept nogil:
     """Make room for more rows in every column. Return False where that takes too much."""
     cdef Py_ssize_t column, before = scan.row_room
     cdef Py_ssize_t n = scan.rows
-    # An odd number of cache lines: columns whose cells compete for the same place in the cache are many times slower.
+    # An odd number of cache lines: columns whose cells compete for the same line of the cache are many times slower.
     rows = (rows + 7) // 16 * 16 + 8
     if not make_cells(scan, rows, scan.columns):
         return False
@@ -276,7 +275,7 @@ cdef inline bint end_row(Scan* scan) noexcept nogil:
 
 
 cdef inline bint move_tail(Scan* scan, const uint8_t** p, const uint8_t** end) noexcept nogil:
-    """Go on in a copy of the rest of the text that PAD bytes follow. Return False without memory."""
+    """Continue in a copy of the rest of the text, which PAD bytes follow. Return False without memory."""
     cdef Py_ssize_t size = end[0] - p[0]
     if not grow(&scan.tail, &scan.tail_room, size + PAD, 1):
         return without_memory(scan)

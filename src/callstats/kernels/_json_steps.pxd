@@ -1,12 +1,12 @@
 """Rows as a scanner learns them: steps, each a literal text and the number, time or other value behind it.
 
-The text of a row is literal text but for its slots. So `{"timestamp":"`, a time, `","metrics":{"x":`, a value, `}}`, the end is a
-row of three steps. Rows of another spelling, or with other metrics, are other steps from where they part: all rows make one tree,
-in which `other` leads from a step to the next that may stand in its place.
+The text of a row is literal text but for its slots. Three steps are a row: `{"timestamp":"` and a time, `","metrics":{"x":` and a
+value, `}}` and the end. A row of another spelling, or with other metrics, has other steps from where it differs. So all rows make
+one tree, in which `other` leads from a step to its alternative.
 
-A row that the tree reads from the root to an end was learnt like this, so it is JSON, and no member and no metric of it comes twice.
-No more than one step can read on from a place in a row, as the literal text ends with the last byte before its slot, white space
-and quotes included, and slots begin with neither: so a search that comes to nothing would not fare better by another way.
+The tree accepts a row only if one of the same literal text was checked in full. So the row is JSON, and no member and no metric
+occurs twice. At most one step of a chain of alternatives accepts a text: literal text ends right before its slot, no slot begins
+with white space, and the name of a member tells its slot. So a search never has to return to an earlier step.
 """
 
 from cpython.mem cimport PyMem_RawFree as free

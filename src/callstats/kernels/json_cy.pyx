@@ -70,7 +70,7 @@ cdef struct Batch:
     uint8_t* present
     Py_ssize_t rows, time_room, count_room, cells, cell_room, present_room
     bint holes, counted
-    Layout layout  # that of the last series with rows
+    Layout layout  # of the last series with rows
 
 
 def decode_blob(bytes blob):
@@ -180,7 +180,7 @@ cdef object block_of(const Batch* batch, int64_t[::1] ends, int64_t[::1] layouts
 cdef object decode_all(const Span* blobs, Py_ssize_t m):
     """Decode m blobs to one batch. Blobs without text are left to the fallback decoder."""
     cdef Py_ssize_t i
-    cdef Scan* scan = take_scan()
+    cdef Scan* scan = NULL
     cdef Scanned scanned
     cdef Batch batch
     cdef bint room = True
@@ -191,6 +191,7 @@ cdef object decode_all(const Span* blobs, Py_ssize_t m):
     memset(&batch, 0, sizeof(Batch))
     batch.layout.n = -1
     try:
+        scan = take_scan()
         decoded = to_decoded = np.zeros(m, dtype=np.uint8)
         ends = to_ends = np.zeros(m + 1, dtype=np.int64)
         to_layouts = np.zeros(m, dtype=np.int64)
@@ -222,7 +223,8 @@ cdef object decode_all(const Span* blobs, Py_ssize_t m):
         counts = np.array(<int64_t[:batch.rows]>batch.counts) if batch.counted else None
         return names, times, values, present, counts, ends, decoded
     finally:
-        keep_scan(scan)
+        if scan != NULL:
+            keep_scan(scan)
         free(batch.layout.numbers)
         free(batch.times)
         free(batch.counts)
