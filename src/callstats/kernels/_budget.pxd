@@ -24,7 +24,7 @@ cdef inline int allow_interrupt(Search* search) except -1 nogil:
 
 
 cdef inline int64_t measure_rows(Search* search, int64_t k, bint whole) except -2 nogil:
-    """Return the size of the text of k rows. If not `whole`, stop once it exceeds the budget. Return -1 where a sum is too large."""
+    """Return the size of the text of k rows; -1 where a sum is too large. If not `whole`, stop once it exceeds the budget."""
     cdef Py_ssize_t i, n = plan_rows(search.source.times, 0, search.source.n, k, search.rows)
     cdef int64_t size = 2, row
     search.measured += 1
@@ -43,8 +43,8 @@ cdef inline int64_t measure_rows(Search* search, int64_t k, bint whole) except -
 cdef inline bint is_too_many(Search* search, int64_t low, int64_t high) noexcept nogil:
     """Return whether no number of rows from low to high fits, by what each row has at least.
 
-    Windows of the widest size, each begun at a sample, are the fewest that can hold all samples. Narrower ones are no fewer. A row
-    lacks a metric only if its window lies in a gap of the metric.
+    Windows of the widest size, each begun at a sample, are the fewest that can hold all samples. Narrower ones are no fewer.
+    A row lacks a metric only if its window lies in a gap of the metric.
     """
     cdef const int64_t* times = search.source.times
     cdef Py_ssize_t n = search.source.n, i = 0, size = 1, j
@@ -80,10 +80,10 @@ cdef inline bint is_too_many(Search* search, int64_t low, int64_t high) noexcept
 cdef inline bint is_excluded(Search* search, int64_t low, int64_t high, double price) except -1 nogil:
     """Return whether a lower bound shows that no number of rows from low to high fits.
 
-    Each of these reductions is a path through rows from the first sample to the last. A window that holds a row spans its samples,
-    but not those beside it too. So the shortest path through all such rows is a lower bound. A row costs its size less a price,
-    which is added for as many rows as there are at least. The price is what one row more costs. It keeps paths of fewer rows from
-    being shorter.
+    Each of these reductions is a path through rows from the first sample to the last. A window that holds a row spans its
+    samples, but not those beside it too. So the shortest path through all such rows is a lower bound. A row costs its size less a
+    price, which is added for as many rows as there are at least. The price is what one row more costs. It keeps paths of fewer
+    rows from being shorter.
     """
     cdef const int64_t* times = search.source.times
     cdef int64_t* best = search.best
@@ -156,7 +156,8 @@ cdef inline int64_t fit_text(Search* search, int64_t max_rows) except? -1 nogil:
         else:
             over = k
             over_size = size
-    # Rule out the numbers above it, a range at a time from the top. Near the result a bound must be closer, so ranges are shorter.
+    # Rule out the numbers above it, a range at a time from the top. Near the result a bound must be closer, so ranges are
+    # shorter.
     step = high
     while (high - low) * high > 4 * n:
         k = low + (high - low) // 2 + 1

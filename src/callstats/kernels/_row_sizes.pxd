@@ -25,8 +25,8 @@ cdef struct Apart:
     int64_t ends
 
 cdef struct Metric:
-    # A metric of the result, and the size of its key. Of a mean also the sums of its cells before each sample, and of their weights
-    # (NULL: those of the samples). NULL sums: one would not fit.
+    # A metric of the result, and the size of its key. A mean has the sums of its cells before each sample too, and of their
+    # weights (NULL: those of the samples). NULL sums: one would not fit.
     Column column
     int64_t key
     const uint64_t* sums

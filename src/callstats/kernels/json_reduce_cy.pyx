@@ -156,8 +156,8 @@ def reduce_packed(
     """Reduce the blobs data[offsets[i]:offsets[i + 1]].
 
     Return the results in the same form, and a status for each. 0: unchanged. 1: rewritten. 2: empty, since the fallback decoder
-    decides. 3: empty, since a sum is too large, or no text fits max_bytes (-1: no limit). When all are unchanged, the text is empty,
-    and the offsets are those of the blobs.
+    decides. 3: empty, since a sum is too large, or no text fits max_bytes (-1: no limit). When all are unchanged, the text is
+    empty, and the offsets are those of the blobs.
 
     ``plan_for(names)`` returns, for the metrics of a blob, the plan of `decimate_columns`; the key ``,"name":`` of each column of
     the result, as bytes; and where each key ends.
