@@ -75,13 +75,13 @@ cdef inline bint make_table(Names* names, Py_ssize_t n_slots) noexcept nogil:
 cdef inline int32_t number_of(Names* names, const uint8_t* at, Py_ssize_t size) noexcept nogil:
     """Return the number of a name, which may be new; `NO_MEMORY`, or `ODD_NAME` where too many names have nearly its hash."""
     cdef uint32_t hashed = hash_name(at, size)
-    cdef Py_ssize_t slot, probes
+    cdef Py_ssize_t slot, _probe
     cdef Name* name
     # At most a quarter of the slots are taken: then hashes that nobody has made to collide stay far below MAX_PROBES.
     if 4 * names.n >= names.n_slots and not make_table(names, 64 if names.n_slots == 0 else 2 * names.n_slots):
         return NO_MEMORY
     slot = hashed & (names.n_slots - 1)
-    for probes in range(MAX_PROBES):
+    for _probe in range(MAX_PROBES):
         if names.slots[slot] < 0:
             break
         name = &names.items[names.slots[slot]]

@@ -83,8 +83,9 @@ cdef inline void scan_free(Scan* scan) noexcept nogil:
 cdef inline Py_ssize_t scan_size(const Scan* scan) noexcept nogil:
     """Return the number of bytes that it keeps."""
     return (
-        16 * scan.time_room + 8 * scan.cell_room + scan.present_room + scan.tail_room + 4 * (scan.number_room + scan.names.n_slots)
-        + sizeof(Step) * scan.steps.room + scan.steps.text_room + 32 * scan.names.room + scan.names.text_room
+        8 * (scan.time_room + scan.count_room + scan.cell_room) + scan.present_room + scan.tail_room
+        + 4 * (scan.number_room + scan.names.n_slots) + sizeof(Name) * scan.names.room + scan.names.text_room
+        + sizeof(Step) * scan.steps.room + scan.steps.text_room
     )
 
 
@@ -287,7 +288,7 @@ cdef inline bint move_tail(Scan* scan, const uint8_t** p, const uint8_t** end) n
 
 
 cdef inline bint scan_rows(Scan* scan, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """Scan rows up to the last bracket, which ends the text but for white space. Return False where the fallback decoder decides."""
+    """Scan rows up to the last bracket, which only white space follows. Return False where the fallback decoder decides."""
     cdef const uint8_t* after
     cdef bint moved = False
     if not make_rows(scan, min((end - p) // MIN_ROW + 1, FEW_ROWS)):

@@ -16,23 +16,24 @@ from callstats.kernels._json_scan cimport (
 from callstats.kernels._json_steps cimport Span
 from callstats.kernels._json_write cimport Keys, Text, write_columns
 
-from callstats import _limits
 from callstats._columns import validate_cells
+from callstats._limits import CELLS_PER_VALUE, MAX_CELLS, MAX_DEPTH, SCRATCH_BYTES
 
 
 cdef enum:
     SPARES = 8
     CHUNK = 131_072
 
-# Scanners are kept for the next call, guarded by the GIL: the system's fresh memory, and learning the rows, cost more than the work.
+# Scanners are kept for the next call, guarded by the GIL. Fresh memory from the system, and learning the rows, cost more than the
+# work itself.
 cdef Scan* spares[SPARES]
 cdef int n_spares = 0
 cdef Py_ssize_t spare_bytes = 0
-cdef Py_ssize_t MAX_SPARE_BYTES = _limits.SCRATCH_BYTES
+cdef Py_ssize_t MAX_SPARE_BYTES = SCRATCH_BYTES
 cdef Limits LIMITS
-LIMITS.cells = _limits.MAX_CELLS
-LIMITS.cells_per_value = _limits.CELLS_PER_VALUE
-LIMITS.depth = _limits.MAX_DEPTH
+LIMITS.cells = MAX_CELLS
+LIMITS.cells_per_value = CELLS_PER_VALUE
+LIMITS.depth = MAX_DEPTH
 
 
 cdef Scan* take_scan() except NULL:
