@@ -47,7 +47,16 @@ test: $(BUILT) $(VENV)/.extra-test
 simulate: $(BUILT) $(VENV)/.extra-test
 	PYTHONPATH=tests $(PY) -m support.simulations
 
-bench: $(BUILT) $(VENV)/.extra-test
+# The version that all of this is measured against too.
+FIRST = build/first
+$(FIRST)/venv: | $(VENV)/.build-tools
+	mkdir -p $(FIRST)/tree
+	git archive be2e38e | tar -x -C $(FIRST)/tree
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip --disable-pip-version-check --quiet install -r $(VENV)/.build-tools
+	CALLSTATS_BUILD_EXT=require $@/bin/python -m pip --disable-pip-version-check --quiet install --no-build-isolation ./$(FIRST)/tree
+
+bench: $(BUILT) $(VENV)/.extra-test $(FIRST)/venv
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
 	$(PY) benchmarks/ratios.py
 	$(PY) benchmarks/db.py

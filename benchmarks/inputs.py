@@ -45,6 +45,13 @@ def stored_call(n: int, *, seed: int = 1) -> bytes:
     return StatSeries(times, metrics).to_json()
 
 
+def with_holes(n: int, *, seed: int = 1) -> bytes:
+    """The stored text of one call, of whose values every fifth is absent."""
+    full, rng = StatSeries.from_json(stored_call(n, seed=seed)), np.random.default_rng(seed)
+    masked = {name: np.ma.MaskedArray(full[name], mask=rng.random(n) < 0.2) for name in full.names}
+    return StatSeries(full.timestamps, masked).to_json()
+
+
 def spellings(blob: bytes) -> dict[str, bytes]:
     """The same rows as databases and JSON libraries write them."""
     rows = json.loads(blob)

@@ -15,19 +15,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from time import perf_counter
 
 import duckdb
 import numpy as np
+import orjson
 import pyarrow as pa
 from test_recorder import keep, record
 
 import callstats
-from callstats import StatBatch, decimate, kernels, reduce_json
+from callstats import Rule, StatBatch, StatSeries, decimate, kernels, reduce_json, summarize
 from callstats._types import I64_MAX, Bytes, Counts
 from callstats.adapters import arrow
 from callstats.adapters import duckdb as duckdb_adapter
-from inputs import alternating, series, spellings, stored_call, wide_call
+from callstats.reduce import plan_metrics
+from callstats.stats.series import totals_plan
+from inputs import alternating, series, spellings, stored_call, wide_call, with_holes
 from peers import decode_alone, pipeline, reduceat, sums
 
 Work = Callable[[], object]
@@ -74,6 +78,13 @@ def decimate_pairs() -> list[Pair]:
             1.3,
         ),
         Pair(
+            "10M x 1 to 240, max, against max() and sum()",
+            lambda: decimate(long, 240, how="max"),
+            lambda: (long.timestamps.sum(), long.values[0].max()),
+            1.3,
+        ),
+        Pair("240 x 9 to 60, against the kernel called directly", lambda: decimate(stored, 60), direct(stored, 60), 1.3, 1_000),
+        Pair(
             "3600 x 9 to 240, against reduceat",
             lambda: decimate(hour, 240),
             lambda: reduceat(hour.timestamps, hour.values, 240),
@@ -94,6 +105,13 @@ def decimate_pairs() -> list[Pair]:
             1 / 3,
         ),
     ]
+
+
+def direct(series: StatSeries, max_samples: int) -> Work:
+    """Return the work of the compiled loop alone."""
+    names, times, values, _, _ = series._columns
+    _, plan = plan_metrics(names, Rule(max_samples))
+    return partial(kernels.active.decimate_columns, times, values, None, None, None, max_samples, False, plan)
 
 
 def recorder_pairs() -> list[Pair]:
@@ -165,6 +183,99 @@ def scan(data: Bytes, offsets: Counts) -> None:
     assert not status.any()
 
 
+SHAPES = (("240 rows to 60", 240, 60, 20), ("3600 rows to 240", 3_600, 240, 2), ("5 rows, nothing to do", 5, 60, 400))
+"""A name, and so many rows, reduced to so many, of so many calls."""
+
+LEAST = {"orjson": (10, 13, None), "simdjson": (3, 3, 2), "the first version": (2, 1.7, 2)}
+"""How many times as fast as each peer, for each shape."""
+
+FIRST = Path("build/first/venv/bin/python")
+"""The Python that has the first version; ``make bench`` makes it."""
+
+
+def report_apart() -> int:
+    """Measure text against its peers, each in processes of its own in turn: a heap that another reader has used changes times."""
+    missed = 0
+    for index, (name, n, most, blobs) in enumerate(SHAPES):
+        calls = b"".join(stored_call(n, seed=i) for i in range(blobs))
+        with NamedTemporaryFile() as file:
+            file.write(calls)
+            file.flush()
+            pythons = {"callstats": sys.executable, "orjson": sys.executable, "simdjson": sys.executable}
+            if FIRST.exists():
+                pythons["the first version"] = str(FIRST)
+            best = dict.fromkeys(pythons, float("inf"))
+            for _ in range(5):
+                for peer, python in pythons.items():
+                    what = "callstats" if peer == "the first version" else peer
+                    command = [python, str(Path(__file__).with_name("alone.py")), what, str(most), file.name]
+                    done = subprocess.run(command, check=True, capture_output=True, text=True)
+                    best[peer] = min(best[peer], float(done.stdout))
+        ours = best.pop("callstats")
+        for peer, seconds in best.items():
+            least = LEAST[peer][index]
+            missed += _print(
+                f"{name}, against {peer} alone", ours, seconds, None if least is None else 1 / least, len(calls) / 1e6
+            )
+    return missed
+
+
+def door_pairs() -> list[Pair]:
+    """What users call for many series, against the kernel inside and against JSON libraries."""
+    calls = [stored_call(240, seed=i) for i in range(200)]
+    size = sum(map(len, calls)) / 1e6
+    data, offsets = packed(calls)
+    batch = StatBatch.from_json(calls)
+    rows = [orjson.loads(call) for call in calls]
+    columns, (_, plan) = batch._columns, totals_plan(batch.names)
+    active = kernels.active
+
+    def inner_summary() -> None:
+        active.totals(columns.values, None, None, batch.offsets, plan)
+        active.moments(columns.times, columns.values, None, batch.offsets, plan[0])
+        active.ranks(columns.values, None, batch.offsets, plan[0])
+
+    inside = "against the kernel inside"
+    return [
+        Pair(
+            f"StatBatch.from_json, {inside}",
+            lambda: StatBatch.from_json(calls),
+            lambda: active.decode_packed(data, offsets),
+            1 / 0.67,
+            megabytes=size,
+        ),
+        Pair(f"summarize of a batch, {inside}", lambda: summarize(batch), inner_summary, 2),
+        Pair(
+            "to_json of a batch, against orjson.dumps",
+            batch.to_json,
+            lambda: [orjson.dumps(each) for each in rows],
+            1 / 2.5,
+            1,
+            size,
+        ),
+    ]
+
+
+def budget_pairs() -> list[Pair]:
+    """A budget of half the bytes, against the same reduction without it."""
+    pairs = []
+    for name, text in (("10,000 rows", stored_call(10_000)), ("10,000 rows with holes", with_holes(10_000))):
+        most = len(text) // 2
+        rows = reduce_json([text], None, max_bytes=most)[0].count(b'"timestamp"')
+        ours, peer = partial(reduce_json, [text], None, max_bytes=most), partial(reduce_json, [text], rows)
+        pairs.append(Pair(f"{name} to half the bytes, against that many rows", ours, peer, 5, 1, len(text) / 1e6))
+    long = stored_call(100_000)
+    pairs.append(
+        Pair(
+            "100,000 rows to half the bytes, against 10,000",
+            partial(reduce_json, [long], None, max_bytes=len(long) // 2),
+            partial(reduce_json, [text := stored_call(10_000)], None, max_bytes=len(text) // 2),
+            12,
+        )
+    )
+    return pairs
+
+
 STORED = (("240 rows to 60", 240, 60, 400), ("5 rows to 2", 5, 2, 20_000), ("5 rows, nothing to do", 5, 60, 20_000))
 """A name, and so many calls of so many rows, reduced to so many."""
 
@@ -216,7 +327,9 @@ def main() -> int:
     if sys.argv[1:] == ["--table"]:
         return table(text_pairs() + decimate_pairs())
     print(f"callstats {callstats.__version__} ({callstats.backend} backend), best of 15 in turn", flush=True)
-    missed = report(decimate_pairs() + text_pairs() + spelling_pairs() + recorder_pairs() + world_pairs())
+    missed = report_apart() | report(
+        decimate_pairs() + door_pairs() + budget_pairs() + text_pairs() + spelling_pairs() + recorder_pairs() + world_pairs()
+    )
     return missed | subprocess.run([sys.executable, __file__, "duckdb"], check=False, env=os.environ | ROOMY).returncode
 
 
@@ -238,16 +351,19 @@ def report(pairs: list[Pair]) -> int:
     """Measure and print pairs; 1 when one misses its target."""
     missed = 0
     for pair in pairs:
-        ours, peer = pair.measure()
-        kept = pair.most is None or ours <= pair.most * peer
-        missed += not kept
-        speed = "" if pair.megabytes is None else f", {pair.megabytes / ours:,.0f} MB/s"
-        target = "" if pair.most is None else f"   {'' if kept else 'MISSED '}(target {1 / pair.most:.2f})"
-        print(
-            f"{pair.name:<50} {ours * 1e6:>10.1f} us {peer * 1e6:>10.1f} us   {peer / ours:>6.2f} times as fast{speed}{target}",
-            flush=True,
-        )
+        missed += _print(pair.name, *pair.measure(), pair.most, pair.megabytes)
     return 1 if missed else 0
+
+
+def _print(name: str, ours: float, peer: float, most: float | None, megabytes: float | None) -> bool:
+    """Print a pair. Return whether it misses its target."""
+    kept = most is None or ours <= most * peer
+    speed = "" if megabytes is None else f", {megabytes / ours:,.0f} MB/s"
+    target = "" if most is None else f"   {'' if kept else 'MISSED '}(target {1 / most:.2f})"
+    print(
+        f"{name:<50} {ours * 1e6:>10.1f} us {peer * 1e6:>10.1f} us   {peer / ours:>6.2f} times as fast{speed}{target}", flush=True
+    )
+    return not kept
 
 
 if __name__ == "__main__":

@@ -88,14 +88,14 @@ MANY_NAMES = 256
 
 
 def keys_of(names: tuple[str, ...]) -> tuple[bytes, Counts]:
-    """Return the text before each metric's value, with a comma first, and where each ends."""
+    """Return the text before each metric's value, with a comma first, and where each ends. Kernels read 16 bytes at once."""
     return (_keys if len(names) <= MANY_NAMES else _keys.__wrapped__)(names)
 
 
 @lru_cache(maxsize=256)
 def _keys(names: tuple[str, ...]) -> tuple[bytes, Counts]:
     keys = [f",{quote(name)}:".encode() for name in names]
-    return b"".join(keys), np.cumsum([len(key) for key in keys], dtype=np.int64)
+    return b"".join([*keys, bytes(16)]), np.cumsum([len(key) for key in keys], dtype=np.int64)
 
 
 def as_bytes(present: Present | None) -> Bytes | None:

@@ -183,7 +183,7 @@ def text_or_none(value: object) -> bytes | None:
 def _complete(
     found: tuple[Any, ...], value_at: Callable[[int], object], sort: bool
 ) -> tuple[StatBatch, dict[int, CallstatsError]]:
-    """Return the batch that a kernel has decoded, and with it what only the fallback decoder can decode; and its errors by index."""
+    """Return the batch that a kernel has decoded, completed by the fallback decoder, and the errors by index."""
     names, times, values, present, counts, ends, decoded = found
     mask = None if present is None else present.view(np.bool_)
     columns = Columns(tuple(name.decode() for name in names), times, values, mask, counts)

@@ -17,7 +17,9 @@ CALLS = [
     "decode_blob",
     "decode_blob-odd",
     "decode_packed",
+    "decode_blobs",
     "encode_columns",
+    "encode_packed",
     "reduce_packed",
     "reduce_packed-budget",
     "reduce_blobs",
@@ -25,6 +27,7 @@ CALLS = [
     "decimate_columns",
     "totals",
     "moments",
+    "ranks",
     "blob_totals",
     "record",
 ]

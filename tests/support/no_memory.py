@@ -38,6 +38,7 @@ OUT_NAMES, PLAN = plan_metrics(SERIES.names, Rule(7, how=("mean", "max")))
 KEYS = keys_of(OUT_NAMES)
 COLUMNS = (SERIES.timestamps, SERIES.values, as_bytes(SERIES.present), SERIES.counts)
 EDGES = np.array([0, N])
+PARTS = np.array([0, 0, 100, N])
 METRICS = np.arange(3)
 TOTALS = np.array([[0, 1, 2], *[[-1] * 3] * 4])
 
@@ -58,7 +59,9 @@ CALLS: dict[str, Callable[[], Any]] = {
     "decode_blob": lambda: KERNELS.decode_blob(BLOBS[0]),
     "decode_blob-odd": lambda: KERNELS.decode_blob(ODD),
     "decode_packed": lambda: KERNELS.decode_packed(DATA, OFFSETS),
+    "decode_blobs": lambda: KERNELS.decode_blobs([*BLOBS, None]),
     "encode_columns": lambda: KERNELS.encode_columns(*COLUMNS, *keys_of(SERIES.names), 3),
+    "encode_packed": lambda: KERNELS.encode_packed(*COLUMNS, PARTS, *keys_of(SERIES.names), 3),
     "reduce_packed": lambda: KERNELS.reduce_packed(DATA, OFFSETS, 7, -1, False, True, LAYOUT),
     "reduce_packed-budget": lambda: KERNELS.reduce_packed(DATA, OFFSETS, 240, 900, False, True, LAYOUT),
     "reduce_blobs": lambda: KERNELS.reduce_blobs(BLOBS, 7, -1, False, True, LAYOUT),
@@ -66,6 +69,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "decimate_columns": lambda: KERNELS.decimate_columns(*COLUMNS, None, 7, False, PLAN),
     "totals": lambda: KERNELS.totals(*COLUMNS[1:], EDGES, TOTALS),
     "moments": lambda: KERNELS.moments(*COLUMNS[:3], EDGES, METRICS),
+    "ranks": lambda: KERNELS.ranks(*COLUMNS[1:3], PARTS, METRICS),
     "blob_totals": lambda: KERNELS.blob_totals(BLOBS[0], _kernel_layout),
     "record": record,
 }

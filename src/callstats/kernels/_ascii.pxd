@@ -22,6 +22,13 @@ cdef extern from *:
         return word;
     }
 
+    static inline void callstats_store8(uint8_t *at, uint64_t word) {
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        word = __builtin_bswap64(word);
+    #endif
+        memcpy(at, &word, 8);
+    }
+
     /* Tell the processor that what lies there is about to be written. */
     static inline void callstats_prefetch_to_write(const void *at) {
     #if defined(__GNUC__)
@@ -55,6 +62,7 @@ cdef extern from *:
     """
     void prefetch_to_write "callstats_prefetch_to_write"(const void* at) noexcept nogil
     uint64_t load8 "callstats_load8"(const uint8_t* at) noexcept nogil
+    void store8 "callstats_store8"(uint8_t* at, uint64_t word) noexcept nogil
     const uint8_t* PAIRS "callstats_pairs"
     const uint64_t* TENS "callstats_tens"
     int zero_bytes "callstats_zero_bytes"(uint64_t word) noexcept nogil
@@ -126,8 +134,37 @@ cdef inline uint8_t* write_digits(uint8_t* at, uint64_t value, int n) noexcept n
     return at + n
 
 
+cdef inline uint64_t eight_digits(uint64_t value) noexcept nogil:
+    """Return the digits of a value below 10**8, with leading zeros: the first one in the lowest byte."""
+    cdef uint64_t high = value // 10_000, part
+    # Split fours, then pairs, side by side: a multiplication and a shift divide all parts at once.
+    value = high | (value - high * 10_000) << 32
+    part = value * 10_486 >> 20 & 0x0000007F0000007FULL
+    value = part | (value - part * 100) << 16
+    part = value * 103 >> 10 & 0x000F000F000F000FULL
+    return part | (value - part * 10) << 8
+
+
 cdef inline uint8_t* write_number(uint8_t* at, uint64_t value) noexcept nogil:
-    return write_digits(at, value, digits_of(value))
+    """Write a number, and up to 7 bytes more after it; return its end."""
+    cdef uint64_t rest = 0, last = 0, word
+    cdef int zeros, eights = 0
+    while value >= 100_000_000:
+        rest = last
+        last = value % 100_000_000
+        value //= 100_000_000
+        eights += 1
+    word = eight_digits(value)
+    zeros = zero_bytes(word | 1ULL << 56)  # a 0 has one digit
+    store8(at, (word | 0x3030303030303030ULL) >> 8 * zeros)
+    at += 8 - zeros
+    if eights:
+        store8(at, eight_digits(last) | 0x3030303030303030ULL)
+        at += 8
+        if eights > 1:
+            store8(at, eight_digits(rest) | 0x3030303030303030ULL)
+            at += 8
+    return at
 
 
 # --- times -------------------------------------------------------------------------------------------------------------------
@@ -252,11 +289,11 @@ cdef inline uint8_t* write_time(uint8_t* at, int64_t ns, int digits, Day* cached
         cached.text[4] = cached.text[7] = 45
     memcpy(at, cached.text, 10)
     at[10] = 84
-    write_digits(at + 11, of_day // 3_600, 2)
+    memcpy(at + 11, PAIRS + 2 * (of_day // 3_600), 2)
     at[13] = 58
-    write_digits(at + 14, of_day // 60 % 60, 2)
+    memcpy(at + 14, PAIRS + 2 * (of_day // 60 % 60), 2)
     at[16] = 58
-    write_digits(at + 17, of_day % 60, 2)
+    memcpy(at + 17, PAIRS + 2 * (of_day % 60), 2)
     at[19] = 46
     at = write_digits(at + 20, fraction // 1_000_000 if digits == 3 else fraction, digits)
     at[0] = 90

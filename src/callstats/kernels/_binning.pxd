@@ -74,10 +74,14 @@ cdef inline Py_ssize_t row_end(
     if end < window:  # past 2**64: no sample lies beyond
         end = <uint64_t>-1
     bound[0] = end
-    # Samples are mostly evenly spaced: try the size of the row before, then gallop.
+    # Samples are mostly evenly spaced: try about the size of the row before, then gallop.
     high = i + size
     if high < n and <uint64_t>times[high - 1] - first <= end < <uint64_t>times[high] - first:
         return high
+    if high + 1 < n and <uint64_t>times[high] - first <= end < <uint64_t>times[high + 1] - first:
+        return high + 1
+    if size > 1 and high <= n and <uint64_t>times[high - 2] - first <= end < <uint64_t>times[high - 1] - first:
+        return high - 1
     low = i
     high = i + 1
     step = 1

@@ -119,8 +119,8 @@ class Search:
     def is_too_many(self, low: int, high: int) -> bool:
         """Return whether no number of rows from low to high fits, by what each row has at least.
 
-        Windows of the widest size, each begun at a sample, are the fewest that can hold all samples. Narrower ones are no fewer. A
-        row lacks a metric only if its window lies in a gap of the metric.
+        Windows of the widest size, each begun at a sample, are the fewest that can hold all samples. Narrower ones are no fewer.
+        A row lacks a metric only if its window lies in a gap of the metric.
         """
         if self.may_overflow:
             return False
@@ -144,9 +144,9 @@ class Search:
         """Return whether a lower bound shows that no number of rows from low to high fits.
 
         Each of these reductions is a path through rows from the first sample to the last. A window that holds a row spans its
-        samples, but not those beside it too. So the shortest path through all such rows is a lower bound. A row costs its size less
-        a price, which is added for as many rows as there are at least: what one row more costs keeps paths of fewer rows from being
-        shorter.
+        samples, but not those beside it too. So the shortest path through all such rows is a lower bound. A row costs its size
+        less a price, which is added for as many rows as there are at least. The price is what one row more costs. It keeps paths
+        of fewer rows from being shorter.
         """
         n, times = self.n, self._times
         wide, narrow = self.span // low, self.span // high

@@ -1,7 +1,7 @@
 """The min and max of many unsigned numbers, by the widest vectors of the processor that runs.
 
 The compiler has no vector instruction for 64-bit extremes in the instruction set that every x86-64 processor has. So there is a
-version for each newer one, and the first call chooses. Other processors, and compilers without such attributes, get the plain loop.
+version for each newer one, and each call chooses. Other processors, and compilers without such attributes, get the plain loop.
 """
 
 from libc.stdint cimport uint64_t

@@ -77,7 +77,8 @@ cdef inline int32_t number_of(Names* names, const uint8_t* at, Py_ssize_t size) 
     cdef uint32_t hashed = hash_name(at, size)
     cdef Py_ssize_t slot, _probe
     cdef Name* name
-    if 2 * names.n >= names.n_slots and not make_table(names, 64 if names.n_slots == 0 else 2 * names.n_slots):
+    # At most a quarter of the slots are taken: then hashes that nobody has made to collide stay far below MAX_PROBES.
+    if 4 * names.n >= names.n_slots and not make_table(names, 64 if names.n_slots == 0 else 2 * names.n_slots):
         return NO_MEMORY
     slot = hashed & (names.n_slots - 1)
     for _probe in range(MAX_PROBES):

@@ -22,7 +22,7 @@ from callstats._limits import CELLS_PER_VALUE, MAX_CELLS, MAX_DEPTH, SCRATCH_BYT
 
 cdef enum:
     SPARES = 8
-    CHUNK = 4_194_304
+    CHUNK = 131_072
 
 # Scanners are kept for the next call, guarded by the GIL. Fresh memory from the system, and learning the rows, cost more than the
 # work itself.
@@ -217,7 +217,7 @@ cdef object decode_all(const Span* blobs, Py_ssize_t m):
         if not room:
             raise MemoryError
         names = sorted({name for layout_names in known for name in layout_names})
-        validate_cells("blobs", len(names), batch.rows, batch.cells)
+        validate_cells("series", len(names), batch.rows, batch.cells)
         full = not batch.holes and all([len(layout_names) == len(names) for layout_names in known])
         values, present = block_of(&batch, to_ends, to_layouts, list(known), names, full)
         times = np.array(<int64_t[:batch.rows]>batch.times) if batch.rows else np.empty(0, dtype=np.int64)

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from callstats.kernels._binning cimport Row
-from callstats.kernels._budget cimport WAYS, Search, fit_text, search_free, search_init
+from callstats.kernels._budget cimport fit_text
 from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_reduce cimport (
     REDUCE_FAILED, REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
@@ -17,6 +17,7 @@ from callstats.kernels._json_reduce cimport (
 from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, keep_layout, same_layout, scan_text, scanned_names
 from callstats.kernels._json_steps cimport Span
 from callstats.kernels._json_write cimport Text, reserve
+from callstats.kernels._row_sizes cimport WAYS, Search, search_free, search_init
 from callstats.kernels.json_cy cimport keep_scan, take_scan
 
 from callstats._limits import SCRATCH_BYTES
@@ -155,8 +156,8 @@ def reduce_packed(
     """Reduce the blobs data[offsets[i]:offsets[i + 1]].
 
     Return the results in the same form, and a status for each. 0: unchanged. 1: rewritten. 2: empty, since the fallback decoder
-    decides. 3: empty, since a sum is too large, or no text fits max_bytes (-1: no limit). When all are unchanged, the text is empty,
-    and the offsets are those of the blobs.
+    decides. 3: empty, since a sum is too large, or no text fits max_bytes (-1: no limit). When all are unchanged, the text is
+    empty, and the offsets are those of the blobs.
 
     ``plan_for(names)`` returns, for the metrics of a blob, the plan of `decimate_columns`; the key ``,"name":`` of each column of
     the result, as bytes; and where each key ends.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -23,8 +22,7 @@ _PEAKS = ("min", "max", "first", "last")
 """The order of the peaks in a plan of the totals kernel."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class Summary(NamedTuple):
     """Statistics of one metric of a series. ``Summary()`` is that of a metric without values: all None.
 
     Attributes
@@ -122,29 +120,18 @@ def _summaries(columns: Columns, offsets: Counts, counters: frozenset[str]) -> I
 def _summary(total: list[int], moment: list[int], ranks: list[int], counter: bool) -> Summary:
     n, weight, first, last, low, high, sum_high, sum_low, rise_high, rise_low, _, max_is_exact, ends_are_exact = total
     median, p95, p99 = ranks
-    return Summary(
-        n=n,
-        first=first,
-        last=last,
-        min=low,
-        max=high,
-        mean=(sum_high << 64 | sum_low) / weight,
-        median=median,
-        p95=p95,
-        p99=p99,
-        increase=rise_high << 64 | rise_low if counter else None,
-        growth=slope_of(moment),
-        exact=bool(ends_are_exact if counter else max_is_exact),
-    )
+    mean = (sum_high << 64 | sum_low) / weight
+    increase = rise_high << 64 | rise_low if counter else None
+    exact = ends_are_exact == 1 if counter else max_is_exact == 1
+    return Summary(n, first, last, low, high, mean, median, p95, p99, increase, slope_of(moment), exact)
 
 
 def slope_of(moment: list[int]) -> float | None:
     """Return units per second from the exact moments of a kernel; only the result is rounded."""
-    n, t_high, t_low, x_high, x_low, *products = moment
+    n, t2, t1, x2, x1, tx3, tx2, tx1, tt3, tt2, tt1 = moment
     if n < 2:
         return None
-    t, x = t_high << 64 | t_low, x_high << 64 | x_low
-    tx, tt = (high << 128 | middle << 64 | low for high, middle, low in (products[:3], products[3:]))
+    t, x, tx, tt = t2 << 64 | t1, x2 << 64 | x1, tx3 << 128 | tx2 << 64 | tx1, tt3 << 128 | tt2 << 64 | tt1
     return (n * tx - t * x) * _NS_PER_SECOND / (n * tt - t * t)
 
 
