@@ -19,7 +19,7 @@ class _Field:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        rows = core_schema.plain_serializer_function_ser_schema(_rows, when_used="json")
+        rows = core_schema.plain_serializer_function_ser_schema(_to_rows, when_used="json")
         return core_schema.no_info_plain_validator_function(_series, serialization=rows)
 
     @classmethod
@@ -37,7 +37,7 @@ def _series(value: object) -> StatSeries:
     return value if isinstance(value, StatSeries) else StatSeries.from_json(value)
 
 
-def _rows(series: StatSeries) -> object:
+def _to_rows(series: StatSeries) -> object:
     return json.loads(series.to_json() or b"[]")
 
 

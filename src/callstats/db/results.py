@@ -151,6 +151,8 @@ class TableSummary(JobResult):
     """Calls in all groups."""
     untimed: int = 0
     """Rows left out because `since` needs their time and it can't be read."""
+    unfinished: int = 0
+    """Rows left out because their call is still running, or its recorder is gone."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
     backend: str = ""

@@ -73,6 +73,9 @@ class SummarizeJob(Job):
             if self.since is not None and (time is None or time < self.since):
                 self.untimed += time is None
                 continue
+            if status == RUNNING:
+                self.unfinished += 1
+                continue
             self.bytes_read += len(blob or b"")
             if (fault := session.kind_fault(blob, kind)) is not None:
                 self.reject(key, fault)
