@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from uuid import uuid4
@@ -104,10 +104,12 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def test_the_database_at_the_end(fault: str, tmp_path: Path) -> None:
     """A call whose end can't be stored is in the spool, beside the database or elsewhere, or on standard error."""
     mark = uuid4().hex
-    with small_disk(tmp_path / "disk") if fault == "disk full" else nullcontext(tmp_path / "disk") as disk:
+    with ExitStack() as after:
+        disk = after.enter_context(small_disk(tmp_path / "disk") if fault == "disk full" else nullcontext(tmp_path / "disk"))
         disk.mkdir(exist_ok=True)
         path, go = disk / "x.db", tmp_path / "go"
         program = record(path, SCRIPT.format(mark=mark, then=f"until [ -e {go} ]; do sleep 0.05; done; exit 7"))
+        after.callback(program.kill)  # a test that fails leaves nothing behind
         deadline = monotonic() + 2 * PATIENCE
         while not (path.exists() and _is_in(path)) and monotonic() < deadline:
             sleep(0.1)
