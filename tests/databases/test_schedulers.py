@@ -162,4 +162,4 @@ def test_an_output_may_not_be_a_database_to_come(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     Path("calls.db").touch()
     result = run("report", "calls.db", "-o", "./calls.db")
-    assert (result.exit_code, "--output must be another file than the one that is read" in result.stderr) == (2, True)
+    assert (result.exit_code, "--output must be another file than the input" in result.stderr) == (2, True)

@@ -178,7 +178,7 @@ def check_output(path: str | Path | None, option: str, *inputs: str) -> None:
     if any(map(_has_sqlite_header, (text, *beside))):
         raise click.UsageError(f"{option} must be a file that is no database, got {text!r}")
     if any(_is_same_file(text, one) for one in inputs):
-        raise click.UsageError(f"{option} must be another file than the one that is read, got {text!r}")
+        raise click.UsageError(f"{option} must be another file than the input, got {text!r}")
 
 
 def _is_same_file(path: str, source: str) -> bool:

@@ -162,16 +162,16 @@ class TableJobs:
         progress : callable, optional
             Called with the result so far after each batch; with several workers in their threads, one call at a time.
         on_reject : callable, optional
-            Called with the `Reject` of each rejected row once its batch is committed. That of a row with a key has a `digest` of
-            the text at fault, and `known` if `known` names it.
+            Called with the `Reject` of each rejected row once its batch is committed. A `Reject` of a row with a key also has
+            `digest`, a hash of the text at fault, and `known`, whether the file `known` names it.
         stop : callable, optional
             Asked before each batch. True ends the job there; finished batches stay committed.
         sleep : float
             Seconds to wait between batches.
         run_time : timedelta, optional
-            Stop starting batches after this long. That is a planned end: `more` says so. Run again to continue.
+            Stop starting batches after this long. This is a planned end: `more` is set. Run again to continue.
         limit : int, optional
-            The maximum number of rows to change. That is a planned end too.
+            The maximum number of rows to change. This is a planned end too.
         retries : int
             How many times in a row a batch is retried after a deadlock, a lock timeout or a lost connection, with growing pauses;
             and how many times rows locked by others are retried at the end. After a server's time limit it has half as many rows.
