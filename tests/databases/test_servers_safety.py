@@ -199,9 +199,9 @@ def test_a_lost_connection_is_made_anew(
     report = reduce_table(
         on_server.url, RULE, batch_size=5, save=saved, progress=lambda report: kill_others(on_server), jobs=jobs
     )
-    assert (report.rows, report.stopped) == (20, None)
-    # A worker whose connection goes during its commit finds its rows done when it tries again.
-    assert report.changed == 20 if jobs == 1 else report.changed <= 20
+    # A commit of another worker, whose answer a kill cuts off, is found done by the next try.
+    done = report.changed + (report.skipped if jobs > 1 else 0)
+    assert (done, report.rows, report.stopped) == (20, 20, None)
     assert report.retries >= (4 if jobs == 1 else 1)
     assert set(on_server.cells().values()) == {DONE}
     if saved is not None:

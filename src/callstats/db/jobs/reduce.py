@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -126,6 +126,8 @@ class ReduceJob(Job):
             worker = Worker(self, session, plan)
             self._workers.append(worker)
             yield worker
+            with suppress(ConnectionLostError):  # all is committed by now
+                opened.close()
 
     def _run(self, worker: Worker, database: Database, names: Names) -> None:
         """Go through the table, and then to the rows that were locked."""
