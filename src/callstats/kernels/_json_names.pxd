@@ -92,7 +92,7 @@ cdef inline int32_t number_of(Names* names, const uint8_t* at, Py_ssize_t size) 
         return ODD_NAME
     if not grow(&names.items, &names.room, names.n + 1, sizeof(Name)):
         return NO_MEMORY
-    if not grow(&names.text, &names.text_room, names.text_size + size, 1):
+    if not grow(&names.text, &names.text_room, names.text_size + size + 1, 1):
         return NO_MEMORY
     name = &names.items[names.n]
     memset(name, 0, sizeof(Name))

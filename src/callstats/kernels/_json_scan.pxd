@@ -116,14 +116,15 @@ cdef inline bint same_layout(const Layout* layout, const Scan* scan) noexcept no
     """Return whether a blob has these columns."""
     if scan.columns != layout.n or scan.names.edition != layout.edition:
         return False
-    return memcmp(scan.numbers, layout.numbers, scan.columns * sizeof(int32_t)) == 0
+    return scan.columns == 0 or memcmp(scan.numbers, layout.numbers, scan.columns * sizeof(int32_t)) == 0
 
 
 cdef inline bint keep_layout(Layout* layout, const Scan* scan) noexcept nogil:
     """Remember the columns of a blob. Return False without memory."""
     if not grow(&layout.numbers, &layout.room, scan.columns, sizeof(int32_t)):
         return False
-    memcpy(layout.numbers, scan.numbers, scan.columns * sizeof(int32_t))
+    if scan.columns:
+        memcpy(layout.numbers, scan.numbers, scan.columns * sizeof(int32_t))
     layout.n = scan.columns
     layout.edition = scan.names.edition
     return True
