@@ -300,7 +300,7 @@ class TableJobs:
         >>> found.calls, [one.name for one in found.differences if one.differs]
         ((20, 20), ['memory'])
         """
-        from callstats.db.jobs.comparison import CompareJob
+        from callstats.db.jobs.compare import CompareJob
 
         return CompareJob({**locals(), "by": None, "risk": None, "step": MIB, "top": 0}).compare(self._database, self._names)
 

@@ -1,85 +1,84 @@
-"""Reports of a reduce job about metrics: how far their peaks and means move, and which metrics no blob has."""
+"""The compare job: read two groups of calls, and tell how they differ."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from functools import lru_cache
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
+from sqlalchemy import ColumnElement, Text, and_, cast, column
 
-from callstats import kernels
-from callstats._json import decode
-from callstats._types import Counts
-from callstats.db.jobs.batches import Row
-from callstats.db.results import Change
-from callstats.errors import CallstatsError
-from callstats.kernels.totals_py import MAX, ROWS, SUM, WEIGHT
-from callstats.rule import KEEP_PEAKS, OTHERS, Rule
-from callstats.series import StatSeries
-from callstats.stats import summarize
-from callstats.stats.series import totals_plan
+from callstats._timestamps import format_time
+from callstats.call import Value
+from callstats.db.engine import Database
+from callstats.db.jobs.summarize import SKIPPED, SummarizeJob
+from callstats.db.query import Names, parse_tags
+from callstats.db.results import TableComparison
+from callstats.errors import ArgumentError
+from callstats.stats.calls import CallScalars
+from callstats.stats.compare import compare_samples, samples_of
 
 
-def largest_changes(changed: Iterable[tuple[Row, bytes]]) -> tuple[Change | None, Change | None]:
-    """Return the largest change of a peak and of a mean in rows and their reduced blobs."""
-    peak: Change | None = None
-    mean: Change | None = None
-    for row, reduced in changed:
-        new = _peaks_and_means(reduced)
-        for metric, (old_peak, old_mean) in _peaks_and_means(row.blob or b"").items():
-            new_peak, new_mean = new.get(metric, (None, None))
-            if new_peak != old_peak:
-                peak = larger(peak, Change(row.key, metric, old_peak, new_peak))
-            if new_mean != old_mean:
-                mean = larger(mean, Change(row.key, metric, old_mean, new_mean))
-    return peak, mean
+class CompareJob(SummarizeJob):
+    """The job of `CallTable.compare`. Its groups are 0 and 1."""
+
+    def compare(self, database: Database, names: Names) -> TableComparison:
+        """Read both groups, up to the end of the table or to what stops the job."""
+        a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
+        if (b is None) == (at is None):
+            raise ArgumentError("at", "given exactly where b is not", at)
+        if b is not None and isinstance(a, Mapping) != isinstance(b, Mapping):
+            raise ArgumentError("b", "tags as a is, or a name as a is", b)
+        if at is not None and names.time_column is None:
+            raise ArgumentError("at", "None without a time_column", at)
+        self.by = "tags" if isinstance(a, Mapping) else names.group_column
+        if self.by is None:
+            raise ArgumentError("a", "tags without a group_column", a)
+        summary = self.run(database, names)
+        first, second = (self.groups.get(side) or CallScalars() for side in (0, 1))
+        labels = _label(a), _label(b)
+        if b is None:
+            labels = f"{_label(a)} before {format_time(at, digits=3)}", f"{_label(a)} from {format_time(at, digits=3)}"
+        return TableComparison(
+            rows=summary.rows,
+            stopped=self.stopped,
+            names=labels,
+            calls=(first.calls, second.calls),
+            differences=compare_samples(samples_of(first), samples_of(second)),
+            untimed=self.untimed,
+            unfinished=self.unfinished,
+            bytes_read=self.bytes_read,
+            **self.fields(),
+        )
+
+    def _condition(self, recent: ColumnElement[bool] | None) -> ColumnElement[bool] | None:
+        # Compared as text, since a name may be a number. The database may also ignore case, so that each row is compared again.
+        a, b = self.arguments.a, self.arguments.b
+        by: ColumnElement[Any] = column(str(self.by))
+        wanted = (
+            by.is_not(None) if isinstance(a, Mapping) else cast(by, Text).in_([str(name) for name in (a, b) if name is not None])
+        )
+        return wanted if recent is None else and_(wanted, recent)
+
+    def _group_of(self, name: Value, time: int | None) -> Any:
+        a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
+        if b is None:
+            if not _matches(a, name):
+                return SKIPPED
+            if time is None:
+                self.untimed += 1
+                return SKIPPED
+            return int(time >= at)
+        sides = [side for side, wanted in enumerate((a, b)) if _matches(wanted, name)]
+        return sides[0] if len(sides) == 1 else SKIPPED
 
 
-def larger(one: Change | None, other: Change | None) -> Change | None:
-    """Return the larger of two changes, the first if they are equal."""
-    if one is None or other is None:
-        return one or other
-    return other if other.share > one.share else one
+def _matches(wanted: Value | Mapping[str, str], name: Value) -> bool:
+    if isinstance(wanted, Mapping):
+        return wanted.items() <= parse_tags(name).items()
+    return str(name) == str(wanted)
 
 
-def _peaks_and_means(blob: bytes) -> dict[str, tuple[int, float]]:
-    """Return the peak and the mean of each metric."""
-    found = kernels.active.blob_totals(blob, _totals_layout)
-    if found is None:
-        summaries = summarize(StatSeries.from_json(blob)).items()
-        return {name: (one.max, one.mean) for name, one in summaries if one.max is not None and one.mean is not None}
-    metrics, _ = totals_plan(tuple(name.decode() for name in found[0]))
-    return {
-        name: (total[MAX], (total[SUM] << 64 | total[SUM + 1]) / total[WEIGHT])
-        for name, total in zip(metrics, found[4].tolist(), strict=True)
-        if total[ROWS]
-    }
-
-
-@lru_cache(maxsize=256)
-def _totals_layout(encoded: tuple[bytes, ...]) -> tuple[Counts, Counts]:
-    return totals_plan(tuple(name.decode() for name in encoded))[1], np.empty(0, dtype=np.int64)
-
-
-class UnseenMetrics:
-    """The metrics that a rule names and that no blob has had so far."""
-
-    def __init__(self, rule: Rule) -> None:
-        how = rule.how if isinstance(rule.how, Mapping) else {}
-        self._unseen = {name for name in how if name != OTHERS and how[name] != KEEP_PEAKS.get(name)}
-        self._saw_samples = False
-
-    def look_for(self, blobs: Iterable[bytes]) -> None:
-        """Cross off the metrics that these blobs have."""
-        for blob in blobs if self._unseen else ():
-            self._saw_samples = self._saw_samples or len(blob) > len("null")
-            # Only a blob that contains the name, or an escape, is worth decoding.
-            if b"\\" in blob or any(f'"{name.partition("@")[0]}'.encode() in blob for name in self._unseen):
-                with suppress(CallstatsError):
-                    names = decode(blob)[0][0]
-                    self._unseen -= {*names, *(name.rpartition("@")[0] for name in names)}
-
-    def names(self) -> tuple[str, ...]:
-        """Return the metrics, sorted; none before the first blob with samples."""
-        return tuple(sorted(self._unseen)) if self._saw_samples else ()
+def _label(wanted: Value | Mapping[str, str]) -> str:
+    if isinstance(wanted, Mapping):
+        return " ".join(f"{name}={value}" for name, value in wanted.items())
+    return str(wanted)

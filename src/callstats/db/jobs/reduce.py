@@ -20,7 +20,7 @@ from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, Span
-from callstats.db.jobs.compare import UnseenMetrics, larger, largest_changes
+from callstats.db.jobs.changes import UnseenMetrics, larger, largest_changes
 from callstats.db.jobs.known import read_known
 from callstats.db.jobs.plan import make_plan, sorted_tiers
 from callstats.db.jobs.save import Saver

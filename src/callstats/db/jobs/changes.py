@@ -1,0 +1,85 @@
+"""Reports of a reduce job about metrics: how far their peaks and means move, and which metrics no blob has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import lru_cache
+
+import numpy as np
+
+from callstats import kernels
+from callstats._json import decode
+from callstats._types import Counts
+from callstats.db.jobs.batches import Row
+from callstats.db.results import Change
+from callstats.errors import CallstatsError
+from callstats.kernels.totals_py import MAX, ROWS, SUM, WEIGHT
+from callstats.rule import KEEP_PEAKS, OTHERS, Rule
+from callstats.series import StatSeries
+from callstats.stats import summarize
+from callstats.stats.series import totals_plan
+
+
+def largest_changes(changed: Iterable[tuple[Row, bytes]]) -> tuple[Change | None, Change | None]:
+    """Return the largest change of a peak and of a mean in rows and their reduced blobs."""
+    peak: Change | None = None
+    mean: Change | None = None
+    for row, reduced in changed:
+        new = _peaks_and_means(reduced)
+        for metric, (old_peak, old_mean) in _peaks_and_means(row.blob or b"").items():
+            new_peak, new_mean = new.get(metric, (None, None))
+            if new_peak != old_peak:
+                peak = larger(peak, Change(row.key, metric, old_peak, new_peak))
+            if new_mean != old_mean:
+                mean = larger(mean, Change(row.key, metric, old_mean, new_mean))
+    return peak, mean
+
+
+def larger(one: Change | None, other: Change | None) -> Change | None:
+    """Return the larger of two changes, the first if they are equal."""
+    if one is None or other is None:
+        return one or other
+    return other if other.share > one.share else one
+
+
+def _peaks_and_means(blob: bytes) -> dict[str, tuple[int, float]]:
+    """Return the peak and the mean of each metric."""
+    found = kernels.active.blob_totals(blob, _totals_layout)
+    if found is None:
+        summaries = summarize(StatSeries.from_json(blob)).items()
+        return {name: (one.max, one.mean) for name, one in summaries if one.max is not None and one.mean is not None}
+    metrics, _ = totals_plan(tuple(name.decode() for name in found[0]))
+    return {
+        name: (total[MAX], (total[SUM] << 64 | total[SUM + 1]) / total[WEIGHT])
+        for name, total in zip(metrics, found[4].tolist(), strict=True)
+        if total[ROWS]
+    }
+
+
+@lru_cache(maxsize=256)
+def _totals_layout(encoded: tuple[bytes, ...]) -> tuple[Counts, Counts]:
+    return totals_plan(tuple(name.decode() for name in encoded))[1], np.empty(0, dtype=np.int64)
+
+
+class UnseenMetrics:
+    """The metrics that a rule names and that no blob has had so far."""
+
+    def __init__(self, rule: Rule) -> None:
+        how = rule.how if isinstance(rule.how, Mapping) else {}
+        self._unseen = {name for name in how if name != OTHERS and how[name] != KEEP_PEAKS.get(name)}
+        self._saw_samples = False
+
+    def look_for(self, blobs: Iterable[bytes]) -> None:
+        """Cross off the metrics that these blobs have."""
+        for blob in blobs if self._unseen else ():
+            self._saw_samples = self._saw_samples or len(blob) > len("null")
+            # Only a blob that contains the name, or an escape, is worth decoding.
+            if b"\\" in blob or any(f'"{name.partition("@")[0]}'.encode() in blob for name in self._unseen):
+                with suppress(CallstatsError):
+                    names = decode(blob)[0][0]
+                    self._unseen -= {*names, *(name.rpartition("@")[0] for name in names)}
+
+    def names(self) -> tuple[str, ...]:
+        """Return the metrics, sorted; none before the first blob with samples."""
+        return tuple(sorted(self._unseen)) if self._saw_samples else ()
