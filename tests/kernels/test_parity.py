@@ -65,7 +65,10 @@ def compare(name: str, args: tuple[Any, ...]) -> None:
     The twins of the fast path differ: one leaves every blob to the fallback decoder. test_text.py compares the two ways.
     """
     before = exact(args)
-    first, *others = [exact(outcome(lambda module=module: getattr(module, name)(*args))) for module in MODULES.values()]
+    results = [outcome(lambda module=module: getattr(module, name)(*args)) for module in MODULES.values()]
+    if name == "fit_rows":  # how many numbers of rows were measured, too, is up to the backend
+        results = [result[0] if isinstance(result, tuple) else result for result in results]
+    first, *others = map(exact, results)
     if name not in FAST_PATH:
         for other in others:
             assert other == first
@@ -98,7 +101,7 @@ def test_the_twins_are_described_alike(name: str) -> None:
 def test_every_kernel_is_reached(calls: list[tuple[str, tuple[Any, ...]]]) -> None:
     """The package calls each kernel, so that the comparisons below leave none out."""
     series = StatSeries(range(9), {"x": range(9)})
-    StatBatch.from_json([decimate(series, 2).to_json(), decimate(series, Rule(None, max_bytes=300)).to_json()])
+    StatBatch.from_json([decimate(series, 2).to_json(), decimate(series, Rule(None, max_bytes=300)).to_json()]).to_json()
     reduce_json([series.to_json(), b"[]"] * 3, 2, threads=2)
     reduce_json([series.to_json()], Rule(None, max_bytes=300))
     summarize(series)

@@ -16,7 +16,6 @@ from callstats.cli.options import POSITIVE, SECONDS, SIZE, default_database, def
 from callstats.cli.signals import Interrupted, Relay
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
-from callstats.db.spool import keep_call, within
 from callstats.drivers import FN_METRICS, DockerDriver, Driver, ProcessDriver, Task
 from callstats.drivers._record import Recording, command_of
 from callstats.drivers._watch import follow, make_sampler
@@ -102,6 +101,8 @@ def record_command(
     The exit code is the command's own. It is 124 when the command ran out of time, and 125 when the driver failed. It is 126 when
     the command can't be run, 127 when it isn't found, and 128 + n when signal n ended it.
     """
+    from callstats.db.spool import keep_call
+
     watched = [option for option, value in (("--pid", pid), ("--cgroup", cgroup)) if value is not None]
     if watched and (command or len(watched) > 1 or image or network or memory or timeout or driver != "process"):
         raise click.UsageError(f"{watched[0]} must be given without a command, and without options for one")
@@ -172,6 +173,8 @@ def record_line(call: Call, where: str, source: str) -> str:
 
 def _begin(table: CallTable, call: Call) -> int | None:
     """Put the call's row in. A database that can't be reached now may be there at the end."""
+    from callstats.db.spool import within
+
     try:
         return within(_BEGIN_SECONDS, lambda: table.begin(call))
     except DatabaseError:

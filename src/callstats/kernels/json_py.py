@@ -14,7 +14,7 @@ from callstats._types import Block, Bytes, Counts, Times
 
 
 def decode_blob(blob: bytes) -> tuple[tuple[bytes, ...], Times, Block, Bytes | None, Counts | None] | None:
-    """Decode a blob of the form that `encode_columns` writes: names, times, values, present (None: all), counts (None: all one).
+    """Decode a blob: names, times, values, present (None: all), counts (None: all one).
 
     Return None: the fallback decoder decides.
     """
