@@ -21,7 +21,6 @@ autodoc_default_options = {"members": True}
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
-suppress_warnings = ["ref.python"]  # an attribute called as those of other classes is no ambiguity
 
 default_role = "code"  # in a docstring `name` is a name
 smartquotes = False  # they make one dash of the two of an option

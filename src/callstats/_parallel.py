@@ -25,7 +25,7 @@ def raise_if_stopped() -> None:
 
     In the main thread Python itself raises the KeyboardInterrupt here.
     """
-    errors: dict[int, BaseException] = getattr(_current, "errors", {})
+    errors: dict[int, BaseException] | None = getattr(_current, "errors", None)
     if errors and not all(isinstance(error, Exception) for error in list(errors.values())):
         raise _StoppedError
 
@@ -47,6 +47,7 @@ def map_ordered(work: Callable[[Item], Result], items: Iterable[Item], threads: 
     # A reference to itself by name would be a cycle, which keeps the results until a garbage collection.
     def take_items(itself: Callable[..., None]) -> None:
         index = I64_MAX  # an error of the iterable itself comes last
+        outer = getattr(_current, "errors", None)  # the work or the items may call this function too
         _current.errors = errors
         try:
             while not errors:
@@ -66,7 +67,7 @@ def map_ordered(work: Callable[[Item], Result], items: Iterable[Item], threads: 
         except BaseException as error:  # noqa: BLE001 - the caller gets it
             errors[index] = error
         finally:
-            del _current.errors
+            _current.errors = outer
 
     try:
         take_items(take_items)

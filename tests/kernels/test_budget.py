@@ -11,6 +11,7 @@ import pytest
 
 import callstats.kernels
 from callstats import CallstatsError, Rule, SeriesError, StatSeries, _json, decimate, reduce_json
+from callstats._types import FIRST_TIME, I64_MAX
 from callstats.reduce import _decimate_columns, plan_metrics
 from support.zoo import EPOCH, SECOND
 
@@ -87,6 +88,34 @@ def test_every_number_of_rows(seed: int) -> None:
         max_bytes = int(len(series.to_json()) * rng.random()) + 1
         want = every_k(series, rule, max_bytes, turn % 3 > 0)
         assert found(series, rule, max_bytes, turn % 3 > 0)[0] == want, (seed, turn)
+
+
+@pytest.mark.parametrize("where", ["all of int64", "the end of int64", "two halves far apart"])
+def test_times_whose_sums_are_too_large(where: str) -> None:
+    """Spans of more than 2**62 ns, and windows past the last time, rule out no number of rows that fits."""
+    rng, n = np.random.default_rng(3), 150
+    for turn in range(6):
+        times = {
+            "all of int64": lambda: np.sort(rng.integers(FIRST_TIME, I64_MAX, n)),
+            "the end of int64": lambda: I64_MAX - np.arange(n)[::-1] * 3_000_000 * SECOND,
+            "two halves far apart": lambda: (
+                np.where(np.arange(n) < n // 2, FIRST_TIME, I64_MAX - n * SECOND) + np.arange(n) * SECOND
+            ),
+        }[where]()
+        series = StatSeries(times, {"a": random_metric(rng, n), "b": random_metric(rng, n)})
+        max_bytes = int(len(series.to_json()) * rng.uniform(0.2, 0.9))
+        assert found(series, Rule(None), max_bytes)[0] == every_k(series, Rule(None), max_bytes, True), turn
+
+
+def test_windows_past_the_last_time() -> None:
+    """A window that begins before 2262 and would end after it holds all samples that are left."""
+    rng = np.random.default_rng(694)
+    n = int(rng.integers(20, 160))
+    rng.integers(3)
+    times = I64_MAX - np.sort(rng.integers(0, 10 ** int(rng.integers(12, 19)), n))[::-1]
+    series = StatSeries(times, {name: random_metric(rng, n) for name in "abc"[: int(rng.integers(1, 4))]})
+    max_bytes = int(len(series.to_json()) * rng.uniform(0.05, 0.95))
+    assert found(series, Rule(None), max_bytes)[0] == every_k(series, Rule(None), max_bytes, True) == 144
 
 
 def long_series(n: int, *, holes: bool = False, jitter: int = 0) -> StatSeries:

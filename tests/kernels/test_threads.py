@@ -123,3 +123,25 @@ def test_no_garbage_is_left() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_work_that_shares_out_work(threads: int) -> None:
+    """The work, and the items while they are made, may call the same function."""
+
+    def items() -> Iterator[int]:
+        for i in range(4):
+            yield sum(map_ordered(abs, [i, -i], 1))
+
+    assert map_ordered(lambda item: map_ordered(abs, [item], threads), items(), threads) == [[0], [2], [4], [6]]
+
+
+def test_an_error_of_items_that_share_out_work() -> None:
+    """It is raised itself, and not one about the threads."""
+
+    def items() -> Iterator[int]:
+        yield sum(map_ordered(abs, [1], 1))
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        map_ordered(abs, items(), 1)

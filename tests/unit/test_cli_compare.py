@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -67,7 +69,7 @@ def test_one_name_before_and_after(db: Path) -> None:
     """The time splits the calls of one name, and a running call is left out."""
     result = run(db, "resize", "--at", "2026-10-16", "--json")
     found = json.loads(result.stdout)
-    assert (found["names"], found["calls"], found["unfinished"]) == (
+    assert (found["names"], found["group_calls"], found["unfinished"]) == (
         ["resize before 2026-10-16T00:00:00.000Z", "resize from 2026-10-16T00:00:00.000Z"],
         [20, 20],
         1,
@@ -80,11 +82,11 @@ def test_one_name_before_and_after(db: Path) -> None:
 def test_two_tags(db: Path) -> None:
     """Calls are told apart by a tag; others take no part."""
     found = json.loads(run(db, "--tag", "version=1", "--tag", "version=2", "--json").stdout)
-    assert (found["names"], found["calls"]) == (["version=1", "version=2"], [20, 20])
+    assert (found["names"], found["group_calls"]) == (["version=1", "version=2"], [20, 20])
     with connect(db) as table:
         both = table.compare({"version": "1", "team": "web"}, {"version": "2", "team": "web"})
         assert [one.differs for one in both.differences] == [False, True, False, False]
-        assert table.compare({"team": "web"}, {"version": "2"}).calls == (61, 0)  # calls of both groups are in neither
+        assert table.compare({"team": "web"}, {"version": "2"}).group_calls == (61, 0)  # calls of both groups are in neither
 
 
 def test_too_few(db: Path) -> None:
@@ -92,6 +94,19 @@ def test_too_few(db: Path) -> None:
     lines = run(db, "few", "resize").stdout.splitlines()
     assert all(line.endswith("can't tell from 1 and 40 calls") for line in lines[4:8])
     assert run(db, "few", "gone").stdout.splitlines()[1] == "B: gone, 0 calls"
+
+
+def test_a_table_without_names_or_times(tmp_path: Path) -> None:
+    """Calls without a name or a time can't be told apart by it, and no answer is made up."""
+    path = tmp_path / "bare.db"
+    with closing(sqlite3.connect(path)) as bare:
+        bare.execute("CREATE TABLE calls (id TEXT PRIMARY KEY, stats TEXT)")
+    with connect(path) as table, pytest.raises(ValueError, match="a must be tags for a table without names, got 'a'"):
+        table.compare("a", "b")
+    with closing(sqlite3.connect(path)) as bare:
+        bare.execute("ALTER TABLE calls ADD COLUMN fn_id TEXT")
+    with connect(path) as table, pytest.raises(ValueError, match="at must be None for a table without times, got 5"):
+        table.compare("a", at=5)
 
 
 def test_wrong_use(db: Path) -> None:

@@ -232,3 +232,8 @@ def test_no_metric_is_a_time() -> None:
     """A time with a zone is no value."""
     with pytest.raises(SeriesError, match=r"metrics\['x'\]\[0\] must be a whole number"):
         StatSeries([1], {"x": pd.date_range("2026-01-01", periods=1, tz="UTC")})
+
+
+def test_times_in_a_column_called_count() -> None:
+    """The column of times is never taken for the counts."""
+    assert polars_adapter.read(pl.DataFrame({"count": [5], "x": [1]}), timestamp="count") == StatSeries([5], {"x": [1]})

@@ -28,8 +28,9 @@ def columns_of(series: StatSeries, **options: str | None) -> Iterator[tuple[str,
 def series_of(columns: dict[str, Any], timestamp: str, counts: str | None, what: str) -> StatSeries:
     """Make a series of arrays by name: times, counts if they are present, and metrics."""
     require_columns([timestamp], columns, what)
+    times = columns.pop(timestamp)
     weights = None if counts is None else columns.pop(counts, None)
-    return StatSeries(columns.pop(timestamp), columns, counts=weights)
+    return StatSeries(times, columns, counts=weights)
 
 
 def column_index(column: str, names: list[str], what: str) -> int:

@@ -81,7 +81,9 @@ def _sides(arguments: tuple[str, ...], at: int | None, tags: tuple[str, ...]) ->
     if tags:
         sides: list[Any] = [dict([tag.split("=", 1)]) for tag in tags if "=" in tag]
         if names or len(tags) != wanted or len(sides) != wanted:
-            raise click.UsageError(f"--tag must be NAME=VALUE, {'once beside --at' if at else 'twice'} and without A and B")
+            raise click.UsageError(
+                f"--tag must be NAME=VALUE, {'twice' if at is None else 'once beside --at'} and without A and B"
+            )
         return url, sides
     if len(names) != wanted:
         raise click.UsageError("the arguments must be [DB] A B, or [DB] A with --at")
@@ -93,13 +95,14 @@ def comparison_text(found: TableComparison) -> str:
     a, b = found.names
     rows = [("", "A", "B", "B - A", "interval", "")] + [_row(one) for one in found.differences]
     lines = [
-        f"A: {a}, {plural(found.calls[0], 'call')}",
-        f"B: {b}, {plural(found.calls[1], 'call')}",
+        f"A: {a}, {plural(found.group_calls[0], 'call')}",
+        f"B: {b}, {plural(found.group_calls[1], 'call')}",
         "",
         *text_table(rows, right=1),
     ]
     lines += ["", f"medians, and the share of failures; {found.rejected:,} rejected; {size_text(found.bytes_read)} read"]
     lines += [f"left out, since their time can't be read: {plural(found.untimed, 'call')}"] * (found.untimed > 0)
+    lines += [f"left out, since they have not ended: {plural(found.unfinished, 'call')}"] * (found.unfinished > 0)
     lines += stopped_lines(found, "the numbers are of the calls read so far")
     return "\n".join(map(printable, lines))
 

@@ -165,8 +165,8 @@ class TableComparison(JobResult):
 
     names: tuple[str, str] = ("", "")
     """The name or the tags of each group."""
-    calls: tuple[int, int] = (0, 0)
-    """Their calls."""
+    group_calls: tuple[int, int] = (0, 0)
+    """The number of calls in each group."""
     differences: tuple[Difference, ...] = ()
     """How they differ in duration, peak memory, CPU and failures."""
     untimed: int = 0

@@ -90,9 +90,10 @@ cdef inline bint is_excluded(Search* search, int64_t low, int64_t high, double p
     cdef Py_ssize_t n = search.source.n, begin, end, first_end = 0, last_end = 0, paths = 0
     cdef uint64_t span = <uint64_t>times[n - 1] - <uint64_t>times[0], gap, since
     cdef uint64_t wide = span // <uint64_t>low, narrow = span // <uint64_t>high
-    cdef int64_t toll = <int64_t>(price * UNITS), rows = low, total = INT64_MAX, row
-    if narrow == 0:
-        return False  # windows have a min width
+    # Of fewer rows than the paths have, a negative price would be too much.
+    cdef int64_t toll = <int64_t>(price * UNITS) if price > 0 else 0, rows = low, total = INT64_MAX, row
+    if narrow == 0 or span >> 62:
+        return False  # windows have a min width, and sums of times must fit
     best[0] = 0
     for begin in range(1, n):
         best[begin] = INT64_MAX

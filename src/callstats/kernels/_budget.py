@@ -19,6 +19,8 @@ from callstats.rule import REDUCERS
 BARE_ROW = len('{"timestamp":"2006-01-02T15:04:05.000Z","metrics":{}},')
 
 _SUM = REDUCERS.index("sum")
+_MAX_SPAN = 2**62
+"""Series of a longer span, some 146 years, are measured at every number of rows: sums of times would not fit int64."""
 _TENS = np.array([10**power for power in range(1, 20)], dtype=np.uint64)
 
 
@@ -47,6 +49,7 @@ class Search:
         self.measured = 0
         self.n = len(times)
         self.span = int(times[-1]) - int(times[0])
+        self._since = times - times[0] if self.span < _MAX_SPAN else times
         self._times: list[int] = times.tolist()
         self._by_samples: dict[int, list[int]] = {}
 
@@ -122,7 +125,7 @@ class Search:
         Windows of the widest size, each begun at a sample, are the fewest that can hold all samples. Narrower ones are no fewer.
         A row lacks a metric only if its window lies in a gap of the metric.
         """
-        if self.may_overflow:
+        if self.may_overflow or self.span >= _MAX_SPAN:
             return False
         times, window, narrow = self._times, max(self.span // low, 1), self.span // high
         i = rows = 0
@@ -150,14 +153,13 @@ class Search:
         """
         n, times = self.n, self._times
         wide, narrow = self.span // low, self.span // high
-        if narrow == 0:
+        if narrow == 0 or self.span >= _MAX_SPAN:
             return False  # windows have a min width
-        gaps = np.diff(self.times)
+        since, price = self._since, max(price, 0.0)  # of fewer rows than the paths have, a negative price would be too much
+        gaps = np.diff(since)
         rows = low - int((gaps[gaps > narrow] // narrow).sum())  # so many windows may be empty
-        first_ends = np.maximum(
-            np.searchsorted(self.times, np.r_[self.times[:1], self.times[:-1]] + narrow, side="right"), np.arange(1, n + 1)
-        )
-        last_ends = np.minimum(np.searchsorted(self.times, self.times + wide, side="right"), n - 1)
+        first_ends = np.maximum(np.searchsorted(since, np.r_[since[:1], since[:-1]] + narrow, side="right"), np.arange(1, n + 1))
+        last_ends = np.minimum(np.searchsorted(since, since + wide, side="right"), n - 1)
         if np.maximum(last_ends - first_ends + 1, 0).sum() > 16 * n:
             return False
         best: list[float] = [0.0, *[np.inf] * n]

@@ -14,7 +14,7 @@ from callstats.kernels._ascii cimport PAD, Minute, load8, prefetch_to_write, rea
 from callstats.kernels._columns cimport Columns, grow
 from callstats.kernels._json_names cimport Name, Names, forget_names, names_free
 from callstats.kernels._json_steps cimport (
-    COUNT, END, OTHER, TIME, VALUE, Span, Step, Steps, begins_with, forget_steps, learn_row, steps_free
+    COUNT, END, OTHER, TIME, VALUE, Piece, Span, Step, Steps, begins_with, forget_steps, learn_row, steps_free
 )
 from callstats.kernels._json_text cimport skip_space, skip_value, skip_word
 
@@ -86,6 +86,7 @@ cdef inline Py_ssize_t scan_size(const Scan* scan) noexcept nogil:
         8 * (scan.time_room + scan.count_room + scan.cell_room) + scan.present_room + scan.tail_room
         + 4 * (scan.number_room + scan.names.n_slots) + sizeof(Name) * scan.names.room + scan.names.text_room
         + sizeof(Step) * scan.steps.room + scan.steps.text_room
+        + sizeof(Piece) * scan.steps.piece_room + scan.steps.unescaped_room
     )
 
 

@@ -17,7 +17,7 @@ from callstats.kernels._json_reduce cimport (
 from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, keep_layout, same_layout, scan_text, scanned_names
 from callstats.kernels._json_steps cimport Span
 from callstats.kernels._json_write cimport Text, reserve
-from callstats.kernels._row_sizes cimport WAYS, Search, search_free, search_init
+from callstats.kernels._row_sizes cimport WAYS, Metric, Search, search_free, search_init
 from callstats.kernels.json_cy cimport keep_scan, take_scan
 
 from callstats._limits import SCRATCH_BYTES
@@ -36,6 +36,7 @@ cdef Py_ssize_t MAX_SPARE_BYTES = SCRATCH_BYTES
 cdef Py_ssize_t work_size(const Work* work) noexcept:
     """Return the number of bytes that it keeps without its scanner."""
     cdef Py_ssize_t of_search = 8 * ((WAYS + 2) * work.search.room + work.search.sum_room)
+    of_search += sizeof(Metric) * work.search.metric_room
     return work.text.room + 9 * work.cell_room + (16 + sizeof(Row)) * work.row_room + of_search
 
 

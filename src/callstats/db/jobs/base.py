@@ -297,7 +297,7 @@ class TableJobs:
         ...         rows = ({"fn_id": name, "stats": StatSeries([0], {"mem_usage": [peak + i]})} for i in range(20))
         ...         _ = calls.add({**row, "id": f"{name}{i}"} for i, row in enumerate(rows))
         ...     found = calls.compare("old", "new")
-        >>> found.calls, [one.name for one in found.differences if one.differs]
+        >>> found.group_calls, [one.name for one in found.differences if one.differs]
         ((20, 20), ['memory'])
         """
         from callstats.db.jobs.compare import CompareJob

@@ -42,7 +42,7 @@ class CompareJob(SummarizeJob):
             rows=summary.rows,
             stopped=self.stopped,
             names=labels,
-            calls=(first.calls, second.calls),
+            group_calls=(first.calls, second.calls),
             differences=compare_samples(samples_of(first), samples_of(second)),
             untimed=self.untimed,
             unfinished=self.unfinished,
@@ -52,7 +52,11 @@ class CompareJob(SummarizeJob):
 
     def _condition(self, recent: ColumnElement[bool] | None) -> ColumnElement[bool] | None:
         # Compared as text, since a name may be a number. The database may also ignore case, so that each row is compared again.
-        a, b = self.arguments.a, self.arguments.b
+        a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
+        if self.by is None:
+            raise ArgumentError("a", "tags for a table without names", a)
+        if at is not None and not self.has_times:
+            raise ArgumentError("at", "None for a table without times", at)
         by: ColumnElement[Any] = column(str(self.by))
         wanted = (
             by.is_not(None) if isinstance(a, Mapping) else cast(by, Text).in_([str(name) for name in (a, b) if name is not None])

@@ -58,6 +58,7 @@ class SummarizeJob(Job):
     def _read(self, session: TableSession) -> None:
         columns = session.present(self.by)
         self.by, _, came_at, *_ = columns
+        self.has_times = came_at is not None
         if self.since is not None and came_at is None:
             hint = f"{session.names.table!r} has no column {session.names.time_column!r}"
             raise ArgumentError("since", "None for a table without times", self.since, hint=hint)

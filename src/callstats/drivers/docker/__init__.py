@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from callstats._extras import needs
@@ -53,14 +54,14 @@ class DockerDriver(Driver):
         with needs("drivers.DockerDriver", "docker"):
             import docker  # noqa: F401 - `engine` imports it
         from callstats.drivers.docker.engine import EngineClient, engine_errors
-        from callstats.drivers.docker.owner import remove_orphans
+        from callstats.drivers.docker.owner import abandoned, remove_orphans
         from callstats.drivers.docker.run import DockerRun
 
         with engine_errors(f"reach the engine at {self._config.docker}"):
             api = EngineClient(self._config.docker)
         try:
             with engine_errors(f"prepare {task.image!r}"):
-                if not self._orphans_removed:
+                if abandoned or not self._orphans_removed:
                     remove_orphans(api)
                     self._orphans_removed = True
                 name = task.image if image is None else _pull_missing(api, image)
@@ -116,7 +117,8 @@ def _pull_missing(api: APIClient, image: ImageRef) -> str:
     try:
         api.inspect_image(name)  # type: ignore[no-untyped-call]
     except ImageNotFound:
-        for line in api.pull(path, tag=image.digest or image.tag, stream=True, decode=True):
-            if "error" in line:  # the answer has begun by then, so it is no HTTP error
-                raise DriverError(f"can't pull {path!r}: {line['error']}") from None
+        with closing(api.pull(path, tag=image.digest or image.tag, stream=True, decode=True)) as lines:
+            for line in lines:
+                if "error" in line:  # the answer has begun by then, so it is no HTTP error
+                    raise DriverError(f"can't pull {path!r}: {line['error']}") from None
     return name

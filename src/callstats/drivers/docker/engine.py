@@ -9,10 +9,14 @@ from time import monotonic, sleep
 from typing import Any
 
 from docker import APIClient
+from docker.constants import MINIMUM_DOCKER_API_VERSION
 from docker.errors import APIError, DockerException, NotFound, create_api_error_from_http_exception
+from docker.transport import UnixHTTPAdapter
+from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from requests import PreparedRequest, Response
 from requests.exceptions import ConnectionError as ConnectionFailed
 from requests.exceptions import HTTPError, Timeout
+from urllib3.exceptions import HTTPError as BrokenStream
 from urllib3.exceptions import ReadTimeoutError
 
 from callstats.errors import DriverError
@@ -26,18 +30,45 @@ QUICK_SECONDS = 5
 _CONFLICT_SECONDS = 0.1
 
 
+class _Connection(UnixHTTPConnection):
+    def connect(self) -> None:
+        # The Docker SDK's own leaves the socket of a failed connection open.
+        unix = socket.socket(socket.AF_UNIX)
+        try:
+            unix.settimeout(self.timeout)
+            unix.connect(self.unix_socket)
+        except BaseException:
+            unix.close()
+            raise
+        self.sock = unix
+
+
+class _Pool(UnixHTTPConnectionPool):
+    def _new_conn(self) -> Any:
+        return _Connection(self.base_url, self.socket_path, self.timeout)  # type: ignore[arg-type]
+
+
+class _Adapter(UnixHTTPAdapter):
+    def get_connection(self, url: str | bytes, proxies: object = None) -> Any:  # noqa: ARG002 - a socket has no proxy
+        with self.pools.lock:
+            pool = self.pools.get(url)
+            if pool is None:
+                pool = self.pools[url] = _Pool(str(url), self.socket_path, self.timeout, maxsize=self.max_pool_size)
+            return pool
+
+
 class EngineClient(APIClient):
     """The Docker SDK's client, but for two leaks: of the socket of a failed connection, and of that of a failed stream."""
 
     def __init__(self, url: str) -> None:
-        scheme, _, path = url.partition("://")
-        self._socket = "/" + path.lstrip("/") if scheme in ("unix", "http+unix") else None
-        super().__init__(url, version="auto", timeout=ENGINE_SECONDS)
+        super().__init__(url, version=MINIMUM_DOCKER_API_VERSION, timeout=ENGINE_SECONDS)
+        own = getattr(self, "_custom_adapter", None)  # none for TCP
+        if isinstance(own, UnixHTTPAdapter):
+            self._custom_adapter = _Adapter(f"http+unix://{own.socket_path}", ENGINE_SECONDS)
+            self.mount("http+docker://", self._custom_adapter)
+        self._version = str(self.version(api_version=False)["ApiVersion"])
 
     def send(self, request: PreparedRequest, **options: Any) -> Response:
-        if self._socket is not None:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(self._socket)
         response = super().send(request, **options)
         if not response.ok:
             response.content  # noqa: B018 - to read it all frees the connection
@@ -49,7 +80,7 @@ def engine_errors(action: str) -> Iterator[None]:
     """Raise the engine's errors as a DriverError: "can't <action>: <the engine's message, on one line>"."""
     try:
         yield
-    except (DockerException, OSError) as error:  # those of requests are OSErrors
+    except (DockerException, OSError, BrokenStream) as error:  # those of requests are OSErrors
         message = " ".join(str(getattr(error, "explanation", None) or error).split())
         raise DriverError(f"can't {action}: {message}") from error
 

@@ -94,7 +94,7 @@ def launch(command: Sequence[str], env: Mapping[str, str], work_dir: str, *, std
     """
     options = {"stdin": stdin, "stdout": stdout, "stderr": stderr, "cwd": work_dir or None, "env": env, "process_group": 0}
     if _suits_a_shell(command, env, work_dir):
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # ValueError: the shell told no number
             return _launch_by_shell(command, env, options)
     popen = subprocess.Popen(list(command), **options)  # type: ignore[call-overload] # noqa: S603 - the caller's command
     status = read_status(os.getpid())
