@@ -57,7 +57,7 @@ SHAPES: dict[str, tuple[float, Callable[[Floats], Floats], float, bool]] = {
     "linear warm-up by 50 %": (0.0, lambda t: 0.5 * np.minimum(3 * t, 1), 0.03, False),
     "exponential warm-up by 5 %": (0.0, lambda t: 0.05 * -np.expm1(-10 * t), 0.03, False),
     "exponential warm-up by 50 %": (0.0, lambda t: 0.5 * -np.expm1(-10 * t), 0.03, False),
-    "exponential warm-up to fivefold": (0.0, lambda t: 4 * -np.expm1(-10 * t), 0.05, False),
+    "exponential warm-up to fivefold": (0.0, lambda t: 4 * -np.expm1(-10 * t), 0.03, False),
     "leak of 5 %": (0.0, lambda t: 0.05 * t, 0.95, True),
 }
 

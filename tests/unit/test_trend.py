@@ -102,7 +102,7 @@ def test_the_correction() -> None:
 
 def test_too_few() -> None:
     """Below 40 calls it can't tell, and of fewer than two there is no number."""
-    none = {"p": None, "later_p": None, "slope": None, "later_slope": None, "growing": None}
+    none = {"p": None, "later_p": None, "last_p": None, "slope": None, "later_slope": None, "growing": None}
     assert leak_trend([]) == LeakTrend(n=0, s=0, **none)
     assert leak_trend([7]) == LeakTrend(n=1, s=0, **none)
     leak = [MEDIAN + call * MIB for call in range(40)]
@@ -113,7 +113,7 @@ def test_too_few() -> None:
 
 def test_all_equal() -> None:
     """A constant doesn't grow, and divides by no 0."""
-    assert leak_trend([5] * 50) == LeakTrend(n=50, s=0, p=None, later_p=None, slope=0.0, later_slope=0.0, growing=False)
+    assert leak_trend([5] * 50) == LeakTrend(n=50, s=0, p=None, later_p=None, last_p=None, slope=0.0, later_slope=0.0, growing=False)
     step = leak_trend([5] * 30 + [6] * 30)
     assert (step.later_p, step.later_slope, step.growing) == (None, 0.0, False)
 

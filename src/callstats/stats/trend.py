@@ -12,6 +12,7 @@ from callstats.stats.rightsize import MIB, Integers
 
 MIN_CALLS = 40
 MAX_P = 0.005
+MAX_LAST_P = 0.1
 MIN_GROWTH = 0.01
 """The smallest growth that counts, as a share of the median; it must also be 1 MiB."""
 
@@ -27,20 +28,21 @@ class LeakTrend:
     ----------
     n, s : int
         Values, and pairs of them that rise, less those that fall.
-    p, later_p : float or None
-        The probability of an `s` this high without a trend, for all values and for the later half by itself. None for fewer than
-        two different values.
+    p, later_p, last_p : float or None
+        The probability of an `s` this high without a trend, for all values, for the later half and for the last third by itself.
+        None for fewer than two different values.
     slope, later_slope : float or None
         The median slope of all pairs in units per call, for all values and for the later half.
     growing : bool or None
-        True where all values and also the later half grow: `p` below 0.005, and a growth at that slope of at least 1 % of the
-        median and 1 MiB. None below 40 values, which are too few to tell.
+        True where all values and also the later half grow (`p` below 0.005, and a growth at that slope of at least 1 % of the
+        median and 1 MiB) and the last third still does (`last_p` below 0.1). None below 40 values, which are too few to tell.
     """
 
     n: int
     s: int
     p: float | None
     later_p: float | None
+    last_p: float | None
     slope: float | None
     later_slope: float | None
     growing: bool | None
@@ -68,8 +70,8 @@ def leak_trend(values: Integers) -> LeakTrend:
     Mann-Kendall trend test for autocorrelated data", Journal of Hydrology 204. Lags count up to the first without a positive
     correlation, as in the initial sequence of Geyer (1992), "Practical Markov chain Monte Carlo", Statistical Science 7.
 
-    The later half must grow by itself, since a warm-up is no leak. A warm-up that is not over by a third of the calls can look
-    like a leak, and so can a step up in the later half.
+    The later half must grow by itself, since a warm-up is no leak, and the last third too, since a great warm-up goes on for long
+    but slows down. A warm-up that is not over by a third of the calls can look like a leak, and so can a step up near the end.
 
     The slope is that of Theil (1950), "A rank-invariant method of linear and polynomial regression analysis", and Sen (1968),
     "Estimates of the regression coefficient based on Kendall's tau". Above 500 values it is the slope of the medians of blocks of
@@ -88,15 +90,16 @@ def leak_trend(values: Integers) -> LeakTrend:
     later = array[n // 2 :]
     s, p = _mann_kendall(array)
     _, later_p = _mann_kendall(later)
+    _, last_p = _mann_kendall(array[n - n // 3 :])
     slope, later_slope = _median_slope(array), _median_slope(later)
     growing = None
     if n >= MIN_CALLS:
         floor = max(MIN_GROWTH * float(np.median(array)), MIB)
-        growing = all(
+        growing = (last_p is not None and last_p < MAX_LAST_P) and all(
             probability is not None and probability < MAX_P and rate is not None and rate * (size - 1) >= floor
             for probability, rate, size in ((p, slope, n), (later_p, later_slope, len(later)))
         )
-    return LeakTrend(n=n, s=s, p=p, later_p=later_p, slope=slope, later_slope=later_slope, growing=growing)
+    return LeakTrend(n=n, s=s, p=p, later_p=later_p, last_p=last_p, slope=slope, later_slope=later_slope, growing=growing)
 
 
 def _mann_kendall(values: Block) -> tuple[int, float | None]:
