@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -50,12 +51,18 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.xdist_group(group))
 
 
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of the garbage collector's way: tests that count objects call it often."""
+    gc.collect()
+    gc.freeze()
+
+
 def shared_by(item: pytest.Item) -> str | None:
     """Return the name of what a test shares with others, if anything: one worker runs all its tests, so it is made once."""
     fixtures = getattr(item, "fixturenames", ())
     for name in ("spark", "engine", "private_engine", "chromium", "sdist"):
         if name in fixtures:
-            return name
+            return f"{name}-{item.path.stem}" if name == "engine" else name  # an engine for each file: its tests wait for long
     params = item.callspec.params if hasattr(item, "callspec") else {}
     kinds = {params.get("database"), params.get("on_server"), *fixtures}
     return next((kind for kind in SERVERS if kind in kinds or f"{kind}_server" in kinds), None)

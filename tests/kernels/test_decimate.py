@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import threading
 import tracemalloc
 from typing import Any
@@ -403,25 +402,6 @@ def test_no_budget_is_too_small_for_nothing() -> None:
     """The empty series fits, and 3.1 comes first: with max_samples 0 the result is empty whatever the budget."""
     assert decimate(StatSeries([], {}), 5, max_bytes=1) == StatSeries([], {})
     assert decimate(uneven(9), 0, max_bytes=1) == StatSeries([], {})
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers that signal")
-def test_a_search_for_a_budget_can_be_interrupted() -> None:
-    """Among so many samples it takes minutes."""
-    values = np.random.default_rng(1).integers(0, 2**63, (3, 500_000), dtype=np.uint64)
-    long = StatSeries(np.arange(500_000) * SECOND, dict(zip("abc", values, strict=True)))
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            decimate(long, None, max_bytes=5_000_000)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_budget_that_nothing_fits() -> None:

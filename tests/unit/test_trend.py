@@ -113,7 +113,8 @@ def test_too_few() -> None:
 
 def test_all_equal() -> None:
     """A constant doesn't grow, and divides by no 0."""
-    assert leak_trend([5] * 50) == LeakTrend(n=50, s=0, p=None, later_p=None, last_p=None, slope=0.0, later_slope=0.0, growing=False)
+    none = {"p": None, "later_p": None, "last_p": None}
+    assert leak_trend([5] * 50) == LeakTrend(n=50, s=0, **none, slope=0.0, later_slope=0.0, growing=False)
     step = leak_trend([5] * 30 + [6] * 30)
     assert (step.later_p, step.later_slope, step.growing) == (None, 0.0, False)
 
