@@ -81,15 +81,6 @@ def usage_of(series: StatSeries | bytes | None, duration_ns: int | None = None) 
     duration_ns : int, optional
         The time from the start to the end of the call, as its row tells it.
 
-    Returns
-    -------
-    CallUsage
-
-    Raises
-    ------
-    DecodeError
-        When bytes are no stored blob.
-
     Examples
     --------
     >>> usage = usage_of(StatSeries([0, 10**9], {"mem_usage": [4096, 8192], "cpu_total": [50, 70]}))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from callstats._types import FN_COUNTERS, U64_MAX, AnyArray
+from callstats._types import FN_COUNTERS, U64_MAX, AnyArray, Counts
 from callstats.kernels.totals_py import ENDS_ARE_EXACT, INCREASE, MIN, MIN_IS_EXACT, ROWS, WEIGHT
 from callstats.series import StatSeries
 from callstats.stats.call import CPU, USAGE, CallTotals, CallUsage, call_totals
@@ -23,8 +23,6 @@ _ERROR, _KILLED = 1, 2
 
 ERRORS = frozenset({"error", "timeout", "killed"})
 KILLED = "killed"
-NEAR_TENTHS = 9
-"""A peak of this many tenths of the limit is near the limit."""
 
 
 class CallData(NamedTuple):
@@ -163,17 +161,7 @@ class CallsGroup:
 
 
 def summarize_calls(calls: Iterable[CallData], *, risk: float | None = None, step: int = 64 * MIB) -> CallsSummary:
-    """Summarize the calls of one function in one pass.
-
-    Parameters
-    ----------
-    calls : iterable of CallData
-    risk, step
-        As for `rightsize`. A risk adds the memory size that the calls need.
-
-    Returns
-    -------
-    CallsSummary
+    """Summarize the calls of one function in one pass. A risk adds the memory size that they need, as for `rightsize`.
 
     Examples
     --------
@@ -185,6 +173,15 @@ def summarize_calls(calls: Iterable[CallData], *, risk: float | None = None, ste
     for call in calls:
         scalars.add(*call)
     return scalars.summary(risk=risk, step=step)
+
+
+class CallSamples(NamedTuple):
+    """Numbers of calls, each in the order of time and without unknown values."""
+
+    duration_ns: AnyArray
+    memory: AnyArray
+    cpu: AnyArray
+    failures: AnyArray
 
 
 class CallScalars:
@@ -214,14 +211,14 @@ class CallScalars:
         """Add a call, given by its series or its stored blob, and return what it used. Bytes that are no blob are not counted."""
         totals = call_totals(series)
         usage = totals.usage(duration_ns)
-        killed = status == KILLED
+        killed, failed = status == KILLED, status in ERRORS
         self.calls += 1
-        self.errors += status in ERRORS
+        self.errors += failed
         self.killed += killed
         self.sampled += usage.rows > 0
         if usage.rows > 1:  # rows have the mean time of their samples, so the first and the last are half a row short
             self.intervals.append((totals.last - totals.first) * usage.rows // (usage.samples * (usage.rows - 1)))
-        self.failures.append(_KILLED if killed else _ERROR if status in ERRORS else 0)
+        self.failures.append(_KILLED if killed else _ERROR if failed else 0)
         self.cpu_means.append(math.nan if usage.cpu_mean is None else usage.cpu_mean)
         self.times.append(totals.first if time_ns is None else time_ns)
         self.durations.append(-1 if usage.duration_ns is None else usage.duration_ns)
@@ -249,7 +246,7 @@ class CallScalars:
             self.limited += 1
             if limit < UNLIMITED:
                 unused = 0 if killed or peak is None else limit - peak
-                self.near += 10 * unused <= (10 - NEAR_TENTHS) * limit
+                self.near += 10 * unused <= limit
                 self.headroom = unused if self.headroom is None else min(self.headroom, unused)
                 if usage.duration_ns is not None:
                     self.waste = (self.waste or 0) + max(unused, 0) * usage.duration_ns
@@ -285,71 +282,49 @@ class CallScalars:
                 self.approximate.add("cpu_peak")
 
     def summary(self, *, risk: float | None = None, step: int = 64 * MIB) -> CallsSummary:
+        known, order = self.samples(), self._time_order()
+        limits, min_memory = (values[values > 0] for values in (_view(self.limits)[order], _view(self.min_memory)[order]))
+        request = sized = None
+        if risk is not None:
+            request = replace(cpu_request(known.cpu), unknown=self.calls - len(known.cpu))
+            kills, durations = _view(self.failures) == _KILLED, np.maximum(_view(self.durations), 0)
+            peaks, caps = _view(self.peaks), _view(self.limits)
+            sized = rightsize(peaks, risk=risk, step=step, limits=caps, killed=kills, durations=durations)
         return CallsSummary(
             calls=self.calls,
             sampled=self.sampled,
             errors=self.errors,
             killed=self.killed,
             interval_ns=int(np.median(_view(self.intervals))) if self.intervals else None,
-            duration_ns=percentiles(self.known_durations()),
-            memory=percentiles(self.known_peaks()),
+            duration_ns=percentiles(known.duration_ns),
+            memory=percentiles(known.memory),
             kernel_peaks=self.kernel_peaks,
             page_cache=self.page_cache,
-            limit=self._latest_limit(),
+            limit=int(limits[-1]) if len(limits) else None,
             headroom=self.headroom,
             near=wilson(self.near, self.limited),
             waste=None if self.waste is None else self.waste // 10**9,
             cpu_mean=self.cpu_mean if self.cpu_weight else None,
-            cpu=percentiles(self.known_cpu()),
+            cpu=percentiles(known.cpu),
             cpu_peak=percentiles(_view(self.cpu_peaks)),
-            cpu_request=None if risk is None else self._cpu_request(),
+            cpu_request=request,
             increases=dict(self.increases),
             increase={name: percentiles(_view(increases)) for name, increases in self.increase.items()},
             growth=percentiles(_view(self.growths)),
-            trend=self._trend(),
-            rightsize=None if risk is None else self._rightsize(risk, step),
+            trend=leak_trend(min_memory),
+            rightsize=sized,
             approximate=frozenset(self.approximate),
         )
 
-    def known_peaks(self) -> AnyArray:
-        peaks = _view(self.peaks)
-        return peaks[peaks > 0]
+    def samples(self) -> CallSamples:
+        """Return the known numbers of the calls."""
+        order = self._time_order()
+        numbers = (self.durations, self.peaks, self.cpu_means, self.failures)
+        durations, peaks, cpu, failures = (_view(values)[order] for values in numbers)
+        return CallSamples(durations[durations >= 0], peaks[peaks > 0], cpu[~np.isnan(cpu)], failures != 0)
 
-    def known_durations(self) -> AnyArray:
-        durations = _view(self.durations)
-        return durations[durations >= 0]
-
-    def known_cpu(self) -> AnyArray:
-        means = _view(self.cpu_means)
-        return means[~np.isnan(means)]
-
-    def in_time_order(self) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
-        """Return durations, peaks, mean CPU and whether each call failed, with the marks of unknown values."""
-        order = np.argsort(_view(self.times), kind="stable")
-        numbers = (self.durations, self.peaks, self.cpu_means)
-        durations, peaks, means = (_view(values)[order] for values in numbers)
-        return durations, peaks, means, _view(self.failures)[order] != 0
-
-    def _latest_limit(self) -> int | None:
-        limits, times = _view(self.limits), _view(self.times)
-        known = np.flatnonzero(limits)
-        if not len(known):
-            return None
-        latest = known[times[known] == times[known].max()][-1]
-        return int(limits[latest])
-
-    def _trend(self) -> LeakTrend:
-        values = _view(self.min_memory)[np.argsort(_view(self.times), kind="stable")]
-        return leak_trend(values[values > 0])
-
-    def _cpu_request(self) -> RightSize:
-        known = self.known_cpu()
-        return replace(cpu_request(known), unknown=self.calls - len(known))
-
-    def _rightsize(self, risk: float, step: int) -> RightSize:
-        durations = np.maximum(_view(self.durations), 0)
-        peaks, limits, kills = _view(self.peaks), _view(self.limits), _view(self.failures) == _KILLED
-        return rightsize(peaks, risk=risk, step=step, limits=limits, killed=kills, durations=durations)
+    def _time_order(self) -> Counts:
+        return np.argsort(_view(self.times), kind="stable")
 
 
 def percentiles(values: AnyArray) -> Percentiles:

@@ -54,10 +54,6 @@ def leak_trend(values: Integers) -> LeakTrend:
     values : (n,) int
         Bytes, from 0 to 2**64 - 1, in the order of the calls.
 
-    Returns
-    -------
-    LeakTrend
-
     Notes
     -----
     The test is Mann's (1945), "Nonparametric tests against trend", Econometrica 13: one-sided, with Kendall's variance for ties
@@ -136,9 +132,9 @@ def _concordance(ranks: AnyArray) -> int:
 def _variance_factor(ranks: Block) -> float:
     """Return by how much autocorrelation raises the variance of S."""
     n = len(ranks)
-    rest = np.round(ranks.astype(np.float64) - (_median_slope(ranks) or 0.0) * np.arange(n), 6)  # ties stay ties
     if n < 3:
         return 1.0
+    rest = np.round(ranks.astype(np.float64) - (_median_slope(ranks) or 0.0) * np.arange(n), 6)  # ties stay ties
     correlation = positive_correlation(centred_ranks(rest))
     rest_after = n - np.arange(1.0, len(correlation) + 1)
     weights = rest_after * (rest_after - 1) * (rest_after - 2)
