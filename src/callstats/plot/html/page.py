@@ -8,7 +8,7 @@ import html
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -18,19 +18,34 @@ import numpy as np
 
 from callstats._extras import needs
 from callstats._types import AnyArray, Counts
-from callstats._units import duration_text, limit_text, memory_text, percent_text, plural, printable
+from callstats._units import duration_text, limit_text, memory_text, plural, printable
 from callstats.errors import ArgumentError
 from callstats.plot.panels import COLORS, LIMIT_FACTOR, Panel, panels, time_unit
 from callstats.plot.plotly import traces
 from callstats.series import StatSeries
 from callstats.stats import CallsGroup, CallsSummary, summarize_calls
 from callstats.stats.call import CallUsage, usage_of
-from callstats.stats.format import memory_limit_text, savings_text, summary_texts, usage_text
+from callstats.stats.format import number_text, summary_texts, usage_text
 
 MAX_BINS = 24
 _MIN_NS = 10**6
 _MARK = re.compile(r"<!--(\w+)-->|/\*(\w+)\*/")
 _IN_SCRIPTS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+
+_COLUMNS = (
+    "duration p50",
+    "duration p95",
+    "memory p50",
+    "memory p95",
+    "memory max",
+    "limit",
+    "near limit",
+    "CPU mean",
+    "growing",
+    "right size",
+    "savings",
+)
+"""The numbers of a group in the table."""
 
 Cell: TypeAlias = "int | tuple[str, float] | None"
 """A cell of the table: a count, or a text and its sort key; None is empty and comes last."""
@@ -170,30 +185,11 @@ def _bars(bins: Bins, lines: list[tuple[float, str]], texts: dict[str, int]) -> 
 
 def _table_cells(summary: CallsSummary) -> dict[str, Cell]:
     """Return the cells of a row by their columns, which follow the group's name."""
-    duration, memory, sized, trend = summary.duration_ns, summary.memory, summary.rightsize, summary.trend
-
-    def cell(name: str, value: float | None, text: Callable[[Any], str]) -> Cell:
-        if value is None:
-            return None
-        mark = "~" if name in summary.approximate else ""
-        return mark + text(value), int(value) if isinstance(value, int) else float(f"{value:.5g}")
-
-    return {
-        "calls": summary.calls,
-        "errors": summary.errors,
-        "killed": summary.killed,
-        "duration p50": cell("duration_ns", duration.p50, duration_text),
-        "duration p95": cell("duration_ns", duration.p95, duration_text),
-        "memory p50": cell("memory", memory.p50, memory_text),
-        "memory p95": cell("memory", memory.p95, memory_text),
-        "memory max": cell("memory", memory.max, memory_text),
-        "limit": cell("limit", summary.limit, memory_limit_text),
-        "near limit": cell("near", summary.near.p, percent_text),
-        "CPU mean": cell("cpu_mean", summary.cpu_mean, lambda percent: f"{percent:.1f} %"),
-        "growing": cell("trend", trend.growing, lambda growing: "yes" if growing else "no"),
-        "right size": cell("rightsize", None if sized is None else sized.size, limit_text),
-        "savings": cell("rightsize", None if sized is None else sized.saved, savings_text),
-    }
+    cells: dict[str, Cell] = {"calls": summary.calls, "errors": summary.errors, "killed": summary.killed}
+    for title in _COLUMNS:
+        value, text = number_text(summary, title)
+        cells[title] = None if value is None else (text, int(value) if isinstance(value, int) else float(f"{value:.5g}"))
+    return cells
 
 
 def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
