@@ -26,15 +26,6 @@ GROUP_ROWS = 2**20
 def read(path: str | os.PathLike[str]) -> tuple[pa.Array, StatBatch]:
     """Return the calls and series of a file in long form, as `callstats.adapters.arrow.read_long` does of a table.
 
-    Parameters
-    ----------
-    path : str or path
-
-    Returns
-    -------
-    Array, StatBatch
-        The calls in the order of their first rows, and the series of each.
-
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
@@ -48,31 +39,14 @@ def read(path: str | os.PathLike[str]) -> tuple[pa.Array, StatBatch]:
 
 
 def write(x: StatSeries | StatBatch, path: str | os.PathLike[str], calls: Any = None) -> None:
-    """Write series into a file in long form, the table of `callstats.adapters.arrow.write_long`.
-
-    Parameters
-    ----------
-    x, calls
-        As for `write_long`.
-    path : str or path
-        An existing file is replaced.
-    """
+    """Write series into a file in long form, the table of `callstats.adapters.arrow.write_long`. It replaces an existing file."""
     pq.write_table(write_long(x, calls), path, row_group_size=GROUP_ROWS, **_format(long=True))
 
 
 class Writer:
     """A writer of a new file, with a row group or more for each `add`. The file gets its name when it is complete.
 
-    Parameters
-    ----------
-    path : str or path
-        The file. An existing file is not replaced.
-    key, column : str
-        The columns of the calls and of the blobs.
-    long : bool
-        Whether to write series in long form, with the columns of `write_long`, instead of blobs.
-    others : sequence of str
-        Further columns of text.
+    With `long` it writes series, with the columns of `write_long`, instead of blobs. `others` are further columns of text.
     """
 
     def __init__(
@@ -100,17 +74,7 @@ class Writer:
     def add(
         self, calls: Sequence[Any], cells: StatBatch | Sequence[bytes | None], others: Sequence[Sequence[str | None]] = ()
     ) -> None:
-        """Write these calls.
-
-        Parameters
-        ----------
-        calls : sequence
-            Their keys, of the same type as the first key of the file.
-        cells : StatBatch, or sequence of bytes or None
-            Their series in long form, else their blobs, which are written unchanged.
-        others : sequence of sequences of str or None
-            The values of the further columns, call by call.
-        """
+        """Write calls: their keys, of the type of the file's first key; their series or blobs; their further columns."""
         keys = self._keys(calls)
         extra = {name: pa.array([row[i] for row in others], pa.string()) for i, name in enumerate(self.others)}
         if isinstance(cells, StatBatch):

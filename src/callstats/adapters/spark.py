@@ -53,7 +53,6 @@ def reduce_stats(
 
     Parameters
     ----------
-    df : DataFrame
     column : str
         The column with the blobs, text or binary.
     rejected : str
@@ -102,7 +101,6 @@ def summarize_stats(
 
     Parameters
     ----------
-    df : DataFrame
     by : str or sequence of str
         The columns to group by; none for one group of all.
     column : str

@@ -30,15 +30,8 @@ def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
 
     NULL gives NULL, and so does a metric that the blob does not have. A blob is TEXT or BLOB.
 
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-
-    Returns
-    -------
-    callable
-        It returns the last error of a function of this connection, with its path, or None. A rejected blob ends the statement,
-        and SQLite itself reports only that a ``user-defined function raised exception``.
+    A rejected blob ends the statement, and SQLite itself reports only that a ``user-defined function raised exception``. So the
+    result is a function that returns the last error of this connection's functions, with its path, or None.
 
     Examples
     --------

@@ -149,7 +149,7 @@ def _percentiles_text(numbers: Percentiles, mark: str, text: Callable[[int], str
     return ", ".join(f"{name} {mark}{text(getattr(numbers, name))}" for name in PERCENTILES)
 
 
-_NUMBERS: dict[str, tuple[str, Callable[[CallsSummary], Any], Callable[[Any], str]]] = {
+_TABLE_NUMBERS: dict[str, tuple[str, Callable[[CallsSummary], Any], Callable[[Any], str]]] = {
     "duration p50": ("duration_ns", lambda summary: summary.duration_ns.p50, duration_text),
     "duration p95": ("duration_ns", lambda summary: summary.duration_ns.p95, duration_text),
     "memory p50": ("memory", lambda summary: summary.memory.p50, memory_text),
@@ -169,6 +169,6 @@ _NUMBERS: dict[str, tuple[str, Callable[[CallsSummary], Any], Callable[[Any], st
 
 def number_text(summary: CallsSummary, title: str) -> tuple[Any, str]:
     """Return a number of a summary, and its text with its mark; None and an empty text where it is unknown."""
-    name, get, text = _NUMBERS[title]
+    name, get, text = _TABLE_NUMBERS[title]
     value = get(summary)
     return value, "" if value is None else ("~" if name in summary.approximate else "") + text(value)

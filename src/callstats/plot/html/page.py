@@ -32,7 +32,7 @@ _MIN_NS = 10**6
 _MARK = re.compile(r"<!--(\w+)-->|/\*(\w+)\*/")
 _IN_SCRIPTS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
-_COLUMNS = (
+_NUMBER_COLUMNS = (
     "duration p50",
     "duration p95",
     "memory p50",
@@ -53,25 +53,16 @@ Cell: TypeAlias = "int | tuple[str, float] | None"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReportCall:
-    """A call with charts.
-
-    Attributes
-    ----------
-    name : str
-    series : StatSeries
-    group : str
-        The name of its group.
-    facts : dict of str to str
-        Further facts, such as its status, by their titles.
-    usage : CallUsage or None
-        The resources that it used; by default those of the series.
-    """
+    """A call with charts."""
 
     name: str
     series: StatSeries
     group: str = ""
+    """The name of its group."""
     facts: dict[str, str] = field(default_factory=dict)
+    """Further facts, such as its status, by their titles."""
     usage: CallUsage | None = None
+    """The resources that it used; by default those of the series."""
 
 
 def render(
@@ -84,22 +75,18 @@ def render(
 ) -> str:
     """Return a report on calls as the text of one HTML file, which opens from disk and needs no network.
 
+    The file has 5 MB, mostly Plotly. Its own policy lets only its two scripts run, and load nothing.
+
     Parameters
     ----------
     groups : iterable of CallsGroup
         The rows of the table, whose names are distinct. The distributions of each group are computed here.
     calls : iterable of ReportCall
         The calls with charts.
-    title : str
     by : str
         The name of a group's kind.
     notes : iterable of str
         Lines below the title.
-
-    Returns
-    -------
-    str
-        The HTML: 5 MB, mostly Plotly. Its own policy lets only its two scripts run, and load nothing.
 
     Examples
     --------
@@ -186,7 +173,7 @@ def _bars(bins: Bins, lines: list[tuple[float, str]], texts: dict[str, int]) -> 
 def _table_cells(summary: CallsSummary) -> dict[str, Cell]:
     """Return the cells of a row by their columns, which follow the group's name."""
     cells: dict[str, Cell] = {"calls": summary.calls, "errors": summary.errors, "killed": summary.killed}
-    for title in _COLUMNS:
+    for title in _NUMBER_COLUMNS:
         value, text = number_text(summary, title)
         cells[title] = None if value is None else (text, int(value) if isinstance(value, int) else float(f"{value:.5g}"))
     return cells
