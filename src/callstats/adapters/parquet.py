@@ -87,7 +87,13 @@ class Writer:
                 table = table.append_column(name, array.take(indexes))
         else:
             table = pa.table({self.key: keys, **extra, self.column: pa.array(cells, pa.binary()).cast(pa.string())})
-        self._opened(table.schema).write_table(table, row_group_size=GROUP_ROWS)
+        if self._writer is None:
+            try:
+                self._writer = pq.ParquetWriter(self._part, table.schema, **_format(self.long, self.key, self.others))
+            except OSError as error:
+                hint = os.strerror(error.errno) if error.errno else str(error)
+                raise ArgumentError("path", "a writable file", str(self.path), hint=hint) from None
+        self._writer.write_table(table, row_group_size=GROUP_ROWS)
 
     def __enter__(self) -> Self:
         return self
@@ -102,15 +108,6 @@ class Writer:
             self._part.replace(self.path)
         else:
             self._part.unlink(missing_ok=True)
-
-    def _opened(self, schema: Any) -> Any:
-        if self._writer is None:
-            try:
-                self._writer = pq.ParquetWriter(self._part, schema, **_format(self.long, self.key, self.others))
-            except OSError as error:
-                hint = os.strerror(error.errno) if error.errno else str(error)
-                raise ArgumentError("path", "a writable file", str(self.path), hint=hint) from None
-        return self._writer
 
     def _keys(self, calls: Sequence[Any]) -> Any:
         """Return keys as an array of the type of the first key."""

@@ -37,31 +37,21 @@ _TITLES = {"mem": "Memory", "cpu": "Processor", "net": "Network", "disk": "Disk"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Track:
-    """One metric over time.
-
-    Attributes
-    ----------
-    kind : str
-        ``memory`` in bytes, ``percent`` of one core, ``rate`` in bytes per second (of a counter), or a ``number``.
-    seconds : (m,) float
-        Since the first row of the series.
-    values : (m,) float
-        NaN where the metric is absent, and once in each gap.
-    low : (m,) float or None
-        The lower edge of the band: ``x@min``, if the series has it.
-    high : (m,) float or None
-        The upper edge: ``x@max``.
-    limit : float or None
-        The max memory limit; None for other metrics, and for an unlimited call.
-    """
+    """One metric over time."""
 
     name: str
     kind: Kind
+    """``memory`` in bytes, ``percent`` of one core, ``rate`` in bytes per second (of a counter), or a ``number``."""
     seconds: AnyArray
+    """Since the first row of the series."""
     values: AnyArray
+    """NaN where the metric is absent, and once in each gap."""
     low: AnyArray | None
+    """The lower edge of the band: ``x@min``, if the series has it."""
     high: AnyArray | None
+    """The upper edge: ``x@max``."""
     limit: float | None
+    """The max memory limit; None for other metrics, and for an unlimited call."""
     summary: Summary
 
     @property

@@ -26,114 +26,79 @@ KILLED = "killed"
 
 
 class CallData(NamedTuple):
-    """The series of one call, and the rest that summaries need.
-
-    Attributes
-    ----------
-    series : StatSeries
-    status : str or None
-        ``error``, ``timeout`` and ``killed`` count as errors. ``killed`` means that the call ran out of memory.
-    time_ns, duration_ns : int or None
-        The time that puts calls in order, by default that of the first sample; and that from the start to the end, by default
-        from the first to the last sample.
-    """
+    """The series of one call, and the rest that summaries need."""
 
     series: StatSeries
     status: str | None = None
+    """``error``, ``timeout`` and ``killed`` count as errors. ``killed`` means that the call ran out of memory."""
     time_ns: int | None = None
+    """The time that puts calls in order, by default that of the first sample."""
     duration_ns: int | None = None
+    """The time from the start to the end, by default from the first to the last sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Percentiles:
-    """Percentiles of one number over calls; all None without any call.
-
-    Attributes
-    ----------
-    n : int
-        Calls that have the number.
-    p50 : int, float or None
-        The median: the mean of the middle two, for ints its floor.
-    p95, p99, max : int, float or None
-        Element ``ceil(p * n / 100)`` of the sorted values, where p is 95, 99 or 100.
-    """
+    """Percentiles of one number over calls; all None without any call."""
 
     n: int = 0
+    """Calls that have the number."""
     p50: int | float | None = None
+    """The median: the mean of the middle two, for ints its floor."""
     p95: int | float | None = None
+    """Element ``ceil(p * n / 100)`` of the sorted values, where p is 95; so is `p99`."""
     p99: int | float | None = None
     max: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallsSummary:
-    """Statistics of the calls of one group. The numbers of each call are those of its `CallUsage`.
-
-    Attributes
-    ----------
-    calls, sampled, errors, killed : int
-        All calls, those with a sample, those that count as errors (see `CallData`), and those that were killed.
-    interval_ns : int or None
-        The median time between two samples of a call.
-    duration_ns : Percentiles
-    memory : Percentiles
-        Of `CallUsage.peak_memory`, over the calls where it is known.
-    kernel_peaks : int
-        Calls whose peak the kernel measured. A sampled peak may miss a higher one that is shorter than the interval.
-    page_cache : int
-        Calls whose peak is that of ``mem_usage``, which includes the page cache.
-    limit : int or None
-        The memory limit of the latest call that has one; 2**63 - 4096 or more means unlimited.
-    headroom : int or None
-        The smallest distance from a call's peak to its own limit, 0 for a killed call; None where no call has both.
-    near : Bernoulli
-        Calls whose peak came within 10 % of their limit, or that were killed, among those where this is known.
-    waste : int or None
-        Memory that calls reserved and did not need, in bytes times seconds: from each call's peak to its limit, for its duration.
-        None where no call has all three.
-    cpu_mean : float or None
-        The mean of `CallUsage.cpu_mean`, weighted by the calls' samples of CPU.
-    cpu, cpu_peak : Percentiles
-        Of `CallUsage.cpu_mean` and `CallUsage.cpu_peak`.
-    cpu_request : RightSize or None
-        Of `CallUsage.cpu_mean`; present where a risk was given.
-    increases : dict of str to int
-        The total increase of each of Fn's four counters over all calls.
-    increase : dict of str to Percentiles
-        The increase of each counter in a call; 2**64 - 1 stands for more.
-    growth : Percentiles
-        The slope of memory within a call, in bytes per second.
-    trend : LeakTrend
-        The trend of the calls' min memory over time.
-    rightsize : RightSize or None
-        Present where a risk was given.
-    approximate : frozenset of str
-        The names of the values above that are not exact, for `increases` the names of the counters.
-    """
+    """Statistics of the calls of one group. The numbers of each call are those of its `CallUsage`."""
 
     calls: int = 0
     sampled: int = 0
+    """Calls with a sample."""
     errors: int = 0
+    """Calls whose status counts as an error (see `CallData`)."""
     killed: int = 0
     interval_ns: int | None
+    """The median time between two samples of a call."""
     duration_ns: Percentiles
     memory: Percentiles
+    """Of `CallUsage.peak_memory`, over the calls where it is known."""
     kernel_peaks: int
+    """Calls whose peak the kernel measured. A sampled peak may miss a higher one that is shorter than the interval."""
     page_cache: int
+    """Calls whose peak is that of ``mem_usage``, which includes the page cache."""
     limit: int | None
+    """The memory limit of the latest call that has one; 2**63 - 4096 or more means unlimited."""
     headroom: int | None
+    """The smallest distance from a call's peak to its own limit, 0 for a killed call; None where no call has both."""
     near: Bernoulli
+    """Calls whose peak came within 10 % of their limit, or that were killed, among those where this is known."""
     waste: int | None
+    """Memory that calls reserved and did not need, in bytes times seconds: from each call's peak to its limit, for its duration.
+    None where no call has all three."""
     cpu_mean: float | None
+    """The mean of `CallUsage.cpu_mean`, weighted by the calls' samples of CPU."""
     cpu: Percentiles
+    """Of `CallUsage.cpu_mean`."""
     cpu_peak: Percentiles
+    """Of `CallUsage.cpu_peak`."""
     cpu_request: RightSize | None
+    """Of `CallUsage.cpu_mean`; present where a risk was given."""
     increases: dict[str, int]
+    """The total increase of each of Fn's four counters over all calls."""
     increase: dict[str, Percentiles]
+    """The increase of each counter in a call; 2**64 - 1 stands for more."""
     growth: Percentiles
+    """The slope of memory within a call, in bytes per second."""
     trend: LeakTrend
+    """The trend of the calls' min memory over time."""
     rightsize: RightSize | None
+    """Present where a risk was given."""
     approximate: frozenset[str]
+    """The names of the values above that are not exact, for `increases` the names of the counters."""
 
     @property
     def is_unlimited(self) -> bool:
@@ -143,21 +108,15 @@ class CallsSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallsGroup:
-    """The calls of one group.
-
-    Attributes
-    ----------
-    name : object
-        What its calls have in common, as the table tells it.
-    summary : CallsSummary
-    peaks, durations : (n,) int array-like
-        The peak memory in bytes of each call that has one, and the nanoseconds of each call that has a duration.
-    """
+    """The calls of one group."""
 
     name: object
+    """The value that its calls have in common, as in the table."""
     summary: CallsSummary
     peaks: Sequence[int] | AnyArray = field(default=(), repr=False, compare=False)
+    """The peak memory of each call that has one, in bytes."""
     durations: Sequence[int] | AnyArray = field(default=(), repr=False, compare=False)
+    """The duration of each call that has one, in nanoseconds."""
 
 
 def summarize_calls(calls: Iterable[CallData], *, risk: float | None = None, step: int = 64 * MIB) -> CallsSummary:

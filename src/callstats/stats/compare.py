@@ -24,37 +24,26 @@ _BOOTSTRAP_SEED = 2_006
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """How one number differs between two groups of calls, a and b.
-
-    Attributes
-    ----------
-    name : {"duration_ns", "memory", "cpu", "failures"}
-        Nanoseconds, peak memory in bytes, mean CPU in percent of one core, or the share of calls that failed.
-    calls_a, calls_b : int
-        Calls where it is known.
-    a, b : float or None
-        The median over these calls, for failures their share.
-    difference, low, high : float or None
-        ``b - a`` with its interval; None below 10 calls of either group.
-    confidence : float or None
-        That of the interval: of four intervals that differ from 0 all do so together with 95 %.
-    p : float or None
-        The probability of such a difference between equal groups, after Holm's correction.
-    differs : bool or None
-        Whether the interval excludes 0. None means that there are too few calls to tell.
-    """
+    """How one number differs between two groups of calls, a and b."""
 
     name: str
+    """``duration_ns``, ``memory`` (the peak, in bytes), ``cpu`` (the mean, in percent of one core), or ``failures`` (a share)."""
     calls_a: int
+    """Calls of a where it is known; `calls_b` those of b."""
     calls_b: int
     a: float | None = None
+    """The median over these calls, for failures their share; `b` is the same of b."""
     b: float | None = None
     difference: float | None = None
+    """``b - a``, with an interval from `low` to `high`; None below 10 calls of either group."""
     low: float | None = None
     high: float | None = None
     confidence: float | None = None
+    """Confidence of the interval: of four intervals that differ from 0 all do so together with 95 %."""
     p: float | None = None
+    """The probability of such a difference between equal groups, after Holm's correction."""
     differs: bool | None = None
+    """Whether the interval excludes 0. None means that there are too few calls to tell."""
 
 
 def compare_calls(a: Iterable[CallData], b: Iterable[CallData]) -> tuple[Difference, ...]:

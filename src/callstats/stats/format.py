@@ -22,6 +22,12 @@ def usage_text(usage: CallUsage, name: str) -> str:
     return "" if value is None else mark + _USAGE_TEXTS.get(name, "{:,}".format)(value)
 
 
+def samples_text(usage: CallUsage) -> str:
+    """Return the number of a call's samples, and that of its rows where it is another."""
+    rows = "" if usage.samples == usage.rows else f" in {plural(usage.rows, 'row')}"
+    return f"{usage_text(usage, 'samples')}{rows}"
+
+
 def memory_limit_text(limit: int) -> str:
     """Return a memory limit to the byte, or "unlimited"."""
     return "unlimited" if limit >= UNLIMITED else limit_text(limit)

@@ -28,22 +28,16 @@ _MAX_DENOMINATOR = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class Bernoulli:
-    """A share k of n with its 95 % interval.
-
-    Attributes
-    ----------
-    k, n : int
-        Rows or calls that met the condition, of those that were compared.
-    p : float or None
-        ``k / n``; None, like the interval, where n is 0.
-    low, high : float or None
-        The ends of the 95 % interval by Wilson (1927).
-    """
+    """A share k of n with its 95 % interval."""
 
     k: int
+    """Rows or calls that met the condition."""
     n: int
+    """Rows or calls that were compared with it."""
     p: float | None
+    """``k / n``; None, like the interval, where n is 0."""
     low: float | None
+    """The low end of the 95 % interval by Wilson (1927); `high` is the high one."""
     high: float | None
 
 

@@ -23,41 +23,32 @@ Integers: TypeAlias = "Sequence[int] | AnyArray"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RightSize:
-    """The memory or CPU that calls need.
-
-    Attributes
-    ----------
-    risk, step
-        Those of `rightsize`.
-    calls, unknown, killed, needed : int
-        Calls with a known need; the others, which are left out; calls that were killed for memory, which need more than they had;
-        the min number of calls for this risk.
-    size : int or None
-        The smallest size whose risk is within `risk` with 95 % confidence, in bytes or thousandths of a core; None where there is
-        no answer.
-    over, bound : number or None
-        The calls that would have exceeded `size`, and an upper bound of their share with 95 % confidence.
-    limit : int or None
-        The mean limit of the calls that have one, in bytes.
-    saved : float or None
-        The share that `size` saves of the memory reserved by those limits, weighted by duration; negative where it takes more.
-        None without such limits.
-    reason : str or None
-        Why there is no answer.
-    """
+    """The memory or CPU that calls need."""
 
     risk: float
     step: int
     calls: int
+    """Calls with a known need."""
     unknown: int = 0
+    """The other calls, which are left out."""
     killed: int = 0
+    """Calls that were killed for memory: they need more than they had."""
     needed: int
+    """The min number of calls for this risk."""
     size: int | None = None
+    """The smallest size whose risk is within `risk` with 95 % confidence, in bytes or thousandths of a core; None where there is
+    no answer."""
     over: int | None = None
+    """The calls that would have exceeded `size`."""
     bound: float | None = None
+    """An upper bound of their share with 95 % confidence."""
     limit: int | None = None
+    """The mean limit of the calls that have one, in bytes."""
     saved: float | None = None
+    """The share that `size` saves of the memory reserved by those limits, weighted by duration; negative where it takes more.
+    None without such limits."""
     reason: str | None = None
+    """Why there is no answer."""
 
 
 def rightsize(

@@ -21,29 +21,22 @@ MAX_POINTS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakTrend:
-    """The trend of a value from call to call.
-
-    Attributes
-    ----------
-    n, s : int
-        Values, and pairs of them that rise, less those that fall.
-    p, later_p : float or None
-        The probability of an `s` this high without a trend, for all values and for the later half by itself. None for fewer than
-        two different values.
-    slope, later_slope : float or None
-        The median slope of all pairs in units per call, for all values and for the later half.
-    growing : bool or None
-        True where all values and also the later half grow: `p` below 0.005, and a growth at that slope of at least 1 % of the
-        median and 1 MiB. None below 40 values, which are too few to tell.
-    """
+    """The trend of a value from call to call."""
 
     n: int
     s: int
+    """Pairs of values that rise, less pairs that fall."""
     p: float | None
+    """The probability of an `s` this high without a trend; None for fewer than two different values."""
     later_p: float | None
+    """The same of the later half by itself."""
     slope: float | None
+    """The median slope of all pairs, in units per call."""
     later_slope: float | None
+    """The same of the later half."""
     growing: bool | None
+    """True where all values and also the later half grow: `p` below 0.005, and a growth at that slope of at least 1 % of the
+    median and 1 MiB. None below 40 values, which are too few to tell."""
 
 
 def leak_trend(values: Integers) -> LeakTrend:

@@ -18,14 +18,14 @@ import numpy as np
 
 from callstats._extras import needs
 from callstats._types import AnyArray, Counts
-from callstats._units import duration_text, limit_text, memory_text, plural, printable
+from callstats._units import duration_text, limit_text, memory_text, printable
 from callstats.errors import ArgumentError
 from callstats.plot.panels import COLORS, LIMIT_FACTOR, Panel, panels, time_unit
 from callstats.plot.plotly import traces
 from callstats.series import StatSeries
 from callstats.stats import CallsGroup, CallsSummary, summarize_calls
 from callstats.stats.call import CallUsage, usage_of
-from callstats.stats.format import number_text, summary_texts, usage_text
+from callstats.stats.format import number_text, samples_text, summary_texts, usage_text
 
 MAX_BINS = 24
 _MIN_NS = 10**6
@@ -187,7 +187,7 @@ def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
     facts = {
         **call.facts,
         "duration": duration,
-        "samples": usage_text(usage, "samples") + ("" if usage.samples == usage.rows else f" in {plural(usage.rows, 'row')}"),
+        "samples": samples_text(usage),
         usage.memory_metric or "memory": usage_text(usage, "peak_memory"),
         "limit": usage_text(usage, "memory_limit"),
         "CPU mean": usage_text(usage, "cpu_mean"),
