@@ -16,7 +16,7 @@ from callstats.series import StatSeries
 from callstats.stats.call import CPU, USAGE, CallTotals, CallUsage, call_totals
 from callstats.stats.proportions import UNLIMITED, Bernoulli, wilson
 from callstats.stats.rightsize import MIB, RightSize, cpu_request, rightsize
-from callstats.stats.series import percentile_index, slope_of
+from callstats.stats.series import slope_of
 from callstats.stats.trend import LeakTrend, leak_trend
 
 _ERROR, _KILLED = 1, 2
@@ -290,7 +290,7 @@ def percentiles(values: AnyArray) -> Percentiles:
     n = len(values)
     if not n:
         return Percentiles()
-    indexes = [(n - 1) // 2, n // 2, percentile_index(95, n), percentile_index(99, n), n - 1]
+    indexes = [(n - 1) // 2, n // 2, (95 * n + 99) // 100 - 1, (99 * n + 99) // 100 - 1, n - 1]
     low, high, p95, p99, largest = np.partition(values, sorted(set(indexes)))[indexes].tolist()
     median = (low + high) // 2 if isinstance(low, int) else low / 2 + high / 2
     return Percentiles(n=n, p50=median, p95=p95, p99=p99, max=largest)

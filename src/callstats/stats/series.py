@@ -135,8 +135,3 @@ def totals_plan(names: tuple[str, ...]) -> tuple[tuple[str, ...], Counts]:
 def plan_column(name: str, indexes: Mapping[str, int]) -> list[int]:
     """Return the indexes of a metric and of its peaks, -1 for absent ones."""
     return [indexes.get(name, -1), *(indexes.get(f"{name}@{peak}", -1) for peak in _PEAKS)]
-
-
-def percentile_index(percent: int, n: int) -> int:
-    """Return the index of a percentile among n >= 1 sorted values."""
-    return max((percent * n + 99) // 100 - 1, 0)
