@@ -225,11 +225,8 @@ def _all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return add
 
 
-def _column_option(option: str, default: str, text: str, *names: str) -> Callable[[Command], Command]:
-    return default_option(
-        option, *names, default=default, metavar="COLUMN", help=text, callback=lambda _context, _parameter, value: value or None
-    )
-
+_column_option = partial(default_option, metavar="COLUMN", callback=lambda _context, _parameter, value: value or None)
+"""An option for a column; an empty name is none."""
 
 where_option = click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
 
@@ -242,15 +239,15 @@ column_options = _all_of(
 detail_options = _all_of(
     _column_option(
         "--by",
-        "fn_id",
-        "The column with a call's name, by which calls are grouped; '' for one group.",
         "--group-column",
         "group_column",
+        default="fn_id",
+        help="The column with a call's name, by which calls are grouped; '' for one group.",
     ),
-    _column_option("--status-column", "status", "How a call ended: success, error, timeout, killed."),
-    _column_option("--time-column", "created_at", "When a call came in."),
-    _column_option("--start-column", "started_at", "When a call started to run."),
-    _column_option("--end-column", "completed_at", "When a call ended."),
+    _column_option("--status-column", default="status", help="How a call ended: success, error, timeout, killed."),
+    _column_option("--time-column", default="created_at", help="When a call came in."),
+    _column_option("--start-column", default="started_at", help="When a call started to run."),
+    _column_option("--end-column", default="completed_at", help="When a call ended."),
 )
 """The columns that describe a call besides its histogram."""
 
