@@ -20,6 +20,8 @@ autodoc_typehints = "none"  # the docstrings say what each parameter is
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_param = False  # else the n of (n,) int would be a link
+suppress_warnings = ["ref.python"]  # and so it is in the types of properties
 napoleon_use_ivar = True
 
 default_role = "code"  # in a docstring `name` is a name

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from callstats import CallstatsError, DecodeError, StatBatch, StatSeries, reduce_json
 from callstats.adapters import arrow
 from callstats.batch import decode_buffer
+from callstats.kernels.totals_py import INCREASE, MAX, MIN, SUM, WEIGHT
 from callstats.stats import batch as batches
 from callstats.stats import summarize
 from support import parity, strategies
@@ -117,16 +118,14 @@ def test_figures_of_many() -> None:
             figures, there = work(batch, name)
             want = [getattr(found[name], figure) if name in found else None for found in each]
             assert [value if known else None for value, known in zip(figures.tolist(), there, strict=True)] == want
-    totals = batches.totals_of(batch)
+    metrics, series, metric, words = batches.totals_of(batch)
     seen = {}
-    for at, (i, j) in enumerate(zip(totals.series.tolist(), totals.metric.tolist(), strict=True)):
-        figures = each[i][totals.metrics[j]]
-        high, low = totals.sums[at].tolist()
-        assert (high << 64 | low) / int(totals.samples[at]) == figures.mean
-        assert (int(totals.mins[at]), int(totals.maxes[at])) == (figures.min, figures.max)
+    for i, j, total in zip(series.tolist(), metric.tolist(), words.tolist(), strict=True):
+        figures = each[i][metrics[j]]
+        assert (total[SUM] << 64 | total[SUM + 1]) / total[WEIGHT] == figures.mean
+        assert (total[MIN], total[MAX]) == (figures.min, figures.max)
         if figures.increase is not None:
-            high, low = totals.increases[at].tolist()
-            assert high << 64 | low == figures.increase
-        seen[i, totals.metrics[j]] = figures
+            assert total[INCREASE] << 64 | total[INCREASE + 1] == figures.increase
+        seen[i, metrics[j]] = figures
     assert len(seen) == sum(map(len, each))
-    assert not len(batches.totals_of(StatBatch([])).series)
+    assert not len(batches.totals_of(StatBatch([]))[1])

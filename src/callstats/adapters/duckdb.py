@@ -29,10 +29,6 @@ def register(connection: duckdb.DuckDBPyConnection) -> None:
     The blobs are VARCHAR or JSON; ``decode(stats)`` makes VARCHAR of a BLOB. ``stats_valid`` gives a BOOLEAN. A rejected blob
     ends the statement with its path.
 
-    Parameters
-    ----------
-    connection : DuckDBPyConnection
-
     Examples
     --------
     >>> connection = duckdb.connect()

@@ -24,10 +24,6 @@ def read(frame: pd.DataFrame, *, counts: str | None = "count") -> StatSeries:
     counts : str or None
         The column with the number of raw samples of each row, if there is one; None reads every column as a metric.
 
-    Returns
-    -------
-    StatSeries
-
     Examples
     --------
     >>> series = StatSeries([0, 10**9], {"x": [2**64 - 1, None]})

@@ -26,15 +26,6 @@ GROUP_ROWS = 2**20
 def read(path: str | os.PathLike[str]) -> tuple[pa.Array, StatBatch]:
     """Return the calls and series of a file in long form, as `callstats.adapters.arrow.read_long` does of a table.
 
-    Parameters
-    ----------
-    path : str or path
-
-    Returns
-    -------
-    Array, StatBatch
-        The calls in the order of their first rows, and the series of each.
-
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
@@ -48,31 +39,14 @@ def read(path: str | os.PathLike[str]) -> tuple[pa.Array, StatBatch]:
 
 
 def write(x: StatSeries | StatBatch, path: str | os.PathLike[str], calls: Any = None) -> None:
-    """Write series into a file in long form, the table of `callstats.adapters.arrow.write_long`.
-
-    Parameters
-    ----------
-    x, calls
-        As for `write_long`.
-    path : str or path
-        An existing file is replaced.
-    """
+    """Write series into a file in long form, the table of `callstats.adapters.arrow.write_long`. It replaces an existing file."""
     pq.write_table(write_long(x, calls), path, row_group_size=GROUP_ROWS, **_format(long=True))
 
 
 class Writer:
     """A writer of a new file, with a row group or more for each `add`. The file gets its name when it is complete.
 
-    Parameters
-    ----------
-    path : str or path
-        The file. An existing file is not replaced.
-    key, column : str
-        The columns of the calls and of the blobs.
-    long : bool
-        Whether to write series in long form, with the columns of `write_long`, instead of blobs.
-    others : sequence of str
-        Further columns of text.
+    With `long` it writes series, with the columns of `write_long`, instead of blobs. `others` are further columns of text.
     """
 
     def __init__(
@@ -100,17 +74,7 @@ class Writer:
     def add(
         self, calls: Sequence[Any], cells: StatBatch | Sequence[bytes | None], others: Sequence[Sequence[str | None]] = ()
     ) -> None:
-        """Write these calls.
-
-        Parameters
-        ----------
-        calls : sequence
-            Their keys, of the same type as the first key of the file.
-        cells : StatBatch, or sequence of bytes or None
-            Their series in long form, else their blobs, which are written unchanged.
-        others : sequence of sequences of str or None
-            The values of the further columns, call by call.
-        """
+        """Write calls: their keys, of the type of the file's first key; their series or blobs; their further columns."""
         keys = self._keys(calls)
         extra = {name: pa.array([row[i] for row in others], pa.string()) for i, name in enumerate(self.others)}
         if isinstance(cells, StatBatch):
@@ -123,7 +87,13 @@ class Writer:
                 table = table.append_column(name, array.take(indexes))
         else:
             table = pa.table({self.key: keys, **extra, self.column: pa.array(cells, pa.binary()).cast(pa.string())})
-        self._opened(table.schema).write_table(table, row_group_size=GROUP_ROWS)
+        if self._writer is None:
+            try:
+                self._writer = pq.ParquetWriter(self._part, table.schema, **_format(self.long, self.key, self.others))
+            except OSError as error:
+                hint = os.strerror(error.errno) if error.errno else str(error)
+                raise ArgumentError("path", "a writable file", str(self.path), hint=hint) from None
+        self._writer.write_table(table, row_group_size=GROUP_ROWS)
 
     def __enter__(self) -> Self:
         return self
@@ -138,15 +108,6 @@ class Writer:
             self._part.replace(self.path)
         else:
             self._part.unlink(missing_ok=True)
-
-    def _opened(self, schema: Any) -> Any:
-        if self._writer is None:
-            try:
-                self._writer = pq.ParquetWriter(self._part, schema, **_format(self.long, self.key, self.others))
-            except OSError as error:
-                hint = os.strerror(error.errno) if error.errno else str(error)
-                raise ArgumentError("path", "a writable file", str(self.path), hint=hint) from None
-        return self._writer
 
     def _keys(self, calls: Sequence[Any]) -> Any:
         """Return keys as an array of the type of the first key."""

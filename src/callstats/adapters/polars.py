@@ -16,18 +16,7 @@ with needs("adapters.polars", "polars"):
 
 
 def read(frame: pl.DataFrame, *, timestamp: str = "timestamp", counts: str | None = "count") -> StatSeries:
-    """Return the series of a frame with a row for each sample.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        With the columns that `callstats.adapters.arrow.read` takes. Times without a zone are UTC.
-    timestamp, counts
-        As for `callstats.adapters.arrow.read`.
-
-    Returns
-    -------
-    StatSeries
+    """Return the series of a frame with the columns that `callstats.adapters.arrow.read` takes. Times without a zone are UTC.
 
     Examples
     --------
@@ -41,17 +30,7 @@ def read(frame: pl.DataFrame, *, timestamp: str = "timestamp", counts: str | Non
 
 
 def write(series: StatSeries, *, timestamp: str = "timestamp", counts: str | None = "count") -> pl.DataFrame:
-    """Return a frame with a row for each sample.
-
-    Parameters
-    ----------
-    series, timestamp, counts
-        As for `callstats.adapters.arrow.write`.
-
-    Returns
-    -------
-    DataFrame
-        The times are nanoseconds in UTC, the metrics UInt64, null where absent.
+    """Return the frame of a series, with the columns that `callstats.adapters.arrow.write` makes.
 
     Examples
     --------

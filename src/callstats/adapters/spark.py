@@ -24,6 +24,7 @@ from callstats.adapters._frames import column_index
 from callstats.adapters.arrow import reduce
 from callstats.adapters.arrow._text import read_array, reasons_of
 from callstats.errors import ArgumentError, suggest_keywords
+from callstats.kernels.totals_py import INCREASE, MAX, MIN, SUM, WEIGHT
 from callstats.rule import How, Missing, Rule, make_rule
 from callstats.stats.batch import totals_of
 
@@ -53,7 +54,6 @@ def reduce_stats(
 
     Parameters
     ----------
-    df : DataFrame
     column : str
         The column with the blobs, text or binary.
     rejected : str
@@ -102,7 +102,6 @@ def summarize_stats(
 
     Parameters
     ----------
-    df : DataFrame
     by : str or sequence of str
         The columns to group by; none for one group of all.
     column : str
@@ -152,16 +151,16 @@ def _total_rows(
     """Yield a row for each blob, then a row for each of its metrics."""
     for batch in batches:
         series, rejected = read_array(batch.column(column))
-        totals = totals_of(series)
-        n, m = len(batch), len(totals.series)
-        row = pa.array(np.concatenate([np.arange(n), totals.series]))
+        metrics, index, metric, words = totals_of(series)
+        n, m = len(batch), len(index)
+        row = pa.array(np.concatenate([np.arange(n), index]))
         of_metrics = [
-            pa.array(totals.metrics, pa.string()).take(pa.array(totals.metric)),
-            pa.array(totals.samples),
-            pa.array(totals.mins).cast(pa.decimal128(20, 0)),
-            pa.array(totals.maxes).cast(pa.decimal128(20, 0)),
-            _decimals(totals.sums),
-            _decimals(totals.increases),
+            pa.array(metrics, pa.string()).take(pa.array(metric)),
+            pa.array(words[:, WEIGHT].astype(np.int64)),
+            pa.array(words[:, MIN]).cast(pa.decimal128(20, 0)),
+            pa.array(words[:, MAX]).cast(pa.decimal128(20, 0)),
+            _decimals(words[:, SUM : SUM + 2]),
+            _decimals(words[:, INCREASE : INCREASE + 2]),
         ]
         columns = [batch.column(name).take(row) for name in groups]
         columns += [pa.concat_arrays([pa.nulls(n, cells.type), cells]) for cells in of_metrics]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from callstats._columns import Columns
-from callstats._types import I64_MAX
+import numpy as np
+
+from callstats._types import I64_MAX, AnyArray, Present
+from callstats.batch import StatBatch
 from callstats.errors import ArgumentError, CallstatsError, SeriesError
 from callstats.reduce import reduce_json
-from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
-from callstats.stats import Summary, summarize
+from callstats.stats import batch as batches
 
 
 def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
@@ -30,15 +32,8 @@ def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
 
     NULL gives NULL, and so does a metric that the blob does not have. A blob is TEXT or BLOB.
 
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-
-    Returns
-    -------
-    callable
-        It returns the last error of a function of this connection, with its path, or None. A rejected blob ends the statement,
-        and SQLite itself reports only that a ``user-defined function raised exception``.
+    A rejected blob ends the statement, and SQLite itself reports only that a ``user-defined function raised exception``. So the
+    result is a function that returns the last error of this connection's functions, with its path, or None.
 
     Examples
     --------
@@ -66,8 +61,8 @@ def register(connection: sqlite3.Connection) -> Callable[[], Exception | None]:
     function("stats_decimate", _decimate, 2)
     function("stats_count", lambda stats: len(StatSeries.from_json(stats)), 1)
     function("stats_max", _max, 2)
-    function("stats_mean", lambda stats, metric: _summary_of(stats, metric).mean, 2)
-    function("stats_growth", lambda stats, metric: _summary_of(stats, metric).growth, 2)
+    function("stats_mean", partial(_metric_value, batches.means), 2)
+    function("stats_growth", partial(_metric_value, batches.growths), 2)
     function("stats_valid", lambda stats: _error(stats) is None, 1)
     function("stats_error", _error, 1)
     return lambda: last[0]
@@ -82,8 +77,14 @@ def _decimate(stats: object, n: object) -> str | bytes:
     return result if isinstance(stats, bytes) else result.decode()
 
 
-def _max(stats: object, metric: str) -> int | None:
-    found = _summary_of(stats, metric).max
+def _metric_value(values_of: Callable[[StatBatch, str], tuple[AnyArray, Present]], stats: object, metric: str) -> Any:
+    series = StatSeries.from_json(stats)
+    [value], [present] = values_of(StatBatch._of(series._columns, np.array([0, len(series)])), metric)
+    return value.item() if present else None
+
+
+def _max(stats: object, metric: str) -> Any:
+    found = _metric_value(batches.peaks, stats, metric)
     if found is not None and found > I64_MAX:
         raise SeriesError(f"the result of stats_max must be at most {I64_MAX}, the largest integer of SQLite, got {found}")
     return found
@@ -95,12 +96,3 @@ def _error(stats: object) -> str | None:
     except CallstatsError as error:
         return str(error)
     return None
-
-
-def _summary_of(stats: object, metric: str) -> Summary:
-    """Return the summary of one metric, which needs no columns but its own and those of its peaks."""
-    names, times, values, present, counts = StatSeries.from_json(stats)._columns
-    kept = [index for index, name in enumerate(names) if name == metric or (parse_peak_name(name) or ("",))[0] == metric]
-    mask = None if present is None else present[kept]
-    columns = Columns(tuple(names[index] for index in kept), times, values[kept], mask, counts)
-    return summarize(StatSeries._of(columns)).get(metric, Summary())

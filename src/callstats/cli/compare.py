@@ -11,9 +11,10 @@ import click
 from callstats._json import json_text
 from callstats._units import duration_text, memory_text, percent_text, plural, printable, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
-from callstats.cli.format import print_reject, stopped_lines, text_table
+from callstats.cli.format import left_out_lines, print_reject, stopped_lines, text_table
 from callstats.cli.options import (
     PAST,
+    TAG,
     column_options,
     database,
     detail_options,
@@ -44,7 +45,9 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
 )
 @click.argument("arguments", nargs=-1, metavar="[DB] [A] [B]")
 @click.option("--at", type=PAST, metavar="TIME", help="Compare calls of A before this time with those since then.")
-@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="Compare calls by tags instead of names; given twice.")
+@click.option(
+    "--tag", "tags", multiple=True, type=TAG, metavar="NAME=VALUE", help="Compare calls by tags instead of names; given twice."
+)
 @since_option
 @where_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -53,7 +56,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
 def compare_command(
     arguments: tuple[str, ...],
     at: int | None,
-    tags: tuple[str, ...],
+    tags: tuple[tuple[str, str], ...],
     since: int | None,
     where: str | None,
     as_json: bool,
@@ -73,18 +76,16 @@ def compare_command(
     return exit_code(found)
 
 
-def _sides(arguments: tuple[str, ...], at: int | None, tags: tuple[str, ...]) -> tuple[str, list[Any]]:
+def _sides(arguments: tuple[str, ...], at: int | None, tags: tuple[tuple[str, str], ...]) -> tuple[str, list[Any]]:
     """Return the database, and one or two names or tags."""
     wanted = 1 if at is not None else 2
     names = list(arguments)
     url = database(names.pop(0) if names and (tags or len(names) > wanted or is_surely_database(names[0])) else None)
     if tags:
-        sides: list[Any] = [dict([tag.split("=", 1)]) for tag in tags if "=" in tag]
-        if names or len(tags) != wanted or len(sides) != wanted:
-            raise click.UsageError(
-                f"--tag must be NAME=VALUE, {'twice' if at is None else 'once beside --at'} and without A and B"
-            )
-        return url, sides
+        if names or len(tags) != wanted:
+            times = "twice" if at is None else "once beside --at"
+            raise click.UsageError(f"--tag must be NAME=VALUE, {times} and without A and B")
+        return url, [dict([tag]) for tag in tags]
     if len(names) != wanted:
         raise click.UsageError("the arguments must be [DB] A B, or [DB] A with --at")
     return url, names
@@ -101,14 +102,8 @@ def comparison_text(found: TableComparison) -> str:
         *text_table(rows, right=1),
     ]
     lines += ["", f"medians, and the share of failures; {found.rejected:,} rejected; {size_text(found.bytes_read)} read"]
-    lines += [f"left out, since their time can't be read: {plural(found.untimed, 'call')}"] * (found.untimed > 0)
-    lines += [f"left out, since they have not ended: {plural(found.unfinished, 'call')}"] * (found.unfinished > 0)
-    lines += stopped_lines(found, "the numbers are of the calls read so far")
+    lines += left_out_lines(found) + stopped_lines(found, "the numbers are of the calls read so far")
     return "\n".join(map(printable, lines))
-
-
-def _points_text(share: float) -> str:
-    return f"{100 * share:.3g} points"
 
 
 def _row(one: Difference) -> tuple[str, ...]:
@@ -117,7 +112,7 @@ def _row(one: Difference) -> tuple[str, ...]:
     if one.differs is None or one.difference is None or one.low is None or one.high is None or one.confidence is None:
         return title, a, b, "", "", f"can't tell from {one.calls_a:,} and {plural(one.calls_b, 'call')}"
     if one.name == "failures":
-        text, relative = _points_text, ""
+        text, relative = (lambda share: f"{100 * share:.3g} points"), ""
     else:
         relative = f" ({one.difference / one.a:+.0%})" if one.a else ""
     change, low, high = (f"{'-' if value < 0 else '+'}{text(abs(value))}" for value in (one.difference, one.low, one.high))

@@ -100,13 +100,12 @@ class CommandGroup(click.Group):
 
     def _with_option(self, error: ArgumentError, subcommand: str | None) -> str:
         """Return the error's message, which begins with a parameter, with the command's option in its place."""
-        if error.parameter in _ARGUMENTS:
-            return option_message(error, _ARGUMENTS[error.parameter])
+        shown = _ARGUMENTS.get(error.parameter, error.parameter)
         flag = f"--{error.parameter.replace('_', '-')}"
         for param in self.commands[subcommand or ""].params:
             if isinstance(param, click.Option) and (param.name == error.parameter or flag in param.opts):
-                return option_message(error, param.opts[0])
-        return str(error)
+                shown = param.opts[0]
+        return option_message(error, shown)
 
 
 def option_message(error: ArgumentError, option: str) -> str:
@@ -137,34 +136,26 @@ def print_rejected(calls: Iterable[Call]) -> ExitCode:
     return ExitCode.REJECTED if rejects else ExitCode.DONE
 
 
-class Caught(threading.Event):
-    """Set when a signal asks to stop; `number` is the first one's."""
-
-    number = 0
-
-
 @contextmanager
-def catch_signals(*numbers: int, second_interrupts: bool = False) -> Iterator[Caught]:
-    """Catch signals that would end callstats. Signals that are ignored stay so: they are meant for the job in the foreground."""
-    caught = Caught()
+def catch_ctrl_c() -> Iterator[threading.Event]:
+    """Set an event at Ctrl-C, or at SIGTERM, by which schedulers end a job; a second one interrupts.
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        if second_interrupts and caught.is_set():
+    Signals that are ignored stay so: they are meant for the job in the foreground.
+    """
+    caught = threading.Event()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        if caught.is_set():
             raise KeyboardInterrupt
-        caught.number = caught.number or number
         caught.set()
 
-    caught_here = numbers if threading.current_thread() is threading.main_thread() else ()
-    before = [(n, signal.signal(n, note)) for n in caught_here if signal.getsignal(n) is not signal.SIG_IGN]
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = [(n, signal.signal(n, note)) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
     try:
         yield caught
     finally:
         for number, handler in before:
             signal.signal(number, handler)
-
-
-catch_ctrl_c = partial(catch_signals, signal.SIGINT, signal.SIGTERM, second_interrupts=True)
-"""Catch Ctrl-C, and SIGTERM, by which schedulers end a job."""
 
 
 @contextmanager

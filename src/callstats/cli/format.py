@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from callstats._units import percent_text, printable, size_text
+from callstats._units import percent_text, plural, printable, size_text
 from callstats.stats.format import usage_text
 
 if TYPE_CHECKING:
     from callstats.call import Call, Key
-    from callstats.db import JobResult, Reject
+    from callstats.db import JobResult, Reject, TableComparison, TableSummary
     from callstats.stats.call import CallUsage
 
 
@@ -51,6 +51,12 @@ def stopped_lines(result: JobResult, rest: str) -> list[str]:
     return [] if result.stopped is None else [printable(f"stopped early: {result.stopped}; {rest}")]
 
 
+def left_out_lines(result: TableSummary | TableComparison) -> list[str]:
+    """Return how many calls the numbers leave out, and why."""
+    left_out = {"their time can't be read": result.untimed, "they have not ended": result.unfinished}
+    return [f"left out, since {why}: {plural(n, 'call')}" for why, n in left_out.items() if n]
+
+
 def less_text(before: int, after: int, what: str) -> str:
     """Return how much smaller a reduction made the text."""
     less = percent_text((before - after) / max(before, 1), ".1f")
@@ -65,19 +71,17 @@ def peak_memory_text(usage: CallUsage) -> str:
 
 def detail_texts(call: Call) -> dict[str, str]:
     """Return how a call ended and when, by the titles that people know."""
-    titles = {
-        "command": "command",
-        "host": "host",
-        "tags": "tags",
-        "status": "status",
-        "exit": "exit_code",
-        "created": "created_at",
-        "started": "started_at",
-        "completed": "completed_at",
-        "error": "error",
+    values = {
+        "command": call.command,
+        "host": call.host,
+        "tags": " ".join(f"{name}={value}" for name, value in call.tags.items()) or None,
+        "status": call.status,
+        "exit": call.exit_code,
+        "created": call.created_at,
+        "started": call.started_at,
+        "completed": call.completed_at,
+        "error": call.error,
     }
-    values = {title: getattr(call, name) for title, name in titles.items()}
-    values["tags"] = " ".join(f"{name}={value}" for name, value in call.tags.items()) or None
     return {title: name_text(value) for title, value in values.items() if value is not None}
 
 

@@ -13,9 +13,10 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from callstats._json import is_text
 from callstats._timestamps import parse_date_or_time
 from callstats._types import I64_MAX
-from callstats._units import parse_duration, parse_share, parse_size
+from callstats._units import parse_duration, parse_share, parse_size, printable
 from callstats.cli.errors import option_message
 from callstats.db.engine import parse_url
 from callstats.errors import ArgumentError, shorten_repr
@@ -73,6 +74,13 @@ def _parse_tier(text: str) -> tuple[timedelta, int]:
     return _parse_timedelta(age), int(rows)
 
 
+def _parse_tag(text: str) -> tuple[str, str]:
+    name, mark, value = text.partition("=")
+    if not name or not mark or not is_text(text):
+        raise click.UsageError(f"--tag must be NAME=VALUE, got {printable(text)!r}")
+    return name, value
+
+
 def _parse_how(text: str) -> tuple[str, How]:
     metric, mark, reducers = text.rpartition("=")  # a metric's name may have an equals sign
     parts = tuple(part.strip() for part in reducers.split(","))
@@ -94,6 +102,7 @@ DURATION = Parsed("duration", _parse_timedelta)
 SHARE = Parsed("share", parse_share)
 PAST = Parsed("time", _parse_past)
 TIER = Parsed("tier", _parse_tier)
+TAG = Parsed("tag", _parse_tag)
 HOW = Parsed("how", _parse_how)
 
 
@@ -112,7 +121,6 @@ _DATABASE_SUFFIXES = (".db", ".db3", ".sqlite", ".sqlite3")
 
 
 def default_database() -> str:
-    """Return the database of commands that name none."""
     return os.environ.get("CALLSTATS_URL") or "calls.db"
 
 
@@ -137,7 +145,7 @@ def is_surely_database(text: str) -> bool:
     return "://" in text or text.lower().endswith(_DATABASE_SUFFIXES) or _has_sqlite_header(text)
 
 
-def _has_sqlite_header(path: str | Path) -> bool:
+def _has_sqlite_header(path: str) -> bool:
     with suppress(OSError, ValueError, RuntimeError):  # RuntimeError: a link to itself, before Python 3.13
         if Path(path).is_file():  # to open a pipe would wait for its other end
             with Path(path).open("rb") as file:
@@ -148,7 +156,6 @@ def _has_sqlite_header(path: str | Path) -> bool:
 database_argument = click.argument(
     "url", required=False, metavar="[DB]", callback=lambda _context, _parameter, value: database(value)
 )
-"""The argument [DB]."""
 
 
 def split_file(arguments: tuple[str, ...]) -> tuple[str, str]:
@@ -218,11 +225,8 @@ def _all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return add
 
 
-def _column_option(option: str, default: str, text: str, *names: str) -> Callable[[Command], Command]:
-    return default_option(
-        option, *names, default=default, metavar="COLUMN", help=text, callback=lambda _context, _parameter, value: value or None
-    )
-
+_column_option = partial(default_option, metavar="COLUMN", callback=lambda _context, _parameter, value: value or None)
+"""An option for a column; an empty name is none."""
 
 where_option = click.option("--where", metavar="SQL", help="Only rows that meet this condition, in the database's own SQL.")
 
@@ -235,15 +239,15 @@ column_options = _all_of(
 detail_options = _all_of(
     _column_option(
         "--by",
-        "fn_id",
-        "The column with a call's name, by which calls are grouped; '' for one group.",
         "--group-column",
         "group_column",
+        default="fn_id",
+        help="The column with a call's name, by which calls are grouped; '' for one group.",
     ),
-    _column_option("--status-column", "status", "How a call ended: success, error, timeout, killed."),
-    _column_option("--time-column", "created_at", "When a call came in."),
-    _column_option("--start-column", "started_at", "When a call started to run."),
-    _column_option("--end-column", "completed_at", "When a call ended."),
+    _column_option("--status-column", default="status", help="How a call ended: success, error, timeout, killed."),
+    _column_option("--time-column", default="created_at", help="When a call came in."),
+    _column_option("--start-column", default="started_at", help="When a call started to run."),
+    _column_option("--end-column", default="completed_at", help="When a call ended."),
 )
 """The columns that describe a call besides its histogram."""
 

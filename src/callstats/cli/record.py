@@ -7,12 +7,12 @@ from functools import partial
 
 import click
 
-from callstats._json import is_text, json_text
+from callstats._json import json_text
 from callstats._units import duration_text, printable
 from callstats.call import Call
 from callstats.cli.errors import ExitCode, say
 from callstats.cli.format import call_fields, name_text, peak_memory_text, table_text
-from callstats.cli.options import POSITIVE, SECONDS, SIZE, default_database, default_option, examples
+from callstats.cli.options import POSITIVE, SECONDS, SIZE, TAG, default_database, default_option, examples
 from callstats.cli.signals import Interrupted, Relay
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
@@ -30,16 +30,6 @@ _END_SECONDS = 10.0
 """How long to try to store a call that has ended."""
 
 
-def _parse_tags(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    tags: dict[str, str] = {}
-    for text in given:
-        name, mark, value = text.partition("=")
-        if not name or not mark or name in tags or not is_text(text):
-            raise click.UsageError(f"--tag must be NAME=VALUE, each name once, got {printable(text)!r}")
-        tags[name] = value
-    return tags
-
-
 @click.command(
     "record",
     context_settings={"allow_interspersed_args": False},
@@ -53,7 +43,7 @@ def _parse_tags(_context: click.Context, _parameter: click.Parameter, given: tup
 )
 @click.option("--db", default=default_database, show_default="CALLSTATS_URL, else calls.db", help="Where to store the call.")
 @click.option("--name", help="The name to group the call by.  [default: the image, or the program's name]")
-@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", callback=_parse_tags, help="A label. Can be repeated.")
+@click.option("--tag", "tags", multiple=True, type=TAG, metavar="NAME=VALUE", help="A label. Can be repeated.")
 @default_option("--driver", type=click.Choice(["process", "docker"]), default="process", help="How to run the command.")
 @click.option("--image", help="The image of the container.")
 @click.option("--network", help="The network that the container joins.")
@@ -75,7 +65,7 @@ def _parse_tags(_context: click.Context, _parameter: click.Parameter, given: tup
 def record_command(
     db: str,
     name: str | None,
-    tags: dict[str, str],
+    tags: tuple[tuple[str, str], ...],
     driver: str,
     image: str | None,
     network: str | None,
@@ -103,6 +93,8 @@ def record_command(
     """
     from callstats.db.spool import keep_call
 
+    if len(dict(tags)) < len(tags):
+        raise click.UsageError("--tag must be NAME=VALUE, each name once")
     watched = [option for option, value in (("--pid", pid), ("--cgroup", cgroup)) if value is not None]
     if watched and (command or len(watched) > 1 or image or network or memory or timeout or driver != "process"):
         raise click.UsageError(f"{watched[0]} must be given without a command, and without options for one")
@@ -115,7 +107,7 @@ def record_command(
         runner = DockerDriver(network=network)
     sampler = make_sampler(pid, cgroup) if watched else None
     seen = command if sampler is None else command_of(pid) or ((cgroup or str(pid)).rstrip("/"),)
-    recording = Recording(seen, name=name, tags=tags, image=image)
+    recording = Recording(seen, name=name, tags=dict(tags), image=image)
     with Relay(stops=driver == "process" and not watched) as relay, connect(db) as table:
         recorder = Recorder(max_samples, how="mean" if plain else KEEP_PEAKS, max_bytes=_begin(table, recording.call))
 

@@ -13,7 +13,7 @@ import click
 
 from callstats._units import plural, printable, size_text
 from callstats.cli.errors import ExitCode, exit_code
-from callstats.cli.format import detail_texts, name_text
+from callstats.cli.format import detail_texts, left_out_lines, name_text
 from callstats.cli.options import (
     check_output,
     choice_options,
@@ -91,10 +91,7 @@ def notes(summary: TableSummary, now: datetime) -> Iterator[str]:
     yield f"{plural(summary.calls, 'call')}{groups}, as of {now:%Y-%m-%d %H:%M} UTC"
     if summary.rejected:
         yield f"left out, since their histogram can't be read: {plural(summary.rejected, 'row')}"
-    if summary.untimed:
-        yield f"left out, since their time can't be read: {plural(summary.untimed, 'call')}"
-    if summary.unfinished:
-        yield f"left out, since they have not ended: {plural(summary.unfinished, 'call')}"
+    yield from left_out_lines(summary)
     if summary.stopped is not None:
         yield f"stopped early: {summary.stopped}"
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from callstats._json import json_text
-from callstats._units import plural, printable
+from callstats._units import printable
 from callstats.cli.errors import ExitCode, Failure, option_message, print_rejected
 from callstats.cli.format import call_fields, detail_texts, name_text, peak_memory_text
 from callstats.cli.options import check_output, column_options, detail_options, examples, split_key, write_file
@@ -19,7 +19,7 @@ from callstats.errors import ArgumentError
 from callstats.plot import terminal
 from callstats.plot.panels import tracks
 from callstats.series import StatSeries
-from callstats.stats.format import usage_text
+from callstats.stats.format import samples_text, usage_text
 
 STYLES: dict[terminal.Ink, str] = {"title": "bold", "text": "", "axis": "dim", "value": "cyan", "band": "cyan", "limit": "red"}
 
@@ -78,10 +78,9 @@ def head_lines(call: Call) -> list[str]:
     head = {"call": name_text(call.key), "name": "" if call.name is None else name_text(call.name), **detail_texts(call)}
     if call.series is not None:
         usage = call.usage
-        rows = "" if usage.samples == usage.rows else f" in {plural(usage.rows, 'row')}"
         head |= {
             "duration": usage_text(usage, "duration_ns"),
-            "samples": f"{usage_text(usage, 'samples')}{rows}" if usage.rows else "none",
+            "samples": samples_text(usage) if usage.rows else "none",
             "memory": peak_memory_text(usage),
             "CPU": usage_text(usage, "cpu_mean"),
         }

@@ -12,14 +12,14 @@ import click
 
 from callstats._json import json_text
 from callstats._types import FN_COUNTERS
-from callstats._units import duration_text, limit_text, memory_text, plural, size_text
+from callstats._units import plural, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
-from callstats.cli.format import name_text, print_reject, stopped_lines, text_table
+from callstats.cli.format import left_out_lines, name_text, print_reject, stopped_lines, text_table
 from callstats.cli.kubernetes import kubernetes_patch
 from callstats.cli.options import choice_options, column_options, database_argument, default_option, detail_options, examples
 from callstats.db import TableSummary, connect
 from callstats.stats import CallsGroup, CallsSummary, summarize_calls
-from callstats.stats.format import PERCENTILES, cores_text, memory_limit_text, summary_texts, waste_text
+from callstats.stats.format import PERCENTILES, number_text, summary_texts
 
 _SORT_KEYS: dict[str, Callable[[CallsSummary], int | float | None]] = {
     "waste": lambda summary: summary.waste,
@@ -30,6 +30,13 @@ _SORT_KEYS: dict[str, Callable[[CallsSummary], int | float | None]] = {
     "cpu": lambda summary: summary.cpu.p95,
 }
 """The columns that groups may be sorted by, the largest value first."""
+
+_COLUMNS = {
+    "p95 time": "duration p95",
+    "max memory": "memory max",
+    **{title: title for title in ("limit", "right size", "CPU request", "growing", "waste")},
+}
+"""The columns of the table after the counts, and the number that each has."""
 
 
 @click.command(
@@ -72,14 +79,11 @@ def summary_command(url: str, form: str | None, patch: str | None, sort: str, **
         raise click.UsageError(f"--patch must be given without --{form}")
     summary = summarize_database(url, **asked)
     if sort != "name":
-        groups = sorted(summary.groups, key=lambda group: _sort_key(_SORT_KEYS[sort](group.summary)))
-        summary = replace(summary, groups=tuple(groups))
+        values = [_SORT_KEYS[sort](group.summary) for group in summary.groups]
+        order = sorted(range(len(values)), key=lambda index: (values[index] is None, -(values[index] or 0)))
+        summary = replace(summary, groups=tuple(summary.groups[index] for index in order))
     click.echo(_FORMS[patch or form](summary))
     return exit_code(summary)
-
-
-def _sort_key(value: float | None) -> tuple[bool, float]:
-    return value is None, -(value or 0)
 
 
 def summarize_database(
@@ -98,31 +102,12 @@ def table_lines(summary: TableSummary) -> list[str]:
     """Return a line for each name."""
     if not summary.groups:
         return _end_lines(summary)
-    rows = [_row_cells(summary.by, group) for group in summary.groups]
-    table = text_table([list(rows[0]), *(list(row.values()) for row in rows)], right=1)
-    return [*table, "", *_end_lines(summary)]
-
-
-def _row_cells(by: str | None, group: CallsGroup) -> dict[str, str]:
-    summary = group.summary
-    sized, request, growing = summary.rightsize, summary.cpu_request, summary.trend.growing
-
-    def cell(name: str, value: float | None, text: Callable[[Any], str]) -> str:
-        return "-" if value is None else ("~" if name in summary.approximate else "") + text(value)
-
-    return {
-        "name": _group_name(by, group),
-        "calls": f"{summary.calls:,}",
-        "sampled": f"{summary.sampled:,}",
-        "errors": f"{summary.errors:,}",
-        "p95 time": cell("duration_ns", summary.duration_ns.p95, duration_text),
-        "max memory": cell("memory", summary.memory.max, memory_text),
-        "limit": cell("limit", summary.limit, memory_limit_text),
-        "right size": cell("rightsize", None if sized is None else sized.size, limit_text),
-        "CPU request": cell("cpu_request", None if request is None else request.size, cores_text),
-        "growing": cell("trend", growing, lambda growing: "yes" if growing else "no"),
-        "waste": cell("waste", summary.waste, waste_text),
-    }
+    rows = [("name", "calls", "sampled", "errors", *_COLUMNS)]
+    for group in summary.groups:
+        counts = (f"{n:,}" for n in (group.summary.calls, group.summary.sampled, group.summary.errors))
+        numbers = (number_text(group.summary, title)[1] or "-" for title in _COLUMNS.values())
+        rows.append((_group_name(summary.by, group), *counts, *numbers))
+    return [*text_table(rows, right=1), "", *_end_lines(summary)]
 
 
 def _group_name(by: str | None, group: CallsGroup) -> str:
@@ -146,11 +131,7 @@ def _end_lines(summary: TableSummary) -> list[str]:
     groups = f" in {plural(len(summary.groups), 'name')}" if summary.by else ""
     read = f"{size_text(summary.bytes_read)} in {summary.seconds:.1f} s, {summary.backend} backend"
     lines.append(f"{plural(summary.calls, 'call')}{groups}, {summary.rejected:,} rejected; {read}")
-    if summary.untimed:
-        lines.append(f"left out, since their time can't be read: {plural(summary.untimed, 'call')}")
-    if summary.unfinished:
-        lines.append(f"left out, since they have not ended: {plural(summary.unfinished, 'call')}")
-    return lines + stopped_lines(summary, "the numbers are of the calls read so far")
+    return lines + left_out_lines(summary) + stopped_lines(summary, "the numbers are of the calls read so far")
 
 
 def _group_lines(by: str | None, group: CallsGroup) -> Iterator[str]:
@@ -163,7 +144,7 @@ def _group_lines(by: str | None, group: CallsGroup) -> Iterator[str]:
 
 
 def summary_json(summary: TableSummary) -> str:
-    """Return the summary as JSON in ASCII."""
+    """Return the summary as JSON."""
     groups: list[dict[str, Any]] = []
     for group in summary.groups:
         extra = {"unlimited": group.summary.is_unlimited, "approximate": sorted(group.summary.approximate)}

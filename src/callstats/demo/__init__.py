@@ -6,19 +6,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from callstats._timestamps import format_time
+from callstats._types import Counts
 from callstats.call import new_call_id
 from callstats.drivers.docker.stats import pick_stats
 from callstats.reduce import decimate
 from callstats.rule import KEEP_PEAKS, Rule
 from callstats.series import StatSeries
-
-Whole: TypeAlias = NDArray[np.int64]
 
 _CALLS = 2_000
 _SEED = 20_171_127
@@ -121,14 +119,14 @@ def _draw(rng: np.random.Generator, low: int, high: int) -> int:
     return int(rng.integers(low, high))
 
 
-def _draws(rng: np.random.Generator, low: int, high: int, n: int) -> Whole:
+def _draws(rng: np.random.Generator, low: int, high: int, n: int) -> Counts:
     """Draw integers. There are no floats here and below, since their last bits could differ between machines."""
     return rng.integers(low, high, n, dtype=np.int64)
 
 
-def _counter(rng: np.random.Generator, n: int, limit: int, odds: int) -> Whole:
+def _counter(rng: np.random.Generator, n: int, limit: int, odds: int) -> Counts:
     """Return a total that rises in one second out of `odds`, by less than `limit`."""
-    total: Whole = np.cumsum(_draws(rng, 0, limit, n) * (_draws(rng, 0, odds, n) == 0))
+    total: Counts = np.cumsum(_draws(rng, 0, limit, n) * (_draws(rng, 0, odds, n) == 0))
     return total
 
 
@@ -139,14 +137,14 @@ def _drift(fn: _Function, number: int, limit: int) -> int:
     return limit * min(6 * number, _CALLS) // (10 * _CALLS) if fn.drift == "warm-up" else 0
 
 
-def _shape(rng: np.random.Generator, name: str, seconds: Whole, limit: int) -> Whole:
+def _shape(rng: np.random.Generator, name: str, seconds: Counts, limit: int) -> Counts:
     """Return memory over the seconds of a call."""
     n = seconds.size
     if name == "ramp":  # fills up and then stays
         top, rise = limit * _draw(rng, 40, 75) // 100, max(n * _draw(rng, 10, 60) // 100, 1)
         return limit // 8 + (top - limit // 8) * np.minimum(seconds, rise) // rise + _draws(rng, 0, limit // 100, n)
     if name == "spikes":  # steady, with short peaks close to the limit
-        peaks: Whole = limit * _draws(rng, 30, 70, n) // 100 * (_draws(rng, 0, 40, n) == 0)
+        peaks: Counts = limit * _draws(rng, 30, 70, n) // 100 * (_draws(rng, 0, 40, n) == 0)
         return limit // 4 + peaks + _draws(rng, 0, limit // 50, n)
     if name == "leak":  # grows until the end
         return limit // 10 + seconds * (limit * _draw(rng, 5, 13)) // 100_000 + _draws(rng, 0, limit // 200, n)
@@ -154,7 +152,7 @@ def _shape(rng: np.random.Generator, name: str, seconds: Whole, limit: int) -> W
         period = _draw(rng, 12, 90)
         return limit // 5 + seconds % period * (limit // 2) // period + _draws(rng, 0, limit // 100, n)
     stages = _draw(rng, 3, 8)  # grows with each stage of a job
-    grown: Whole = limit * 3 // 5 * (seconds * stages // n) // stages
+    grown: Counts = limit * 3 // 5 * (seconds * stages // n) // stages
     return limit // 6 + grown + _draws(rng, 0, limit // 60, n)
 
 

@@ -18,18 +18,7 @@ _MAX_PIXELS = 2**15
 
 
 def png(series: StatSeries, metrics: Iterable[str] | None = None, *, title: str | None = None, width: int = 1000) -> bytes:
-    """Return one call as a PNG image, with the panels of `figure`.
-
-    Parameters
-    ----------
-    series, metrics, title
-        As for `figure`.
-    width : int
-        In pixels.
-
-    Returns
-    -------
-    bytes
+    """Return one call as a PNG image, with the panels of `figure`. The width is in pixels.
 
     Examples
     --------
@@ -40,9 +29,8 @@ def png(series: StatSeries, metrics: Iterable[str] | None = None, *, title: str 
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     shown = panels(series, metrics)
-    dpi = 100
     height = min(max(len(shown), 1) * 240 + 40, _MAX_PIXELS)
-    drawing = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, layout="constrained")
+    drawing = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
     FigureCanvasAgg(drawing)
     if title is not None:
         drawing.suptitle(title, parse_math=False)

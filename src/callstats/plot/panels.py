@@ -37,33 +37,21 @@ _TITLES = {"mem": "Memory", "cpu": "Processor", "net": "Network", "disk": "Disk"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Track:
-    """One metric over time.
-
-    Attributes
-    ----------
-    name : str
-    kind : str
-        ``memory`` in bytes, ``percent`` of one core, ``rate`` in bytes per second (of a counter), or a ``number``.
-    seconds : (m,) float
-        Since the first row of the series.
-    values : (m,) float
-        NaN where the metric is absent, and once in each gap.
-    low : (m,) float or None
-        The lower edge of the band: ``x@min``, if the series has it.
-    high : (m,) float or None
-        The upper edge: ``x@max``.
-    limit : float or None
-        The max memory limit; None for other metrics, and for an unlimited call.
-    summary : Summary
-    """
+    """One metric over time."""
 
     name: str
     kind: Kind
+    """``memory`` in bytes, ``percent`` of one core, ``rate`` in bytes per second (of a counter), or a ``number``."""
     seconds: AnyArray
+    """Since the first row of the series."""
     values: AnyArray
+    """NaN where the metric is absent, and once in each gap."""
     low: AnyArray | None
+    """The lower edge of the band: ``x@min``, if the series has it."""
     high: AnyArray | None
+    """The upper edge: ``x@max``."""
     limit: float | None
+    """The max memory limit; None for other metrics, and for an unlimited call."""
     summary: Summary
 
     @property
@@ -112,17 +100,7 @@ class Panel(NamedTuple):
 
 
 def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Track]:
-    """Return the tracks of a series.
-
-    Parameters
-    ----------
-    series : StatSeries
-    metrics : iterable of str, optional
-        The metrics to draw; by default all but the memory limit, which is a line in others.
-
-    Returns
-    -------
-    list of Track
+    """Return the tracks of some metrics of a series: by default of all but the memory limit, which is a line in others.
 
     Examples
     --------
@@ -154,10 +132,8 @@ def panels(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Pan
 
 def value_text(kind: Kind, value: float) -> str:
     """Return a value in the unit of its kind."""
-    if kind == "memory":
-        return memory_text(round(value))
-    if kind == "rate":
-        return f"{memory_text(round(value))}/s"
+    if kind in ("memory", "rate"):
+        return memory_text(round(value)) + ("/s" if kind == "rate" else "")
     if kind == "percent":
         return f"{value:,.0f} %" if value >= 1000 or value == int(value) else f"{value:.1f} %"
     return f"{value:,.0f}" if value == int(value) and value < 10**6 else f"{value:,.4g}"
@@ -232,6 +208,4 @@ def _rates(series: StatSeries, name: str, seconds: AnyArray) -> tuple[AnyArray, 
 def _gaps(seconds: AnyArray) -> AnyArray:
     """Return the rows after a gap."""
     steps = np.diff(seconds)
-    moving = steps[steps > 0]
-    usual = np.median(moving) if len(moving) else 0.0
-    return np.flatnonzero(steps > GAP * usual) + 1
+    return np.flatnonzero(steps > GAP * np.median(steps[steps > 0])) + 1 if steps.any() else np.zeros(0, dtype=np.int64)

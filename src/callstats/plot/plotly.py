@@ -21,17 +21,7 @@ if TYPE_CHECKING:
 def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: str | None = None) -> Figure:
     """Return one call as a Plotly figure: a panel for memory, processor, network and disk, and one for each other metric.
 
-    Parameters
-    ----------
-    series : StatSeries
-    metrics : iterable of str, optional
-        The metrics to draw; all by default.
-    title : str, optional
-
-    Returns
-    -------
-    plotly.graph_objects.Figure
-        Each metric is drawn as its `Track`, in its band. The line is open where rows are missing.
+    Each of the metrics, by default all, is drawn as its `Track`, in its band. The line is open where rows are missing.
 
     Examples
     --------
@@ -44,10 +34,8 @@ def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: s
     shown = panels(series, metrics)
     drawn: Figure = graph_objects.Figure()
     if shown:
-        titles = [plotly_text(panel.title) for panel in shown]
-        drawn = make_subplots(
-            rows=len(shown), cols=1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=min(0.25 / len(shown), 0.1)
-        )
+        titles, spacing = [plotly_text(panel.title) for panel in shown], min(0.25 / len(shown), 0.1)
+        drawn = make_subplots(len(shown), 1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=spacing)
     for row, panel in enumerate(shown, 1):
         for trace in traces(panel):
             drawn.add_trace(trace, row=row, col=1)

@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from callstats import kernels
 from callstats._json import as_bytes
 from callstats._types import AnyArray, Block, Counts, Present
 from callstats.batch import StatBatch
-from callstats.kernels.totals_py import INCREASE, MAX, MIN, ROWS, SUM, TOTALS, WEIGHT
+from callstats.kernels.totals_py import MAX, ROWS, SUM, TOTALS, WEIGHT
 from callstats.stats.series import slope_of, totals_plan
 
 
-class Totals(NamedTuple):
-    """Totals of each metric of each series, a row for each pair."""
+def totals_of(batch: StatBatch) -> tuple[tuple[str, ...], Counts, Counts, Block]:
+    """Return the metrics, and the words of `kernels.totals` for each metric of each series that has it.
 
-    metrics: tuple[str, ...]
-    series: Counts
-    """The index of the series."""
-    metric: Counts
-    """The index of the metric in `metrics`."""
-    samples: Counts
-    mins: Block
-    maxes: Block
-    sums: Block
-    """(n, 2): the high and the low word of the sum weighted by counts."""
-    increases: Block
-    """(n, 2): the same of the increase, for counters."""
-
-
-def totals_of(batch: StatBatch) -> Totals:
-    """Return the exact sums and extremes of all metrics, with peaks in place of values where rows have them."""
+    These are (n, TOTALS) words. Before them come the indexes of their series, and of their metrics, (n,) each.
+    """
     metrics, plan = totals_plan(batch.names)
     found = _totals(batch, plan)
     metric, series = np.nonzero(found[:, :, ROWS])
-    rows = found[metric, series]
-    return Totals(
-        metrics,
-        series,
-        metric,
-        rows[:, WEIGHT].astype(np.int64),
-        rows[:, MIN],
-        rows[:, MAX],
-        rows[:, SUM : SUM + 2],
-        rows[:, INCREASE : INCREASE + 2],
-    )
+    return metrics, series, metric, found[metric, series]
 
 
 def peaks(batch: StatBatch, metric: str) -> tuple[Block, Present]:

@@ -26,49 +26,35 @@ _MAX_OF = {metric: f"{metric}@max" for metric in (WORKING, USAGE, LIMIT, CPU)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallUsage:
-    """The resources that one call used. A value is None where the call does not tell it.
-
-    Attributes
-    ----------
-    peak_memory : int or None
-        The max of `memory_metric`, in bytes. A max of 0 counts as unknown.
-    peak_source : {"sampled", "kernel"} or None
-        ``kernel`` where the kernel kept the peak of the whole call. A sampled peak is a lower bound: memory may rise and fall
-        between two samples.
-    peak_ceiling : int or None
-        An upper bound of the peak, in bytes: the kernel's peak of ``mem_usage``, where `memory_metric` is ``mem_working``.
-        Without ``mem_peak@last`` it is known only while no reduction has mixed it with sampled values.
-    memory_metric : str or None
-        ``mem_working`` where the series has it, else ``mem_usage``.
-    memory_limit : int or None
-        The max of ``mem_limit``, in bytes; 2**63 - 4096 or more means unlimited, and 0 counts as unknown. It counts as exact, as
-        the default reduction keeps the max.
-    cpu_mean : float or None
-        Percent of one core: `cpu_time_ns` by `duration_ns` where both are known, else the mean of ``cpu_total``.
-    cpu_peak : int or None
-        The max of ``cpu_total``, in percent of one core.
-    cpu_time_ns : int or None
-        The last ``cpu_time@last``; exact where the last row has it.
-    duration_ns : int or None
-        The duration that the caller gave, else the inexact time from the first to the last row.
-    samples, rows : int
-        Raw samples, the sum of the counts, and stored rows. Every reduction changes rows, so they are never exact.
-    exact : frozenset of str
-        The names of the known values that no reduction has changed.
-    """
+    """The resources that one call used. A value is None where the call does not tell it."""
 
     peak_memory: int | None = None
+    """The max of `memory_metric`, in bytes. A max of 0 counts as unknown."""
     peak_source: Literal["sampled", "kernel"] | None = None
+    """``kernel`` where the kernel kept the peak of the whole call. A sampled peak is a lower bound: memory may rise and fall
+    between two samples."""
     peak_ceiling: int | None = None
+    """An upper bound of the peak, in bytes: the kernel's peak of ``mem_usage``, where `memory_metric` is ``mem_working``. Without
+    ``mem_peak@last`` it is known only while no reduction has mixed it with sampled values."""
     memory_metric: str | None = None
+    """``mem_working`` where the series has it, else ``mem_usage``."""
     memory_limit: int | None = None
+    """The max of ``mem_limit``, in bytes; 2**63 - 4096 or more means unlimited, and 0 counts as unknown. It counts as exact, as
+    the default reduction keeps the max."""
     cpu_mean: float | None = None
+    """Percent of one core: `cpu_time_ns` by `duration_ns` where both are known, else the mean of ``cpu_total``."""
     cpu_peak: int | None = None
+    """The max of ``cpu_total``, in percent of one core."""
     cpu_time_ns: int | None = None
+    """The last ``cpu_time@last``; exact where the last row has it."""
     duration_ns: int | None = None
+    """The duration that the caller gave, else the inexact time from the first to the last row."""
     samples: int = 0
+    """Raw samples: the sum of the counts."""
     rows: int = 0
+    """Stored rows. Every reduction changes them, so they are never exact."""
     exact: frozenset[str] = frozenset()
+    """The names of the known values that no reduction has changed."""
 
 
 def usage_of(series: StatSeries | bytes | None, duration_ns: int | None = None) -> CallUsage:
@@ -80,15 +66,6 @@ def usage_of(series: StatSeries | bytes | None, duration_ns: int | None = None) 
         The call's samples; bytes are a stored blob, and None is a call without samples.
     duration_ns : int, optional
         The time from the start to the end of the call, as its row tells it.
-
-    Returns
-    -------
-    CallUsage
-
-    Raises
-    ------
-    DecodeError
-        When bytes are no stored blob.
 
     Examples
     --------

@@ -10,132 +10,95 @@ from typing import NamedTuple
 
 import numpy as np
 
-from callstats._types import FN_COUNTERS, U64_MAX, AnyArray
+from callstats._types import FN_COUNTERS, U64_MAX, AnyArray, Counts
 from callstats.kernels.totals_py import ENDS_ARE_EXACT, INCREASE, MIN, MIN_IS_EXACT, ROWS, WEIGHT
 from callstats.series import StatSeries
 from callstats.stats.call import CPU, USAGE, CallTotals, CallUsage, call_totals
 from callstats.stats.proportions import UNLIMITED, Bernoulli, wilson
 from callstats.stats.rightsize import MIB, RightSize, cpu_request, rightsize
-from callstats.stats.series import percentile_index, slope_of
+from callstats.stats.series import slope_of
 from callstats.stats.trend import LeakTrend, leak_trend
 
 _ERROR, _KILLED = 1, 2
 
 ERRORS = frozenset({"error", "timeout", "killed"})
 KILLED = "killed"
-NEAR_TENTHS = 9
-"""A peak of this many tenths of the limit is near the limit."""
 
 
 class CallData(NamedTuple):
-    """The series of one call, and the rest that summaries need.
-
-    Attributes
-    ----------
-    series : StatSeries
-    status : str or None
-        ``error``, ``timeout`` and ``killed`` count as errors. ``killed`` means that the call ran out of memory.
-    time_ns, duration_ns : int or None
-        The time that puts calls in order, by default that of the first sample; and that from the start to the end, by default
-        from the first to the last sample.
-    """
+    """The series of one call, and the rest that summaries need."""
 
     series: StatSeries
     status: str | None = None
+    """``error``, ``timeout`` and ``killed`` count as errors. ``killed`` means that the call ran out of memory."""
     time_ns: int | None = None
+    """The time that puts calls in order, by default that of the first sample."""
     duration_ns: int | None = None
+    """The time from the start to the end, by default from the first to the last sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Percentiles:
-    """Percentiles of one number over calls; all None without any call.
-
-    Attributes
-    ----------
-    n : int
-        Calls that have the number.
-    p50 : int, float or None
-        The median: the mean of the middle two, for ints its floor.
-    p95, p99, max : int, float or None
-        Element ``ceil(p * n / 100)`` of the sorted values, where p is 95, 99 or 100.
-    """
+    """Percentiles of one number over calls; all None without any call."""
 
     n: int = 0
+    """Calls that have the number."""
     p50: int | float | None = None
+    """The median: the mean of the middle two, for ints its floor."""
     p95: int | float | None = None
+    """Element ``ceil(p * n / 100)`` of the sorted values, where p is 95; so is `p99`."""
     p99: int | float | None = None
     max: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallsSummary:
-    """Statistics of the calls of one group. The numbers of each call are those of its `CallUsage`.
-
-    Attributes
-    ----------
-    calls, sampled, errors, killed : int
-        All calls, those with a sample, those that count as errors (see `CallData`), and those that were killed.
-    interval_ns : int or None
-        The median time between two samples of a call.
-    duration_ns : Percentiles
-    memory : Percentiles
-        Of `CallUsage.peak_memory`, over the calls where it is known.
-    kernel_peaks : int
-        Calls whose peak the kernel measured. A sampled peak may miss a higher one that is shorter than the interval.
-    page_cache : int
-        Calls whose peak is that of ``mem_usage``, which includes the page cache.
-    limit : int or None
-        The memory limit of the latest call that has one; 2**63 - 4096 or more means unlimited.
-    headroom : int or None
-        The smallest distance from a call's peak to its own limit, 0 for a killed call; None where no call has both.
-    near : Bernoulli
-        Calls whose peak came within 10 % of their limit, or that were killed, among those where this is known.
-    waste : int or None
-        Memory that calls reserved and did not need, in bytes times seconds: from each call's peak to its limit, for its duration.
-        None where no call has all three.
-    cpu_mean : float or None
-        The mean of `CallUsage.cpu_mean`, weighted by the calls' samples of CPU.
-    cpu, cpu_peak : Percentiles
-        Of `CallUsage.cpu_mean` and `CallUsage.cpu_peak`.
-    cpu_request : RightSize or None
-        Of `CallUsage.cpu_mean`; present where a risk was given.
-    increases : dict of str to int
-        The total increase of each of Fn's four counters over all calls.
-    increase : dict of str to Percentiles
-        The increase of each counter in a call; 2**64 - 1 stands for more.
-    growth : Percentiles
-        The slope of memory within a call, in bytes per second.
-    trend : LeakTrend
-        The trend of the calls' min memory over time.
-    rightsize : RightSize or None
-        Present where a risk was given.
-    approximate : frozenset of str
-        The names of the values above that are not exact, for `increases` the names of the counters.
-    """
+    """Statistics of the calls of one group. The numbers of each call are those of its `CallUsage`."""
 
     calls: int = 0
     sampled: int = 0
+    """Calls with a sample."""
     errors: int = 0
+    """Calls whose status counts as an error (see `CallData`)."""
     killed: int = 0
     interval_ns: int | None
+    """The median time between two samples of a call."""
     duration_ns: Percentiles
     memory: Percentiles
+    """Of `CallUsage.peak_memory`, over the calls where it is known."""
     kernel_peaks: int
+    """Calls whose peak the kernel measured. A sampled peak may miss a higher one that is shorter than the interval."""
     page_cache: int
+    """Calls whose peak is that of ``mem_usage``, which includes the page cache."""
     limit: int | None
+    """The memory limit of the latest call that has one; 2**63 - 4096 or more means unlimited."""
     headroom: int | None
+    """The smallest distance from a call's peak to its own limit, 0 for a killed call; None where no call has both."""
     near: Bernoulli
+    """Calls whose peak came within 10 % of their limit, or that were killed, among those where this is known."""
     waste: int | None
+    """Memory that calls reserved and did not need, in bytes times seconds: from each call's peak to its limit, for its duration.
+    None where no call has all three."""
     cpu_mean: float | None
+    """The mean of `CallUsage.cpu_mean`, weighted by the calls' samples of CPU."""
     cpu: Percentiles
+    """Of `CallUsage.cpu_mean`."""
     cpu_peak: Percentiles
+    """Of `CallUsage.cpu_peak`."""
     cpu_request: RightSize | None
+    """Of `CallUsage.cpu_mean`; present where a risk was given."""
     increases: dict[str, int]
+    """The total increase of each of Fn's four counters over all calls."""
     increase: dict[str, Percentiles]
+    """The increase of each counter in a call; 2**64 - 1 stands for more."""
     growth: Percentiles
+    """The slope of memory within a call, in bytes per second."""
     trend: LeakTrend
+    """The trend of the calls' min memory over time."""
     rightsize: RightSize | None
+    """Present where a risk was given."""
     approximate: frozenset[str]
+    """The names of the values above that are not exact, for `increases` the names of the counters."""
 
     @property
     def is_unlimited(self) -> bool:
@@ -145,35 +108,19 @@ class CallsSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallsGroup:
-    """The calls of one group.
-
-    Attributes
-    ----------
-    name : object
-        What its calls have in common, as the table tells it.
-    summary : CallsSummary
-    peaks, durations : (n,) int array-like
-        The peak memory in bytes of each call that has one, and the nanoseconds of each call that has a duration.
-    """
+    """The calls of one group."""
 
     name: object
+    """The value that its calls have in common, as in the table."""
     summary: CallsSummary
     peaks: Sequence[int] | AnyArray = field(default=(), repr=False, compare=False)
+    """The peak memory of each call that has one, in bytes."""
     durations: Sequence[int] | AnyArray = field(default=(), repr=False, compare=False)
+    """The duration of each call that has one, in nanoseconds."""
 
 
 def summarize_calls(calls: Iterable[CallData], *, risk: float | None = None, step: int = 64 * MIB) -> CallsSummary:
-    """Summarize the calls of one function in one pass.
-
-    Parameters
-    ----------
-    calls : iterable of CallData
-    risk, step
-        As for `rightsize`. A risk adds the memory size that the calls need.
-
-    Returns
-    -------
-    CallsSummary
+    """Summarize the calls of one function in one pass. A risk adds the memory size that they need, as for `rightsize`.
 
     Examples
     --------
@@ -185,6 +132,15 @@ def summarize_calls(calls: Iterable[CallData], *, risk: float | None = None, ste
     for call in calls:
         scalars.add(*call)
     return scalars.summary(risk=risk, step=step)
+
+
+class CallSamples(NamedTuple):
+    """Numbers of calls, each in the order of time and without unknown values."""
+
+    duration_ns: AnyArray
+    memory: AnyArray
+    cpu: AnyArray
+    failures: AnyArray
 
 
 class CallScalars:
@@ -214,14 +170,14 @@ class CallScalars:
         """Add a call, given by its series or its stored blob, and return what it used. Bytes that are no blob are not counted."""
         totals = call_totals(series)
         usage = totals.usage(duration_ns)
-        killed = status == KILLED
+        killed, failed = status == KILLED, status in ERRORS
         self.calls += 1
-        self.errors += status in ERRORS
+        self.errors += failed
         self.killed += killed
         self.sampled += usage.rows > 0
         if usage.rows > 1:  # rows have the mean time of their samples, so the first and the last are half a row short
             self.intervals.append((totals.last - totals.first) * usage.rows // (usage.samples * (usage.rows - 1)))
-        self.failures.append(_KILLED if killed else _ERROR if status in ERRORS else 0)
+        self.failures.append(_KILLED if killed else _ERROR if failed else 0)
         self.cpu_means.append(math.nan if usage.cpu_mean is None else usage.cpu_mean)
         self.times.append(totals.first if time_ns is None else time_ns)
         self.durations.append(-1 if usage.duration_ns is None else usage.duration_ns)
@@ -249,7 +205,7 @@ class CallScalars:
             self.limited += 1
             if limit < UNLIMITED:
                 unused = 0 if killed or peak is None else limit - peak
-                self.near += 10 * unused <= (10 - NEAR_TENTHS) * limit
+                self.near += 10 * unused <= limit
                 self.headroom = unused if self.headroom is None else min(self.headroom, unused)
                 if usage.duration_ns is not None:
                     self.waste = (self.waste or 0) + max(unused, 0) * usage.duration_ns
@@ -285,78 +241,56 @@ class CallScalars:
                 self.approximate.add("cpu_peak")
 
     def summary(self, *, risk: float | None = None, step: int = 64 * MIB) -> CallsSummary:
+        known, order = self.samples(), self._time_order()
+        limits, min_memory = (values[values > 0] for values in (_view(self.limits)[order], _view(self.min_memory)[order]))
+        request = sized = None
+        if risk is not None:
+            request = replace(cpu_request(known.cpu), unknown=self.calls - len(known.cpu))
+            kills, durations = _view(self.failures) == _KILLED, np.maximum(_view(self.durations), 0)
+            peaks, caps = _view(self.peaks), _view(self.limits)
+            sized = rightsize(peaks, risk=risk, step=step, limits=caps, killed=kills, durations=durations)
         return CallsSummary(
             calls=self.calls,
             sampled=self.sampled,
             errors=self.errors,
             killed=self.killed,
             interval_ns=int(np.median(_view(self.intervals))) if self.intervals else None,
-            duration_ns=percentiles(self.known_durations()),
-            memory=percentiles(self.known_peaks()),
+            duration_ns=percentiles(known.duration_ns),
+            memory=percentiles(known.memory),
             kernel_peaks=self.kernel_peaks,
             page_cache=self.page_cache,
-            limit=self._latest_limit(),
+            limit=int(limits[-1]) if len(limits) else None,
             headroom=self.headroom,
             near=wilson(self.near, self.limited),
             waste=None if self.waste is None else self.waste // 10**9,
             cpu_mean=self.cpu_mean if self.cpu_weight else None,
-            cpu=percentiles(self.known_cpu()),
+            cpu=percentiles(known.cpu),
             cpu_peak=percentiles(_view(self.cpu_peaks)),
-            cpu_request=None if risk is None else self._cpu_request(),
+            cpu_request=request,
             increases=dict(self.increases),
             increase={name: percentiles(_view(increases)) for name, increases in self.increase.items()},
             growth=percentiles(_view(self.growths)),
-            trend=self._trend(),
-            rightsize=None if risk is None else self._rightsize(risk, step),
+            trend=leak_trend(min_memory),
+            rightsize=sized,
             approximate=frozenset(self.approximate),
         )
 
-    def known_peaks(self) -> AnyArray:
-        peaks = _view(self.peaks)
-        return peaks[peaks > 0]
+    def samples(self) -> CallSamples:
+        """Return the known numbers of the calls."""
+        order = self._time_order()
+        numbers = (self.durations, self.peaks, self.cpu_means, self.failures)
+        durations, peaks, cpu, failures = (_view(values)[order] for values in numbers)
+        return CallSamples(durations[durations >= 0], peaks[peaks > 0], cpu[~np.isnan(cpu)], failures != 0)
 
-    def known_durations(self) -> AnyArray:
-        durations = _view(self.durations)
-        return durations[durations >= 0]
-
-    def known_cpu(self) -> AnyArray:
-        means = _view(self.cpu_means)
-        return means[~np.isnan(means)]
-
-    def in_time_order(self) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
-        """Return durations, peaks, mean CPU and whether each call failed, with the marks of unknown values."""
-        order = np.argsort(_view(self.times), kind="stable")
-        numbers = (self.durations, self.peaks, self.cpu_means)
-        durations, peaks, means = (_view(values)[order] for values in numbers)
-        return durations, peaks, means, _view(self.failures)[order] != 0
-
-    def _latest_limit(self) -> int | None:
-        limits, times = _view(self.limits), _view(self.times)
-        known = np.flatnonzero(limits)
-        if not len(known):
-            return None
-        latest = known[times[known] == times[known].max()][-1]
-        return int(limits[latest])
-
-    def _trend(self) -> LeakTrend:
-        values = _view(self.min_memory)[np.argsort(_view(self.times), kind="stable")]
-        return leak_trend(values[values > 0])
-
-    def _cpu_request(self) -> RightSize:
-        known = self.known_cpu()
-        return replace(cpu_request(known), unknown=self.calls - len(known))
-
-    def _rightsize(self, risk: float, step: int) -> RightSize:
-        durations = np.maximum(_view(self.durations), 0)
-        peaks, limits, kills = _view(self.peaks), _view(self.limits), _view(self.failures) == _KILLED
-        return rightsize(peaks, risk=risk, step=step, limits=limits, killed=kills, durations=durations)
+    def _time_order(self) -> Counts:
+        return np.argsort(_view(self.times), kind="stable")
 
 
 def percentiles(values: AnyArray) -> Percentiles:
     n = len(values)
     if not n:
         return Percentiles()
-    indexes = [(n - 1) // 2, n // 2, percentile_index(95, n), percentile_index(99, n), n - 1]
+    indexes = [(n - 1) // 2, n // 2, (95 * n + 99) // 100 - 1, (99 * n + 99) // 100 - 1, n - 1]
     low, high, p95, p99, largest = np.partition(values, sorted(set(indexes)))[indexes].tolist()
     median = (low + high) // 2 if isinstance(low, int) else low / 2 + high / 2
     return Percentiles(n=n, p50=median, p95=p95, p99=p99, max=largest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from callstats._types import AnyArray
-from callstats.stats.calls import CallData, CallScalars
+from callstats.stats.calls import CallData, CallSamples, CallScalars
 from callstats.stats.proportions import CONFIDENCE, wilson_interval
 from callstats.stats.trend import centred_ranks, positive_correlation
 
@@ -24,59 +24,30 @@ _BOOTSTRAP_SEED = 2_006
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """How one number differs between two groups of calls, a and b.
-
-    Attributes
-    ----------
-    name : {"duration_ns", "memory", "cpu", "failures"}
-        Nanoseconds, peak memory in bytes, mean CPU in percent of one core, or the share of calls that failed.
-    calls_a, calls_b : int
-        Calls where it is known.
-    a, b : float or None
-        The median over these calls, for failures their share.
-    difference, low, high : float or None
-        ``b - a`` with its interval; None below 10 calls of either group.
-    confidence : float or None
-        That of the interval: of four intervals that differ from 0 all do so together with 95 %.
-    p : float or None
-        The probability of such a difference between equal groups, after Holm's correction.
-    differs : bool or None
-        Whether the interval excludes 0. None means that there are too few calls to tell.
-    """
+    """How one number differs between two groups of calls, a and b."""
 
     name: str
+    """``duration_ns``, ``memory`` (the peak, in bytes), ``cpu`` (the mean, in percent of one core), or ``failures`` (a share)."""
     calls_a: int
+    """Calls of a where it is known; `calls_b` those of b."""
     calls_b: int
     a: float | None = None
+    """The median over these calls, for failures their share; `b` is the same of b."""
     b: float | None = None
     difference: float | None = None
+    """``b - a``, with an interval from `low` to `high`; None below 10 calls of either group."""
     low: float | None = None
     high: float | None = None
     confidence: float | None = None
+    """Confidence of the interval: of four intervals that differ from 0 all do so together with 95 %."""
     p: float | None = None
+    """The probability of such a difference between equal groups, after Holm's correction."""
     differs: bool | None = None
-
-
-class CallSamples(NamedTuple):
-    """The numbers of calls that are compared, each in the order of time, without unknown values."""
-
-    duration_ns: AnyArray
-    memory: AnyArray
-    cpu: AnyArray
-    failures: AnyArray
+    """Whether the interval excludes 0. None means that there are too few calls to tell."""
 
 
 def compare_calls(a: Iterable[CallData], b: Iterable[CallData]) -> tuple[Difference, ...]:
-    """Compare the calls of two groups by duration, peak memory, CPU and failures.
-
-    Parameters
-    ----------
-    a, b : iterable of CallData
-
-    Returns
-    -------
-    tuple of Difference
-        One for each of the four.
+    """Compare the calls of two groups: return a difference in duration, peak memory, CPU and failures each.
 
     Notes
     -----
@@ -100,55 +71,54 @@ def compare_calls(a: Iterable[CallData], b: Iterable[CallData]) -> tuple[Differe
     >>> [found.differs for found in compare_calls(calls(10), calls(12))]
     [False, True, None, False]
     """
-    scalars = CallScalars(), CallScalars()
-    for group, calls in zip(scalars, (a, b), strict=True):
+    groups = CallScalars(), CallScalars()
+    for scalars, calls in zip(groups, (a, b), strict=True):
         for call in calls:
-            group.add(*call)
-    return compare_samples(*(samples_of(group) for group in scalars))
-
-
-def samples_of(scalars: CallScalars) -> CallSamples:
-    """Return the samples of calls."""
-    durations, peaks, cpu, failures = scalars.in_time_order()
-    return CallSamples(durations[durations >= 0], peaks[peaks > 0], cpu[~np.isnan(cpu)], failures)
+            scalars.add(*call)
+    return compare_samples(*(scalars.samples() for scalars in groups))
 
 
 def compare_samples(a: CallSamples, b: CallSamples) -> tuple[Difference, ...]:
     """Compare two groups, as `compare_calls` does."""
-    found, tests = {}, {}
-    for name in CallSamples._fields:
-        test = (_ShareTest if name == "failures" else _MedianTest)(getattr(a, name), getattr(b, name))
-        found[name] = Difference(name=name, calls_a=test.n_a, calls_b=test.n_b, a=test.a, b=test.b)
-        if min(test.n_a, test.n_b) >= MIN_COMPARED:
-            tests[name] = test
+    found: dict[str, Difference] = {}
+    tests: dict[str, _Test] = {}
+    for name, in_a, in_b in zip(CallSamples._fields, a, b, strict=True):
+        middle, test = (np.mean, _test_shares) if name == "failures" else (np.median, _test_medians)
+        of_a, of_b = (float(middle(values)) if len(values) else None for values in (in_a, in_b))
+        found[name] = Difference(name=name, calls_a=len(in_a), calls_b=len(in_b), a=of_a, b=of_b)
+        if min(len(in_a), len(in_b)) >= MIN_COMPARED:
+            tests[name] = test(in_a, in_b)
     adjusted, alpha, differs = 0.0, 0.0, True
-    for step, (name, test) in enumerate(sorted(tests.items(), key=lambda item: item[1].p)):
+    for step, (name, (p, interval)) in enumerate(sorted(tests.items(), key=lambda item: item[1].p)):
         left = len(tests) - step
-        adjusted = min(max(adjusted, test.p * left), 1.0)
+        adjusted = min(max(adjusted, p * left), 1.0)
         if differs:  # from the first step without a difference on, the level stays
             alpha = (1 - CONFIDENCE) / left
-            differs = test.p <= alpha
-        low, high = test.interval(alpha)
-        change = (test.b or 0) - (test.a or 0)
+            differs = p <= alpha
+        change = (found[name].b or 0) - (found[name].a or 0)
+        low, high = interval(alpha)
         level = 1 - alpha
         found[name] = replace(found[name], difference=change, low=low, high=high, confidence=level, p=adjusted, differs=differs)
     return tuple(found.values())
 
 
-class _MedianTest:
-    """The difference of two medians."""
+class _Test(NamedTuple):
+    """The probability of a difference between equal groups, and a function from a level to the interval of the difference."""
 
-    def __init__(self, a: AnyArray, b: AnyArray) -> None:
-        self.n_a, self.n_b = len(a), len(b)
-        self.a, self.b = (float(np.median(values)) if len(values) else None for values in (a, b))
-        rng = np.random.default_rng(_BOOTSTRAP_SEED)
-        self._draws = np.sort(_resampled_medians(b, rng) - _resampled_medians(a, rng)) if len(a) and len(b) else np.zeros(_DRAWS)
-        beyond = min(int(np.count_nonzero(self._draws <= 0)), int(np.count_nonzero(self._draws >= 0)))
-        self.p = min(2 * (beyond + 1) / (_DRAWS + 1), 1.0)
+    p: float
+    interval: Callable[[float], tuple[float, float]]
 
-    def interval(self, alpha: float) -> tuple[float, float]:
+
+def _test_medians(a: AnyArray, b: AnyArray) -> _Test:
+    rng = np.random.default_rng(_BOOTSTRAP_SEED)
+    draws = np.sort(_resampled_medians(b, rng) - _resampled_medians(a, rng))
+    on_one_side = min(int(np.count_nonzero(draws <= 0)), int(np.count_nonzero(draws >= 0)))
+
+    def interval(alpha: float) -> tuple[float, float]:
         beyond = max(math.floor(alpha / 2 * (_DRAWS + 1)) - 1, 0)
-        return float(self._draws[beyond]), float(self._draws[-1 - beyond])
+        return float(draws[beyond]), float(draws[-1 - beyond])
+
+    return _Test(min(2 * (on_one_side + 1) / (_DRAWS + 1), 1.0), interval)
 
 
 def _resampled_medians(values: AnyArray, rng: np.random.Generator) -> AnyArray:
@@ -165,28 +135,17 @@ def _effective_number(values: AnyArray) -> float:
     return n / (1 + 2 * float((1 - np.arange(1, len(correlation) + 1) / n) @ correlation))
 
 
-class _ShareTest:
-    """The difference of two shares of calls."""
+def _test_shares(a: AnyArray, b: AnyArray) -> _Test:
+    share_a, share_b = float(np.mean(a)), float(np.mean(b))
+    n_a, n_b = _effective_number(a), _effective_number(b)
 
-    def __init__(self, a: AnyArray, b: AnyArray) -> None:
-        self.n_a, self.n_b = len(a), len(b)
-        self.a, self.b = (float(values.mean()) if len(values) else None for values in (a, b))
-        if not self.n_a or not self.n_b:
-            self.p = 1.0
-            return
-        self._effective = _effective_number(a), _effective_number(b)
-        # The level at which the interval begins to hold 0.
-        low, high = 0.0, 40.0
-        while low < (z := (low + high) / 2) < high:
-            ends = self._ends(z)
-            low, high = (low, z) if ends[0] <= 0 <= ends[1] else (z, high)
-        self.p = math.erfc(high / math.sqrt(2))
+    def ends(z: float) -> tuple[float, float]:
+        (low_a, high_a), (low_b, high_b) = wilson_interval(share_a, n_a, z), wilson_interval(share_b, n_b, z)
+        change = share_b - share_a
+        return change - math.hypot(share_b - low_b, high_a - share_a), change + math.hypot(high_b - share_b, share_a - low_a)
 
-    def interval(self, alpha: float) -> tuple[float, float]:
-        return self._ends(NormalDist().inv_cdf(1 - alpha / 2))
-
-    def _ends(self, z: float) -> tuple[float, float]:
-        a, b = self.a or 0.0, self.b or 0.0
-        (low_a, high_a), (low_b, high_b) = (wilson_interval(p, n, z) for p, n in zip((a, b), self._effective, strict=True))
-        change = b - a
-        return change - math.hypot(b - low_b, high_a - a), change + math.hypot(high_b - b, a - low_a)
+    low, high = 0.0, 40.0  # the interval begins to hold 0 between these
+    for _ in range(60):
+        z = (low + high) / 2
+        low, high = (low, z) if ends(z)[0] <= 0 <= ends(z)[1] else (z, high)
+    return _Test(math.erfc(high / math.sqrt(2)), lambda alpha: ends(NormalDist().inv_cdf(1 - alpha / 2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from callstats._units import duration_text, limit_text, memory_text, percent_text, plural, size_text
 from callstats.stats.call import CallUsage
@@ -19,6 +20,12 @@ def usage_text(usage: CallUsage, name: str) -> str:
     value = getattr(usage, name)
     mark = "" if name in usage.exact else "~"
     return "" if value is None else mark + _USAGE_TEXTS.get(name, "{:,}".format)(value)
+
+
+def samples_text(usage: CallUsage) -> str:
+    """Return the number of a call's samples, and that of its rows where it is another."""
+    rows = "" if usage.samples == usage.rows else f" in {plural(usage.rows, 'row')}"
+    return f"{usage_text(usage, 'samples')}{rows}"
 
 
 def memory_limit_text(limit: int) -> str:
@@ -146,3 +153,28 @@ def waste_text(byte_seconds: int) -> str:
 
 def _percentiles_text(numbers: Percentiles, mark: str, text: Callable[[int], str]) -> str:
     return ", ".join(f"{name} {mark}{text(getattr(numbers, name))}" for name in PERCENTILES)
+
+
+_TABLE_NUMBERS: dict[str, tuple[str, Callable[[CallsSummary], Any], Callable[[Any], str]]] = {
+    "duration p50": ("duration_ns", lambda summary: summary.duration_ns.p50, duration_text),
+    "duration p95": ("duration_ns", lambda summary: summary.duration_ns.p95, duration_text),
+    "memory p50": ("memory", lambda summary: summary.memory.p50, memory_text),
+    "memory p95": ("memory", lambda summary: summary.memory.p95, memory_text),
+    "memory max": ("memory", lambda summary: summary.memory.max, memory_text),
+    "limit": ("limit", lambda summary: summary.limit, memory_limit_text),
+    "near limit": ("near", lambda summary: summary.near.p, percent_text),
+    "CPU mean": ("cpu_mean", lambda summary: summary.cpu_mean, "{:.1f} %".format),
+    "growing": ("trend", lambda summary: summary.trend.growing, lambda growing: "yes" if growing else "no"),
+    "right size": ("rightsize", lambda summary: summary.rightsize and summary.rightsize.size, limit_text),
+    "savings": ("rightsize", lambda summary: summary.rightsize and summary.rightsize.saved, savings_text),
+    "CPU request": ("cpu_request", lambda summary: summary.cpu_request and summary.cpu_request.size, cores_text),
+    "waste": ("waste", lambda summary: summary.waste, waste_text),
+}
+"""The numbers of a table of summaries: the name of each value, how to get it, and its text."""
+
+
+def number_text(summary: CallsSummary, title: str) -> tuple[Any, str]:
+    """Return a number of a summary, and its text with its mark; None and an empty text where it is unknown."""
+    name, get, text = _TABLE_NUMBERS[title]
+    value = get(summary)
+    return value, "" if value is None else ("~" if name in summary.approximate else "") + text(value)

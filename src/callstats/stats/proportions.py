@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias, cast, overload
@@ -27,22 +28,16 @@ _MAX_DENOMINATOR = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class Bernoulli:
-    """A share k of n with its 95 % interval.
-
-    Attributes
-    ----------
-    k, n : int
-        Rows or calls that met the condition, of those that were compared.
-    p : float or None
-        ``k / n``; None, like the interval, where n is 0.
-    low, high : float or None
-        The ends of the 95 % interval by Wilson (1927).
-    """
+    """A share k of n with its 95 % interval."""
 
     k: int
+    """Rows or calls that met the condition."""
     n: int
+    """Rows or calls that were compared with it."""
     p: float | None
+    """``k / n``; None, like the interval, where n is 0."""
     low: float | None
+    """The low end of the 95 % interval by Wilson (1927); `high` is the high one."""
     high: float | None
 
 
@@ -59,7 +54,6 @@ def bernoulli(
 
     Parameters
     ----------
-    x : StatSeries or StatBatch
     metric : str
         Where a row has ``metric@max`` (for `at_most` ``metric@min``), that one counts in its place. Each row counts once.
     at_least, at_most : number, or (share, metric)
@@ -70,11 +64,6 @@ def bernoulli(
     -------
     Bernoulli
         The share of the rows that have the metric. A list of these for a batch.
-
-    Raises
-    ------
-    ArgumentError
-        Unless exactly one threshold is given, as a number or a pair.
 
     Examples
     --------
@@ -111,10 +100,11 @@ def _reached(x: StatSeries | StatBatch, metric: str, where: str, threshold: Thre
             reached = (values <= _scaled(limits, exact_share, up=False)) | (limits >= UNLIMITED)
         return reached & present, present
     number = _number(where, threshold)
-    bound = math.ceil(number) if where == "at_least" else math.floor(number)
-    if not 0 <= bound <= U64_MAX:
-        return present if (bound < 0) == (where == "at_least") else np.zeros_like(present), present
-    return present & (values >= np.uint64(bound) if where == "at_least" else values <= np.uint64(bound)), present
+    if where == "at_least":
+        bound = math.ceil(number)
+        return present & (values >= np.uint64(max(bound, 0)) if bound <= U64_MAX else False), present
+    bound = math.floor(number)
+    return present & (values <= np.uint64(min(bound, U64_MAX)) if bound >= 0 else False), present
 
 
 def wilson(k: int, n: int) -> Bernoulli:
@@ -153,47 +143,40 @@ def binomial_cdf(k: int, n: int, p: float) -> float:
     return min(total, 1.0)
 
 
-def upper_bound(k: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """Return the one-sided upper bound of Clopper and Pearson: where k or fewer of n have the probability 1 - confidence."""
+def upper_bound(k: int, n: int) -> float:
+    """Return the one-sided upper bound of Clopper and Pearson: where k or fewer of n have the probability 1 - CONFIDENCE."""
     # "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26 (1934).
     if k >= n:
         return 1.0
     low, high = k / n, 1.0
     while low < (middle := (low + high) / 2) < high:
-        if binomial_cdf(k, n, middle) > 1 - confidence:
+        if binomial_cdf(k, n, middle) > 1 - CONFIDENCE:
             low = middle
         else:
             high = middle
     return high
 
 
-def max_exceedances(n: int, risk: float, confidence: float = CONFIDENCE) -> int:
+def max_exceedances(n: int, risk: float) -> int:
     """Return the largest k of n whose upper bound is within the risk; -1 when n is too small for any."""
-    low, high = -1, n
-    while high - low > 1:
-        middle = (low + high) // 2
-        if binomial_cdf(middle, n, risk) <= 1 - confidence:
-            low = middle
-        else:
-            high = middle
-    return low
+    return bisect_right(range(n), 1 - CONFIDENCE, key=lambda k: binomial_cdf(k, n, risk)) - 1
 
 
-def min_calls(risk: float, confidence: float = CONFIDENCE) -> int:
+def min_calls(risk: float) -> int:
     """Return the smallest n for which 0 of n has an upper bound within the risk."""
-    n = max(math.ceil(math.log(1 - confidence) / math.log1p(-risk)) - 1, 1)
-    while max_exceedances(n, risk, confidence) < 0:
+    n = max(math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-risk)) - 1, 1)
+    while max_exceedances(n, risk) < 0:
         n += 1
     return n
 
 
 def _values_of(series: StatSeries | StatBatch, metric: str) -> tuple[Block, AnyArray]:
     """Return a metric's values, 0 where absent, and a mask of the present ones."""
+    rows = len(series.timestamps)
     if metric not in series.names:
-        return np.zeros(series.values.shape[1], dtype=np.uint64), np.zeros(series.values.shape[1], dtype=np.bool_)
+        return np.zeros(rows, dtype=np.uint64), np.zeros(rows, dtype=np.bool_)
     index = series.names.index(metric)
-    present = np.ones(series.values.shape[1], dtype=np.bool_) if series.present is None else series.present[index]
-    return series.values[index], present
+    return series.values[index], np.ones(rows, dtype=np.bool_) if series.present is None else series.present[index]
 
 
 def _number(where: str, value: object) -> Fraction:

@@ -10,7 +10,7 @@ import numpy as np
 
 from callstats._types import U64_MAX, AnyArray, Block
 from callstats.errors import ArgumentError
-from callstats.stats.proportions import CONFIDENCE, UNLIMITED, max_exceedances, min_calls, upper_bound
+from callstats.stats.proportions import UNLIMITED, max_exceedances, min_calls, upper_bound
 
 MIB = 2**20
 CPU_RISK = 0.05
@@ -23,41 +23,32 @@ Integers: TypeAlias = "Sequence[int] | AnyArray"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RightSize:
-    """The memory or CPU that calls need.
-
-    Attributes
-    ----------
-    risk, step
-        Those of `rightsize`.
-    calls, unknown, killed, needed : int
-        Calls with a known need; the others, which are left out; calls that were killed for memory, which need more than they had;
-        the min number of calls for this risk.
-    size : int or None
-        The smallest size whose risk is within `risk` with 95 % confidence, in bytes or thousandths of a core; None where there is
-        no answer.
-    over, bound : number or None
-        The calls that would have exceeded `size`, and an upper bound of their share with 95 % confidence.
-    limit : int or None
-        The mean limit of the calls that have one, in bytes.
-    saved : float or None
-        The share that `size` saves of the memory reserved by those limits, weighted by duration; negative where it takes more.
-        None without such limits.
-    reason : str or None
-        Why there is no answer.
-    """
+    """The memory or CPU that calls need."""
 
     risk: float
     step: int
     calls: int
+    """Calls with a known need."""
     unknown: int = 0
+    """The other calls, which are left out."""
     killed: int = 0
+    """Calls that were killed for memory: they need more than they had."""
     needed: int
+    """The min number of calls for this risk."""
     size: int | None = None
+    """The smallest size whose risk is within `risk` with 95 % confidence, in bytes or thousandths of a core; None where there is
+    no answer."""
     over: int | None = None
+    """The calls that would have exceeded `size`."""
     bound: float | None = None
+    """An upper bound of their share with 95 % confidence."""
     limit: int | None = None
+    """The mean limit of the calls that have one, in bytes."""
     saved: float | None = None
+    """The share that `size` saves of the memory reserved by those limits, weighted by duration; negative where it takes more.
+    None without such limits."""
     reason: str | None = None
+    """Why there is no answer."""
 
 
 def rightsize(
@@ -69,7 +60,7 @@ def rightsize(
     killed: Integers | None = None,
     durations: Integers | None = None,
 ) -> RightSize:
-    """Return the smallest memory size that at most a share `risk` of calls exceeds.
+    """Return the smallest memory size that at most a share `risk` of calls exceeds; a reason where the calls are too few.
 
     Parameters
     ----------
@@ -86,16 +77,6 @@ def rightsize(
         Calls that were killed for memory. Such a call needs at least twice its limit; without a known limit it exceeds any size.
     durations : (n,) int, optional
         The duration of each call in any unit, as weights for `RightSize.saved`.
-
-    Returns
-    -------
-    RightSize
-        With a reason in place of a size where the calls are too few.
-
-    Raises
-    ------
-    ArgumentError
-        When risk or step is out of range, or the lengths differ.
 
     Notes
     -----
@@ -132,25 +113,14 @@ def rightsize(
 
 
 def cpu_request(percents: Sequence[float] | AnyArray, *, risk: float = CPU_RISK, step: int = 10) -> RightSize:
-    """Return the smallest CPU request that at most a share `risk` of calls exceeds on average.
+    """Return the smallest CPU request that at most a share `risk` of calls exceeds on average, as `rightsize` does.
 
     Parameters
     ----------
     percents : (n,) float
         The mean CPU of each call, in percent of one core.
-    risk : float
-        Above 0 and below 1.
     step : int
         The request is a multiple of this many thousandths of a core.
-
-    Returns
-    -------
-    RightSize
-        In thousandths of a core; with a reason in place of a size where the calls are too few.
-
-    Notes
-    -----
-    The bound is that of `rightsize`, with a confidence of 95 %.
 
     Examples
     --------
@@ -178,7 +148,7 @@ def _size_for(needs: Block, what: str, risk: float, step: int) -> RightSize:
         return replace(result, reason="too many calls were killed whose limit is not known")
     size = -(-max(need, 1) // step) * step
     over = int(np.count_nonzero(needs > np.uint64(min(size, U64_MAX))))
-    return replace(result, size=size, over=over, bound=upper_bound(over, n, CONFIDENCE))
+    return replace(result, size=size, over=over, bound=upper_bound(over, n))
 
 
 def _savings(size: int, limits: list[int], weights: list[int]) -> tuple[int | None, float | None]:

@@ -23,44 +23,32 @@ _PEAKS = ("min", "max", "first", "last")
 
 
 class Summary(NamedTuple):
-    """Statistics of one metric of a series. ``Summary()`` is that of a metric without values: all None.
-
-    Attributes
-    ----------
-    n : int
-        Rows that have the metric.
-    first, last, min, max : int or None
-        Those of the values; where a row has the peak, such as ``x@max`` for `max`, that one stands in place of its ``x``.
-    mean : float or None
-        Weighted by counts, and correctly rounded.
-    median : int or None
-        The middle value of the rows, or the floor of the mean of the middle two.
-    p95, p99 : int or None
-        Element ``ceil(p * n / 100)`` of the sorted values, where p is 95 or 99.
-    increase : int or None
-        The total increase of a counter, where a value below the one before is a reset to 0. None for other metrics. A counter
-        that is a sum over interfaces falls when one of them goes away, which looks like a reset.
-    growth : float or None
-        The slope of the linear regression over the rows, in units per second. Of rows with the same time the last counts.
-        None for fewer than two times.
-    exact : bool
-        Whether `max`, or the `increase` of a counter, is that of the raw samples: each row stands for one sample or has
-        ``x@max``, for a counter ``x@first`` and ``x@last`` (resets inside a row are still missed). Rows without counts are taken
-        for single samples, although Fn's own reduced blobs have none.
-    """
+    """Statistics of one metric of a series. ``Summary()`` is that of a metric without values: all None."""
 
     n: int = 0
+    """Rows that have the metric."""
     first: int | None = None
+    """The first value, by the rows' own ``x@first`` where they are kept; so are `last`, `min` and `max` by their peaks."""
     last: int | None = None
     min: int | None = None
     max: int | None = None
     mean: float | None = None
+    """Weighted by counts, and correctly rounded."""
     median: int | None = None
+    """The middle value of the rows, or the floor of the mean of the middle two."""
     p95: int | None = None
+    """Element ``ceil(p * n / 100)`` of the sorted values, where p is 95; so is `p99`."""
     p99: int | None = None
     increase: int | None = None
+    """The total increase of a counter, where a value below the one before is a reset to 0. None for other metrics. A counter that
+    is a sum over interfaces falls when one of them goes away, which looks like a reset."""
     growth: float | None = None
+    """The slope of the linear regression over the rows, in units per second. Of rows with the same time the last counts. None for
+    fewer than two times."""
     exact: bool = True
+    """Whether `max`, or the `increase` of a counter, is that of the raw samples: each row stands for one sample or has ``x@max``,
+    for a counter ``x@first`` and ``x@last`` (resets inside a row are still missed). Rows without counts are taken for single
+    samples, although Fn's own reduced blobs have none."""
 
 
 @overload
@@ -147,8 +135,3 @@ def totals_plan(names: tuple[str, ...]) -> tuple[tuple[str, ...], Counts]:
 def plan_column(name: str, indexes: Mapping[str, int]) -> list[int]:
     """Return the indexes of a metric and of its peaks, -1 for absent ones."""
     return [indexes.get(name, -1), *(indexes.get(f"{name}@{peak}", -1) for peak in _PEAKS)]
-
-
-def percentile_index(percent: int, n: int) -> int:
-    """Return the index of a percentile among n >= 1 sorted values."""
-    return max((percent * n + 99) // 100 - 1, 0)

@@ -22,30 +22,24 @@ MAX_POINTS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakTrend:
-    """The trend of a value from call to call.
-
-    Attributes
-    ----------
-    n, s : int
-        Values, and pairs of them that rise, less those that fall.
-    p, later_p, last_p : float or None
-        The probability of an `s` this high without a trend, for all values, for the later half and for the last third by itself.
-        None for fewer than two different values.
-    slope, later_slope : float or None
-        The median slope of all pairs in units per call, for all values and for the later half.
-    growing : bool or None
-        True where all values and also the later half grow (`p` below 0.005, and a growth at that slope of at least 1 % of the
-        median and 1 MiB) and the last third still does (`last_p` below 0.1). None below 40 values, which are too few to tell.
-    """
+    """The trend of a value from call to call."""
 
     n: int
     s: int
+    """Pairs of values that rise, less pairs that fall."""
     p: float | None
+    """The probability of an `s` this high without a trend; None for fewer than two different values."""
     later_p: float | None
+    """The same of the later half by itself."""
     last_p: float | None
+    """The same of the last third."""
     slope: float | None
+    """The median slope of all pairs, in units per call."""
     later_slope: float | None
+    """The same of the later half."""
     growing: bool | None
+    """True where all values and also the later half grow (`p` below 0.005, and a growth at that slope of at least 1 % of the
+    median and 1 MiB) and the last third still does (`last_p` below 0.1). None below 40 values, which are too few to tell."""
 
 
 def leak_trend(values: Integers) -> LeakTrend:
@@ -55,10 +49,6 @@ def leak_trend(values: Integers) -> LeakTrend:
     ----------
     values : (n,) int
         Bytes, from 0 to 2**64 - 1, in the order of the calls.
-
-    Returns
-    -------
-    LeakTrend
 
     Notes
     -----
@@ -139,9 +129,9 @@ def _concordance(ranks: AnyArray) -> int:
 def _variance_factor(ranks: Block) -> float:
     """Return by how much autocorrelation raises the variance of S."""
     n = len(ranks)
-    rest = np.round(ranks.astype(np.float64) - (_median_slope(ranks) or 0.0) * np.arange(n), 6)  # ties stay ties
     if n < 3:
         return 1.0
+    rest = np.round(ranks.astype(np.float64) - (_median_slope(ranks) or 0.0) * np.arange(n), 6)  # ties stay ties
     correlation = positive_correlation(centred_ranks(rest))
     rest_after = n - np.arange(1.0, len(correlation) + 1)
     weights = rest_after * (rest_after - 1) * (rest_after - 2)

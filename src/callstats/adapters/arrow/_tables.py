@@ -30,10 +30,6 @@ def read(table: Any, *, timestamp: str = "timestamp", counts: str | None = "coun
     counts : str or None
         The column with the number of raw samples of each row, if there is one; None reads every other column as a metric.
 
-    Returns
-    -------
-    StatSeries
-
     Examples
     --------
     >>> series = StatSeries([0, 10**9], {"x": [2**64 - 1, None]}, counts=[5, 1])
@@ -46,20 +42,10 @@ def read(table: Any, *, timestamp: str = "timestamp", counts: str | None = "coun
 
 
 def write(series: StatSeries, *, timestamp: str = "timestamp", counts: str | None = "count") -> pa.Table:
-    """Return a table with a row for each sample.
+    """Return a table with a row for each sample, as `read` takes it.
 
-    Parameters
-    ----------
-    series : StatSeries
-    timestamp : str
-        The column of times.
-    counts : str or None
-        The column for the counts, written where a row stands for several samples; None leaves them out.
-
-    Returns
-    -------
-    Table
-        The times are nanoseconds in UTC, the metrics uint64, null where absent.
+    The times are nanoseconds in UTC, the metrics uint64, null where absent. The counts are written where a row stands for several
+    samples.
 
     Examples
     --------
@@ -77,8 +63,6 @@ def write_long(x: StatSeries | StatBatch, calls: Any = None) -> pa.Table:
 
     Parameters
     ----------
-    x : StatSeries or StatBatch
-        A series is a batch of one.
     calls : array-like of Arrow, optional
         A key for each series; its number by default.
 
@@ -137,8 +121,7 @@ def read_long(table: Any) -> tuple[pa.Array, StatBatch]:
     ----------
     table : Table, RecordBatch, or an object of Arrow's PyCapsule protocol
         It has ``timestamp``, ``metric`` and ``value``. Without ``call`` it is one series. Without ``row`` each time of a call
-        is one sample. Without ``count`` each sample counts once. Rows of one sample
-        must not contradict each other.
+        is one sample. Without ``count`` each sample counts once. Rows of one sample must not contradict each other.
 
     Returns
     -------
@@ -187,15 +170,7 @@ def read_long(table: Any) -> tuple[pa.Array, StatBatch]:
 def write_lists(x: StatSeries | StatBatch) -> pa.Array:
     """Return series as an array with a list of structs for each.
 
-    Parameters
-    ----------
-    x : StatSeries or StatBatch
-        As for `write_long`.
-
-    Returns
-    -------
-    Array
-        Of ``list<struct<timestamp: timestamp[ns, UTC], metrics: struct<name: uint64, …>, count: int64>>``.
+    Its type is ``list<struct<timestamp: timestamp[ns, UTC], metrics: struct<name: uint64, …>, count: int64>>``.
 
     Examples
     --------
@@ -222,10 +197,6 @@ def read_lists(array: Any) -> StatBatch:
     array : Array, ChunkedArray, or an object of Arrow's PyCapsule protocol
         Its lists hold structs with ``timestamp``, and perhaps ``metrics`` and ``count``. A null is an empty series.
 
-    Returns
-    -------
-    StatBatch
-
     Examples
     --------
     >>> batch = StatBatch([StatSeries([0, 1], {"x": [1, None]}), StatSeries([], {})])
@@ -245,8 +216,8 @@ def read_lists(array: Any) -> StatBatch:
     require_columns(["timestamp"], names, "struct")
     columns = dict(zip(names, rows.flatten(), strict=True))
     metrics: dict[str, object] = {}
-    if "metrics" in columns and not pa.types.is_null(columns["metrics"].type):
-        inner = columns["metrics"]
+    inner = columns.get("metrics")
+    if inner is not None and not pa.types.is_null(inner.type):
         for field, column in zip(inner.type, inner.flatten(), strict=True):
             metrics[field.name] = cells(column, f"metrics[{field.name!r}]")
     counts = None if "count" not in columns else cells(columns["count"], "counts")

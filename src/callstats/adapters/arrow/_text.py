@@ -104,10 +104,6 @@ def read_stored(array: Any, *, sort: bool = False, errors: Literal["raise", "nul
     errors : {"raise", "null"}
         As for `reduce`, but "null" makes an empty series of each rejected blob, as of a null.
 
-    Returns
-    -------
-    StatBatch
-
     Examples
     --------
     >>> batch = read_stored(pa.array(['[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"x":7}}]', None]))

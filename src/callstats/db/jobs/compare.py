@@ -15,7 +15,7 @@ from callstats.db.query import Names, parse_tags
 from callstats.db.results import TableComparison
 from callstats.errors import ArgumentError
 from callstats.stats.calls import CallScalars
-from callstats.stats.compare import compare_samples, samples_of
+from callstats.stats.compare import compare_samples
 
 
 class CompareJob(SummarizeJob):
@@ -43,7 +43,7 @@ class CompareJob(SummarizeJob):
             stopped=self.stopped,
             names=labels,
             group_calls=(first.calls, second.calls),
-            differences=compare_samples(samples_of(first), samples_of(second)),
+            differences=compare_samples(first.samples(), second.samples()),
             untimed=self.untimed,
             unfinished=self.unfinished,
             bytes_read=self.bytes_read,

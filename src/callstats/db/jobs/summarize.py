@@ -123,8 +123,8 @@ class SummarizeJob(Job):
         for name in sorted(self.groups, key=lambda name: (name is None, str(name))):
             scalars = self.groups[name]
             summary = scalars.summary(risk=self.arguments.risk, step=self.arguments.step)
-            peaks, durations = scalars.known_peaks(), scalars.known_durations()
-            groups.append(CallsGroup(name=name, summary=summary, peaks=peaks, durations=durations))
+            known = scalars.samples()
+            groups.append(CallsGroup(name=name, summary=summary, peaks=known.memory, durations=known.duration_ns))
         calls = sum(group.summary.calls for group in groups)
         return TableSummary(
             rows=calls + self.untimed + self.unfinished + self.rejected,

@@ -8,7 +8,7 @@ import html
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -18,19 +18,34 @@ import numpy as np
 
 from callstats._extras import needs
 from callstats._types import AnyArray, Counts
-from callstats._units import duration_text, limit_text, memory_text, percent_text, plural, printable
+from callstats._units import duration_text, limit_text, memory_text, printable
 from callstats.errors import ArgumentError
 from callstats.plot.panels import COLORS, LIMIT_FACTOR, Panel, panels, time_unit
 from callstats.plot.plotly import traces
 from callstats.series import StatSeries
 from callstats.stats import CallsGroup, CallsSummary, summarize_calls
 from callstats.stats.call import CallUsage, usage_of
-from callstats.stats.format import memory_limit_text, savings_text, summary_texts, usage_text
+from callstats.stats.format import number_text, samples_text, summary_texts, usage_text
 
 MAX_BINS = 24
 _MIN_NS = 10**6
 _MARK = re.compile(r"<!--(\w+)-->|/\*(\w+)\*/")
 _IN_SCRIPTS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+
+_NUMBER_COLUMNS = (
+    "duration p50",
+    "duration p95",
+    "memory p50",
+    "memory p95",
+    "memory max",
+    "limit",
+    "near limit",
+    "CPU mean",
+    "growing",
+    "right size",
+    "savings",
+)
+"""The numbers of a group in the table."""
 
 Cell: TypeAlias = "int | tuple[str, float] | None"
 """A cell of the table: a count, or a text and its sort key; None is empty and comes last."""
@@ -38,25 +53,16 @@ Cell: TypeAlias = "int | tuple[str, float] | None"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReportCall:
-    """A call with charts.
-
-    Attributes
-    ----------
-    name : str
-    series : StatSeries
-    group : str
-        The name of its group.
-    facts : dict of str to str
-        Further facts, such as its status, by their titles.
-    usage : CallUsage or None
-        The resources that it used; by default those of the series.
-    """
+    """A call with charts."""
 
     name: str
     series: StatSeries
     group: str = ""
+    """The name of its group."""
     facts: dict[str, str] = field(default_factory=dict)
+    """Further facts, such as its status, by their titles."""
     usage: CallUsage | None = None
+    """The resources that it used; by default those of the series."""
 
 
 def render(
@@ -69,22 +75,18 @@ def render(
 ) -> str:
     """Return a report on calls as the text of one HTML file, which opens from disk and needs no network.
 
+    The file has 5 MB, mostly Plotly. Its own policy lets only its two scripts run, and load nothing.
+
     Parameters
     ----------
     groups : iterable of CallsGroup
         The rows of the table, whose names are distinct. The distributions of each group are computed here.
     calls : iterable of ReportCall
         The calls with charts.
-    title : str
     by : str
         The name of a group's kind.
     notes : iterable of str
         Lines below the title.
-
-    Returns
-    -------
-    str
-        The HTML: 5 MB, mostly Plotly. Its own policy lets only its two scripts run, and load nothing.
 
     Examples
     --------
@@ -170,30 +172,11 @@ def _bars(bins: Bins, lines: list[tuple[float, str]], texts: dict[str, int]) -> 
 
 def _table_cells(summary: CallsSummary) -> dict[str, Cell]:
     """Return the cells of a row by their columns, which follow the group's name."""
-    duration, memory, sized, trend = summary.duration_ns, summary.memory, summary.rightsize, summary.trend
-
-    def cell(name: str, value: float | None, text: Callable[[Any], str]) -> Cell:
-        if value is None:
-            return None
-        mark = "~" if name in summary.approximate else ""
-        return mark + text(value), int(value) if isinstance(value, int) else float(f"{value:.5g}")
-
-    return {
-        "calls": summary.calls,
-        "errors": summary.errors,
-        "killed": summary.killed,
-        "duration p50": cell("duration_ns", duration.p50, duration_text),
-        "duration p95": cell("duration_ns", duration.p95, duration_text),
-        "memory p50": cell("memory", memory.p50, memory_text),
-        "memory p95": cell("memory", memory.p95, memory_text),
-        "memory max": cell("memory", memory.max, memory_text),
-        "limit": cell("limit", summary.limit, memory_limit_text),
-        "near limit": cell("near", summary.near.p, percent_text),
-        "CPU mean": cell("cpu_mean", summary.cpu_mean, lambda percent: f"{percent:.1f} %"),
-        "growing": cell("trend", trend.growing, lambda growing: "yes" if growing else "no"),
-        "right size": cell("rightsize", None if sized is None else sized.size, limit_text),
-        "savings": cell("rightsize", None if sized is None else sized.saved, savings_text),
-    }
+    cells: dict[str, Cell] = {"calls": summary.calls, "errors": summary.errors, "killed": summary.killed}
+    for title in _NUMBER_COLUMNS:
+        value, text = number_text(summary, title)
+        cells[title] = None if value is None else (text, int(value) if isinstance(value, int) else float(f"{value:.5g}"))
+    return cells
 
 
 def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
@@ -204,7 +187,7 @@ def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
     facts = {
         **call.facts,
         "duration": duration,
-        "samples": usage_text(usage, "samples") + ("" if usage.samples == usage.rows else f" in {plural(usage.rows, 'row')}"),
+        "samples": samples_text(usage),
         usage.memory_metric or "memory": usage_text(usage, "peak_memory"),
         "limit": usage_text(usage, "memory_limit"),
         "CPU mean": usage_text(usage, "cpu_mean"),
