@@ -199,7 +199,7 @@ def reduce_columns(columns: Columns, rule: Rule, *, counts: bool = True) -> Colu
         out_names, plan = plan_metrics(names, rule)
         limit, keys = min(rule.max_bytes, I64_MAX), _json.keys_of(out_names)
         zero = rule.missing == "zero"
-        rows, _ = kernels.active.fit_rows(times, values, _json.as_bytes(present), weights, rows, limit, zero, counts, plan, *keys)
+        rows = kernels.active.fit_rows(times, values, _json.as_bytes(present), weights, rows, limit, zero, counts, plan, *keys)
         if rows == 0:
             size = len(_json.encode(_decimate_columns(columns, None, rule, 1)[0], counts=counts))
             raise BudgetError(f"max_bytes must be at least the size of one row, {size} bytes, got {rule.max_bytes}")

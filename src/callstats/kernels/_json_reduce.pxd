@@ -6,11 +6,10 @@ from libc.string cimport memset
 
 from callstats.kernels._ascii cimport Day
 from callstats.kernels._binning cimport Output, Reduced, Row, plan_rows, reduce_columns
-from callstats.kernels._budget cimport fit_text
+from callstats.kernels._budget cimport Search, fit_text, search_free, search_init
 from callstats.kernels._columns cimport Columns, resize
 from callstats.kernels._json_scan cimport Layout, Scan, scanned_columns
 from callstats.kernels._json_write cimport Keys, Text, write_columns
-from callstats.kernels._row_sizes cimport Search, search_free, search_init
 
 cdef enum Status:
     # The result for a blob. UNREAD: the fallback decoder decides.

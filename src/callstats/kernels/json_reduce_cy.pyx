@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from callstats.kernels._binning cimport Row
-from callstats.kernels._budget cimport fit_text
+from callstats.kernels._budget cimport Search, fit_text, search_free, search_init, search_size
 from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_reduce cimport (
     REDUCE_FAILED, REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
@@ -17,7 +17,6 @@ from callstats.kernels._json_reduce cimport (
 from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, keep_layout, same_layout, scan_text, scanned_names
 from callstats.kernels._json_steps cimport Span
 from callstats.kernels._json_write cimport Text, reserve
-from callstats.kernels._row_sizes cimport WAYS, Metric, Search, search_free, search_init
 from callstats.kernels.json_cy cimport keep_scan, take_scan
 
 from callstats._limits import SCRATCH_BYTES
@@ -35,9 +34,7 @@ cdef Py_ssize_t MAX_SPARE_BYTES = SCRATCH_BYTES
 
 cdef Py_ssize_t work_size(const Work* work) noexcept:
     """Return the number of bytes that it keeps without its scanner."""
-    cdef Py_ssize_t of_search = 8 * ((WAYS + 2) * work.search.room + work.search.sum_room)
-    of_search += sizeof(Metric) * work.search.metric_room
-    return work.text.room + 9 * work.cell_room + (16 + sizeof(Row)) * work.row_room + of_search
+    return work.text.room + 9 * work.cell_room + (16 + sizeof(Row)) * work.row_room + search_size(&work.search)
 
 
 cdef Work* take_work() except NULL:
@@ -252,7 +249,7 @@ def fit_rows(
             raise MemoryError
         with nogil:
             rows = fit_text(&search, rows)
-        return rows, search.measured
+        return rows
     finally:
         free(room)
         search_free(&search)
