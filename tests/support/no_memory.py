@@ -46,9 +46,9 @@ TOTALS = np.array([[0, 1, 2], *[[-1] * 3] * 4])
 def record() -> object:
     """Record samples, which merge."""
     rows = KERNELS.Rows(8)
-    for name in ("cpu", "mem_usage"):
+    for index, name in enumerate(("cpu", "mem_usage")):
         rows.add_name(name)
-        rows.add_column(-1, -1, -1)
+        rows.add_column(index, -1, -1)
     for i in range(40):
         rows.write(i, {"cpu": i, "mem_usage": 2 * i})
     rows.close()

@@ -153,7 +153,7 @@ class Search:
 
     @cached_property
     def _metrics(self) -> list[tuple[int, AnyArray | None, bool]]:
-        """For each metric of the result: the min size of key and value, which samples have it (None: all), and whether it is new."""
+        """For each metric of the result: the min size of key and value, which samples have it (None: all), if it is new."""
         found = []
         for (own, other, _, _), key, kept in zip(self.plan.T.tolist(), self.keys.tolist(), self._kept.tolist(), strict=True):
             if not kept:
