@@ -119,7 +119,8 @@ def concatenate(members: list[Columns], offsets: Counts) -> Columns:
     """Return the columns of many series as one block."""
     names = tuple(sorted(set().union(*(member.names for member in members))))
     n = int(offsets[-1])
-    validate_cells("series", len(names), n, sum(member.values.size for member in members))
+    found = sum(member.values.size if member.present is None else int(member.present.sum()) for member in members)
+    validate_cells("series", len(names), n, found)
     times = np.empty(n, dtype=np.int64)
     values = np.zeros((len(names), n), dtype=np.uint64)
     full = all(member.present is None and member.names == names for member in members if len(member.times))

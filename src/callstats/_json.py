@@ -118,22 +118,17 @@ class _ConstantError(Exception):
     """NaN or an infinity, which Python's json accepts."""
 
 
-def decode(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
+def decode(value: object, *, sort: bool = False, kernel: bool = True) -> tuple[Columns, bool]:
     """Decode a stored histogram. Return its columns, and whether `sort` had to move a row.
 
-    `value` is None, bytes-like, text, or parsed JSON. Raise a `DecodeError` at the first fault: first in the JSON of the whole
+    `value` is None, bytes-like, text, or parsed JSON. Without `kernel`, which has left the blob to it, the fallback decoder is
+    alone. Raise a `DecodeError` at the first fault: first in the JSON of the whole
     blob, then row by row, and in each row in its time, the order of times, its metrics, and its count.
     """
     blob = text_of(value)
-    decoded = None if blob is None else kernels.active.decode_blob(blob)
+    decoded = kernels.active.decode_blob(blob) if kernel and blob is not None else None
     if decoded is not None:
         return _sorted_by_name(*decoded), False
-    return decode_without_kernel(value if blob is None else blob, sort=sort)
-
-
-def decode_without_kernel(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
-    """Decode as `decode` does, by the fallback decoder alone: the kernel has left the blob to it."""
-    blob = text_of(value)
     rows = parsed(value if blob is None else blob)
     if rows is None:
         rows = []

@@ -22,7 +22,7 @@ from callstats._columns import (
 )
 from callstats._types import Bytes, Counts
 from callstats._units import plural
-from callstats.errors import CallstatsError, DecodeError, SeriesError, detached, shorten_repr
+from callstats.errors import CallstatsError, DecodeError, SeriesError, detached, raise_first, shorten_repr
 from callstats.series import StatSeries, join_names, validate_columns
 
 
@@ -88,14 +88,7 @@ class StatBatch(ReadOnlyColumns):
         values = list(blobs)
         texts = [text_or_none(value) for value in values]
         batch, errors = _complete(kernels.active.decode_blobs(texts), values.__getitem__, sort)
-        if errors:
-            i, error = min(errors.items())
-            errors.clear()
-            error.args = (f"blobs[{i}]: {error}",)
-            try:
-                raise error
-            finally:
-                del error  # the error and this frame must not refer to each other
+        raise_first(errors, "blobs")
         return batch
 
     def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
@@ -194,7 +187,7 @@ def _complete(
     members, indices = [columns], [np.repeat(np.arange(len(decoded)), np.diff(ends))]
     for i in others:
         try:
-            member, _ = _json.decode_without_kernel(value_at(i), sort=sort)
+            member, _ = _json.decode(value_at(i), sort=sort, kernel=False)
         except CallstatsError as error:
             errors[i] = detached(error)
         else:

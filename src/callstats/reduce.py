@@ -365,7 +365,7 @@ def _layout_for(rule: Rule) -> Callable[[tuple[bytes, ...]], tuple[Counts, bytes
 def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool, *, decodes: bool) -> bytes:
     """Reduce a blob that the kernel did not. Unless the kernel can decode it, the fallback decoder does."""
     text = b"" if blob is None else _json.text_of(blob)
-    columns, moved = (_json.decode if decodes else _json.decode_without_kernel)(blob, sort=sort)
+    columns, moved = _json.decode(blob, sort=sort, kernel=decodes)
     few = rule.max_samples is None or len(columns.times) <= rule.max_samples
     if text is not None and not moved and few and (rule.max_bytes is None or len(text) <= rule.max_bytes):
         return text

@@ -217,7 +217,8 @@ cdef object decode_all(const Span* blobs, Py_ssize_t m):
         if not room:
             raise MemoryError
         names = sorted({name for layout_names in known for name in layout_names})
-        validate_cells("series", len(names), batch.rows, batch.cells)
+        found = np.count_nonzero(<uint8_t[:batch.cells]>batch.present) if batch.holes else batch.cells
+        validate_cells("series", len(names), batch.rows, found)
         full = not batch.holes and all([len(layout_names) == len(names) for layout_names in known])
         values, present = block_of(&batch, to_ends, to_layouts, list(known), names, full)
         times = np.array(<int64_t[:batch.rows]>batch.times) if batch.rows else np.empty(0, dtype=np.int64)

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from callstats._timestamps import format_times
 from callstats._types import Block, Bytes, Counts, Times
 
 
@@ -50,8 +51,7 @@ def encode_columns(
     """Return the stored text of columns. `keys` and `key_ends` are those of `reduce_packed`; `digits` of a second are 3 or 9."""
     if not len(times):
         return b""
-    floored = times // 10**6 if digits == 3 else times
-    stamps = np.datetime_as_string(floored.view("M8[ms]" if digits == 3 else "M8[ns]")).tolist()
+    stamps = format_times(times, digits)
     ends = [0, *key_ends.tolist()]
     names = [keys[begin + 1 : end].decode() for begin, end in pairwise(ends)]
     cells = values.T.tolist()
@@ -68,7 +68,7 @@ def encode_columns(
     else:
         tails = [f'}},"count":{count}' if count > 1 else "}" for count in counts.tolist()]
     rows = [
-        f'{{"timestamp":"{stamp}Z","metrics":{{{body}{tail}}}' for stamp, body, tail in zip(stamps, bodies, tails, strict=True)
+        f'{{"timestamp":"{stamp}","metrics":{{{body}{tail}}}' for stamp, body, tail in zip(stamps, bodies, tails, strict=True)
     ]
     return ("[" + ",".join(rows) + "]\n").encode()
 
