@@ -62,25 +62,19 @@ def _member(path: str, name: str) -> str:
 
 def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     """Return the stored text of a series: empty, or compact JSON and a newline."""
+    return encode_each(columns, None, counts=counts, digits=digits)[0]
+
+
+def encode_each(columns: Columns, offsets: Counts | None, *, counts: bool = True, digits: int = 3) -> list[bytes]:
+    """Return the stored text of each series, whose rows the offsets part (None: there is one)."""
     names, times, values, present, weights = columns
-    _validate_digits(digits)
-    weights = weights if counts else None
-    text: bytes = kernels.active.encode_columns(times, values, as_bytes(present), weights, *keys_of(names), digits)
-    return text
-
-
-def encode_each(columns: Columns, offsets: Counts, *, counts: bool = True, digits: int = 3) -> list[bytes]:
-    """Return the stored text of each series, whose rows the offsets part."""
-    names, times, values, present, weights = columns
-    _validate_digits(digits)
-    weights = weights if counts else None
-    texts: list[bytes] = kernels.active.encode_packed(times, values, as_bytes(present), weights, offsets, *keys_of(names), digits)
-    return texts
-
-
-def _validate_digits(digits: int) -> None:
     if type(digits) is not int or digits not in (3, 9):
         raise ArgumentError("digits", "3 or 9", digits)
+    weights = weights if counts else None
+    texts: list[bytes] = kernels.active.encode_columns(
+        times, values, as_bytes(present), weights, offsets, *keys_of(names), digits
+    )
+    return texts
 
 
 MANY_NAMES = 256

@@ -16,7 +16,6 @@ from callstats._columns import (
     equal,
     freeze,
     normalize,
-    part,
     take,
     validate_offsets,
 )
@@ -128,7 +127,7 @@ class StatBatch(ReadOnlyColumns):
         if isinstance(key, slice):
             return StatBatch(self[i] for i in range(len(self))[key])
         i = range(len(self))[key]
-        return StatSeries._of(part(self._columns, self._offsets.item(i), self._offsets.item(i + 1)))
+        return StatSeries._of(take(self._columns, slice(self._offsets.item(i), self._offsets.item(i + 1))))
 
     def __iter__(self) -> Iterator[StatSeries]:
         return (self[i] for i in range(len(self)))

@@ -176,7 +176,8 @@ def reduce_json(
         for i, (blob, text) in enumerate(zip(chunk, texts, strict=True)):
             if results[i] is None or text is None:
                 try:
-                    results[i] = _reduce_blob(blob, rule, counts, sort, decodes=status[i] == NO_RESULT)
+                    readable = blob if text is None else text
+                    results[i] = _reduce_blob(readable, rule, counts, sort, decodes=status[i] == NO_RESULT)
                 except CallstatsError as error:
                     if errors == "raise":
                         error.args = (f"blobs[{start + i}]: {error}",)
@@ -364,7 +365,7 @@ def _layout_for(rule: Rule) -> Callable[[tuple[bytes, ...]], tuple[Counts, bytes
 
 def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool, *, decodes: bool) -> bytes:
     """Reduce a blob that the kernel did not. Unless the kernel can decode it, the fallback decoder does."""
-    text = b"" if blob is None else _json.text_of(blob)
+    text = _json.text_of(blob)
     columns, moved = _json.decode(blob, sort=sort, kernel=decodes)
     few = rule.max_samples is None or len(columns.times) <= rule.max_samples
     if text is not None and not moved and few and (rule.max_bytes is None or len(text) <= rule.max_bytes):

@@ -220,7 +220,9 @@ cdef inline int64_t measure_rows(Search* search, int64_t k) except -2 nogil:
     return size
 
 
-cdef inline bint has_surely(const Metric* metric, const int64_t* times, Py_ssize_t n, Py_ssize_t i, uint64_t narrow) noexcept nogil:
+cdef inline bint has_surely(
+    const Metric* metric, const int64_t* times, Py_ssize_t n, Py_ssize_t i, uint64_t narrow
+) noexcept nogil:
     """Return whether any row with sample i has the metric, in windows of at least `narrow`."""
     if metric.column.own != NULL:
         return metric.column.own_present[i]

@@ -44,11 +44,42 @@ def encode_columns(
     values: Block,
     present: Bytes | None,
     counts: Counts | None,
+    offsets: Counts | None,
+    keys: bytes,
+    key_ends: Counts,
+    digits: int,
+) -> list[bytes]:
+    """Return the stored text of each series.
+
+    Series i has the rows offsets[i] to offsets[i + 1]. Without offsets there is one series. `keys` and `key_ends` are those of
+    `reduce_packed`; `digits` of a second are 3 or 9.
+    """
+    if offsets is None:
+        return [_encode(times, values, present, counts, keys, key_ends, digits)]
+    return [
+        _encode(
+            times[begin:end],
+            values[:, begin:end],
+            None if present is None else present[:, begin:end],
+            None if counts is None else counts[begin:end],
+            keys,
+            key_ends,
+            digits,
+        )
+        for begin, end in pairwise(offsets.tolist())
+    ]
+
+
+def _encode(
+    times: Times,
+    values: Block,
+    present: Bytes | None,
+    counts: Counts | None,
     keys: bytes,
     key_ends: Counts,
     digits: int,
 ) -> bytes:
-    """Return the stored text of columns. `keys` and `key_ends` are those of `reduce_packed`; `digits` of a second are 3 or 9."""
+    """Return the stored text of one series."""
     if not len(times):
         return b""
     stamps = format_times(times, digits)
@@ -71,28 +102,3 @@ def encode_columns(
         f'{{"timestamp":"{stamp}","metrics":{{{body}{tail}}}' for stamp, body, tail in zip(stamps, bodies, tails, strict=True)
     ]
     return ("[" + ",".join(rows) + "]\n").encode()
-
-
-def encode_packed(
-    times: Times,
-    values: Block,
-    present: Bytes | None,
-    counts: Counts | None,
-    offsets: Counts,
-    keys: bytes,
-    key_ends: Counts,
-    digits: int,
-) -> list[bytes]:
-    """Return the stored text of each series. Series i has the rows offsets[i] to offsets[i + 1]; see `encode_columns`."""
-    return [
-        encode_columns(
-            times[begin:end],
-            values[:, begin:end],
-            None if present is None else present[:, begin:end],
-            None if counts is None else counts[begin:end],
-            keys,
-            key_ends,
-            digits,
-        )
-        for begin, end in pairwise(offsets.tolist())
-    ]
