@@ -289,8 +289,12 @@ cdef inline bint reduce_rows(
     cdef Found found
     if column.own != NULL and column.own_present == NULL and column.reducer == MEAN:
         # By far the most common work, so without the branches of `reduce_row`. The mean of a single sample is its value.
-        for row in range(n_rows):
-            out[row] = mean(column.own, counts, rows + row)
+        if counts == NULL:
+            for row in range(n_rows):
+                out[row] = mean(column.own, NULL, rows + row)
+        else:
+            for row in range(n_rows):
+                out[row] = mean(column.own, counts, rows + row)
         return False
     for row in range(n_rows):
         found = reduce_row(column, counts, rows + row, zero, out + row)
