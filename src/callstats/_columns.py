@@ -63,26 +63,15 @@ class ReadOnlyColumns:
         return freeze(np.ones(len(times), dtype=np.int64)) if counts is None else counts.view()
 
 
-def take(columns: Columns, order: Counts) -> Columns:
+def take(columns: Columns, rows: Counts | slice) -> Columns:
+    """Return a copy of some rows, in the order given."""
     names, times, values, present, counts = columns
     return Columns(
         names,
-        times[order],
-        np.ascontiguousarray(values[:, order]),
-        None if present is None else np.ascontiguousarray(present[:, order]),
-        None if counts is None else counts[order],
-    )
-
-
-def part(columns: Columns, begin: int, end: int) -> Columns:
-    """Return a copy of the rows from begin to end."""
-    names, times, values, present, counts = columns
-    return Columns(
-        names,
-        times[begin:end].copy(),
-        values[:, begin:end].copy(),
-        None if present is None else present[:, begin:end].copy(),
-        None if counts is None else counts[begin:end].copy(),
+        times[rows].copy(),
+        values[:, rows].copy(),
+        None if present is None else present[:, rows].copy(),
+        None if counts is None else counts[rows].copy(),
     )
 
 
@@ -119,7 +108,8 @@ def concatenate(members: list[Columns], offsets: Counts) -> Columns:
     """Return the columns of many series as one block."""
     names = tuple(sorted(set().union(*(member.names for member in members))))
     n = int(offsets[-1])
-    validate_cells("series", len(names), n, sum(member.values.size for member in members))
+    found = sum(member.values.size if member.present is None else int(member.present.sum()) for member in members)
+    validate_cells("series", len(names), n, found)
     times = np.empty(n, dtype=np.int64)
     values = np.zeros((len(names), n), dtype=np.uint64)
     full = all(member.present is None and member.names == names for member in members if len(member.times))

@@ -62,25 +62,19 @@ def _member(path: str, name: str) -> str:
 
 def encode(columns: Columns, *, counts: bool = True, digits: int = 3) -> bytes:
     """Return the stored text of a series: empty, or compact JSON and a newline."""
+    return encode_each(columns, None, counts=counts, digits=digits)[0]
+
+
+def encode_each(columns: Columns, offsets: Counts | None, *, counts: bool = True, digits: int = 3) -> list[bytes]:
+    """Return the stored text of each series, whose rows the offsets part (None: there is one)."""
     names, times, values, present, weights = columns
-    _validate_digits(digits)
-    weights = weights if counts else None
-    text: bytes = kernels.active.encode_columns(times, values, as_bytes(present), weights, *keys_of(names), digits)
-    return text
-
-
-def encode_each(columns: Columns, offsets: Counts, *, counts: bool = True, digits: int = 3) -> list[bytes]:
-    """Return the stored text of each series, whose rows the offsets part."""
-    names, times, values, present, weights = columns
-    _validate_digits(digits)
-    weights = weights if counts else None
-    texts: list[bytes] = kernels.active.encode_packed(times, values, as_bytes(present), weights, offsets, *keys_of(names), digits)
-    return texts
-
-
-def _validate_digits(digits: int) -> None:
     if type(digits) is not int or digits not in (3, 9):
         raise ArgumentError("digits", "3 or 9", digits)
+    weights = weights if counts else None
+    texts: list[bytes] = kernels.active.encode_columns(
+        times, values, as_bytes(present), weights, offsets, *keys_of(names), digits
+    )
+    return texts
 
 
 MANY_NAMES = 256
@@ -118,22 +112,17 @@ class _ConstantError(Exception):
     """NaN or an infinity, which Python's json accepts."""
 
 
-def decode(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
+def decode(value: object, *, sort: bool = False, kernel: bool = True) -> tuple[Columns, bool]:
     """Decode a stored histogram. Return its columns, and whether `sort` had to move a row.
 
-    `value` is None, bytes-like, text, or parsed JSON. Raise a `DecodeError` at the first fault: first in the JSON of the whole
+    `value` is None, bytes-like, text, or parsed JSON. Without `kernel`, which has left the blob to it, the fallback decoder is
+    alone. Raise a `DecodeError` at the first fault: first in the JSON of the whole
     blob, then row by row, and in each row in its time, the order of times, its metrics, and its count.
     """
     blob = text_of(value)
-    decoded = None if blob is None else kernels.active.decode_blob(blob)
+    decoded = kernels.active.decode_blob(blob) if kernel and blob is not None else None
     if decoded is not None:
         return _sorted_by_name(*decoded), False
-    return decode_without_kernel(value if blob is None else blob, sort=sort)
-
-
-def decode_without_kernel(value: object, *, sort: bool = False) -> tuple[Columns, bool]:
-    """Decode as `decode` does, by the fallback decoder alone: the kernel has left the blob to it."""
-    blob = text_of(value)
     rows = parsed(value if blob is None else blob)
     if rows is None:
         rows = []

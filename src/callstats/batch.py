@@ -16,13 +16,12 @@ from callstats._columns import (
     equal,
     freeze,
     normalize,
-    part,
     take,
     validate_offsets,
 )
 from callstats._types import Bytes, Counts
 from callstats._units import plural
-from callstats.errors import CallstatsError, DecodeError, SeriesError, detached, shorten_repr
+from callstats.errors import CallstatsError, DecodeError, SeriesError, detached, raise_first, shorten_repr
 from callstats.series import StatSeries, join_names, validate_columns
 
 
@@ -88,14 +87,7 @@ class StatBatch(ReadOnlyColumns):
         values = list(blobs)
         texts = [text_or_none(value) for value in values]
         batch, errors = _complete(kernels.active.decode_blobs(texts), values.__getitem__, sort)
-        if errors:
-            i, error = min(errors.items())
-            errors.clear()
-            error.args = (f"blobs[{i}]: {error}",)
-            try:
-                raise error
-            finally:
-                del error  # the error and this frame must not refer to each other
+        raise_first(errors, "blobs")
         return batch
 
     def to_json(self, *, counts: bool = True, digits: int = 3) -> list[bytes]:
@@ -135,7 +127,7 @@ class StatBatch(ReadOnlyColumns):
         if isinstance(key, slice):
             return StatBatch(self[i] for i in range(len(self))[key])
         i = range(len(self))[key]
-        return StatSeries._of(part(self._columns, self._offsets.item(i), self._offsets.item(i + 1)))
+        return StatSeries._of(take(self._columns, slice(self._offsets.item(i), self._offsets.item(i + 1))))
 
     def __iter__(self) -> Iterator[StatSeries]:
         return (self[i] for i in range(len(self)))
@@ -194,7 +186,7 @@ def _complete(
     members, indices = [columns], [np.repeat(np.arange(len(decoded)), np.diff(ends))]
     for i in others:
         try:
-            member, _ = _json.decode_without_kernel(value_at(i), sort=sort)
+            member, _ = _json.decode(value_at(i), sort=sort, kernel=False)
         except CallstatsError as error:
             errors[i] = detached(error)
         else:

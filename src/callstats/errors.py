@@ -102,6 +102,18 @@ def detached(error: CallstatsError) -> CallstatsError:
     return error.with_traceback(None)
 
 
+def raise_first(rejected: dict[int, CallstatsError], name: str, start: int | None = 0) -> None:
+    """Raise the first error with the name of its array, and its index in that, if it starts at one."""
+    if rejected:
+        i, error = min(rejected.items())
+        error.args = (f"{name}: {error}" if start is None else f"{name}[{start + i}]: {error}",)
+        rejected.clear()
+        try:
+            raise error
+        finally:
+            del error  # the error and this frame must not refer to each other: the collector would have to free the array
+
+
 def with_location(where: str, work: Callable[..., Given], *args: object, **keywords: object) -> Given:
     """Call a function. Put the location before the message of its error."""
     try:

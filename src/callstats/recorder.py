@@ -237,7 +237,6 @@ class _MergedRows:
         self._cells = cells
         self._flags = flags
         self._time_sums = _join_words(sums)
-        self._sums = _join_words(cells[SUM_HIGH : SUM_LOW + 1])
 
     def reduce(self, rule: Rule) -> Columns:
         """Reduce the rows by a rule. A single row, too, is reduced from all its samples."""
@@ -292,7 +291,7 @@ class _MergedRows:
         cells: Block = self._cells[:, column]
         counts = np.add.reduceat(cells[COUNT], starts)
         if reducer in ("mean", "sum"):
-            sums = np.add.reduceat(self._sums[column], starts)
+            sums = np.add.reduceat(_join_words(cells[SUM_HIGH : SUM_LOW + 1]), starts)
             if reducer == "mean":
                 return np.asarray(sums // (totals if zero else np.maximum(counts, np.uint64(1)).astype(object)))
             large = np.flatnonzero(sums > U64_MAX)

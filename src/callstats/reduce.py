@@ -176,7 +176,8 @@ def reduce_json(
         for i, (blob, text) in enumerate(zip(chunk, texts, strict=True)):
             if results[i] is None or text is None:
                 try:
-                    results[i] = _reduce_blob(blob, rule, counts, sort, decodes=status[i] == NO_RESULT)
+                    readable = blob if text is None else text
+                    results[i] = _reduce_blob(readable, rule, counts, sort, decodes=status[i] == NO_RESULT)
                 except CallstatsError as error:
                     if errors == "raise":
                         error.args = (f"blobs[{start + i}]: {error}",)
@@ -199,7 +200,7 @@ def reduce_columns(columns: Columns, rule: Rule, *, counts: bool = True) -> Colu
         out_names, plan = plan_metrics(names, rule)
         limit, keys = min(rule.max_bytes, I64_MAX), _json.keys_of(out_names)
         zero = rule.missing == "zero"
-        rows, _ = kernels.active.fit_rows(times, values, _json.as_bytes(present), weights, rows, limit, zero, counts, plan, *keys)
+        rows = kernels.active.fit_rows(times, values, _json.as_bytes(present), weights, rows, limit, zero, counts, plan, *keys)
         if rows == 0:
             size = len(_json.encode(_decimate_columns(columns, None, rule, 1)[0], counts=counts))
             raise BudgetError(f"max_bytes must be at least the size of one row, {size} bytes, got {rule.max_bytes}")
@@ -364,8 +365,8 @@ def _layout_for(rule: Rule) -> Callable[[tuple[bytes, ...]], tuple[Counts, bytes
 
 def _reduce_blob(blob: object, rule: Rule, counts: bool, sort: bool, *, decodes: bool) -> bytes:
     """Reduce a blob that the kernel did not. Unless the kernel can decode it, the fallback decoder does."""
-    text = b"" if blob is None else _json.text_of(blob)
-    columns, moved = (_json.decode if decodes else _json.decode_without_kernel)(blob, sort=sort)
+    text = _json.text_of(blob)
+    columns, moved = _json.decode(blob, sort=sort, kernel=decodes)
     few = rule.max_samples is None or len(columns.times) <= rule.max_samples
     if text is not None and not moved and few and (rule.max_bytes is None or len(text) <= rule.max_bytes):
         return text

@@ -275,7 +275,7 @@ class StatSeries(ReadOnlyColumns):
         if isinstance(key, slice):
             if key.step is not None and operator.index(key.step) < 0:
                 raise SeriesError(f"a slice must have a positive step, got {shorten_repr(key.step)}")
-            return self._of(take(self._columns, np.arange(len(self))[key]))
+            return self._of(take(self._columns, key))
         i = range(len(self))[key]
         rows = range(len(names)) if present is None else np.flatnonzero(present[:, i])
         return Stat(int(times[i]), {names[j]: int(values[j, i]) for j in rows})

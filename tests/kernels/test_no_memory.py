@@ -19,7 +19,7 @@ CALLS = [
     "decode_packed",
     "decode_blobs",
     "encode_columns",
-    "encode_packed",
+    "encode_columns-one",
     "reduce_packed",
     "reduce_packed-budget",
     "reduce_blobs",

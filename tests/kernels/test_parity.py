@@ -66,8 +66,6 @@ def compare(name: str, args: tuple[Any, ...]) -> None:
     """
     before = exact(args)
     results = [outcome(lambda module=module: getattr(module, name)(*args)) for module in MODULES.values()]
-    if name == "fit_rows":  # how many numbers of rows were measured, too, is up to the backend
-        results = [result[0] if isinstance(result, tuple) else result for result in results]
     first, *others = map(exact, results)
     if name not in FAST_PATH:
         for other in others:

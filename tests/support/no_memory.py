@@ -46,9 +46,9 @@ TOTALS = np.array([[0, 1, 2], *[[-1] * 3] * 4])
 def record() -> object:
     """Record samples, which merge."""
     rows = KERNELS.Rows(8)
-    for name in ("cpu", "mem_usage"):
+    for index, name in enumerate(("cpu", "mem_usage")):
         rows.add_name(name)
-        rows.add_column(-1, -1, -1)
+        rows.add_column(index, -1, -1)
     for i in range(40):
         rows.write(i, {"cpu": i, "mem_usage": 2 * i})
     rows.close()
@@ -60,8 +60,8 @@ CALLS: dict[str, Callable[[], Any]] = {
     "decode_blob-odd": lambda: KERNELS.decode_blob(ODD),
     "decode_packed": lambda: KERNELS.decode_packed(DATA, OFFSETS),
     "decode_blobs": lambda: KERNELS.decode_blobs([*BLOBS, None]),
-    "encode_columns": lambda: KERNELS.encode_columns(*COLUMNS, *keys_of(SERIES.names), 3),
-    "encode_packed": lambda: KERNELS.encode_packed(*COLUMNS, PARTS, *keys_of(SERIES.names), 3),
+    "encode_columns": lambda: KERNELS.encode_columns(*COLUMNS, PARTS, *keys_of(SERIES.names), 3),
+    "encode_columns-one": lambda: KERNELS.encode_columns(*COLUMNS, None, *keys_of(SERIES.names), 3),
     "reduce_packed": lambda: KERNELS.reduce_packed(DATA, OFFSETS, 7, -1, False, True, LAYOUT),
     "reduce_packed-budget": lambda: KERNELS.reduce_packed(DATA, OFFSETS, 240, 900, False, True, LAYOUT),
     "reduce_blobs": lambda: KERNELS.reduce_blobs(BLOBS, 7, -1, False, True, LAYOUT),

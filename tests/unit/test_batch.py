@@ -150,3 +150,14 @@ def test_a_batch_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     for work in (lambda: StatBatch(apart), lambda: StatBatch.from_json([one.to_json() for one in apart])):
         with pytest.raises(SeriesError, match="at most 160 cells in one batch, rows times metrics, got 162"):
             work()
+
+
+@backends
+def test_the_limit_does_not_depend_on_who_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts the values that are there, whether or not the fallback decoder takes one of the blobs."""
+    monkeypatch.setattr(callstats._columns, "MAX_CELLS", 10)
+    blobs = [ROW.replace('"x"', f'"x{i}"') for i in range(4)]
+    assert len(StatBatch.from_json([f"[{blob}]" for blob in blobs])) == 4
+    twice = ROW.replace('"x":7', '"y":7,"y":8')
+    with pytest.raises(SeriesError, match="at most 20 cells in one batch, rows times metrics, got 25"):
+        StatBatch.from_json([f"[{blob}]" for blob in (*blobs, twice)])

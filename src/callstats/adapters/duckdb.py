@@ -17,8 +17,9 @@ with needs("adapters.duckdb", "duckdb"):
 
 from callstats._types import AnyArray, Present
 from callstats.adapters.arrow._arrays import is_null, one_array
-from callstats.adapters.arrow._text import Rejected, raise_first, read_array, reasons_of, reduce_array
+from callstats.adapters.arrow._text import Rejected, read_array, reasons_of, reduce_array
 from callstats.batch import StatBatch
+from callstats.errors import raise_first
 from callstats.rule import Rule
 from callstats.stats import batch as batches
 

@@ -29,15 +29,6 @@ cdef extern from *:
         memcpy(at, &word, 8);
     }
 
-    /* Tell the processor that what lies there is about to be written. */
-    static inline void callstats_prefetch_to_write(const void *at) {
-    #if defined(__GNUC__)
-        __builtin_prefetch(at, 1);
-    #else
-        (void)at;
-    #endif
-    }
-
     /* The numbers from 0 to 99, two digits each. */
     static const uint8_t callstats_pairs[] =
         "0001020304050607080910111213141516171819"
@@ -60,7 +51,6 @@ cdef extern from *:
     #endif
     }
     """
-    void prefetch_to_write "callstats_prefetch_to_write"(const void* at) noexcept nogil
     uint64_t load8 "callstats_load8"(const uint8_t* at) noexcept nogil
     void store8 "callstats_store8"(uint8_t* at, uint64_t word) noexcept nogil
     const uint8_t* PAIRS "callstats_pairs"

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memchr, memset
 
 from callstats.kernels._columns cimport Columns
-from callstats.kernels._extremes cimport LONG, max_of, min_of
+from callstats.kernels._extremes cimport max_of, min_of
 from callstats.kernels._uint128 cimport Wide, add_product, divide
 
 cdef enum Reducer:
@@ -202,16 +202,10 @@ cdef inline Found reduce_full(
     cdef Found found = PRESENT
     if reducer == MEAN:
         value = mean(cells, counts, row)
-    elif reducer == MIN and end - begin >= LONG:
-        value = min_of(cells + begin, end - begin)
     elif reducer == MIN:
-        for i in range(begin + 1, end):
-            value = cells[i] if cells[i] < value else value
-    elif reducer == MAX and end - begin >= LONG:
-        value = max_of(cells + begin, end - begin)
+        value = min_of(cells + begin, end - begin)
     elif reducer == MAX:
-        for i in range(begin + 1, end):
-            value = cells[i] if cells[i] > value else value
+        value = max_of(cells + begin, end - begin)
     elif reducer == LAST:
         value = cells[end - 1]
     elif reducer == SUM:

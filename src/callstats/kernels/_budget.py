@@ -1,6 +1,6 @@
 """The largest number of rows whose text fits a budget. The specification of `_budget.pxd`.
 
-Sizes are not monotone in the number of rows, so the search must rule out every number above its result. A lower bound rules out
+Sizes are not monotone in the number of rows, so the search must rule out every number above its result. Lower bounds rule out
 whole ranges of them. The rest are measured.
 """
 
@@ -46,10 +46,8 @@ class Search:
         self.times, self.values, self.present, self.counts = times, values, present, counts
         self.plan, self.keys = plan, np.diff(key_ends, prepend=0)
         self.max_bytes, self.zero, self.with_counts = max_bytes, zero, with_counts
-        self.measured = 0
         self.n = len(times)
         self.span = int(times[-1]) - int(times[0])
-        self._since = times - times[0] if self.span < _MAX_SPAN else times
         self._times: list[int] = times.tolist()
         self._by_samples: dict[int, list[int]] = {}
 
@@ -58,89 +56,62 @@ class Search:
 
         Return 0 when none fits. Return -k when a sum is too large at k, before any fits.
         """
-        n, high, low, low_too_large = self.n, max_rows, 0, False
-        # Find some number that fits, near the largest: sizes rise nearly evenly.
-        over, low_size, over_size = high + 1, 2, 2 + high * self.min_row
-        for attempt in range(16):
-            if over - low <= 1 or (over - low) * 512 < over:
-                break
-            between = 0.5 if attempt % 4 == 3 else (self.max_bytes - low_size) / (over_size - low_size)
-            k = min(max(low + int((over - low) * between), low + 1), over - 1)
-            size = self.measure(k)
+        if max_rows == self.n:  # each sample is a row, so there are no windows
+            size = self.max_bytes + 1 if self.is_too_many(self.n, self.n) else self.measure(self.n)
             if size <= self.max_bytes:
-                low, low_too_large, low_size = k, size < 0, size if size > 0 else self.max_bytes
-            else:
-                over, over_size = k, size
-        # Rule out the numbers above it, a range at a time from the top. Near the result a bound must be closer, so ranges are
-        # shorter.
-        step, high_size = high, 0
-        while (high - low) * high > 4 * n:
-            k = low + (high - low) // 2 + 1
-            if self.is_too_many(k, high):
-                high, high_size = k - 1, 0
-                continue
-            if high_size == 0:
-                high_size = self.measure(high)
-                if high_size <= self.max_bytes:
-                    return -high if high_size < 0 else high
-                if high == n:  # each sample is a row, so there are no windows
-                    high, high_size = high - 1, 0
-                    continue
-            # In a range, rows may differ by about one sample.
-            step = min(step, high - k + 1, 1 + high * high // n)
-            k = high - step + 1
-            if step * high > 4 * n:
+                return -max_rows if size < 0 else max_rows
+            max_rows -= 1
+        return self._fit_between(1, max_rows, 0, 0) if max_rows else 0
+
+    def _fit_between(self, low: int, high: int, low_size: int, high_size: int) -> int:
+        """Return the largest number of rows from low to high whose text fits; 0, or -k, as `fit` does.
+
+        The sizes are those at low and high; 0 where they were not measured yet.
+        """
+        if self.is_too_many(low, high):
+            return 0
+        if (high - low) * high <= 4 * self.n:  # to measure all of them costs no more
+            for k in range(high, low - 1, -1):
                 size = self.measure(k)
                 if size <= self.max_bytes:
-                    low, low_too_large = k, size < 0
-                elif self.is_excluded(k, high, (high_size - size) / max(high - k, 1)):
-                    high, high_size, step = k - 1, size, step * 2
-                else:
-                    step = 1 + step // 4
-                continue
-            # To measure all of a short range costs no more.
-            while high >= k:
-                size = self.measure(high)
-                if size <= self.max_bytes:
-                    return -high if size < 0 else high
-                high -= 1
-            high_size, step = 0, step * 8
-        while high > low:
-            size = self.measure(high)
-            if size <= self.max_bytes:
-                return -high if size < 0 else high
-            high -= 1
-        return -low if low_too_large else low
+                    return -k if size < 0 else k
+            return 0
+        if (high - low) * 2 * self.n <= high * high:  # rows differ by about one sample, so there are not too many paths
+            high_size = high_size or self.measure(high)
+            if high_size <= self.max_bytes:
+                return -high if high_size < 0 else high
+            low_size = low_size or self.measure(low)
+            # Where the lowest number fits, so may others.
+            if low_size > self.max_bytes and self.is_excluded(low, high, (high_size - low_size) / (high - low)):
+                return 0
+        middle = low + (high - low) // 2
+        return self._fit_between(middle + 1, high, 0, high_size) or self._fit_between(low, middle, low_size, 0)
 
     def measure(self, k: int) -> int:
         """Return the size of the text of k rows; -1 where a sum is too large."""
         raise_if_stopped()
-        self.measured += 1
         sizes = self._row_sizes(0, self.n, first_samples(self.times, k))
         return -1 if (sizes < 0).any() else 2 + int(sizes.sum())
 
     def is_too_many(self, low: int, high: int) -> bool:
         """Return whether no number of rows from low to high fits, by what each row has at least.
 
-        Windows of the widest size, each begun at a sample, are the fewest that can hold all samples. Narrower ones are no fewer.
-        A row lacks a metric only if its window lies in a gap of the metric.
+        The widest windows, each begun at a sample whose row must be counted, are the fewest that can hold all such samples.
         """
         if self.may_overflow or self.span >= _MAX_SPAN:
             return False
-        times, window, narrow = self._times, max(self.span // low, 1), self.span // high
-        i = rows = 0
-        while i < self.n and rows < low:
-            rows += 1
-            i = bisect_right(times, times[i] + window, i)
-        size = 2 + rows * self.min_row
-        if size > self.max_bytes or narrow == 0:
-            return size > self.max_bytes
-        size -= rows  # the first metric of a row has no comma
-        for key, gaps, ends, new in self._optional:
-            lacking = int((gaps // narrow).sum()) + ends
-            if new:
-                lacking += int(np.count_nonzero(self.times[2:] - self.times[:-2] > narrow)) + 2
-            size += max(rows - lacking, 0) * (key + 1)
+        wide, narrow = self.span // low + high, self.span // high
+        rows = _min_windows(self._times, wide)
+        size = 2 + rows * (BARE_ROW - 1)  # the first metric has no comma
+        if size + rows * sum(size for size, _, _ in self._metrics) <= self.max_bytes:
+            return False
+        crowded = np.zeros(self.n, dtype=np.bool_)  # samples whose neighbours are near, so that they are in no row alone
+        crowded[1:-1] = self.times[2:] - self.times[:-2] <= narrow
+        for min_size, mask, is_new in self._metrics:
+            if mask is None:
+                size += rows * min_size
+            elif not is_new or high < self.n:  # in n rows each sample is alone, and lacks the new metrics
+                size += min_size * _min_windows(self.times[mask & crowded if is_new else mask].tolist(), wide)
         return size > self.max_bytes
 
     def is_excluded(self, low: int, high: int, price: float) -> bool:
@@ -151,19 +122,18 @@ class Search:
         less a price, which is added for as many rows as there are at least. The price is what one row more costs. It keeps paths
         of fewer rows from being shorter.
         """
-        n, times = self.n, self._times
-        wide, narrow = self.span // low, self.span // high
+        n, wide, narrow = self.n, self.span // low + high, self.span // high
         if narrow == 0 or self.span >= _MAX_SPAN:
-            return False  # windows have a min width
-        since, price = self._since, max(price, 0.0)  # of fewer rows than the paths have, a negative price would be too much
+            return False  # windows have a min width, and sums of times must fit
+        since = self.times - self.times[0]
         gaps = np.diff(since)
         rows = low - int((gaps[gaps > narrow] // narrow).sum())  # so many windows may be empty
         first_ends = np.maximum(np.searchsorted(since, np.r_[since[:1], since[:-1]] + narrow, side="right"), np.arange(1, n + 1))
-        last_ends = np.minimum(np.searchsorted(since, since + wide, side="right"), n - 1)
+        last_ends = np.searchsorted(since, since + wide, side="right")
         if np.maximum(last_ends - first_ends + 1, 0).sum() > 16 * n:
             return False
+        price = max(price, 0.0)  # of fewer rows than the paths have, a negative price would be too much
         best: list[float] = [0.0, *[np.inf] * n]
-        total = np.inf
         for begin, (first, last) in enumerate(zip(first_ends.tolist(), last_ends.tolist(), strict=True)):
             before = best[begin] - price
             if before == np.inf:
@@ -172,17 +142,8 @@ class Search:
                 row = self._row_size(begin, end)
                 if row < 0:
                     return False
-                if before + row < best[end]:
-                    best[end] = before + row
-            if times[begin] - times[0] + wide + high >= self.span:
-                # The last row takes all samples that are left, however many.
-                if n - begin > 256:
-                    return False
-                row = self._row_size(begin, n)
-                if row < 0:
-                    return False
-                total = min(total, before + row)
-        return bool(total < np.inf and 1 + total + price * max(rows, 0) > self.max_bytes)
+                best[end] = min(best[end], before + row)
+        return bool(best[n] < np.inf and 2 + best[n] + price * max(rows, 0) > self.max_bytes)
 
     @cached_property
     def may_overflow(self) -> bool:
@@ -191,35 +152,19 @@ class Search:
         return any(sum(row) > U64_MAX for row in sums.tolist())
 
     @cached_property
-    def min_row(self) -> int:
-        """The min size of a row: the metrics that every row has, each with the digits of its min."""
-        always = [own for own, key in zip(self.plan[0].tolist(), self.keys, strict=True) if own >= 0 and self._is_full(own)]
-        keys = [key for own, key in zip(self.plan[0].tolist(), self.keys.tolist(), strict=True) if own in always]
-        return BARE_ROW + sum(keys) + int(digits_of(self.values[always].min(axis=1)).sum()) - bool(always) if always else BARE_ROW
-
-    @cached_property
-    def _optional(self) -> list[tuple[int, Counts, int, bool]]:
-        """For each metric that rows may lack: its key, the times without it, how many of them have no end, and whether it is new.
-
-        Single samples lack a new metric.
-        """
+    def _metrics(self) -> list[tuple[int, AnyArray | None, bool]]:
+        """For each metric of the result: the min size of key and value, which samples have it (None: all), if it is new."""
         found = []
-        for (own, other, _, requested), key in zip(self.plan.T.tolist(), self.keys.tolist(), strict=True):
-            if own >= 0 and self._is_full(own):
+        for (own, other, _, _), key, kept in zip(self.plan.T.tolist(), self.keys.tolist(), self._kept.tolist(), strict=True):
+            if not kept:
                 continue
-            mask = (
-                np.ones(self.n, np.bool_) if self.present is None else self.present[own if own >= 0 else other].astype(np.bool_)
-            )
-            if not requested and not mask.any():
-                continue
-            at = np.r_[-1, np.flatnonzero(mask), self.n]
-            apart = np.diff(at) > 1
-            stamps = self.times[np.clip(at, 0, self.n - 1)]
-            found.append((key, np.diff(stamps)[apart], int(apart[0]) + int(apart[-1]), own < 0))
+            source = own if own >= 0 else other
+            mask = None if self.present is None or self.present[source].all() else self.present[source].astype(np.bool_)
+            if own < 0 and mask is None:
+                mask = np.ones(self.n, dtype=np.bool_)
+            # No reducer gives less than the min, and absent cells are 0.
+            found.append((key + int(digits_of(self.values[source].min())), mask, own < 0))
         return found
-
-    def _is_full(self, own: int) -> bool:
-        return self.present is None or bool(self.present[own].all())
 
     def _row_size(self, begin: int, end: int) -> int:
         """Return the size of the row of the samples from begin to end; -1 where a sum is too large."""
@@ -254,3 +199,12 @@ class Search:
             requested or self.present is None or bool(self.present[own].any()) for own, _, _, requested in self.plan.T.tolist()
         ]
         return np.array(found, dtype=np.bool_)
+
+
+def _min_windows(times: list[int], wide: int) -> int:
+    """Return how many windows can hold all these times: the fewest, each begun at one of them."""
+    i = windows = 0
+    while i < len(times):
+        windows += 1
+        i = bisect_right(times, times[i] + wide, i)
+    return windows

@@ -35,6 +35,3 @@ cdef extern from *:
     """
     uint64_t min_of "callstats_min_of"(const uint64_t* cells, Py_ssize_t n) noexcept nogil
     uint64_t max_of "callstats_max_of"(const uint64_t* cells, Py_ssize_t n) noexcept nogil
-
-cdef enum:
-    LONG = 64  # so many numbers are worth the choice

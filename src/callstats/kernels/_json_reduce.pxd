@@ -6,11 +6,10 @@ from libc.string cimport memset
 
 from callstats.kernels._ascii cimport Day
 from callstats.kernels._binning cimport Output, Reduced, Row, plan_rows, reduce_columns
-from callstats.kernels._budget cimport fit_text
+from callstats.kernels._budget cimport Search, fit_text, search_free, search_init
 from callstats.kernels._columns cimport Columns, resize
 from callstats.kernels._json_scan cimport Layout, Scan, scanned_columns
 from callstats.kernels._json_write cimport Keys, Text, write_columns
-from callstats.kernels._row_sizes cimport Search, search_free, search_init
 
 cdef enum Status:
     # The result for a blob. UNREAD: the fallback decoder decides.
@@ -73,27 +72,6 @@ cdef inline bint make_result_room(Work* work, Py_ssize_t rows, Py_ssize_t column
     return True
 
 
-cdef inline bint reduce_to(
-    Work* work, const Columns* source, const Plan* plan, int64_t max_samples, bint zero, bint counts, Columns* result
-) noexcept nogil:
-    """Reduce columns to at most max_samples >= 1 rows, in the room of `work`. Return False when a sum is too large."""
-    cdef int64_t[2] offsets
-    cdef int64_t[2] row_offsets
-    cdef Reduced reduced
-    cdef Py_ssize_t rows = plan_rows(source.times, 0, source.n, max_samples, work.rows)
-    offsets[0] = row_offsets[0] = 0
-    offsets[1] = source.n
-    row_offsets[1] = rows
-    reduced = reduce_columns(source, plan.matrix, plan.k, work.rows, rows, offsets, row_offsets, 1, zero, &work.out)
-    result.n = result.stride = rows
-    result.k = plan.k
-    result.times = work.out.times
-    result.counts = work.out.counts if counts else NULL
-    result.values = work.out.values
-    result.present = work.out.present if reduced.holes else NULL
-    return reduced.fault_column < 0
-
-
 cdef inline Status reduce_scanned(
     Work* work, int64_t max_samples, int64_t max_bytes, bint zero, bint counts
 ) except? UNREAD nogil:
@@ -101,6 +79,9 @@ cdef inline Status reduce_scanned(
     cdef Columns source = scanned_columns(work.scan), result
     cdef Plan* plan = &work.plan
     cdef int64_t rows = source.n if source.n < max_samples else max_samples
+    cdef int64_t[2] offsets
+    cdef int64_t[2] row_offsets
+    cdef Reduced reduced
     if not make_result_room(work, rows, plan.k):
         return REDUCE_FAILED
     if max_bytes >= 0:
@@ -109,6 +90,18 @@ cdef inline Status reduce_scanned(
         rows = fit_text(&work.search, rows)
         if rows <= 0:
             return NO_RESULT
-    if not reduce_to(work, &source, plan, rows, zero, counts, &result):
+    offsets[0] = row_offsets[0] = 0
+    offsets[1] = source.n
+    row_offsets[1] = plan_rows(source.times, 0, source.n, rows, work.rows)
+    reduced = reduce_columns(
+        &source, plan.matrix, plan.k, work.rows, row_offsets[1], offsets, row_offsets, 1, zero, &work.out
+    )
+    if reduced.fault_column >= 0:
         return NO_RESULT
+    result.n = result.stride = row_offsets[1]
+    result.k = plan.k
+    result.times = work.out.times
+    result.counts = work.out.counts if counts else NULL
+    result.values = work.out.values
+    result.present = work.out.present if reduced.holes else NULL
     return REWRITTEN if write_columns(&work.text, &result, &plan.keys, 3, &work.day) else REDUCE_FAILED

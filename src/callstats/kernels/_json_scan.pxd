@@ -10,7 +10,7 @@ from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
-from callstats.kernels._ascii cimport PAD, Minute, load8, prefetch_to_write, read_number, read_time
+from callstats.kernels._ascii cimport PAD, Minute, load8, read_number, read_time
 from callstats.kernels._columns cimport Columns, grow
 from callstats.kernels._json_names cimport Name, Names, forget_names, names_free
 from callstats.kernels._json_steps cimport (
@@ -231,7 +231,6 @@ cdef inline const uint8_t* read_row(Scan* scan, const uint8_t* begin, const uint
             after = read_number(after, &number)
             if after != NULL:
                 scan.values[cell] = number
-                prefetch_to_write(&scan.values[cell + 16])
                 if holes:
                     scan.present[cell] = 1
             else:

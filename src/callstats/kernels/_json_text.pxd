@@ -5,8 +5,6 @@ Functions return where something ends, and NULL for a fault. They read nothing b
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from callstats.kernels._ascii cimport load8, zero_bytes
-
 cdef enum:
     LONE = 0xFFFFFFFF  # a surrogate without its other half
 
@@ -19,16 +17,6 @@ cdef inline const uint8_t* skip_space(const uint8_t* p, const uint8_t* end) noex
 
 cdef inline const uint8_t* skip_plain(const uint8_t* p, const uint8_t* end) noexcept nogil:
     """Skip the bytes of a string that stand for themselves: ASCII without quotes, backslashes and control characters."""
-    cdef uint64_t word, ones = 0x0101010101010101ULL, other
-    while end - p >= 8:
-        word = load8(p)
-        # A subtraction sets the top bit of a byte that is less than what is taken from it. A borrow makes the bytes above wrong,
-        # but not the lowest that is set.
-        other = (word - ones * 32) | ((word ^ ones * 34) - ones) | ((word ^ ones * 92) - ones)
-        other = (other & ~word | word) & ones * 128
-        if other:
-            return p + zero_bytes(other)
-        p += 8
     while p < end and 32 <= p[0] < 128 and p[0] != b'"' and p[0] != b"\\":
         p += 1
     return p

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from callstats.kernels._ascii cimport Day, digits_of, write_number, write_time
+from callstats.kernels._ascii cimport Day, write_number, write_time
 from callstats.kernels._columns cimport Columns, resize
 
 cdef enum:
@@ -45,25 +45,6 @@ cdef inline uint8_t* write_key(uint8_t* at, const uint8_t* key, Py_ssize_t size)
 cdef inline int64_t key_size(const Keys* keys, Py_ssize_t j) noexcept nogil:
     """Return the size of a metric's key, with the comma before it."""
     return keys.ends[j] - (keys.ends[j - 1] if j else 0)
-
-
-cdef inline Py_ssize_t measure(const Columns* columns, const Keys* keys, int digits) noexcept nogil:
-    """Return the size of the text that `write_columns` would add."""
-    cdef Py_ssize_t i, j, size, metrics
-    if columns.n == 0:
-        return 0
-    # A comma or bracket follows each row, a bracket precedes all, and a newline ends the text.
-    size = columns.n * (BARE_ROW + digits) + 2
-    for i in range(columns.n):
-        metrics = 0
-        for j in range(columns.k):
-            if columns.present == NULL or columns.present[j * columns.stride + i]:
-                size += key_size(keys, j) + digits_of(columns.values[j * columns.stride + i])
-                metrics += 1
-        size -= metrics > 0  # the first has no comma
-        if columns.counts != NULL and columns.counts[i] > 1:
-            size += 9 + digits_of(<uint64_t>columns.counts[i])
-    return size
 
 
 cdef inline bint write_columns(Text* text, const Columns* columns, const Keys* keys, int digits, Day* day) noexcept nogil:

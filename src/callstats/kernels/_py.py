@@ -1,7 +1,7 @@
 """Every kernel, in numpy."""
 
 from callstats.kernels.decimate_py import decimate_columns
-from callstats.kernels.json_py import decode_blob, decode_blobs, decode_packed, encode_columns, encode_packed
+from callstats.kernels.json_py import decode_blob, decode_blobs, decode_packed, encode_columns
 from callstats.kernels.json_reduce_py import fit_rows, reduce_blobs, reduce_packed
 from callstats.kernels.recorder_py import Rows
 from callstats.kernels.totals_py import blob_totals, moments, ranks, totals
@@ -17,7 +17,6 @@ __all__ = [
     "decode_blobs",
     "decode_packed",
     "encode_columns",
-    "encode_packed",
     "fit_rows",
     "moments",
     "ranks",

@@ -2,4 +2,3 @@ from callstats.kernels.json_py import decode_blob as decode_blob
 from callstats.kernels.json_py import decode_blobs as decode_blobs
 from callstats.kernels.json_py import decode_packed as decode_packed
 from callstats.kernels.json_py import encode_columns as encode_columns
-from callstats.kernels.json_py import encode_packed as encode_packed

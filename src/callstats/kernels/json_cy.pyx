@@ -217,7 +217,8 @@ cdef object decode_all(const Span* blobs, Py_ssize_t m):
         if not room:
             raise MemoryError
         names = sorted({name for layout_names in known for name in layout_names})
-        validate_cells("series", len(names), batch.rows, batch.cells)
+        found = np.count_nonzero(<uint8_t[:batch.cells]>batch.present) if batch.holes else batch.cells
+        validate_cells("series", len(names), batch.rows, found)
         full = not batch.holes and all([len(layout_names) == len(names) for layout_names in known])
         values, present = block_of(&batch, to_ends, to_layouts, list(known), names, full)
         times = np.array(<int64_t[:batch.rows]>batch.times) if batch.rows else np.empty(0, dtype=np.int64)
@@ -233,38 +234,50 @@ cdef object decode_all(const Span* blobs, Py_ssize_t m):
         free(batch.present)
 
 
+cdef Span* spans_of(const uint8_t[::1] data, const int64_t[::1] offsets) except NULL:
+    """Return where the blobs data[offsets[i]:offsets[i + 1]] are. To free it is the caller's part."""
+    cdef Py_ssize_t m = offsets.shape[0] - 1, i
+    cdef Span* blobs = NULL
+    if not resize(&blobs, m, sizeof(Span)):
+        raise MemoryError
+    for i in range(m):
+        blobs[i].at = &data[0] + offsets[i] if data.shape[0] else NULL
+        blobs[i].size = offsets[i + 1] - offsets[i]
+    return blobs
+
+
+cdef Span* spans_of_list(list texts) except NULL:
+    """Return where these bytes are, with a size of -1 for None. To free it is the caller's part."""
+    cdef Py_ssize_t m = len(texts), i
+    cdef bytes text
+    cdef Span* blobs = NULL
+    if not resize(&blobs, m, sizeof(Span)):
+        raise MemoryError
+    for i in range(m):
+        text = texts[i]
+        blobs[i].at = <const uint8_t*>PyBytes_AS_STRING(text) if text is not None else NULL
+        blobs[i].size = PyBytes_GET_SIZE(text) if text is not None else -1
+    return blobs
+
+
 def decode_packed(const uint8_t[::1] data, const int64_t[::1] offsets):
     """Decode the blobs data[offsets[i]:offsets[i + 1]] to one batch.
 
     Return the names, sorted; times, values, present (None: all), counts (None: all one), and the offsets of each series in them;
     and for each blob whether it was decoded. A blob that was not has no rows: the fallback decoder decides.
     """
-    cdef Py_ssize_t m = offsets.shape[0] - 1, i
-    cdef Span* blobs = NULL
-    if not resize(&blobs, m, sizeof(Span)):
-        raise MemoryError
+    cdef Span* blobs = spans_of(data, offsets)
     try:
-        for i in range(m):
-            blobs[i].at = &data[0] + offsets[i] if data.shape[0] else NULL
-            blobs[i].size = offsets[i + 1] - offsets[i]
-        return decode_all(blobs, m)
+        return decode_all(blobs, offsets.shape[0] - 1)
     finally:
         free(blobs)
 
 
 def decode_blobs(list texts):
     """Decode a list of bytes, or of None for what only the fallback decoder can decode, as `decode_packed` does."""
-    cdef Py_ssize_t m = len(texts), i
-    cdef bytes text
-    cdef Span* blobs = NULL
-    if not resize(&blobs, m, sizeof(Span)):
-        raise MemoryError
+    cdef Span* blobs = spans_of_list(texts)
     try:
-        for i in range(m):
-            text = texts[i]
-            blobs[i].at = <const uint8_t*>PyBytes_AS_STRING(text) if text is not None else NULL
-            blobs[i].size = PyBytes_GET_SIZE(text) if text is not None else -1
-        return decode_all(blobs, m)
+        return decode_all(blobs, len(texts))
     finally:
         free(blobs)
 
@@ -274,43 +287,16 @@ def encode_columns(
     const uint64_t[:, ::1] values,
     const uint8_t[:, ::1] present,
     const int64_t[::1] counts,
-    bytes keys,
-    const int64_t[::1] key_ends,
-    int digits,
-):
-    """Return the stored text of columns. `keys` and `key_ends` are those of `reduce_packed`; `digits` of a second are 3 or 9."""
-    cdef Columns columns = columns_of(times, values, present, counts)
-    cdef Text text
-    cdef Day day
-    cdef Keys to_keys
-    cdef bint done
-    to_keys.text = <const uint8_t*>PyBytes_AS_STRING(keys)
-    to_keys.ends = &key_ends[0] if columns.k else NULL
-    memset(&text, 0, sizeof(Text))
-    day.days = -1_000_000_000
-    try:
-        with nogil:
-            done = write_columns(&text, &columns, &to_keys, digits, &day)
-        if not done:
-            raise MemoryError
-        return PyBytes_FromStringAndSize(<const char*>text.at, text.size) if text.size else b""
-    finally:
-        free(text.at)
-
-
-def encode_packed(
-    const int64_t[::1] times,
-    const uint64_t[:, ::1] values,
-    const uint8_t[:, ::1] present,
-    const int64_t[::1] counts,
     const int64_t[::1] offsets,
     bytes keys,
     const int64_t[::1] key_ends,
     int digits,
 ):
-    """Return the stored text of each series. Series i has the rows offsets[i] to offsets[i + 1]; see `encode_columns`."""
+    """Return the stored text of each series."""
     cdef Columns columns = columns_of(times, values, present, counts), series = columns
-    cdef Py_ssize_t m = offsets.shape[0] - 1, first = 0, i, j
+    cdef Py_ssize_t m = 1 if offsets is None else offsets.shape[0] - 1, first = 0, i, j
+    cdef int64_t[2] one
+    cdef const int64_t* starts = one
     cdef Text text
     cdef Day day
     cdef Keys to_keys
@@ -318,6 +304,10 @@ def encode_packed(
     cdef Py_ssize_t* ends = NULL
     to_keys.text = <const uint8_t*>PyBytes_AS_STRING(keys)
     to_keys.ends = &key_ends[0] if columns.k else NULL
+    one[0] = 0
+    one[1] = columns.n
+    if offsets is not None:
+        starts = &offsets[0]
     memset(&text, 0, sizeof(Text))
     day.days = -1_000_000_000
     texts = [b""] * m
@@ -330,11 +320,11 @@ def encode_packed(
                 text.size = ends[first] = 0
                 i = first
                 while i < m and text.size < CHUNK:
-                    series.n = offsets[i + 1] - offsets[i]
-                    series.times = columns.times + offsets[i]
-                    series.counts = columns.counts + offsets[i] if columns.counts != NULL else NULL
-                    series.values = columns.values + offsets[i] if columns.values != NULL else NULL
-                    series.present = columns.present + offsets[i] if columns.present != NULL else NULL
+                    series.n = starts[i + 1] - starts[i]
+                    series.times = columns.times + starts[i]
+                    series.counts = columns.counts + starts[i] if columns.counts != NULL else NULL
+                    series.values = columns.values + starts[i] if columns.values != NULL else NULL
+                    series.present = columns.present + starts[i] if columns.present != NULL else NULL
                     done = write_columns(&text, &series, &to_keys, digits, &day)
                     if not done:
                         break

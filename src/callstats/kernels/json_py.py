@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from callstats._timestamps import format_times
 from callstats._types import Block, Bytes, Counts, Times
 
 
@@ -43,15 +44,45 @@ def encode_columns(
     values: Block,
     present: Bytes | None,
     counts: Counts | None,
+    offsets: Counts | None,
+    keys: bytes,
+    key_ends: Counts,
+    digits: int,
+) -> list[bytes]:
+    """Return the stored text of each series.
+
+    Series i has the rows offsets[i] to offsets[i + 1]. Without offsets there is one series. `keys` and `key_ends` are those of
+    `reduce_packed`; `digits` of a second are 3 or 9.
+    """
+    if offsets is None:
+        return [_encode(times, values, present, counts, keys, key_ends, digits)]
+    return [
+        _encode(
+            times[begin:end],
+            values[:, begin:end],
+            None if present is None else present[:, begin:end],
+            None if counts is None else counts[begin:end],
+            keys,
+            key_ends,
+            digits,
+        )
+        for begin, end in pairwise(offsets.tolist())
+    ]
+
+
+def _encode(
+    times: Times,
+    values: Block,
+    present: Bytes | None,
+    counts: Counts | None,
     keys: bytes,
     key_ends: Counts,
     digits: int,
 ) -> bytes:
-    """Return the stored text of columns. `keys` and `key_ends` are those of `reduce_packed`; `digits` of a second are 3 or 9."""
+    """Return the stored text of one series."""
     if not len(times):
         return b""
-    floored = times // 10**6 if digits == 3 else times
-    stamps = np.datetime_as_string(floored.view("M8[ms]" if digits == 3 else "M8[ns]")).tolist()
+    stamps = format_times(times, digits)
     ends = [0, *key_ends.tolist()]
     names = [keys[begin + 1 : end].decode() for begin, end in pairwise(ends)]
     cells = values.T.tolist()
@@ -68,31 +99,6 @@ def encode_columns(
     else:
         tails = [f'}},"count":{count}' if count > 1 else "}" for count in counts.tolist()]
     rows = [
-        f'{{"timestamp":"{stamp}Z","metrics":{{{body}{tail}}}' for stamp, body, tail in zip(stamps, bodies, tails, strict=True)
+        f'{{"timestamp":"{stamp}","metrics":{{{body}{tail}}}' for stamp, body, tail in zip(stamps, bodies, tails, strict=True)
     ]
     return ("[" + ",".join(rows) + "]\n").encode()
-
-
-def encode_packed(
-    times: Times,
-    values: Block,
-    present: Bytes | None,
-    counts: Counts | None,
-    offsets: Counts,
-    keys: bytes,
-    key_ends: Counts,
-    digits: int,
-) -> list[bytes]:
-    """Return the stored text of each series. Series i has the rows offsets[i] to offsets[i + 1]; see `encode_columns`."""
-    return [
-        encode_columns(
-            times[begin:end],
-            values[:, begin:end],
-            None if present is None else present[:, begin:end],
-            None if counts is None else counts[begin:end],
-            keys,
-            key_ends,
-            digits,
-        )
-        for begin, end in pairwise(offsets.tolist())
-    ]

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from callstats.kernels._binning cimport Row
-from callstats.kernels._budget cimport fit_text
+from callstats.kernels._budget cimport Search, fit_text, search_free, search_init, search_size
 from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._json_reduce cimport (
     REDUCE_FAILED, REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
@@ -17,8 +17,7 @@ from callstats.kernels._json_reduce cimport (
 from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, keep_layout, same_layout, scan_text, scanned_names
 from callstats.kernels._json_steps cimport Span
 from callstats.kernels._json_write cimport Text, reserve
-from callstats.kernels._row_sizes cimport WAYS, Metric, Search, search_free, search_init
-from callstats.kernels.json_cy cimport keep_scan, take_scan
+from callstats.kernels.json_cy cimport keep_scan, spans_of, spans_of_list, take_scan
 
 from callstats._limits import SCRATCH_BYTES
 
@@ -35,9 +34,7 @@ cdef Py_ssize_t MAX_SPARE_BYTES = SCRATCH_BYTES
 
 cdef Py_ssize_t work_size(const Work* work) noexcept:
     """Return the number of bytes that it keeps without its scanner."""
-    cdef Py_ssize_t of_search = 8 * ((WAYS + 2) * work.search.room + work.search.sum_room)
-    of_search += sizeof(Metric) * work.search.metric_room
-    return work.text.room + 9 * work.cell_room + (16 + sizeof(Row)) * work.row_room + of_search
+    return work.text.room + 9 * work.cell_room + (16 + sizeof(Row)) * work.row_room + search_size(&work.search)
 
 
 cdef Work* take_work() except NULL:
@@ -163,18 +160,13 @@ def reduce_packed(
     ``plan_for(names)`` returns, for the metrics of a blob, the plan of `decimate_columns`; the key ``,"name":`` of each column of
     the result, as bytes; and where each key ends.
     """
-    cdef Py_ssize_t m = offsets.shape[0] - 1, i
+    cdef Py_ssize_t m = offsets.shape[0] - 1
     status = np.zeros(m, dtype=np.uint8)
     out_offsets = np.zeros(m + 1, dtype=np.int64)
-    cdef Span* blobs = NULL
-    if not resize(&blobs, m, sizeof(Span)):
-        raise MemoryError
+    cdef Span* blobs = spans_of(data, offsets)
     cdef Work* work = NULL
     try:
         work = take_work()
-        for i in range(m):
-            blobs[i].at = &data[0] + offsets[i] if data.shape[0] else NULL
-            blobs[i].size = offsets[i + 1] - offsets[i]
         reduce_all(work, blobs, m, True, max_samples, max_bytes, zero, counts, plan_for, status, out_offsets)
         text = PyBytes_FromStringAndSize(<const char*>work.text.at, work.text.size) if work.text.size else b""
     finally:
@@ -192,16 +184,10 @@ def reduce_blobs(list blobs, int64_t max_samples, int64_t max_bytes, bint zero, 
     cdef uint8_t[::1] done = status
     cdef int64_t[::1] ends = offsets
     cdef bytes text
-    cdef Span* parts = NULL
-    if not resize(&parts, m, sizeof(Span)):
-        raise MemoryError
+    cdef Span* parts = spans_of_list(blobs)
     cdef Work* work = NULL
     try:
         work = take_work()
-        for i in range(m):
-            text = blobs[i]
-            parts[i].at = <const uint8_t*>PyBytes_AS_STRING(text)
-            parts[i].size = PyBytes_GET_SIZE(text)
         reduce_all(work, parts, m, False, max_samples, max_bytes, zero, counts, plan_for, done, ends)
         results = [blobs[i] if done[i] == UNCHANGED else None for i in range(m)]
         for i in range(m):
@@ -252,7 +238,7 @@ def fit_rows(
             raise MemoryError
         with nogil:
             rows = fit_text(&search, rows)
-        return rows, search.measured
+        return rows
     finally:
         free(room)
         search_free(&search)

@@ -59,11 +59,11 @@ def fit_rows(
     plan: Counts,
     keys: bytes,
     key_ends: Counts,
-) -> tuple[int, int]:
+) -> int:
     """Find the largest k from max_samples >= 1 down for which the text of the series, reduced to k rows, fits max_bytes.
 
-    Return k, and how many reductions were measured. k is 0 when none fits, and negative where a sum is too large at -k. `plan`,
-    `keys` and `key_ends` are those of `reduce_packed`. `with_counts`: the text has counts.
+    Return 0 when none fits, and -k where a sum is too large at k. `plan`, `keys` and `key_ends` are those of `reduce_packed`.
+    `with_counts`: the text has counts.
     """
     search = Search(times, values, present, counts, plan, key_ends, max_bytes, zero, with_counts)
-    return search.fit(min(max_samples, len(times))), search.measured
+    return search.fit(min(max_samples, len(times)))

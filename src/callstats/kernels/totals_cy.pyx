@@ -7,6 +7,7 @@ from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from callstats.kernels._columns cimport Columns, columns_of, resize
+from callstats.kernels._extremes cimport max_of, min_of
 from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, scan_text, scanned_columns, scanned_names
 from callstats.kernels.json_cy cimport keep_scan, take_scan
 from callstats.kernels._uint128 cimport Wide, add, add_product
@@ -68,21 +69,17 @@ cdef inline void add_wide_product(uint64_t* words, uint64_t a, uint64_t b) noexc
 cdef void total_plain(const uint64_t* cells, Py_ssize_t n, Totals* out) noexcept nogil:
     """Compute the totals of n >= 1 values, each of one sample, without metrics that fill in."""
     cdef Py_ssize_t i
-    cdef uint64_t x, low = cells[0], high = cells[0], low_sum = 0, high_sum = 0, half = 0xFFFFFFFF
+    cdef uint64_t low_sum = 0, high_sum = 0, half = 0xFFFFFFFF
     for i in range(n):
         low_sum += cells[i] & half
         high_sum += cells[i] >> 32
-    for i in range(n):
-        x = cells[i]
-        low = x if x < low else low
-        high = x if x > high else high
     for i in range(1, n):
         add(&out.increase, increase(cells[i - 1], cells[i]))
     out.rows = out.weight = n
     out.first = cells[0]
     out.last = cells[n - 1]
-    out.min = low
-    out.max = high
+    out.min = min_of(cells, n)
+    out.max = max_of(cells, n)
     out.sum.low = low_sum + (high_sum << 32)
     out.sum.high = (high_sum >> 32) + (out.sum.low < low_sum)
     out.min_is_exact = out.max_is_exact = out.ends_are_exact = 1

@@ -14,7 +14,7 @@ from callstats._types import I64_MAX, AnyArray
 from callstats.adapters._frames import column_index
 from callstats.adapters.arrow._arrays import array_of, arrow_of, is_null
 from callstats.batch import StatBatch, decode_buffer
-from callstats.errors import ArgumentError, CallstatsError, suggest_keywords
+from callstats.errors import ArgumentError, CallstatsError, raise_first, suggest_keywords
 from callstats.reduce import reduce_buffer
 from callstats.rule import How, Missing, Rule, make_rule
 from callstats.series import StatSeries
@@ -170,18 +170,6 @@ def _reduce_stream(batches: Any, rule: Rule, index: int, errors: str, options: d
             raise_first(rejected, batch.schema.names[index], start)
         yield batch.set_column(index, batch.schema.field(index), result)
         start += len(batch)
-
-
-def raise_first(rejected: Rejected, name: str, start: int | None = 0) -> None:
-    """Raise the first error with the name of its array, and its index in that, if it starts at one."""
-    if rejected:
-        i, error = min(rejected.items())
-        error.args = (f"{name}: {error}" if start is None else f"{name}[{start + i}]: {error}",)
-        rejected.clear()
-        try:
-            raise error
-        finally:
-            del error  # the error and this frame must not refer to each other: the collector would have to free the array
 
 
 def _validate_errors(errors: str, *known: str) -> None:
