@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
+from threading import RLock
 from types import EllipsisType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +42,11 @@ class Job:
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self.arguments: Any = SimpleNamespace(**arguments)
-        self.rejected = self.known = 0
+        self.counts: Counter[str] = Counter()
+        """Further fields of the result."""
+        self.lock = RLock()
+        """To be held by what counts, if several threads do."""
+        self.rejected = self.known = self.retries = 0
         self.known_texts: frozenset[tuple[Key, str]] = frozenset()
         """Keys and digests of texts whose rejection is no news."""
         self._first_rejects: list[Reject] = []
@@ -58,6 +64,11 @@ class Job:
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _POLL_SECONDS))
             self.check_stop()
+
+    def count_retry(self) -> None:
+        """Count a batch that is tried again."""
+        with self.lock:
+            self.retries += 1
 
     def reject(self, key: Key | None, reason: str, rows: int = 1, *, text: bytes | None = None) -> None:
         """Count a rejected row and report it, with a hash of the text at fault; `rows` of them if they have no key."""
@@ -86,8 +97,8 @@ class Job:
         return time.perf_counter() - self._began
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields of `JobResult` that are known here."""
-        return {"rejected": self.rejected, "rejects": tuple(self._first_rejects), "seconds": self.seconds}
+        """Return the fields of the result that are known here."""
+        return {**self.counts, "rejected": self.rejected, "rejects": tuple(self._first_rejects), "seconds": self.seconds}
 
 
 class TableJobs:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self, TypeAlias
 
 from callstats._json import Number, is_text, json_text, parsed
 from callstats.call import Key
@@ -38,6 +38,10 @@ class SavedBlob(NamedTuple):
             head = json_text({**row, **end}, separators=(",", ":")).encode()[:-1]
             return b"".join((head, _ROWS, memoryview(self.blob)[:size], b"}\n"))
         return json_text({**row, "stats": self.blob.decode()}, separators=(",", ":")).encode() + b"\n"
+
+
+Saving: TypeAlias = Callable[[Iterable[SavedBlob]], AbstractContextManager[None]]
+"""Save blobs while a block runs."""
 
 
 class Saver:
@@ -72,14 +76,23 @@ class Saver:
         self._file.close()
 
     @contextmanager
-    def batch(self) -> Iterator[list[tuple[int, int]]]:
+    def batch(self) -> Iterator[Saving]:
         """Run a transaction, and remove its blobs if it fails. After a lost connection they stay, as it may have been committed.
 
-        It yields the list of the parts of the file that `write` fills.
+        It yields a function that writes blobs while a block runs; all are on disk when the block ends.
         """
         parts: list[tuple[int, int]] = []
+
+        @contextmanager
+        def saving(blobs: Iterable[SavedBlob]) -> Iterator[None]:
+            written = self._threads.submit(self._save, parts, blobs)
+            try:
+                yield
+            finally:
+                written.result()
+
         try:
-            yield parts
+            yield saving
         except ConnectionLostError:
             raise
         except BaseException:
@@ -97,8 +110,8 @@ class Saver:
             self._write(b" " * (end - start - 1) + b"\n")
         self._file.seek(0, os.SEEK_END)
 
-    def write(self, parts: list[tuple[int, int]], blobs: Iterable[SavedBlob]) -> None:
-        """Write blobs and sync the file to disk."""
+    def _save(self, parts: list[tuple[int, int]], blobs: Iterable[SavedBlob]) -> None:
+        """Write blobs and sync the file to disk, and add the part of the file that they fill."""
         try:
             with self._lock:
                 start = self._file.tell()
@@ -115,15 +128,6 @@ class Saver:
         left = memoryview(data)
         while left:
             left = left[self._file.write(left) :]
-
-    @contextmanager
-    def writing(self, parts: list[tuple[int, int]], blobs: Iterable[SavedBlob]) -> Iterator[None]:
-        """Write blobs while the block runs. All are on disk when it ends."""
-        written = self._threads.submit(self.write, parts, blobs)
-        try:
-            yield
-        finally:
-            written.result()
 
 
 class SavedFile:
