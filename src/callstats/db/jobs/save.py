@@ -85,7 +85,7 @@ class Saver:
 
         @contextmanager
         def saving(blobs: Iterable[SavedBlob]) -> Iterator[None]:
-            written = self._threads.submit(self._save, parts, blobs)
+            written = self._threads.submit(self.write, parts, blobs)
             try:
                 yield
             finally:
@@ -110,7 +110,7 @@ class Saver:
             self._write(b" " * (end - start - 1) + b"\n")
         self._file.seek(0, os.SEEK_END)
 
-    def _save(self, parts: list[tuple[int, int]], blobs: Iterable[SavedBlob]) -> None:
+    def write(self, parts: list[tuple[int, int]], blobs: Iterable[SavedBlob]) -> None:
         """Write blobs and sync the file to disk, and add the part of the file that they fill."""
         try:
             with self._lock:
