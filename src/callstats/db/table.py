@@ -219,12 +219,9 @@ class CallTable(TableJobs):
         ...     calls.max_blob_bytes() is None
         True
         """
-        from callstats.db.query import locate
+        from callstats.db.rows import max_blob_bytes
 
-        with self._database.session() as (connection, dialect), dialect.transaction(connection, write=False):
-            locate(connection, dialect, self._names)
-            dialect.inspect_column(connection, self._names.column)
-            return dialect.max_bytes
+        return max_blob_bytes(self._database, self._names)
 
     def get(self, key: Key | None = None) -> Call:
         """Return one call; without a series if its blob was rejected.
