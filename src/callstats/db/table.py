@@ -52,10 +52,6 @@ def connect(
     status_column : str or None
         The column with how a call ended. ``error``, ``timeout`` and ``killed`` count as errors.
 
-    Returns
-    -------
-    CallTable
-
     Raises
     ------
     ImportError
@@ -133,11 +129,6 @@ class CallTable(TableJobs):
             Histograms are StatSeries or stored text. Columns that are not given get the table's defaults. Of a Call, values that
             the table has no column for are left out.
 
-        Returns
-        -------
-        int
-            The number of calls.
-
         Examples
         --------
         >>> from callstats import Call, StatSeries, connect
@@ -189,11 +180,6 @@ class CallTable(TableJobs):
             The row of a call is updated if it is ``running``. Without a row the call is inserted, and any other row stays
             unchanged: a second `finish` changes nothing. A histogram that is too large for the column is reduced to fit.
 
-        Returns
-        -------
-        int
-            The number of calls that were stored.
-
         Examples
         --------
         >>> from dataclasses import replace
@@ -231,10 +217,6 @@ class CallTable(TableJobs):
         key : int, str, float or bytes, optional
             By default the greatest key. Where keys sort by time, as Fn's do, this is the latest call.
 
-        Returns
-        -------
-        Call
-
         Raises
         ------
         ArgumentError
@@ -268,10 +250,6 @@ class CallTable(TableJobs):
             The maximum number of calls; None for all.
         where
             As for `reduce`.
-
-        Returns
-        -------
-        list of Call
 
         Examples
         --------

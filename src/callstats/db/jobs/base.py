@@ -246,10 +246,6 @@ class TableJobs:
         where, on_reject, stop
             As for `reduce`. A page of rows is a batch.
 
-        Returns
-        -------
-        TableSummary
-
         Notes
         -----
         Each page of rows is one transaction. In memory stay 8 bytes for each call and number that percentiles need.
@@ -295,10 +291,6 @@ class TableJobs:
         where, since, on_reject, stop
             As for `summarize`.
 
-        Returns
-        -------
-        TableComparison
-
         Examples
         --------
         >>> from callstats import StatSeries, connect
@@ -340,10 +332,6 @@ class TableJobs:
         where, on_reject, stop
             As for `reduce`. A page of rows is a batch.
 
-        Returns
-        -------
-        ExportResult
-
         Raises
         ------
         ImportError
@@ -381,10 +369,6 @@ class TableJobs:
             A file that `reduce` saved, which is checked as a whole before anything is written, or a spool.
         progress, stop
             As for `reduce`.
-
-        Returns
-        -------
-        RestoreResult
 
         Notes
         -----
