@@ -305,7 +305,7 @@ class TableJobs:
         """
         from callstats.db.jobs.compare import CompareJob
 
-        return CompareJob({**locals(), "by": None, "risk": None, "step": MIB, "top": 0}).compare(self._database, self._names)
+        return CompareJob(locals()).run(self._database, self._names)
 
     @suggest_keywords
     def export(

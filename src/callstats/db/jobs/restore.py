@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, same_value
-from callstats.db.jobs.save import SavedBlob, SavedFile, reason_of
+from callstats.db.jobs.save import SavedBlob, SavedFile, batches_of, reason_of
 from callstats.db.jobs.worker import Attempts
 from callstats.db.query import Names
 from callstats.db.results import FIRST_REJECTS, RestoreResult, RolledBackError
@@ -45,7 +45,9 @@ class RestoreJob(Job):
                     if largest is not None:
                         dialect.check_size(largest.key, names.column, len(largest.blob))
                     self.attempts = Attempts(self, self.session, _RETRIES)
-                    for batch in _batches(self.file.read(lines, check=False)):
+                    for batch in batches_of(
+                        self.file.read(lines, check=False), lambda saved: len(saved.blob), _BATCH_ROWS, _BATCH_BYTES
+                    ):
                         while batch:
                             self.check_stop()
                             done = self.attempts.attempt(partial(self._put_back, batch))
@@ -99,16 +101,3 @@ class RestoreJob(Job):
             torn=self.file.torn,
             **self.fields(),
         )
-
-
-def _batches(blobs: Iterable[SavedBlob]) -> Iterator[list[SavedBlob]]:
-    batch: list[SavedBlob] = []
-    size = 0
-    for saved in blobs:
-        batch.append(saved)
-        size += len(saved.blob)
-        if len(batch) >= _BATCH_ROWS or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -10,13 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, NamedTuple, Self, TypeAlias
+from typing import BinaryIO, NamedTuple, Self, TypeAlias, TypeVar
 
 from callstats._json import Number, is_text, json_text, parsed
 from callstats.call import Key
 from callstats.db.results import ConnectionLostError
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
 from callstats.reduce import reduce_json
+
+T = TypeVar("T")
 
 _ROWS = b',"rows":'
 """The text before a blob that is a part of its line as it is. No key contains it: in JSON text a key's quotes are escaped."""
@@ -167,13 +169,25 @@ class SavedFile:
                 yield saved
 
 
+def batches_of(items: Iterable[T], size_of: Callable[[T], int], rows: int, size: int) -> Iterator[list[T]]:
+    """Yield items in batches of at most so many, which end with the item that makes them as large as this."""
+    batch: list[T] = []
+    left = size
+    for item in items:
+        batch.append(item)
+        left -= size_of(item)
+        if len(batch) >= rows or left <= 0:
+            yield batch
+            batch, left = [], size
+    if batch:
+        yield batch
+
+
 def reason_of(error: OSError) -> str:
     """Return why a file can't be read or written."""
     return error.strerror or type(error).__name__
 
 
-_PLAIN_HEAD = re.compile(rb'\{"key":"([^"\\\x00-\x1f\x7f-\xff]*)"(,"blob":true)?(,"end":"\\n")?')
-"""The text before most blobs: their keys are text without escapes."""
 _PART_BYTES = 2**20
 _BEGINNING = b'{"key":'
 _LONGEST_ESCAPE = len("\\u0000")
@@ -194,12 +208,8 @@ def _split(line: bytes) -> SavedBlob | None:
     blob = line[middle + len(_ROWS) : -2 if line.endswith(b"\n") else -1]  # the only copy of it
     if middle < 0 or not blob.startswith(b"[") or not line.endswith((b"}\n", b"}")):
         return None
-    head = line[:middle]
-    if plain := _PLAIN_HEAD.fullmatch(head):
-        key, is_bytes, end = plain.groups()
-        return SavedBlob(key.decode(), blob + b"\n" if end else blob, is_bytes is not None)
     with suppress(CallstatsError):
-        row = parsed(head + b"}")
+        row = parsed(line[:middle] + b"}")
         if isinstance(row, dict) and {"key"} <= row.keys() <= {"key", "blob", "end"} and row.get("end", "\n") == "\n":
             return SavedBlob(parse_key(row["key"]), blob + b"\n" * ("end" in row), row.get("blob") is True)
     return None
