@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, TypeAlias
@@ -53,6 +53,14 @@ class Dialect(ABC):
     """The kinds of value that may be a blob."""
     rewrites = False
     """Whether the column keeps a blob not as it was written, but in the database's own form: some JSON types do."""
+    wrong_use: ClassVar[frozenset[object]]
+    """Codes of errors for which the arguments are at fault, and not the database's state."""
+    transient: ClassVar[frozenset[object]] = frozenset()
+    """Codes of deadlocks and lock timeouts, after which a retry may succeed."""
+    timed_out: ClassVar[frozenset[object]] = frozenset()
+    """Codes of statements that the server ended since they took too long."""
+    lost: ClassVar[frozenset[object]] = frozenset()
+    """Codes of lost connections."""
     table = ""
     schema: str | None = None
     max_bytes: int | None = None
@@ -265,24 +273,16 @@ class Dialect(ABC):
         return " ".join(str(error).split()) or type(error).__name__
 
     @abstractmethod
-    def is_wrong_use(self, error: BaseException | None) -> bool:
-        """Return whether the arguments are at fault, and not the database's state."""
+    def codes(self, error: BaseException | None) -> Collection[object]:
+        """Return the driver's codes of an error, from the finest to the coarsest, as the sets of codes have them."""
+
+    def is_among(self, error: BaseException | None, codes: frozenset[object]) -> bool:
+        """Return whether an error has one of these codes."""
+        return not codes.isdisjoint(self.codes(error))
 
     @abstractmethod
     def rejects_row(self, error: BaseException | None) -> bool:
         """Return whether the database rejected a row's new contents."""
-
-    def is_transient(self, error: BaseException | None) -> bool:  # noqa: ARG002
-        """Return whether a retry may succeed: after a deadlock or a lock timeout."""
-        return False
-
-    def is_timeout(self, error: BaseException | None) -> bool:  # noqa: ARG002
-        """Return whether the server ended a statement that took too long."""
-        return False
-
-    def is_lost(self, error: BaseException | None) -> bool:  # noqa: ARG002
-        """Return whether the connection is gone."""
-        return False
 
 
 def parameter(value: object) -> ColumnElement[Any]:

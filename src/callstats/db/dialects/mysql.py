@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -25,16 +25,8 @@ _BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "lo
 _FIRST_WITH_SKIP_LOCKED = {True: (10, 6), False: (8, 0, 1)}
 """The first releases of MariaDB and of MySQL that can skip locked rows."""
 
-_WRONG_USE = frozenset(
-    {1044, 1045, 1046, 1049, 1054, 1064, 1130, 1142, 1143, 1146, 1227, 1251, 1290, 1292, 1305, 1698, 1792, 1836, 2054, 2059}
-)
 _FORBIDDEN = frozenset({1044, 1142, 1143, 1227, 1290, 1792, 1836})
 """Missing privileges, and sessions or servers that are read-only."""
-_TRANSIENT = frozenset({1020, 1205, 1213, 1305, 3572})
-"""Deadlocks and lock timeouts. 1305: a deadlock rolled back the transaction, and with it the savepoint."""
-_TIMEOUTS = frozenset({1317, 1969, 3024})
-"""max_statement_time, max_execution_time, and somebody's KILL QUERY."""
-_LOST_CODES = frozenset({0, 1040, 1053, 1077, 1079, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
 _REJECTIONS = frozenset({1644, 3819, 4025})
 """A trigger's signal and check constraints, which PyMySQL does not report as integrity errors."""
 
@@ -51,6 +43,12 @@ class MySQL(Server):
     name = "MySQL"
     driver = "pymysql"
     extra = "mysql"
+    wrong_use = frozenset(
+        {1044, 1045, 1046, 1049, 1054, 1064, 1130, 1142, 1143, 1146, 1227, 1251, 1290, 1292, 1305, 1698, 1792, 1836, 2054, 2059}
+    )
+    transient = frozenset({1020, 1205, 1213, 1305, 3572})  # 1305: a deadlock rolled back the transaction with its savepoint
+    timed_out = frozenset({1317, 1969, 3024})  # max_statement_time, max_execution_time, and somebody's KILL QUERY
+    lost = frozenset({0, 1040, 1053, 1077, 1079, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
     whole_types = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
     text_types = _TEXTS | {"uuid"}
     _charset: str | None = None
@@ -251,8 +249,8 @@ class MySQL(Server):
         line = " ".join(str(error.args[1] if code is not None and error and len(error.args) > 1 else error).split())
         return f"{line or type(error).__name__}" + (f" ({code})" if code else "")
 
-    def is_wrong_use(self, error: BaseException | None) -> bool:
-        return _error_number(error) in _WRONG_USE
+    def codes(self, error: BaseException | None) -> Collection[object]:
+        return (_error_number(error),)
 
     def rejects_row(self, error: BaseException | None) -> bool:
         import pymysql
@@ -260,15 +258,6 @@ class MySQL(Server):
         code = _error_number(error)
         by_signal = code in _REJECTIONS or (code is not None and code >= _FIRST_FREE)
         return by_signal or isinstance(error, (pymysql.IntegrityError, pymysql.DataError))
-
-    def is_transient(self, error: BaseException | None) -> bool:
-        return _error_number(error) in _TRANSIENT
-
-    def is_timeout(self, error: BaseException | None) -> bool:
-        return _error_number(error) in _TIMEOUTS
-
-    def is_lost(self, error: BaseException | None) -> bool:
-        return _error_number(error) in _LOST_CODES
 
     def _must_be_json(self, connection: Connection, column: str) -> bool:
         """Return whether text is declared as JSON, which MariaDB stores as text with a check."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -43,6 +43,16 @@ class SQLite(Dialect):
     driver = "pysqlite"
     locks_rows = False
     blob_kinds = frozenset({"text", "blob"})
+    wrong_use = frozenset(
+        {
+            sqlite3.ProgrammingError,
+            sqlite3.InterfaceError,
+            sqlite3.SQLITE_ERROR,
+            sqlite3.SQLITE_NOTADB,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_READONLY,
+        }
+    )
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         """Return the lock timeout; and keep no connection open, except for a database in memory."""
@@ -214,10 +224,8 @@ class SQLite(Dialect):
             return f"{line}: another program kept its lock for too long"
         return line
 
-    def is_wrong_use(self, error: BaseException | None) -> bool:
-        if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)):
-            return True
-        return _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+    def codes(self, error: BaseException | None) -> Collection[object]:
+        return type(error), _code(error)
 
     def rejects_row(self, error: BaseException | None) -> bool:
         return isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError))
