@@ -201,7 +201,7 @@ def reduce_command(
             known = None
 
         def on_reject(reject: Reject) -> None:
-            if not getattr(reject, "known", False):
+            if not reject.known:
                 progress.reject(reject)
             write_reject(reject)
 

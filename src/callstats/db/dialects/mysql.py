@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -60,27 +59,9 @@ class MySQL(Server):
         charset = {} if "charset" in url.query else {"charset": "utf8mb4"}
         return {**super().engine_options(url), "connect_args": {"binary_prefix": True, **charset}}
 
-    @contextmanager
-    def prepared(self, connection: Connection) -> Iterator[None]:
-        """Restore the lock timeouts at the end, unless the session is gone."""
-        kept = connection.exec_driver_sql("SELECT @@session.innodb_lock_wait_timeout, @@session.lock_wait_timeout").one()
-        connection.rollback()
-        try:
-            yield
-        finally:
-            with suppress(DBAPIError, *self.driver_errors()):
-                if not connection.closed and not connection.invalidated and connection.connection.dbapi_connection is self._ready:
-                    connection.rollback()
-                    self._wait(connection, *kept)
-                    connection.rollback()
-
     def set_up(self, connection: Connection) -> None:
         """Bound the time that a statement waits for a row's lock, or behind a change of the table."""
-        self._wait(connection, LOCK_SECONDS, LOCK_SECONDS)
-
-    @staticmethod
-    def _wait(connection: Connection, rows: int, table: int) -> None:
-        connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {rows:d}, lock_wait_timeout = {table:d}")
+        connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, lock_wait_timeout = {LOCK_SECONDS}")
 
     def check_database(self, connection: Connection) -> None:
         asked = "SELECT VERSION(), DATABASE(), @@character_set_client, @@max_allowed_packet"

@@ -89,18 +89,8 @@ class Postgres(Server):
         """Prepare no statement on the server: behind a pooler the next transaction may have another session."""
         return {**super().engine_options(url), "connect_args": {"prepare_threshold": None}}
 
-    @contextmanager
-    def prepared(self, connection: Connection) -> Iterator[None]:
-        """Prepare no statement in the caller's connections either, and restore that at the end."""
-        connection.rollback()
-        self._threshold = connection.connection.dbapi_connection.prepare_threshold  # type: ignore[union-attr]
-        try:
-            yield
-        finally:
-            if not connection.closed and not connection.invalidated:
-                connection.connection.dbapi_connection.prepare_threshold = self._threshold  # type: ignore[union-attr]
-
     def set_up(self, connection: Connection) -> None:
+        """Prepare no statement in a connection of the caller's Engine either."""
         connection.connection.dbapi_connection.prepare_threshold = None  # type: ignore[union-attr]
 
     def begin(self, connection: Connection, *, write: bool) -> None:

@@ -18,7 +18,6 @@ from callstats.db.results import (
     ExportResult,
     ReduceResult,
     Reject,
-    RejectedText,
     RestoreResult,
     StoppedError,
     TableComparison,
@@ -74,10 +73,9 @@ class Job:
         """Count a rejected row and report it, with a hash of the text at fault; `rows` of them if they have no key."""
         reject = Reject(key, reason)
         if key is not None and text is not None:
-            reject = RejectedText(key, reason)
             reject.digest = sha256(text).hexdigest()
             reject.known = (key, reject.digest) in self.known_texts
-        if isinstance(reject, RejectedText) and reject.known:
+        if reject.known:
             self.known += rows
         else:
             self.rejected += rows

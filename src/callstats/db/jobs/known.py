@@ -8,13 +8,13 @@ from pathlib import Path
 from callstats._json import json_text, parsed
 from callstats.call import Key
 from callstats.db.jobs.save import parse_key, reason_of
-from callstats.db.results import Reject, RejectedText
+from callstats.db.results import Reject
 from callstats.errors import ArgumentError, DecodeError
 
 
 def known_line(reject: Reject) -> str:
     """Return a line of JSON, as `read_known` reads it."""
-    digest = {"digest": reject.digest} if isinstance(reject, RejectedText) else {}
+    digest = {} if reject.digest is None else {"digest": reject.digest}
     return json_text({**reject._asdict(), **digest}) + "\n"
 
 

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from callstats import kernels
-from callstats._timestamps import format_time, parse_time, since_epoch
-from callstats._types import FIRST_TIME, I64_MAX
+from callstats import _coerce, kernels
+from callstats._timestamps import format_time
+from callstats._types import I64_MAX
 from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
@@ -28,6 +28,7 @@ from callstats.db.query import Names
 from callstats.db.results import Change, ConnectionLostError, PlannedEndError, ReduceResult, StoppedError, TimedOutError
 from callstats.errors import ArgumentError, DatabaseError, shorten_repr
 from callstats.rule import Rule
+from callstats.series import to_nanoseconds
 
 MAX_LOCKED = 1_000_000
 """How many rows locked by others a run remembers."""
@@ -64,7 +65,8 @@ class ReduceJob(Job):
         self.rule: Rule = asked.rule
         self.tiers = sorted_tiers(asked.tiers, self.rule)
         self.locked: list[Key] = []
-        self._now = _nanoseconds(time.time_ns() if asked.as_of is None else asked.as_of)
+        now = time.time_ns() if asked.as_of is None else to_nanoseconds(asked.as_of, "as_of")
+        self._now = _coerce.scalar(now, "as_of", _coerce.TIME) or 0
         self._unseen = UnseenMetrics(self.rule)
         self._total: int | None = None
         self._changes: list[Change | None] = [None, None]
@@ -260,16 +262,3 @@ def _total(session: BatchSession) -> int | None:
         return session.count()
     except TimedOutError:
         return None
-
-
-def _nanoseconds(as_of: str | int | datetime) -> int:
-    """Return a time as nanoseconds since the epoch."""
-    if isinstance(as_of, datetime):
-        if as_of.tzinfo is None:
-            raise ArgumentError("as_of", "a time with a time zone", as_of)
-        return since_epoch(as_of)
-    if isinstance(as_of, int):
-        if not FIRST_TIME <= as_of <= I64_MAX:
-            raise ArgumentError("as_of", f"nanoseconds from {FIRST_TIME} to {I64_MAX}", as_of)
-        return as_of
-    return parse_time(as_of)
