@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, TypeAlias
@@ -228,9 +228,9 @@ class Dialect(ABC):
         """Return the expression that stores a parameter as a blob."""
         return value
 
-    def fetch(self, connection: Connection, query: Select[Any], values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+    def fetch(self, connection: Connection, query: Select[Any]) -> Sequence[Any]:
         """Return the rows of a query whose blobs are large."""
-        return connection.execute(query, values).all()
+        return connection.execute(query).all()
 
     def write(self, connection: Connection, target: Target, blobs: Sequence[tuple[Key, bytes, bool]]) -> int:
         """Write blobs, each given with its key and whether the column has it as bytes. Return the number of rows changed."""
@@ -242,21 +242,17 @@ class Dialect(ABC):
 
     # --- keys ---
 
-    def among(self, key: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Return whether a plain key is in the list that is the parameter `keys`."""
-        return key.in_(bindparam("keys", type_=NullType(), expanding=True))
+    def among(self, key: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
+        """Return whether a key is among these, as an expression."""
+        return key.in_(bindparam(None, [*keys], NullType(), unique=True, expanding=True))
 
     def literal(self, key: Key) -> ColumnElement[Any]:
         """Return a key as an expression, without any conversion on the way."""
         return parameter(key)
 
     def key_parameter(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
-        """Return the expression for a parameter that is a plain key."""
+        """Return the expression for a parameter that is a key."""
         return parameter
-
-    def is_plain(self, key: Key) -> bool:  # noqa: ARG002 - only SQLite has other ones
-        """Return whether the driver takes a key as it is."""
-        return True
 
     @abstractmethod
     def can_hold(self, key: Key) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -243,10 +243,10 @@ class Postgres(Server):
             column = func.encode(column, "escape")
         return super().rows(cast(column, Text))
 
-    def fetch(self, connection: Connection, query: Select[Any], values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+    def fetch(self, connection: Connection, query: Select[Any]) -> Sequence[Any]:
         """Return the rows of a query. They travel as bytes: in text each byte of a blob would be two digits."""
         with _binary(connection):
-            return connection.execute(query, values).all()
+            return super().fetch(connection, query)
 
     def write(self, connection: Connection, target: Target, blobs: Sequence[tuple[Key, bytes, bool]]) -> int:
         """Write blobs in one statement, as bytes: in an array of text each quote would be escaped."""
@@ -264,8 +264,8 @@ class Postgres(Server):
         stored = _Blobs(blob if blob or self.blob_kind != "json" else None for _, blob, _ in blobs)
         return connection.execute(many, {"keys": [key for key, _, _ in blobs], "blobs": stored}).rowcount
 
-    def among(self, key: ColumnElement[Any]) -> ColumnElement[bool]:
-        return key == func.any(cast(bindparam("keys", type_=NullType()), _Type(f"{self.key_type}[]")))
+    def among(self, key: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
+        return key == func.any(cast(parameter([*keys]), _Type(f"{self.key_type}[]")))
 
     def blob_parameter(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return a parameter of the column's type, but without a length: a cast to a length would cut."""

@@ -7,13 +7,13 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import Select, case, column, func, literal_column, select, update
+from sqlalchemy import Select, case, column, func, literal_column, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnClause, ColumnElement
 
 from callstats.call import Key
-from callstats.db.dialects.base import Dialect, Target, parameter
+from callstats.db.dialects.base import Dialect, Target
 from callstats.db.jobs.plan import Plan
 from callstats.db.query import Names, TableSession, optional
 from callstats.db.results import RolledBackError
@@ -171,13 +171,9 @@ class BatchSession(TableSession):
 
     def _among(self, keys: Sequence[Key], query: Select[Any]) -> Iterator[Any]:
         """Yield the rows of a query that have one of these keys."""
-        plain = [key for key in keys if self.dialect.is_plain(key)]
-        for begin in range(0, len(plain), _KEYS_AT_ONCE):
-            part = {"keys": plain[begin : begin + _KEYS_AT_ONCE]}
-            yield from self.dialect.fetch(self.connection, query.where(self.dialect.among(self.key)), part)
-        for key in keys if len(plain) < len(keys) else ():
-            if not self.dialect.is_plain(key):
-                yield from self.connection.execute(query.where(self.key == self.dialect.literal(key)))
+        for begin in range(0, len(keys), _KEYS_AT_ONCE):
+            some = self.dialect.among(self.key, keys[begin : begin + _KEYS_AT_ONCE])
+            yield from self.dialect.fetch(self.connection, query.where(some))
 
     def _now(self, value: ColumnElement[Any], keys: Iterable[Key]) -> dict[Key, Any]:
         """Return an expression's value for the rows with these keys that exist, whether they are in scope or not."""
@@ -234,13 +230,7 @@ class BatchSession(TableSession):
 
     def _write(self, blobs: Sequence[NewBlob]) -> int:
         """Write the blobs of different keys. Return how many rows there were; raise, and so roll back, if it is more."""
-        plain = [blob for blob in blobs if self.dialect.is_plain(blob[0])]
-        changed = self.dialect.write(self.connection, self._target, plain) if plain else 0
-        for key, new, is_bytes in blobs if len(plain) < len(blobs) else ():
-            if not self.dialect.is_plain(key):
-                value = parameter(self.dialect.to_driver(new, is_bytes=is_bytes))
-                one = update(self.table).where(self.key == self.dialect.literal(key)).values(self._target.values(value))
-                changed += self.connection.execute(one).rowcount
+        changed = self.dialect.write(self.connection, self._target, blobs) if blobs else 0
         if changed > len(blobs):
             rows = f"an update of {len(blobs)} rows changed {changed}, and was rolled back"
             raise DatabaseError(f"key {self.names.key!r} is not unique: {rows}")
