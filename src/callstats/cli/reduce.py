@@ -40,8 +40,7 @@ from callstats.cli.options import (
 from callstats.cli.progress import JSONLog, ProgressLine, rate_text
 from callstats.db import ReduceResult, Reject, connect
 from callstats.db.engine import shown_url
-from callstats.db.jobs.known import known_line
-from callstats.db.jobs.save import batches_of
+from callstats.db.jobs.save import batches_of, known_line
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.reduce import reduce_json
 from callstats.rule import How, Missing, Rule

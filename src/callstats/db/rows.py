@@ -31,14 +31,14 @@ _ROWS_AT_ONCE = 100
 def max_blob_bytes(database: Database, names: Names) -> int | None:
     """Return the maximum size of a blob in the column; None for no limit of practical size."""
     with database.session() as (connection, dialect), dialect.transaction(connection, write=False):
-        return _Rows(connection, dialect, names).dialect.max_bytes
+        return _TableRows(connection, dialect, names).dialect.max_bytes
 
 
 def add_calls(database: Database, names: Names, calls: Iterable[Call | Mapping[str, object]]) -> int:
     """Insert calls, all or none. Return how many there were."""
     count = 0
     with database.writing() as session:
-        rows = _Rows(*session, names)
+        rows = _TableRows(*session, names)
         for given, same in groupby(map(rows.row_of, calls), key=tuple):
             for name in given:
                 if not rows.has(name):
@@ -57,7 +57,7 @@ def begin_call(database: Database, names: Names, call: Call) -> int | None:
     """
     with database.session() as (connection, dialect):
         with dialect.transaction(connection, write=False):
-            rows = _Rows(connection, dialect, names)
+            rows = _TableRows(connection, dialect, names)
             key = rows.unique_key()
         if rows.has(names.status_column):
             try:
@@ -76,19 +76,12 @@ def finish_calls(database: Database, names: Names, calls: Iterable[Call]) -> int
     Return how many calls were stored. A blob that is too large for the column is reduced to fit.
     """
     with database.writing() as session:
-        rows = _Rows(*session, names)
-        key, limit = rows.unique_key(), rows.dialect.max_bytes
-        return sum(rows.finish(key, _fitting(call, limit)) for call in calls)
+        rows = _TableRows(*session, names)
+        key = rows.unique_key()
+        return sum(rows.finish(key, call) for call in calls)
 
 
-def _fitting(call: Call, max_bytes: int | None) -> Call:
-    """Return a call whose blob has at most this size."""
-    if max_bytes is None or call.series is None:
-        return call
-    return replace(call, series=decimate(call.series, None, how=KEEP_PEAKS, max_bytes=max_bytes))
-
-
-class _Rows:
+class _TableRows:
     """The rows of a table, over one connection."""
 
     def __init__(self, connection: Connection, dialect: Dialect, names: Names) -> None:
@@ -105,7 +98,10 @@ class _Rows:
         return self.dialect.key(self.connection, column(self.names.key))
 
     def finish(self, key: ColumnElement[Any], call: Call) -> bool:
-        """Store one call. Return whether anything was to do."""
+        """Store one call, with a blob that fits in the column. Return whether anything was to do."""
+        if self.dialect.max_bytes is not None and call.series is not None:
+            fitting = decimate(call.series, None, how=KEEP_PEAKS, max_bytes=self.dialect.max_bytes)
+            call = replace(call, series=fitting)
         row = self.row_of(call)
         is_its = key == self.dialect.literal(call.key)
         calls = self._table(row)

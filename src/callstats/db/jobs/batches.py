@@ -83,13 +83,13 @@ class BatchSession(TableSession):
     def check_rows(self) -> None:
         """Raise if there are rows in scope that this session may not update."""
         with self.dialect.transaction(self.connection, write=False):
-            if (forbidden := self.dialect.forbidden(self.connection)) is not None:
-                found = self.connection.execute(self.select(self.selected_key).where(forbidden).limit(1)).first()
-                if found is not None:
-                    hint = (
-                        f"row security forbids updates of the row {found[0]!r}, and perhaps of others: leave them out with where"
-                    )
-                    raise self.dialect.not_writable(hint)
+            forbidden = self.dialect.forbidden(self.connection)
+            if forbidden is None:
+                return
+            found = self.connection.execute(self.select(self.selected_key).where(forbidden).limit(1)).first()
+        if found is not None:
+            hint = f"row security forbids updates of the row {found[0]!r}, and perhaps of others: leave them out with where"
+            raise self.dialect.not_writable(hint)
 
     @contextmanager
     def transaction(self, *, write: bool) -> Iterator[None]:

@@ -20,9 +20,8 @@ from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, Span
 from callstats.db.jobs.changes import UnseenMetrics, larger, largest_changes
-from callstats.db.jobs.known import read_known
 from callstats.db.jobs.plan import make_plan, sorted_tiers
-from callstats.db.jobs.save import Saver
+from callstats.db.jobs.save import Saver, read_known
 from callstats.db.jobs.worker import PHASES, Committed, Worker, backoff
 from callstats.db.query import Names
 from callstats.db.results import Change, ConnectionLostError, PlannedEndError, ReduceResult, StoppedError, TimedOutError

@@ -1,4 +1,4 @@
-"""Files of saved blobs: lines of JSON, on disk before the new blobs are committed."""
+"""Files of a reduce job: old blobs, on disk before the new ones are committed, and rejected rows. Both are lines of JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import BinaryIO, NamedTuple, Self, TypeAlias, TypeVar
 
 from callstats._json import Number, is_text, json_text, parsed
 from callstats.call import Key
-from callstats.db.results import ConnectionLostError
+from callstats.db.results import ConnectionLostError, Reject
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
 from callstats.reduce import reduce_json
 
-T = TypeVar("T")
+Piece = TypeVar("Piece")
 
 _ROWS = b',"rows":'
 """The text before a blob that is a part of its line as it is. No key contains it: in JSON text a key's quotes are escaped."""
@@ -169,9 +169,9 @@ class SavedFile:
                 yield saved
 
 
-def batches_of(items: Iterable[T], size_of: Callable[[T], int], rows: int, size: int) -> Iterator[list[T]]:
+def batches_of(items: Iterable[Piece], size_of: Callable[[Piece], int], rows: int, size: int) -> Iterator[list[Piece]]:
     """Yield items in batches of at most so many, which end with the item that makes them as large as this."""
-    batch: list[T] = []
+    batch: list[Piece] = []
     left = size
     for item in items:
         batch.append(item)
@@ -181,6 +181,32 @@ def batches_of(items: Iterable[T], size_of: Callable[[T], int], rows: int, size:
             batch, left = [], size
     if batch:
         yield batch
+
+
+def known_line(reject: Reject) -> str:
+    """Return a line of JSON, as `read_known` reads it."""
+    digest = {} if reject.digest is None else {"digest": reject.digest}
+    return json_text({**reject._asdict(), **digest}) + "\n"
+
+
+def read_known(path: str | os.PathLike[str]) -> frozenset[tuple[Key, str]]:
+    """Return the keys and digests of a file of rejected rows. Rows without a key have no digest, and are never known."""
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise ArgumentError("known", "a file that can be read", os.fspath(path), hint=reason_of(error)) from None
+    found = set()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = parsed(line)
+            if not isinstance(row, dict) or not {"key", "reason"} <= row.keys():
+                raise DecodeError("expected an object with key and reason", path="$")
+            if isinstance(digest := row.get("digest"), str):
+                found.add((parse_key(row["key"]), str(digest)))
+        except DecodeError as error:
+            hint = f"line {number}: {error}"
+            raise ArgumentError("known", "a file of rejected rows", os.fspath(path), hint=hint) from None
+    return frozenset(found)
 
 
 def reason_of(error: OSError) -> str:
