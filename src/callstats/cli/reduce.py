@@ -306,8 +306,8 @@ def _reduce_file(file: str, rule: Rule, *, counts: bool, threads: int, batch_siz
                 ends[end] += 1
                 sink.write(written)
             sink.flush()
-    told = f"{plural(ends.total(), 'line')}: {', '.join(f'{n:,} {end}' for end, n in ends.items() if n or end != 'kept')}"
-    click.echo(f"{told}; {less_text(before, after, 'changed lines')}; {kernels.active.BACKEND} backend", err=True)
+    sentence = f"{plural(ends.total(), 'line')}: {', '.join(f'{n:,} {end}' for end, n in ends.items() if n or end != 'kept')}"
+    click.echo(f"{sentence}; {less_text(before, after, 'changed lines')}; {kernels.active.BACKEND} backend", err=True)
     return ExitCode.REJECTED if ends["rejected"] else ExitCode.DONE
 
 

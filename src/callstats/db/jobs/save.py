@@ -18,7 +18,7 @@ from callstats.db.results import ConnectionLostError, Reject
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
 from callstats.reduce import reduce_json
 
-Piece = TypeVar("Piece")
+Streamed = TypeVar("Streamed")
 
 _ROWS = b',"rows":'
 """The text before a blob that is a part of its line as it is. No key contains it: in JSON text a key's quotes are escaped."""
@@ -169,9 +169,9 @@ class SavedFile:
                 yield saved
 
 
-def batches_of(items: Iterable[Piece], size_of: Callable[[Piece], int], rows: int, size: int) -> Iterator[list[Piece]]:
+def batches_of(items: Iterable[Streamed], size_of: Callable[[Streamed], int], rows: int, size: int) -> Iterator[list[Streamed]]:
     """Yield items in batches of at most so many, which end with the item that makes them as large as this."""
-    batch: list[Piece] = []
+    batch: list[Streamed] = []
     left = size
     for item in items:
         batch.append(item)
