@@ -123,11 +123,8 @@ class MySQL(Server):
 
     def self_setting(self, connection: Connection) -> list[str]:
         """Return the columns with ON UPDATE CURRENT_TIMESTAMP."""
-        return [
-            *self._catalogue(
-                connection, "SELECT COLUMN_NAME FROM information_schema.COLUMNS", "AND EXTRA LIKE '%on update%'"
-            ).scalars()
-        ]
+        select = "SELECT COLUMN_NAME FROM information_schema.COLUMNS"
+        return [*self._catalogue(connection, select, "AND EXTRA LIKE '%on update%'").scalars()]
 
     def may_undo(self, connection: Connection) -> bool:  # noqa: ARG002
         """Return True: triggers are visible only to users who may create them."""

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from callstats._types import I64_MAX
@@ -65,7 +64,8 @@ class Attempts:
 
     def attempt(self, step: Callable[[], T]) -> T:
         """Run a step, and retry it with growing pauses after a transient error."""
-        for turn in count():
+        turn = 0
+        while True:
             try:
                 return step()
             except TransientError as error:
@@ -77,7 +77,7 @@ class Attempts:
                     raise DatabaseError(f"{error}; tried {turn + 1} times") from None
             self._job.pause(backoff(turn))
             self._job.count_retry()
-        raise AssertionError
+            turn += 1
 
 
 class Worker(Attempts):
