@@ -101,14 +101,14 @@ def received(database: Database) -> int:
     """Bytes that a run's connection gets from the server, of everything: the catalogue, keys and blobs."""
     total = 0
 
-    def count(driver: Any, _: object) -> None:
+    def count(driver: Any) -> None:
         nonlocal total
         # tcp_info's tcpi_bytes_received
         with socket.socket(fileno=os.dup(driver.fileno() if database.kind == "postgres" else driver._sock.fileno())) as one:
             total += int.from_bytes(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)[128:], sys.byteorder)
 
     engine = create_engine(parse_url(database.url), poolclass=NullPool, connect_args=OPTIONS[database.kind])
-    event.listen(engine, "checkin", count)
+    event.listen(engine, "close_detached", count)  # a job takes its connection out of the pool
     reduce_table(engine, RULE)
     engine.dispose()
     return total

@@ -76,8 +76,7 @@ def test_what_is_saved(tmp_path: Path) -> None:
 
 def write_and_raise(saver: Saver, saved: SavedBlob, error: type[BaseException]) -> None:
     """Save a cell; then something goes wrong."""
-    with saver.batch() as parts:
-        saver.write(parts, [saved])
+    with saver.batch() as saving, saving([saved]):
         raise error("gone")
 
 
@@ -87,12 +86,12 @@ def test_lines_of_a_batch_that_fails(error: type[BaseException], tmp_path: Path)
     path = tmp_path / "old.jsonl"
     first, second, third = (SavedBlob(key, blob(9).encode(), False) for key in "abc")
     with Saver(path) as saver:
-        with saver.batch() as parts:
-            saver.write(parts, [first])
+        with saver.batch() as saving, saving([first]):
+            pass
         with pytest.raises(error):
             write_and_raise(saver, second, error)
-        with saver.batch() as parts:
-            saver.write(parts, [third])
+        with saver.batch() as saving, saving([third]):
+            pass
     assert [line["key"] for line in lines(path)] == (["a", "b", "c"] if error is ConnectionLostError else ["a", "c"])
 
 

@@ -158,7 +158,7 @@ def test_wrong_use_of_tiers_is_named(database: Database) -> None:
         ({"tiers": [(timedelta(-1), 5)]}, "tiers must be of ages that are 0 or more, got '-1 day"),
         ({"tiers": TIERS, "time_column": "at"}, "time_column must be a column of table 'calls', got 'at'"),
         ({"tiers": TIERS, "time_column": "n", "as_of": "now"}, "expected an RFC 3339 time, got 'now'"),
-        ({"tiers": TIERS, "time_column": "n", "as_of": datetime(2026, 1, 1)}, "as_of must be a time with a time zone, got"),
+        ({"tiers": TIERS, "time_column": "n", "as_of": datetime(2026, 1, 1)}, "as_of must have a time with its offset from UTC"),
     ]:
         with pytest.raises(CallstatsError, match=message):
             reduce_table(database.url, RULE, **options)  # type: ignore[arg-type]

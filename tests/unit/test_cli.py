@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +14,6 @@ from click.testing import CliRunner, Result
 
 import callstats
 from callstats import KEEP_PEAKS, Rule, reduce_json
-from callstats.cli import reduce as reduce_module
 from callstats.cli.app import cli
 from callstats.cli.options import HOW, merge_how
 from support.database import ask, blob, cell, cells, connect, made
@@ -315,7 +314,8 @@ def test_progress_lines(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_progress_bar(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal a bar, with refused rows printed above it, their markup shown as it is."""
     ask(db, "INSERT INTO calls (id, stats) VALUES ('[bold]d', ?)", "x" * 999)
-    monkeypatch.setattr(reduce_module, "ProgressLine", partial(reduce_module.ProgressLine, bar=True))
+    terminal = SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("callstats.cli.progress.sys", terminal)
     result = run("reduce", db, "--max-samples", 10, "--batch-size", 1, COLUMNS="200")
     assert result.exit_code == 1
     assert "rejected '[bold]d': byte 0: " in result.stderr

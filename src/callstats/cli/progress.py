@@ -22,11 +22,11 @@ SECONDS_BETWEEN_LINES = 5.0
 class ProgressLine(ExitStack):
     """Show how far a job is on standard error: a bar on a terminal, else a line every few seconds."""
 
-    def __init__(self, bar: bool | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self._bar = None
         self._last = time.monotonic()
-        if sys.stderr.isatty() if bar is None else bar:
+        if sys.stderr.isatty():
             from rich import progress
             from rich.console import Console
 

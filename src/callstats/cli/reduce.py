@@ -40,7 +40,7 @@ from callstats.cli.options import (
 from callstats.cli.progress import JSONLog, ProgressLine, rate_text
 from callstats.db import ReduceResult, Reject, connect
 from callstats.db.engine import shown_url
-from callstats.db.jobs.known import known_line
+from callstats.db.jobs.save import batches_of, known_line
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.reduce import reduce_json
 from callstats.rule import How, Missing, Rule
@@ -200,7 +200,7 @@ def reduce_command(
             known = None
 
         def on_reject(reject: Reject) -> None:
-            if not getattr(reject, "known", False):
+            if not reject.known:
                 progress.reject(reject)
             write_reject(reject)
 
@@ -287,41 +287,32 @@ def _reduce_file(file: str, rule: Rule, *, counts: bool, threads: int, batch_siz
     ends = Counter(changed=0, kept=0, unchanged=0, rejected=0)
     before = after = 0  # bytes of the changed lines
     with source:
-        for batch in _line_batches(source, "standard input" if file == "-" else repr(file), batch_size, batch_bytes):
+        lines = _lines(source, "standard input" if file == "-" else repr(file))
+        for batch in batches_of(lines, len, batch_size, batch_bytes):
             blobs = [line.rstrip(b"\r\n") for line in batch]
             reduced = reduce_json(blobs, rule, counts=counts, threads=threads, errors="return")
             for line, blob, new in zip(batch, blobs, reduced, strict=True):
+                written = line
                 if isinstance(new, CallstatsError):
-                    ends["rejected"] += 1
-                    click.echo(printable(f"rejected line {ends.total()}: {new}"), err=True)
-                    sink.write(line)
+                    end = "rejected"
+                    click.echo(printable(f"rejected line {ends.total() + 1}: {new}"), err=True)
                 elif new == blob:
-                    ends["unchanged"] += 1
-                    sink.write(line)
+                    end = "unchanged"
                 elif len(new) > len(blob):
-                    ends["kept"] += 1
-                    sink.write(line)
+                    end = "kept"
                 else:
-                    ends["changed"] += 1
-                    before += len(line)
-                    after += sink.write(new or b"\n")
+                    end, written = "changed", new or b"\n"
+                    before, after = before + len(line), after + len(written)
+                ends[end] += 1
+                sink.write(written)
             sink.flush()
-    lines = f"{plural(ends.total(), 'line')}: {', '.join(f'{n:,} {end}' for end, n in ends.items() if n or end != 'kept')}"
-    click.echo(f"{lines}; {less_text(before, after, 'changed lines')}; {kernels.active.BACKEND} backend", err=True)
+    sentence = f"{plural(ends.total(), 'line')}: {', '.join(f'{n:,} {end}' for end, n in ends.items() if n or end != 'kept')}"
+    click.echo(f"{sentence}; {less_text(before, after, 'changed lines')}; {kernels.active.BACKEND} backend", err=True)
     return ExitCode.REJECTED if ends["rejected"] else ExitCode.DONE
 
 
-def _line_batches(source: IO[bytes], name: str, batch_size: int, batch_bytes: int) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size = 0
+def _lines(source: IO[bytes], name: str) -> Iterator[bytes]:
     try:
-        for line in source:
-            batch.append(line)
-            size += len(line)
-            if len(batch) >= batch_size or size >= batch_bytes:
-                yield batch
-                batch, size = [], 0
+        yield from source
     except OSError as error:
         raise Failure(f"can't read {name}: {error.strerror or error}", ExitCode.STOPPED) from None
-    if batch:
-        yield batch

@@ -90,13 +90,13 @@ def translated(dialect: Dialect, prefix: str = "", *, wrong_use: bool = True) ->
         yield
     except expected as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        if wrong_use and dialect.is_wrong_use(cause):
-            kind: type[CallstatsError] = WrongUseError
-        elif dialect.is_lost(cause) or (isinstance(error, DBAPIError) and error.connection_invalidated):
-            kind = ConnectionLostError
-        else:
-            kind = TransientError if dialect.is_transient(cause) else DatabaseError
-            kind = TimedOutError if dialect.is_timeout(cause) else kind
+        kinds: dict[type[CallstatsError], bool] = {
+            WrongUseError: wrong_use and dialect.is_among(cause, dialect.wrong_use),
+            ConnectionLostError: dialect.is_among(cause, dialect.lost) or getattr(error, "connection_invalidated", False),
+            TimedOutError: dialect.is_among(cause, dialect.timed_out),
+            TransientError: dialect.is_among(cause, dialect.transient),
+        }
+        kind = next((kind for kind, fits in kinds.items() if fits), DatabaseError)
         raise kind(f"{prefix}{dialect.explain(cause)}") from None
 
 

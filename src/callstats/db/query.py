@@ -113,8 +113,7 @@ class TableSession:
     def scan(
         self,
         columns: Iterable[str | None] = (),
-        condition: ColumnElement[bool] | None = None,
-        *,
+        *conditions: ColumnElement[bool],
         each_page: Callable[[], object] = lambda: None,
         limit: int | None = None,
         newest_first: bool = False,
@@ -126,7 +125,7 @@ class TableSession:
         """
         blob, kind = self.dialect.blob(self.blob)
         more = (null() if name is None else column(name) for name in columns)
-        query = self.select(self.selected_key, blob, kind, *more).where(*optional(condition))
+        query = self.select(self.selected_key, blob, kind, *more).where(*conditions)
         query = query.order_by(self.key.desc() if newest_first else self.key)
         last: Key | None = None
         left = I64_MAX if limit is None else limit
@@ -152,8 +151,8 @@ class TableSession:
         others = [name if self.dialect.has(self.columns, name) else None for name in _OTHERS]
         if key is not None and not self.dialect.can_hold(key):
             return
-        condition = None if key is None else self.key == self.dialect.literal(key)
-        for row in self.scan([*self.present(by), *others], condition, limit=limit, newest_first=True):
+        conditions = [] if key is None else [self.key == self.dialect.literal(key)]
+        for row in self.scan([*self.present(by), *others], *conditions, limit=limit, newest_first=True):
             yield self._call(*row)
 
     def _call(self, key: Key, blob: bytes | None, kind: str, *values: Any) -> Call:

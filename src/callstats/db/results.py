@@ -38,19 +38,18 @@ class PlannedEndError(StoppedError):
     """The job ends here as planned: at its limit of rows or of time."""
 
 
-class Reject(NamedTuple):
-    """A row that a job rejected and left unchanged."""
-
+class _Reject(NamedTuple):
     key: Key | None
     """None stands for all rows whose key is NULL."""
     reason: str
     """Why, in one line."""
 
 
-class RejectedText(Reject):
-    """A rejected row with a hash of the text that was rejected: its blob, or its time."""
+class Reject(_Reject):
+    """A row that a job rejected and left unchanged."""
 
-    digest: str
+    digest: str | None = None
+    """A hash of the text that was rejected, a blob or a time, if the row has a key."""
     known: bool = False
     """Whether the file `known` names it."""
 

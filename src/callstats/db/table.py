@@ -52,10 +52,6 @@ def connect(
     status_column : str or None
         The column with how a call ended. ``error``, ``timeout`` and ``killed`` count as errors.
 
-    Returns
-    -------
-    CallTable
-
     Raises
     ------
     ImportError
@@ -133,11 +129,6 @@ class CallTable(TableJobs):
             Histograms are StatSeries or stored text. Columns that are not given get the table's defaults. Of a Call, values that
             the table has no column for are left out.
 
-        Returns
-        -------
-        int
-            The number of calls.
-
         Examples
         --------
         >>> from callstats import Call, StatSeries, connect
@@ -189,11 +180,6 @@ class CallTable(TableJobs):
             The row of a call is updated if it is ``running``. Without a row the call is inserted, and any other row stays
             unchanged: a second `finish` changes nothing. A histogram that is too large for the column is reduced to fit.
 
-        Returns
-        -------
-        int
-            The number of calls that were stored.
-
         Examples
         --------
         >>> from dataclasses import replace
@@ -219,12 +205,9 @@ class CallTable(TableJobs):
         ...     calls.max_blob_bytes() is None
         True
         """
-        from callstats.db.query import locate
+        from callstats.db.rows import max_blob_bytes
 
-        with self._database.session() as (connection, dialect), dialect.transaction(connection, write=False):
-            locate(connection, dialect, self._names)
-            dialect.inspect_column(connection, self._names.column)
-            return dialect.max_bytes
+        return max_blob_bytes(self._database, self._names)
 
     def get(self, key: Key | None = None) -> Call:
         """Return one call; without a series if its blob was rejected.
@@ -233,10 +216,6 @@ class CallTable(TableJobs):
         ----------
         key : int, str, float or bytes, optional
             By default the greatest key. Where keys sort by time, as Fn's do, this is the latest call.
-
-        Returns
-        -------
-        Call
 
         Raises
         ------
@@ -271,10 +250,6 @@ class CallTable(TableJobs):
             The maximum number of calls; None for all.
         where
             As for `reduce`.
-
-        Returns
-        -------
-        list of Call
 
         Examples
         --------

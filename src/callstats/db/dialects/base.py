@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, TypeAlias
@@ -53,6 +53,14 @@ class Dialect(ABC):
     """The kinds of value that may be a blob."""
     rewrites = False
     """Whether the column keeps a blob not as it was written, but in the database's own form: some JSON types do."""
+    wrong_use: ClassVar[frozenset[object]]
+    """Codes of errors for which the arguments are at fault, and not the database's state."""
+    transient: ClassVar[frozenset[object]] = frozenset()
+    """Codes of deadlocks and lock timeouts, after which a retry may succeed."""
+    timed_out: ClassVar[frozenset[object]] = frozenset()
+    """Codes of statements that the server ended since they took too long."""
+    lost: ClassVar[frozenset[object]] = frozenset()
+    """Codes of lost connections."""
     table = ""
     schema: str | None = None
     max_bytes: int | None = None
@@ -220,9 +228,9 @@ class Dialect(ABC):
         """Return the expression that stores a parameter as a blob."""
         return value
 
-    def fetch(self, connection: Connection, query: Select[Any], values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+    def fetch(self, connection: Connection, query: Select[Any]) -> Sequence[Any]:
         """Return the rows of a query whose blobs are large."""
-        return connection.execute(query, values).all()
+        return connection.execute(query).all()
 
     def write(self, connection: Connection, target: Target, blobs: Sequence[tuple[Key, bytes, bool]]) -> int:
         """Write blobs, each given with its key and whether the column has it as bytes. Return the number of rows changed."""
@@ -234,21 +242,17 @@ class Dialect(ABC):
 
     # --- keys ---
 
-    def among(self, key: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Return whether a plain key is in the list that is the parameter `keys`."""
-        return key.in_(bindparam("keys", type_=NullType(), expanding=True))
+    def among(self, key: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
+        """Return whether a key is among these, as an expression."""
+        return key.in_(bindparam(None, [*keys], NullType(), unique=True, expanding=True))
 
     def literal(self, key: Key) -> ColumnElement[Any]:
         """Return a key as an expression, without any conversion on the way."""
         return parameter(key)
 
     def key_parameter(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
-        """Return the expression for a parameter that is a plain key."""
+        """Return the expression for a parameter that is a key."""
         return parameter
-
-    def is_plain(self, key: Key) -> bool:  # noqa: ARG002 - only SQLite has other ones
-        """Return whether the driver takes a key as it is."""
-        return True
 
     @abstractmethod
     def can_hold(self, key: Key) -> bool:
@@ -265,24 +269,16 @@ class Dialect(ABC):
         return " ".join(str(error).split()) or type(error).__name__
 
     @abstractmethod
-    def is_wrong_use(self, error: BaseException | None) -> bool:
-        """Return whether the arguments are at fault, and not the database's state."""
+    def codes(self, error: BaseException | None) -> Collection[object]:
+        """Return the driver's codes of an error, from the finest to the coarsest, as the sets of codes have them."""
+
+    def is_among(self, error: BaseException | None, codes: frozenset[object]) -> bool:
+        """Return whether an error has one of these codes."""
+        return not codes.isdisjoint(self.codes(error))
 
     @abstractmethod
     def rejects_row(self, error: BaseException | None) -> bool:
         """Return whether the database rejected a row's new contents."""
-
-    def is_transient(self, error: BaseException | None) -> bool:  # noqa: ARG002
-        """Return whether a retry may succeed: after a deadlock or a lock timeout."""
-        return False
-
-    def is_timeout(self, error: BaseException | None) -> bool:  # noqa: ARG002
-        """Return whether the server ended a statement that took too long."""
-        return False
-
-    def is_lost(self, error: BaseException | None) -> bool:  # noqa: ARG002
-        """Return whether the connection is gone."""
-        return False
 
 
 def parameter(value: object) -> ColumnElement[Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,16 +24,8 @@ _BYTES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "lo
 _FIRST_WITH_SKIP_LOCKED = {True: (10, 6), False: (8, 0, 1)}
 """The first releases of MariaDB and of MySQL that can skip locked rows."""
 
-_WRONG_USE = frozenset(
-    {1044, 1045, 1046, 1049, 1054, 1064, 1130, 1142, 1143, 1146, 1227, 1251, 1290, 1292, 1305, 1698, 1792, 1836, 2054, 2059}
-)
 _FORBIDDEN = frozenset({1044, 1142, 1143, 1227, 1290, 1792, 1836})
 """Missing privileges, and sessions or servers that are read-only."""
-_TRANSIENT = frozenset({1020, 1205, 1213, 1305, 3572})
-"""Deadlocks and lock timeouts. 1305: a deadlock rolled back the transaction, and with it the savepoint."""
-_TIMEOUTS = frozenset({1317, 1969, 3024})
-"""max_statement_time, max_execution_time, and somebody's KILL QUERY."""
-_LOST_CODES = frozenset({0, 1040, 1053, 1077, 1079, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
 _REJECTIONS = frozenset({1644, 3819, 4025})
 """A trigger's signal and check constraints, which PyMySQL does not report as integrity errors."""
 
@@ -51,6 +42,12 @@ class MySQL(Server):
     name = "MySQL"
     driver = "pymysql"
     extra = "mysql"
+    wrong_use = frozenset(
+        {1044, 1045, 1046, 1049, 1054, 1064, 1130, 1142, 1143, 1146, 1227, 1251, 1290, 1292, 1305, 1698, 1792, 1836, 2054, 2059}
+    )
+    transient = frozenset({1020, 1205, 1213, 1305, 3572})  # 1305: a deadlock rolled back the transaction with its savepoint
+    timed_out = frozenset({1317, 1969, 3024})  # max_statement_time, max_execution_time, and somebody's KILL QUERY
+    lost = frozenset({0, 1040, 1053, 1077, 1079, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
     whole_types = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
     text_types = _TEXTS | {"uuid"}
     _charset: str | None = None
@@ -62,27 +59,9 @@ class MySQL(Server):
         charset = {} if "charset" in url.query else {"charset": "utf8mb4"}
         return {**super().engine_options(url), "connect_args": {"binary_prefix": True, **charset}}
 
-    @contextmanager
-    def prepared(self, connection: Connection) -> Iterator[None]:
-        """Restore the lock timeouts at the end, unless the session is gone."""
-        kept = connection.exec_driver_sql("SELECT @@session.innodb_lock_wait_timeout, @@session.lock_wait_timeout").one()
-        connection.rollback()
-        try:
-            yield
-        finally:
-            with suppress(DBAPIError, *self.driver_errors()):
-                if not connection.closed and not connection.invalidated and connection.connection.dbapi_connection is self._ready:
-                    connection.rollback()
-                    self._wait(connection, *kept)
-                    connection.rollback()
-
     def set_up(self, connection: Connection) -> None:
         """Bound the time that a statement waits for a row's lock, or behind a change of the table."""
-        self._wait(connection, LOCK_SECONDS, LOCK_SECONDS)
-
-    @staticmethod
-    def _wait(connection: Connection, rows: int, table: int) -> None:
-        connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {rows:d}, lock_wait_timeout = {table:d}")
+        connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, lock_wait_timeout = {LOCK_SECONDS}")
 
     def check_database(self, connection: Connection) -> None:
         asked = "SELECT VERSION(), DATABASE(), @@character_set_client, @@max_allowed_packet"
@@ -144,11 +123,8 @@ class MySQL(Server):
 
     def self_setting(self, connection: Connection) -> list[str]:
         """Return the columns with ON UPDATE CURRENT_TIMESTAMP."""
-        return [
-            *self._catalogue(
-                connection, "SELECT COLUMN_NAME FROM information_schema.COLUMNS", "AND EXTRA LIKE '%on update%'"
-            ).scalars()
-        ]
+        select = "SELECT COLUMN_NAME FROM information_schema.COLUMNS"
+        return [*self._catalogue(connection, select, "AND EXTRA LIKE '%on update%'").scalars()]
 
     def may_undo(self, connection: Connection) -> bool:  # noqa: ARG002
         """Return True: triggers are visible only to users who may create them."""
@@ -251,8 +227,8 @@ class MySQL(Server):
         line = " ".join(str(error.args[1] if code is not None and error and len(error.args) > 1 else error).split())
         return f"{line or type(error).__name__}" + (f" ({code})" if code else "")
 
-    def is_wrong_use(self, error: BaseException | None) -> bool:
-        return _error_number(error) in _WRONG_USE
+    def codes(self, error: BaseException | None) -> Collection[object]:
+        return (_error_number(error),)
 
     def rejects_row(self, error: BaseException | None) -> bool:
         import pymysql
@@ -260,15 +236,6 @@ class MySQL(Server):
         code = _error_number(error)
         by_signal = code in _REJECTIONS or (code is not None and code >= _FIRST_FREE)
         return by_signal or isinstance(error, (pymysql.IntegrityError, pymysql.DataError))
-
-    def is_transient(self, error: BaseException | None) -> bool:
-        return _error_number(error) in _TRANSIENT
-
-    def is_timeout(self, error: BaseException | None) -> bool:
-        return _error_number(error) in _TIMEOUTS
-
-    def is_lost(self, error: BaseException | None) -> bool:
-        return _error_number(error) in _LOST_CODES
 
     def _must_be_json(self, connection: Connection, column: str) -> bool:
         """Return whether text is declared as JSON, which MariaDB stores as text with a check."""

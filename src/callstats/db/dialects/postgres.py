@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -45,9 +45,6 @@ _BLOB_KINDS = {
     "json": "json",
     "jsonb": "json",
 }
-_LOST_STATES = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
-"""The server stops or starts, or ended an idle session or a long transaction. Class 08 means a lost connection too."""
-
 _NOT_THE_ROW = ("08", "40", "53", "55", "57", "58", "XX", "")
 """Classes of errors in a function that the row did not cause: connections, conflicts, resources, locks, and the server itself."""
 
@@ -80,6 +77,11 @@ class Postgres(Server):
     name = "PostgreSQL"
     driver = "psycopg"
     extra = "postgres"
+    wrong_use = frozenset({"wrong use", "0A", "22", "28", "3D", "3F", "42", "25006"})  # the last: a read-only session
+    transient = frozenset({"40", "55P03"})  # lock_timeout
+    timed_out = frozenset({"57014"})  # statement_timeout, or somebody's pg_cancel_backend
+    # The server stops or starts, or ended an idle session or a long transaction.
+    lost = frozenset({"lost", "08", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
     whole_types = frozenset({"smallint", "integer", "bigint"})
     text_types = frozenset({"text", "character varying", "bpchar", "name"})
 
@@ -87,18 +89,8 @@ class Postgres(Server):
         """Prepare no statement on the server: behind a pooler the next transaction may have another session."""
         return {**super().engine_options(url), "connect_args": {"prepare_threshold": None}}
 
-    @contextmanager
-    def prepared(self, connection: Connection) -> Iterator[None]:
-        """Prepare no statement in the caller's connections either, and restore that at the end."""
-        connection.rollback()
-        self._threshold = connection.connection.dbapi_connection.prepare_threshold  # type: ignore[union-attr]
-        try:
-            yield
-        finally:
-            if not connection.closed and not connection.invalidated:
-                connection.connection.dbapi_connection.prepare_threshold = self._threshold  # type: ignore[union-attr]
-
     def set_up(self, connection: Connection) -> None:
+        """Prepare no statement in a connection of the caller's Engine either."""
         connection.connection.dbapi_connection.prepare_threshold = None  # type: ignore[union-attr]
 
     def begin(self, connection: Connection, *, write: bool) -> None:
@@ -251,10 +243,10 @@ class Postgres(Server):
             column = func.encode(column, "escape")
         return super().rows(cast(column, Text))
 
-    def fetch(self, connection: Connection, query: Select[Any], values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+    def fetch(self, connection: Connection, query: Select[Any]) -> Sequence[Any]:
         """Return the rows of a query. They travel as bytes: in text each byte of a blob would be two digits."""
         with _binary(connection):
-            return connection.execute(query, values).all()
+            return super().fetch(connection, query)
 
     def write(self, connection: Connection, target: Target, blobs: Sequence[tuple[Key, bytes, bool]]) -> int:
         """Write blobs in one statement, as bytes: in an array of text each quote would be escaped."""
@@ -272,8 +264,8 @@ class Postgres(Server):
         stored = _Blobs(blob if blob or self.blob_kind != "json" else None for _, blob, _ in blobs)
         return connection.execute(many, {"keys": [key for key, _, _ in blobs], "blobs": stored}).rowcount
 
-    def among(self, key: ColumnElement[Any]) -> ColumnElement[bool]:
-        return key == func.any(cast(bindparam("keys", type_=NullType()), _Type(f"{self.key_type}[]")))
+    def among(self, key: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
+        return key == func.any(cast(parameter([*keys]), _Type(f"{self.key_type}[]")))
 
     def blob_parameter(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return a parameter of the column's type, but without a length: a cast to a length would cut."""
@@ -295,16 +287,17 @@ class Postgres(Server):
         primary = getattr(getattr(error, "diag", None), "message_primary", None)
         return " ".join(str(primary or error).split()) or type(error).__name__
 
-    def is_wrong_use(self, error: BaseException | None) -> bool:
+    def codes(self, error: BaseException | None) -> Collection[object]:
+        """Return the error's state and its class; for an error without a state what it means."""
         import psycopg
 
-        state = getattr(error, "sqlstate", None)
-        if state is None:
-            line = str(error)
-            return isinstance(error, psycopg.ProgrammingError) or (
-                "FATAL" in line and not any(word in line for word in ("starting up", "shutting down", "recovery", "too many"))
-            )
-        return state[:2] in ("0A", "22", "28", "3D", "3F", "42") or state == "25006"  # a read-only session
+        if (state := getattr(error, "sqlstate", None)) is not None:
+            return state, state[:2]
+        line = str(error)
+        starts = any(word in line for word in ("starting up", "shutting down", "recovery", "too many"))
+        is_wrong = isinstance(error, psycopg.ProgrammingError) or ("FATAL" in line and not starts)
+        is_lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+        return [*["wrong use"] * is_wrong, *["lost"] * is_lost]
 
     def rejects_row(self, error: BaseException | None) -> bool:
         """Return whether a type, a constraint, a view or a trigger rejected a row's new contents.
@@ -314,21 +307,6 @@ class Postgres(Server):
         kind = (getattr(error, "sqlstate", None) or "")[:2]
         context = getattr(getattr(error, "diag", None), "context", None)
         return kind in ("22", "23", "44", "P0") or (bool(context) and kind not in _NOT_THE_ROW)
-
-    def is_transient(self, error: BaseException | None) -> bool:
-        state = getattr(error, "sqlstate", None) or ""
-        return state[:2] == "40" or state == "55P03"  # lock_timeout
-
-    def is_timeout(self, error: BaseException | None) -> bool:
-        return getattr(error, "sqlstate", None) == "57014"  # statement_timeout, or somebody's pg_cancel_backend
-
-    def is_lost(self, error: BaseException | None) -> bool:
-        import psycopg
-
-        state = getattr(error, "sqlstate", None)
-        if state is None:
-            return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-        return state[:2] == "08" or state in _LOST_STATES
 
     def _is_simple(self) -> bool:
         return self.key_type in self.whole_types | self.text_types | {"bytea"}

@@ -44,7 +44,7 @@ class Server(Dialect):
         return {"poolclass": NullPool}
 
     def set_up(self, connection: Connection) -> None:
-        """Change the session's settings, once for each connection of the driver."""
+        """Change the settings of a connection that nobody else will use."""
 
     @contextmanager
     def transaction(self, connection: Connection, *, write: bool) -> Iterator[None]:
@@ -53,9 +53,9 @@ class Server(Dialect):
         The isolation level of the caller's engine does not matter. Without transactions a lock would end with its statement, and
         in a snapshot the rows that are read would differ from those that are locked.
         """
-        driver = connection.connection.dbapi_connection
-        if driver is not self._ready:
+        if connection.connection.dbapi_connection is not self._ready:
             connection.execution_options(isolation_level="READ COMMITTED")
+            connection.detach()  # an Engine of the caller's gets none back that has other settings
             with connection.begin():
                 self.set_up(connection)
             self._ready = connection.connection.dbapi_connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from sqlalchemy import LargeBinary, String, Text, and_, bindparam, case, cast, collate, func, or_, text
+from sqlalchemy import LargeBinary, String, Text, and_, bindparam, case, cast, collate, func, or_, text, update
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.elements import ColumnElement
@@ -21,7 +21,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from callstats._json import is_text
 from callstats._timestamps import format_time
 from callstats.call import Key
-from callstats.db.dialects.base import TIME_NAME, Dialect, TimeColumn, parameter
+from callstats.db.dialects.base import TIME_NAME, Dialect, Target, TimeColumn, parameter
 from callstats.errors import ArgumentError
 
 BUSY_SECONDS = 30
@@ -43,6 +43,16 @@ class SQLite(Dialect):
     driver = "pysqlite"
     locks_rows = False
     blob_kinds = frozenset({"text", "blob"})
+    wrong_use = frozenset(
+        {
+            sqlite3.ProgrammingError,
+            sqlite3.InterfaceError,
+            sqlite3.SQLITE_ERROR,
+            sqlite3.SQLITE_NOTADB,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_READONLY,
+        }
+    )
 
     def engine_options(self, url: URL) -> dict[str, Any]:
         """Return the lock timeout; and keep no connection open, except for a database in memory."""
@@ -196,12 +206,23 @@ class SQLite(Dialect):
         return func.callstats_rows(cast(column, LargeBinary))
 
     def literal(self, key: Key) -> ColumnElement[Any]:
-        if isinstance(key, str) and (raw := _encode(key)) is not None:
-            return cast(bindparam(None, raw, LargeBinary, unique=True), Text)
-        return parameter(key)
+        if _is_plain(key):
+            return parameter(key)
+        return cast(bindparam(None, str(key).encode("utf-8", "surrogateescape"), LargeBinary, unique=True), Text)
 
-    def is_plain(self, key: Key) -> bool:
-        return not isinstance(key, str) or key.isascii() or _encode(key) is None
+    def among(self, key: ColumnElement[Any], keys: Sequence[Key]) -> ColumnElement[bool]:
+        return super().among(key, keys) if all(map(_is_plain, keys)) else key.in_([self.literal(one) for one in keys])
+
+    def write(self, connection: Connection, target: Target, blobs: Sequence[tuple[Key, bytes, bool]]) -> int:
+        """Write blobs: in one statement, but each by itself whose key is text that is not UTF-8."""
+        plain = [blob for blob in blobs if _is_plain(blob[0])]
+        changed = super().write(connection, target, plain) if plain else 0
+        for key, blob, is_bytes in blobs if len(plain) < len(blobs) else ():
+            if not _is_plain(key):
+                value = parameter(self.to_driver(blob, is_bytes=is_bytes))
+                one = update(target.table).where(target.key == self.literal(key)).values(target.values(value))
+                changed += connection.execute(one).rowcount
+        return changed
 
     def can_hold(self, key: Key) -> bool:
         if isinstance(key, str):
@@ -214,10 +235,8 @@ class SQLite(Dialect):
             return f"{line}: another program kept its lock for too long"
         return line
 
-    def is_wrong_use(self, error: BaseException | None) -> bool:
-        if isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)):
-            return True
-        return _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+    def codes(self, error: BaseException | None) -> Collection[object]:
+        return type(error), _code(error)
 
     def rejects_row(self, error: BaseException | None) -> bool:
         return isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError))
@@ -245,6 +264,6 @@ def _code(error: BaseException | None) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def _encode(value: str) -> bytes | None:
-    """Return the bytes of text that was not UTF-8; None for other text."""
-    return None if is_text(value) else value.encode("utf-8", "surrogateescape")
+def _is_plain(key: Key) -> bool:
+    """Return whether the driver takes a key as it is: all but text that was not UTF-8."""
+    return not isinstance(key, str) or is_text(key)

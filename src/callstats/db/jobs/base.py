@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
+from threading import RLock
 from types import EllipsisType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,6 @@ from callstats.db.results import (
     ExportResult,
     ReduceResult,
     Reject,
-    RejectedText,
     RestoreResult,
     StoppedError,
     TableComparison,
@@ -40,7 +41,11 @@ class Job:
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self.arguments: Any = SimpleNamespace(**arguments)
-        self.rejected = self.known = 0
+        self.counts: Counter[str] = Counter()
+        """Further fields of the result."""
+        self.lock = RLock()
+        """To be held by what counts, if several threads do."""
+        self.rejected = self.known = self.retries = 0
         self.known_texts: frozenset[tuple[Key, str]] = frozenset()
         """Keys and digests of texts whose rejection is no news."""
         self._first_rejects: list[Reject] = []
@@ -59,14 +64,18 @@ class Job:
             time.sleep(min(left, _POLL_SECONDS))
             self.check_stop()
 
+    def count_retry(self) -> None:
+        """Count a batch that is tried again."""
+        with self.lock:
+            self.retries += 1
+
     def reject(self, key: Key | None, reason: str, rows: int = 1, *, text: bytes | None = None) -> None:
         """Count a rejected row and report it, with a hash of the text at fault; `rows` of them if they have no key."""
         reject = Reject(key, reason)
         if key is not None and text is not None:
-            reject = RejectedText(key, reason)
             reject.digest = sha256(text).hexdigest()
             reject.known = (key, reject.digest) in self.known_texts
-        if isinstance(reject, RejectedText) and reject.known:
+        if reject.known:
             self.known += rows
         else:
             self.rejected += rows
@@ -86,8 +95,8 @@ class Job:
         return time.perf_counter() - self._began
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields of `JobResult` that are known here."""
-        return {"rejected": self.rejected, "rejects": tuple(self._first_rejects), "seconds": self.seconds}
+        """Return the fields of the result that are known here."""
+        return {**self.counts, "rejected": self.rejected, "rejects": tuple(self._first_rejects), "seconds": self.seconds}
 
 
 class TableJobs:
@@ -235,10 +244,6 @@ class TableJobs:
         where, on_reject, stop
             As for `reduce`. A page of rows is a batch.
 
-        Returns
-        -------
-        TableSummary
-
         Notes
         -----
         Each page of rows is one transaction. In memory stay 8 bytes for each call and number that percentiles need.
@@ -284,10 +289,6 @@ class TableJobs:
         where, since, on_reject, stop
             As for `summarize`.
 
-        Returns
-        -------
-        TableComparison
-
         Examples
         --------
         >>> from callstats import StatSeries, connect
@@ -302,7 +303,7 @@ class TableJobs:
         """
         from callstats.db.jobs.compare import CompareJob
 
-        return CompareJob({**locals(), "by": None, "risk": None, "step": MIB, "top": 0}).compare(self._database, self._names)
+        return CompareJob(locals()).run(self._database, self._names)
 
     @suggest_keywords
     def export(
@@ -328,10 +329,6 @@ class TableJobs:
             Further columns of the table to write, as text: times in ISO 8601, bytes in hex.
         where, on_reject, stop
             As for `reduce`. A page of rows is a batch.
-
-        Returns
-        -------
-        ExportResult
 
         Raises
         ------
@@ -370,10 +367,6 @@ class TableJobs:
             A file that `reduce` saved, which is checked as a whole before anything is written, or a spool.
         progress, stop
             As for `reduce`.
-
-        Returns
-        -------
-        RestoreResult
 
         Notes
         -----

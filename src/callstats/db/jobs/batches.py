@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import Select, bindparam, case, column, func, literal_column, select, update
+from sqlalchemy import Select, case, column, func, literal_column, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnClause, ColumnElement
-from sqlalchemy.types import NullType
 
 from callstats.call import Key
 from callstats.db.dialects.base import Dialect, Target
@@ -55,21 +54,14 @@ class Span(NamedTuple):
 class Found(NamedTuple):
     """The rows of the beginning of a range that a rule may change."""
 
-    keys: Sequence[Key]
+    keys: list[Key]
+    rows: list[Row]
+    """The rows as they are, where single rows can't be locked."""
     end: Key | None
     """The last key of the beginning; the range's last key if the whole range was searched."""
     is_all: bool
-    rows: Sequence[Row] = ()
-    """The rows as they are, if they were read without locks."""
-    version: int = 0
+    version: int
     """Without row locks, the database's version before the rows were read."""
-
-
-class Limits(NamedTuple):
-    """The maximum size of a batch: rows that a rule may change, and bytes of their blobs."""
-
-    rows: int
-    bytes: int
 
 
 class BatchSession(TableSession):
@@ -91,197 +83,136 @@ class BatchSession(TableSession):
     def check_rows(self) -> None:
         """Raise if there are rows in scope that this session may not update."""
         with self.dialect.transaction(self.connection, write=False):
-            if (forbidden := self.dialect.forbidden(self.connection)) is not None:
-                found = self.connection.execute(self.select(self.selected_key).where(forbidden).limit(1)).first()
-                if found is not None:
-                    hint = (
-                        f"row security forbids updates of the row {found[0]!r}, and perhaps of others: leave them out with where"
-                    )
-                    raise self.dialect.not_writable(hint)
+            forbidden = self.dialect.forbidden(self.connection)
+            if forbidden is None:
+                return
+            found = self.connection.execute(self.select(self.selected_key).where(forbidden).limit(1)).first()
+        if found is not None:
+            hint = f"row security forbids updates of the row {found[0]!r}, and perhaps of others: leave them out with where"
+            raise self.dialect.not_writable(hint)
 
-    @property
-    def size(self) -> ColumnElement[int]:
-        """The size of a blob in bytes, as an expression."""
-        return self.dialect.size(self.blob)
+    @contextmanager
+    def transaction(self, *, write: bool) -> Iterator[None]:
+        """Run a transaction. On a server, one that may write is bounded in how long it waits for locks: so are all of a job."""
+        with super().transaction(write=write or self.dialect.locks_rows):
+            yield
 
     # --- finding and reading ---
 
-    def _bounded(self) -> AbstractContextManager[None]:
-        """Run a reading transaction. On a server, one that may write is bounded in how long it waits for locks."""
-        return self.transaction(write=self.dialect.locks_rows)
-
     def span(self, after: Key | None, rows: int, end: Key | None = None) -> Span:
         """Return the range of the next so many keys, up to the last one."""
-        with self._bounded():
-            rest = self.select(self.selected_key).where(*self.key_range(after, end)).order_by(self.key)
+        rest = self.select(self.selected_key).where(*self.key_range(after, end)).order_by(self.key)
+        with self.transaction(write=False):
             last = self.connection.execute(rest.offset(rows - 1).limit(1)).scalar()
-            return Span(after, last, rows) if last is not None else Span(after, end, self._count(after, end))
+        return Span(after, last, rows) if last is not None else Span(after, end, self.count(*self.key_range(after, end)))
 
     def times(self, after: Key | None, end: Key | None, plan: Plan) -> tuple[int, list[tuple[Key, object]]]:
         """Return how many rows in a range have no time, and the keys and values of unreadable times."""
         if plan.untimed is None or plan.unreadable is None:
             return 0, []
-        unreadable = self.select(self.selected_key, column(str(self.names.time_column)))
-        with self._bounded():
-            rows = self.connection.execute(unreadable.where(*self.key_range(after, end), plan.unreadable).order_by(self.key))
-            return self._count(after, end, plan.untimed), [(key, value) for key, value in rows]
-
-    def count_range(self, after: Key | None, end: Key | None, *conditions: ColumnElement[bool]) -> int:
-        """Return how many rows of a range meet the conditions."""
-        with self._bounded():
-            return self._count(after, end, *conditions)
-
-    def _count(self, after: Key | None, end: Key | None, *conditions: ColumnElement[bool]) -> int:
-        rows = self.select(func.count()).where(*self.key_range(after, end), *conditions)
-        return int(self.connection.execute(rows).scalar_one())
-
-    def find(self, span: Span, plan: Plan, limits: Limits, *, exactly: bool) -> Found:
-        """Find the rows that a rule may change, up to the limits, without locks and without reading their blobs."""
-        conditions = [*self.key_range(span.after, span.end), *plan.touched(exactly=exactly)]
-        with self._bounded():
-            query = self.select(self.selected_key, func.coalesce(self.size, 0)).where(*conditions)
-            sizes = self.connection.execute(query.order_by(self.key).limit(limits.rows)).all()
-        keys: list[Key] = []
-        total = 0
-        for key, size in sizes:
-            keys.append(key)
-            total += size
-            if total >= limits.bytes:
-                break
-        is_all = len(keys) == span.size or len(keys) == len(sizes) < limits.rows
-        return Found(keys, span.end if is_all else keys[-1], is_all)
-
-    def read(self, span: Span, plan: Plan, limits: Limits, *, exactly: bool) -> Found:
-        """Find the rows that a rule may change, up to the limits, and read them one by one, in one transaction."""
+        span = self.key_range(after, end)
+        unreadable = self.select(self.selected_key, column(str(self.names.time_column))).where(*span, plan.unreadable)
         with self.transaction(write=False):
-            version = self.dialect.version(self.connection)
-            rows: list[Row] = []
-            size = 0
-            conditions = [*self.key_range(span.after, span.end), *plan.touched(exactly=exactly)]
-            with self.connection.execute(self._rows(conditions, plan).limit(limits.rows)) as result:
-                for row in result:
-                    rows.append(Row(*row))
-                    size += len(row[1] or b"")
-                    if size >= limits.bytes or len(rows) == limits.rows:
-                        is_all = len(rows) == span.size
-                        return Found([], span.end if is_all else row[0], is_all, rows, version)
-            return Found([], span.end, True, rows, version)
+            rows = [(key, value) for key, value in self.connection.execute(unreadable.order_by(self.key))]
+        return self.count(*span, plan.untimed), rows
 
-    def read_again(self, after: Key | None, found: Found, plan: Plan) -> Sequence[Row]:
+    def find(self, span: Span, plan: Plan, most_rows: int, most_bytes: int, *, exactly: bool) -> Found:
+        """Find the rows that a rule may change, up to so many, or so many bytes of blobs, without locks.
+
+        Their blobs are read with them only where single rows can't be locked.
+        """
+        reads = not self.dialect.locks_rows
+        conditions = [*self.key_range(span.after, span.end), *plan.touched(exactly=exactly)]
+        sizes = self.select(self.selected_key, func.coalesce(self.dialect.size(self.blob), 0)).where(*conditions)
+        query = self._rows(conditions, plan) if reads else sizes
+        keys: list[Key] = []
+        rows: list[Row] = []
+        size = 0
+        with self.transaction(write=False):
+            version = self.dialect.version(self.connection) if reads else 0
+            with self.connection.execute(query.order_by(self.key).limit(most_rows)) as found:
+                for row in found:
+                    keys.append(row[0])
+                    if reads:
+                        rows.append(Row(*row))
+                    size += len(row[1] or b"") if reads else row[1]
+                    if size >= most_bytes:
+                        break
+        is_all = len(keys) == span.size or (len(keys) < most_rows and size < most_bytes)
+        return Found(keys, rows, span.end if is_all else keys[-1], is_all, version)
+
+    def read_again(self, after: Key | None, found: Found, plan: Plan) -> list[Row]:
         """Return rows as they are now, without those that are gone or that no rule may change any more."""
         if self.dialect.version(self.connection) == found.version:
             return found.rows
         known = {row.key for row in found.rows}
         conditions = [*self.key_range(after, found.end), *plan.touched(exactly=False)]
-        with self.connection.execute(self._rows(conditions, plan)) as rows:
+        with self.connection.execute(self._rows(conditions, plan).order_by(self.key)) as rows:
             return [row for row in (Row(*row) for row in rows) if row.key in known]
 
-    def peek(self, keys: Sequence[Key], plan: Plan) -> list[Row]:
-        """Read rows that were found, without locks."""
-        with self._bounded():
-            return self._fetch(keys, plan)
-
-    def lock(self, keys: Sequence[Key], plan: Plan) -> list[Row]:
-        """Lock and read rows that were found, except those that others have locked or changed."""
-        return self._fetch(keys, plan, lock=True)
+    def fetch(self, keys: Sequence[Key], plan: Plan, *, lock: bool) -> list[Row]:
+        """Read rows that were found, except those that others have changed. With `lock` they are locked, or left out as well."""
+        query = self._rows(plan.touched(exactly=False), plan)
+        if lock:  # as an update does: rows of other tables that refer to these can still be inserted
+            query = query.with_for_update(skip_locked=True, key_share=True)
+        order = {key: i for i, key in enumerate(keys)}
+        rows = [Row(*row) for row in self._among(keys, query)]
+        return sorted((row for row in rows if row.key in order), key=lambda row: order[row.key])
 
     def still(self, keys: Sequence[Key], plan: Plan) -> tuple[int, list[Key]]:
         """Return how many rows with these keys there still are, and the keys of those that a rule may change."""
         touched = literal_column("1 = 1") if plan.cheap is None else plan.cheap
-        query = self.select(self.selected_key, case((touched, 1), else_=0)).where(self.dialect.among(self.key))
-        now = self.connection.execute(query.order_by(self.key), {"keys": [*keys]}).all()
-        return len(now), [key for key, is_touched in now if is_touched]
-
-    def _fetch(self, keys: Sequence[Key], plan: Plan, *, lock: bool = False) -> list[Row]:
-        query = self._rows([*plan.touched(exactly=False), self.dialect.among(self.key)], plan).order_by(None)
-        if lock:  # as an update does: rows of other tables that refer to these can still be inserted
-            query = query.with_for_update(skip_locked=True, key_share=True)
-        order = {key: i for i, key in enumerate(keys)}
-        parts = ({"keys": [*keys[begin : begin + _KEYS_AT_ONCE]]} for begin in range(0, len(keys), _KEYS_AT_ONCE))
-        rows = (Row(*row) for part in parts for row in self.dialect.fetch(self.connection, query, part))
-        return sorted((row for row in rows if row.key in order), key=lambda row: order[row.key])
+        query = self.select(self.selected_key, case((touched, 1), else_=0))
+        now: dict[Key, int] = dict(self._among(keys, query))
+        return len(now), [key for key in keys if now.get(key)]
 
     def _rows(self, conditions: Sequence[ColumnElement[bool]], plan: Plan) -> Select[Any]:
-        columns = [self.selected_key, *self.dialect.blob(self.blob), *optional(plan.tier)]
-        return self.select(*columns).where(*conditions).order_by(self.key)
+        return self.select(self.selected_key, *self.dialect.blob(self.blob), *optional(plan.tier)).where(*conditions)
+
+    def _among(self, keys: Sequence[Key], query: Select[Any]) -> Iterator[Any]:
+        """Yield the rows of a query that have one of these keys."""
+        for begin in range(0, len(keys), _KEYS_AT_ONCE):
+            some = self.dialect.among(self.key, keys[begin : begin + _KEYS_AT_ONCE])
+            yield from self.dialect.fetch(self.connection, query.where(some))
+
+    def _now(self, value: ColumnElement[Any], keys: Iterable[Key]) -> dict[Key, Any]:
+        """Return an expression's value for the rows with these keys that exist, whether they are in scope or not."""
+        possible = [key for key in keys if self.dialect.can_hold(key)]
+        return dict(self._among(possible, select(self.selected_key, value).select_from(self.table)))
 
     # --- writing ---
 
-    def write(self, blobs: Sequence[NewBlob]) -> dict[Key, str]:
-        """Write reduced blobs. Return the reason for each one that the database rejected."""
-        others = [blob for blob in blobs if not self.dialect.is_plain(blob[0])]
-        plain = [blob for blob in blobs if self.dialect.is_plain(blob[0])] if others else blobs
-        try:
-            if plain:
-                with self._savepoint():
-                    changed = self._write_many(plain)
-                    self.may_undo = self.may_undo or changed not in (len(plain), -1)
-        except DBAPIError as error:
-            if not self.dialect.rejects_row(error.orig):
-                raise
-            others = list(blobs)  # to find the row that a constraint or a trigger rejects
-        missing, rejected = self._write_each(others, "reduced")
-        self.may_undo = self.may_undo or bool(missing)
-        return rejected
-
-    def undone(self, rows: Iterable[tuple[Row, bytes]]) -> list[Key]:
-        """Return the keys of rows that still have their old blob instead of the new blob."""
-        written = {row.key: (row.blob, new) for row, new in rows}
-        sizes = self._now(self.size, list(written))
-        # The size tells the new blob from a longer one. Only a few are read back.
-        alike = [key for key, (old, new) in written.items() if sizes.get(key, -1) != len(new) or len(new) == len(old or b"")]
-        return [key for key, now in self.blobs_now(alike).items() if now == written[key][0]]
-
-    def blobs_now(self, keys: Sequence[Key]) -> dict[Key, bytes | None]:
-        """Return the blobs of the rows with these keys that exist."""
-        return self._now(self.dialect.blob(self.blob)[0], keys)
-
-    def _now(self, value: ColumnElement[Any], keys: Sequence[Key]) -> dict[Key, Any]:
-        """Return an expression's value for the rows with these keys that exist."""
-        now: dict[Key, Any] = {}
-        possible = [key for key in keys if self.dialect.can_hold(key)]
-        plain = [key for key in possible if self.dialect.is_plain(key)]
-        rows = select(self.selected_key, value).select_from(self.table)
-        for begin in range(0, len(plain), _KEYS_AT_ONCE):
-            part = {"keys": plain[begin : begin + _KEYS_AT_ONCE]}
-            now.update(tuple(row) for row in self.dialect.fetch(self.connection, rows.where(self.dialect.among(self.key)), part))
-        for key in possible:
-            if not self.dialect.is_plain(key):
-                now.update(tuple(row) for row in self.connection.execute(rows.where(self.key == self.dialect.literal(key))))
-        return now
-
-    def put_back(self, blobs: Sequence[NewBlob]) -> tuple[list[Key], dict[Key, str]]:
-        """Write saved blobs. Return the keys that no row has, and the reason for each one that the database rejected."""
-        last = {blob[0]: blob for blob in blobs if self.dialect.can_hold(blob[0])}  # of one key the last line counts
-        plain = [blob for key, blob in last.items() if self.dialect.is_plain(key)]
+    def write(self, blobs: Sequence[NewBlob], what: str) -> tuple[list[Key], dict[Key, str]]:
+        """Write blobs; of one key the last counts. Return the keys that no row has, and why the database rejected others."""
+        last = {blob[0]: blob for blob in blobs if self.dialect.can_hold(blob[0])}
+        missing, rejected = {blob[0] for blob in blobs} - last.keys(), dict[Key, str]()
         try:
             with self._savepoint():
-                changed = self._write_many(plain) if plain else 0
-                changed += sum(self._write_one(blob) for key, blob in last.items() if not self.dialect.is_plain(key))
+                changed = self._write(list(last.values()))
         except DBAPIError as error:
             if not self.dialect.rejects_row(error.orig):
                 raise
-            return self._write_each(blobs, "saved")
-        existing = last if changed == len(last) else self._now(literal_column("1"), list(last))
-        return [blob[0] for blob in blobs if blob[0] not in existing], {}
+            for key, blob in last.items():  # to find the row that a constraint or a trigger rejects
+                try:
+                    with self._savepoint():
+                        if not self._write([blob]):
+                            missing.add(key)
+                except DBAPIError as fault:
+                    if not self.dialect.rejects_row(fault.orig):
+                        raise
+                    rejected[key] = f"the database rejects the {what} text: {self.dialect.explain(fault.orig)}"
+            self.may_undo = self.may_undo or bool(missing)
+        else:
+            if changed != len(last):
+                self.may_undo = True
+                missing |= last.keys() - self._now(literal_column("1"), last)
+        return [blob[0] for blob in blobs if blob[0] in missing], rejected
 
-    def differing(self, blobs: Sequence[NewBlob]) -> dict[Key, bytes | None]:
-        """Return the blobs of existing rows whose size is not that of these: all others have what was written."""
-        sizes = self._now(self.size, [key for key, *_ in blobs])
-        return self.blobs_now([key for key, blob, _ in blobs if key in sizes and sizes[key] != len(blob)])
-
-    def _write_each(self, blobs: Sequence[NewBlob], what: str) -> tuple[list[Key], dict[Key, str]]:
-        missing, rejected = [], {}
-        for blob in blobs:
-            try:
-                with self._savepoint():
-                    if not self._write_one(blob):
-                        missing.append(blob[0])
-            except DBAPIError as error:
-                if not self.dialect.rejects_row(error.orig):
-                    raise
-                rejected[blob[0]] = f"the database rejects the {what} text: {self.dialect.explain(error.orig)}"
-        return missing, rejected
+    def differing(self, blobs: Mapping[Key, bytes], others: Container[Key] = ()) -> dict[Key, bytes | None]:
+        """Return the blobs of existing rows whose size is not that of these, or that are among others. All are written."""
+        sizes = self._now(self.dialect.size(self.blob), blobs)
+        alike = [key for key, size in sizes.items() if key in others or size != len(blobs[key])]
+        return self._now(self.dialect.blob(self.blob)[0], alike)
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
@@ -297,27 +228,12 @@ class BatchSession(TableSession):
             raise
         part.commit()
 
-    def _write_many(self, blobs: Sequence[NewBlob]) -> int:
-        """Write the blobs of plain keys. Return how many rows there were."""
-        changed = self.dialect.write(self.connection, self._target, blobs)
-        return self._check_number(changed, len({key for key, *_ in blobs}))
-
-    def _write_one(self, blob: NewBlob) -> int:
-        """Write a row's blob. Return 0 if there is no such row."""
-        key, new, is_bytes = blob
-        if not self.dialect.can_hold(key):
-            return 0
-        if self.dialect.is_plain(key):
-            return self._write_many([blob])
-        one = update(self.table).where(self.key == self.dialect.literal(key))
-        value: ColumnElement[Any] = bindparam(None, self.dialect.to_driver(new, is_bytes=is_bytes), NullType())
-        return self._check_number(self.connection.execute(one.values(self._target.values(value))).rowcount, 1)
-
-    def _check_number(self, changed: int, written: int) -> int:
-        """Raise, so that the transaction is rolled back, if an update changed more rows than it was to write."""
-        if changed > written:
-            name = self.names.key
-            raise DatabaseError(f"key {name!r} is not unique: an update of {written} rows changed {changed}, and was rolled back")
+    def _write(self, blobs: Sequence[NewBlob]) -> int:
+        """Write the blobs of different keys. Return how many rows there were; raise, and so roll back, if it is more."""
+        changed = self.dialect.write(self.connection, self._target, blobs) if blobs else 0
+        if changed > len(blobs):
+            rows = f"an update of {len(blobs)} rows changed {changed}, and was rolled back"
+            raise DatabaseError(f"key {self.names.key!r} is not unique: {rows}")
         return changed
 
 

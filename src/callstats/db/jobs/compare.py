@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, cast, column
+from sqlalchemy import ColumnElement, Text, cast, column
 
 from callstats._timestamps import format_time
 from callstats.call import Value
 from callstats.db.engine import Database
-from callstats.db.jobs.summarize import SKIPPED, SummarizeJob
+from callstats.db.jobs.summarize import SKIPPED, CallsJob
 from callstats.db.query import Names, parse_tags
 from callstats.db.results import TableComparison
 from callstats.errors import ArgumentError
@@ -18,11 +18,11 @@ from callstats.stats.calls import CallScalars
 from callstats.stats.compare import compare_samples
 
 
-class CompareJob(SummarizeJob):
+class CompareJob(CallsJob):
     """The job of `CallTable.compare`. Its groups are 0 and 1."""
 
-    def compare(self, database: Database, names: Names) -> TableComparison:
-        """Read both groups, up to the end of the table or to what stops the job."""
+    def run(self, database: Database, names: Names) -> TableComparison:
+        """Read both groups, up to the end of the table or to what stops the job, and compare them."""
         a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
         if (b is None) == (at is None):
             raise ArgumentError("at", "given exactly where b is not", at)
@@ -33,43 +33,38 @@ class CompareJob(SummarizeJob):
         self.by = "tags" if isinstance(a, Mapping) else names.group_column
         if self.by is None:
             raise ArgumentError("a", "tags without a group_column", a)
-        summary = self.run(database, names)
+        stopped = self.read(database, names)
         first, second = (self.groups.get(side) or CallScalars() for side in (0, 1))
         labels = _label(a), _label(b)
         if b is None:
             labels = f"{_label(a)} before {format_time(at, digits=3)}", f"{_label(a)} from {format_time(at, digits=3)}"
         return TableComparison(
-            rows=summary.rows,
-            stopped=self.stopped,
+            stopped=stopped,
             names=labels,
             group_calls=(first.calls, second.calls),
             differences=compare_samples(first.samples(), second.samples()),
-            untimed=self.untimed,
-            unfinished=self.unfinished,
-            bytes_read=self.bytes_read,
             **self.fields(),
         )
 
-    def _condition(self, recent: ColumnElement[bool] | None) -> ColumnElement[bool] | None:
+    def conditions(self) -> Iterable[ColumnElement[bool]]:
         # Compared as text, since a name may be a number. The database may also ignore case, so that each row is compared again.
         a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
         if self.by is None:
             raise ArgumentError("a", "tags for a table without names", a)
         if at is not None and not self.has_times:
             raise ArgumentError("at", "None for a table without times", at)
-        by: ColumnElement[Any] = column(str(self.by))
-        wanted = (
-            by.is_not(None) if isinstance(a, Mapping) else cast(by, Text).in_([str(name) for name in (a, b) if name is not None])
-        )
-        return wanted if recent is None else and_(wanted, recent)
+        by: ColumnElement[Any] = column(self.by)
+        if isinstance(a, Mapping):
+            return [by.is_not(None)]
+        return [cast(by, Text).in_([str(name) for name in (a, b) if name is not None])]
 
-    def _group_of(self, name: Value, time: int | None) -> Any:
+    def group_of(self, name: Value, time: int | None) -> Any:
         a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
         if b is None:
             if not _matches(a, name):
                 return SKIPPED
             if time is None:
-                self.untimed += 1
+                self.counts["untimed"] += 1
                 return SKIPPED
             return int(time >= at)
         sides = [side for side, wanted in enumerate((a, b)) if _matches(wanted, name)]

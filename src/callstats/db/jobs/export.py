@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.query import Names, TableSession
 from callstats.db.results import ExportResult
-from callstats.errors import CallstatsError, DatabaseError
+from callstats.errors import CallstatsError, DatabaseError, DecodeError
 from callstats.series import StatSeries
 
 if TYPE_CHECKING:
@@ -29,15 +29,9 @@ class ExportJob(Job):
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__(arguments)
-        self.written = self.bytes_read = 0
-        self._start_group()
-
-    def _start_group(self) -> None:
-        self.keys: list[Key] = []
-        self.texts: list[bytes | None] = []
-        self.series: list[StatSeries] = []
-        self.values: list[list[str | None]] = []
-        self.size = 0
+        self.written = self.bytes_read = self.size = 0
+        self.group: list[tuple[Key, Any, list[str | None]]] = []
+        """Calls: key, histogram as series or text, and further columns."""
 
     def run(self, database: Database, names: Names) -> ExportResult:
         """Write the file, or none if something stops the job."""
@@ -54,55 +48,54 @@ class ExportJob(Job):
                     session.check_columns(others=name)
                 self.reject_nulls(session.count_without_key())
                 for key, blob, kind, *values in session.scan(others, each_page=lambda: self._start_page(file)):
-                    self._add(key, blob, values, session.kind_fault(blob, kind))
+                    self.bytes_read += len(blob or b"")
+                    if (fault := session.kind_fault(blob, kind)) is not None:
+                        self.reject(key, fault)
+                        continue
+                    try:
+                        stats = StatSeries.from_json(blob) if long else _checked(blob)
+                    except CallstatsError as error:
+                        self.reject(key, str(error))
+                    else:
+                        self.group.append((key, stats, [_text(value) for value in values]))
+                        self.size += len(blob or b"")
                 self._flush(file)
         except DatabaseError as error:
             return self._result(stopped=str(error))
         return self._result(bytes_written=file.size)
 
-    def _add(self, key: Key, blob: bytes | None, values: Sequence[object], fault: str | None) -> None:
-        """Add a row to the row group."""
-        self.bytes_read += len(blob or b"")
-        if fault is not None:
-            return self.reject(key, fault)
-        try:
-            if self.arguments.long:
-                self.series.append(StatSeries.from_json(blob))
-            else:
-                if blob is not None:
-                    blob.decode()
-                self.texts.append(blob)
-        except UnicodeDecodeError as error:
-            self.reject(key, f"byte {error.start}: expected UTF-8")
-        except CallstatsError as error:
-            self.reject(key, str(error))
-        else:
-            self.keys.append(key)
-            self.values.append([_text(value) for value in values])
-            self.size += len(blob or b"")
-
     def _start_page(self, file: parquet.Writer) -> None:
         """Write the row group if it is large enough."""
-        if self.size >= GROUP_BYTES or len(self.keys) >= GROUP_CALLS:
+        if self.size >= GROUP_BYTES or len(self.group) >= GROUP_CALLS:
             self._flush(file)
         self.check_stop()
 
     def _flush(self, file: parquet.Writer) -> None:
         """Write the row group."""
-        if self.keys:
-            file.add(self.keys, StatBatch(self.series) if file.long else self.texts, self.values)
-        self.written += len(self.keys)
-        self._start_group()
+        if self.group:
+            keys, stats, values = zip(*self.group, strict=True)
+            file.add(keys, StatBatch(stats) if file.long else stats, values)
+        self.written += len(self.group)
+        self.group, self.size = [], 0
 
     def _result(self, *, bytes_written: int = 0, stopped: str | None = None) -> ExportResult:
         return ExportResult(
-            rows=self.written + len(self.keys) + self.rejected,
+            rows=self.written + len(self.group) + self.rejected,
             stopped=stopped,
             written=0 if stopped else self.written,
             bytes_read=self.bytes_read,
             bytes_written=bytes_written,
             **self.fields(),
         )
+
+
+def _checked(blob: bytes | None) -> bytes | None:
+    """Return a blob. Raise if it is no UTF-8."""
+    try:
+        (blob or b"").decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError("expected UTF-8", offset=error.start) from None
+    return blob
 
 
 def _text(value: object) -> str | None:

@@ -8,27 +8,26 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from callstats import kernels
-from callstats._timestamps import format_time, parse_time
-from callstats._types import FIRST_TIME, I64_MAX
+from callstats import _coerce, kernels
+from callstats._timestamps import format_time
+from callstats._types import I64_MAX
 from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, Span
 from callstats.db.jobs.changes import UnseenMetrics, larger, largest_changes
-from callstats.db.jobs.known import read_known
 from callstats.db.jobs.plan import make_plan, sorted_tiers
-from callstats.db.jobs.save import Saver
+from callstats.db.jobs.save import Saver, read_known
 from callstats.db.jobs.worker import PHASES, Committed, Worker, backoff
 from callstats.db.query import Names
-from callstats.db.results import ConnectionLostError, PlannedEndError, ReduceResult, StoppedError, TimedOutError
+from callstats.db.results import Change, ConnectionLostError, PlannedEndError, ReduceResult, StoppedError, TimedOutError
 from callstats.errors import ArgumentError, DatabaseError, shorten_repr
 from callstats.rule import Rule
+from callstats.series import to_nanoseconds
 
 MAX_LOCKED = 1_000_000
 """How many rows locked by others a run remembers."""
@@ -65,13 +64,13 @@ class ReduceJob(Job):
         self.rule: Rule = asked.rule
         self.tiers = sorted_tiers(asked.tiers, self.rule)
         self.locked: list[Key] = []
-        self._now = _nanoseconds(time.time_ns() if asked.as_of is None else asked.as_of)
+        now = time.time_ns() if asked.as_of is None else to_nanoseconds(asked.as_of, "as_of")
+        self._now = _coerce.scalar(now, "as_of", _coerce.TIME) or 0
         self._unseen = UnseenMetrics(self.rule)
-        as_of = format_time(self._now) if self.tiers else None
-        self.result = ReduceResult(backend=kernels.active.BACKEND, dry_run=asked.dry_run, as_of=as_of)
-        """The counts so far."""
+        self._total: int | None = None
+        self._changes: list[Change | None] = [None, None]
+        """The largest changes of a peak and of a mean."""
         self._workers: list[Worker] = []
-        self._counts = threading.RLock()
         self._spans = threading.Lock()
         self._after: Key | None = None
         self._is_assigned = False
@@ -84,7 +83,7 @@ class ReduceJob(Job):
     def run(self, database: Database, names: Names) -> ReduceResult:
         """Reduce a table, up to its end or to what stops the job."""
         self._time_column = names.time_column
-        stopped = None
+        stopped = more = None
         try:
             with self._worker(database, names) as worker:
                 if self.arguments.jobs > 1 and not worker.session.dialect.locks_rows:
@@ -97,10 +96,10 @@ class ReduceJob(Job):
                 ):
                     self._run(worker, database, names)
         except PlannedEndError as end:
-            self.result = replace(self.result, more=str(end))
+            more = str(end)
         except DatabaseError as error:
             stopped = str(error)
-        return self._finished(stopped)
+        return self._result(stopped=stopped, more=more)
 
     @contextmanager
     def _worker(self, database: Database, names: Names) -> Iterator[Worker]:
@@ -132,7 +131,7 @@ class ReduceJob(Job):
     def _run(self, worker: Worker, database: Database, names: Names) -> None:
         """Go through the table, and then to the rows that were locked."""
         if self.arguments.progress is not None:
-            self.result = replace(self.result, total=worker.attempt(partial(_total, worker.session)))
+            self._total = worker.attempt(partial(_total, worker.session))
         if count := worker.attempt(lambda: worker.session.count_without_key(*worker.plan.touched(exactly=True))):
             self.reject(None, f"rows whose key is NULL, which no update can name: {count}", count)
         if self.arguments.jobs == 1 or self.arguments.limit is not None:  # which several workers would exceed
@@ -188,7 +187,7 @@ class ReduceJob(Job):
     def left(self) -> int:
         """Return how many more rows may change."""
         limit: int | None = self.arguments.limit
-        return I64_MAX if limit is None else limit - self.result.changed
+        return I64_MAX if limit is None else limit - self.counts["changed"]
 
     def check_stop(self) -> None:
         """Raise if no further batch may start."""
@@ -203,18 +202,13 @@ class ReduceJob(Job):
 
     # --- the result ---
 
-    def count_retry(self) -> None:
-        """Count a batch that is tried again."""
-        with self._counts:
-            self.result = replace(self.result, retries=self.result.retries + 1)
-
     def count(self, done: Committed) -> None:
         """Count what is committed, and report it."""
         changed = [(one.row, one.reduced) for one in done.outcomes if one.reduced is not None]
         rejected = [(one.row, one.reason) for one in done.outcomes if one.reason is not None]
         kept = sum(outcome.kept for outcome in done.outcomes)
-        changes = largest_changes(changed) if self.arguments.dry_run else None
-        with self._counts:
+        changes = largest_changes(changed) if self.arguments.dry_run else (None, None)
+        with self.lock:
             self._unseen.look_for([outcome.row.blob or b"" for outcome in done.outcomes])
             self.locked.extend(done.locked)
             if len(self.locked) > MAX_LOCKED:
@@ -224,35 +218,39 @@ class ReduceJob(Job):
             for key, value in done.unreadable:
                 reason = f"{self._time_column}: expected an RFC 3339 time or a date, got {shorten_repr(value)}"
                 self.reject(key, reason, text=repr(value).encode())
-            so_far = self.result
-            self.result = replace(
-                so_far,
-                skipped=so_far.skipped + done.skipped,
-                untimed=so_far.untimed + done.untimed,
-                unchanged=so_far.unchanged + len(done.outcomes) - len(changed) - len(rejected) - kept,
-                kept=so_far.kept + kept,
-                changed=so_far.changed + len(changed),
-                bytes_read=so_far.bytes_read + sum(len(row.blob or b"") for row, *_ in done.outcomes),
-                bytes_before=so_far.bytes_before + sum(len(row.blob or b"") for row, _ in changed),
-                bytes_after=so_far.bytes_after + sum(len(reduced) for _, reduced in changed),
+            self.counts.update(
+                skipped=done.skipped,
+                untimed=done.untimed,
+                unchanged=len(done.outcomes) - len(changed) - len(rejected) - kept,
+                kept=kept,
+                changed=len(changed),
+                bytes_read=sum(len(row.blob or b"") for row, *_ in done.outcomes),
+                bytes_before=sum(len(row.blob or b"") for row, _ in changed),
+                bytes_after=sum(len(reduced) for _, reduced in changed),
             )
-            if changes is not None:
-                peak, mean = (larger(*pair) for pair in zip((so_far.peak_change, so_far.mean_change), changes, strict=True))
-                self.result = replace(self.result, peak_change=peak, mean_change=mean)
+            self._changes = [larger(*pair) for pair in zip(self._changes, changes, strict=True)]
             if self.arguments.progress is not None:
-                self.arguments.progress(self._finished(None))
+                self.arguments.progress(self._result())
 
-    def _finished(self, stopped: str | None) -> ReduceResult:
+    def _result(self, *, stopped: str | None = None, more: str | None = None) -> ReduceResult:
         """Return the result if the job ended now."""
-        so_far = self.result
-        return replace(
-            so_far,
-            rows=so_far.skipped + so_far.untimed + so_far.unchanged + so_far.kept + so_far.changed + self.rejected + self.known,
+        counted = sum(self.counts[end] for end in ("skipped", "untimed", "unchanged", "kept", "changed"))
+        peak, mean = self._changes
+        return ReduceResult(
+            rows=counted + self.rejected + self.known,
             known=self.known,
             stopped=stopped,
+            more=more,
             locked=len(self.locked),
-            unknown_metrics=self._unseen.names(),
+            total=self._total,
             phases={name: sum(worker.phases[name] for worker in self._workers) for name in PHASES},
+            backend=kernels.active.BACKEND,
+            dry_run=self.arguments.dry_run,
+            as_of=format_time(self._now) if self.tiers else None,
+            peak_change=peak,
+            mean_change=mean,
+            retries=self.retries,
+            unknown_metrics=self._unseen.names(),
             **self.fields(),
         )
 
@@ -263,16 +261,3 @@ def _total(session: BatchSession) -> int | None:
         return session.count()
     except TimedOutError:
         return None
-
-
-def _nanoseconds(as_of: str | int | datetime) -> int:
-    """Return a time as nanoseconds since the epoch."""
-    if isinstance(as_of, datetime):
-        if as_of.tzinfo is None:
-            raise ArgumentError("as_of", "a time with a time zone", as_of)
-        return (as_of - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
-    if isinstance(as_of, int):
-        if not FIRST_TIME <= as_of <= I64_MAX:
-            raise ArgumentError("as_of", f"nanoseconds from {FIRST_TIME} to {I64_MAX}", as_of)
-        return as_of
-    return parse_time(as_of)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,10 @@ from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, same_value
-from callstats.db.jobs.save import SavedBlob, SavedFile, reason_of
-from callstats.db.jobs.worker import backoff
+from callstats.db.jobs.save import SavedBlob, SavedFile, batches_of, reason_of
+from callstats.db.jobs.worker import Attempts
 from callstats.db.query import Names
-from callstats.db.results import (
-    FIRST_REJECTS,
-    ConnectionLostError,
-    RestoreResult,
-    RolledBackError,
-    TimedOutError,
-    TransientError,
-)
+from callstats.db.results import FIRST_REJECTS, RestoreResult, RolledBackError
 from callstats.errors import ArgumentError, DatabaseError
 
 _UNDONE = "the database keeps another text: something, such as a trigger or a rule, undoes the change"
@@ -50,64 +44,52 @@ class RestoreJob(Job):
                     self.session = BatchSession(connection, dialect, names)
                     if largest is not None:
                         dialect.check_size(largest.key, names.column, len(largest.blob))
-                    self._put_back(_batches(self.file.read(lines, check=False)))
+                    self.attempts = Attempts(self, self.session, _RETRIES)
+                    for batch in batches_of(
+                        self.file.read(lines, check=False), lambda saved: len(saved.blob), _BATCH_ROWS, _BATCH_BYTES
+                    ):
+                        while batch:
+                            self.check_stop()
+                            done = self.attempts.attempt(partial(self._put_back, batch))
+                            batch = batch[done:]
+                            if self.arguments.progress is not None:
+                                self.arguments.progress(self._result(None))
         except OSError as error:
             raise ArgumentError("path", "a file that can be read", str(path), hint=reason_of(error)) from None
         except DatabaseError as error:
             stopped = str(error)
         return self._result(stopped)
 
-    def _put_back(self, batches: Iterable[list[SavedBlob]]) -> None:
-        for batch in batches:
-            self.check_stop()
-            try:
-                self._count(batch, *self._attempt(batch))
-            except RolledBackError:  # by a trigger on one of the rows: find it
-                for saved in batch:
-                    try:
-                        self._count([saved], *self._write([saved]))
-                    except RolledBackError as error:
-                        self._count([saved], [], {saved.key: str(error)})
-            if self.arguments.progress is not None:
-                self.arguments.progress(self._result(None))
+    def _put_back(self, batch: Sequence[SavedBlob]) -> int:
+        """Put back the beginning of a batch, a smaller one after a server's time limit. Return its length."""
+        some = batch[: max(_BATCH_ROWS // self.attempts.shrink, 1)]
+        try:
+            missing, rejected = self._write(some)
+        except RolledBackError as error:  # by a trigger on one of the rows: find it
+            if len(some) > 1:
+                return self._put_back(some[: len(some) // 2])
+            missing, rejected = [], {some[0].key: str(error)}
+        self.restored += len(some) - len(missing) - len(rejected)
+        self.unknown += len(missing)
+        self.unknown_keys += missing[: FIRST_REJECTS - len(self.unknown_keys)]
+        for key, reason in rejected.items():
+            self.reject(key, reason)
+        return len(some)
 
     def _write(self, batch: Sequence[SavedBlob]) -> tuple[list[Key], dict[Key, str]]:
         """Write a batch. Return the keys that no row has, and the reasons for rejected rows."""
         session = self.session
         with session.transaction(write=True):
-            missing, rejected = session.put_back(batch)
+            missing, rejected = session.write(batch, "saved")
             if session.may_undo or missing:
-                last = {saved.key: saved for saved in batch if saved.key not in rejected}  # of one key the last line counts
-                now = session.differing(list(last.values()))
-                rejected |= {key: _UNDONE for key in now if not self._is_stored(last[key].blob, now[key])}
+                last = {saved.key: saved.blob for saved in batch if saved.key not in rejected}  # of one key the last line counts
+                now = session.differing(last)
+                rejected |= {key: _UNDONE for key in now if not self._is_stored(last[key], now[key])}
         return missing, rejected
-
-    def _attempt(self, batch: Sequence[SavedBlob], turn: int = 0) -> tuple[list[Key], dict[Key, str]]:
-        """Write a batch, and retry it with growing pauses. After a server's time limit each half gets its own transaction."""
-        try:
-            return self._write(batch)
-        except TransientError as error:
-            if isinstance(error, ConnectionLostError):
-                self.session.connection.invalidate()
-            if turn >= _RETRIES:
-                raise DatabaseError(f"{error}; tried {turn + 1} times") from None
-            halves = isinstance(error, TimedOutError) and len(batch) > 1
-        self.pause(backoff(turn))
-        if not halves:
-            return self._attempt(batch, turn + 1)
-        (missing, rejected), (more, others) = (self._attempt(half, turn + 1) for half in _halves(batch))
-        return missing + more, rejected | others
 
     def _is_stored(self, blob: bytes, now: bytes | None) -> bool:
         """Return whether a row has its saved blob again. JSON has no empty text."""
         return (now or b"") == blob or (self.session.dialect.rewrites and same_value(now, blob))
-
-    def _count(self, batch: Sequence[SavedBlob], missing: Sequence[Key], rejected: Mapping[Key, str]) -> None:
-        self.restored += len(batch) - len(missing) - len(rejected)
-        self.unknown += len(missing)
-        self.unknown_keys += missing[: FIRST_REJECTS - len(self.unknown_keys)]
-        for key, reason in rejected.items():
-            self.reject(key, reason)
 
     def _result(self, stopped: str | None) -> RestoreResult:
         return RestoreResult(
@@ -119,21 +101,3 @@ class RestoreJob(Job):
             torn=self.file.torn,
             **self.fields(),
         )
-
-
-def _halves(batch: Sequence[SavedBlob]) -> tuple[Sequence[SavedBlob], Sequence[SavedBlob]]:
-    middle = len(batch) // 2
-    return batch[:middle], batch[middle:]
-
-
-def _batches(blobs: Iterable[SavedBlob]) -> Iterator[list[SavedBlob]]:
-    batch: list[SavedBlob] = []
-    size = 0
-    for saved in blobs:
-        batch.append(saved)
-        size += len(saved.blob)
-        if len(batch) >= _BATCH_ROWS or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

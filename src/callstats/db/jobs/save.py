@@ -1,22 +1,24 @@
-"""Files of saved blobs: lines of JSON, on disk before the new blobs are committed."""
+"""Files of a reduce job: old blobs, on disk before the new ones are committed, and rejected rows. Both are lines of JSON."""
 
 from __future__ import annotations
 
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self, TypeAlias, TypeVar
 
 from callstats._json import Number, is_text, json_text, parsed
 from callstats.call import Key
-from callstats.db.results import ConnectionLostError
+from callstats.db.results import ConnectionLostError, Reject
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
 from callstats.reduce import reduce_json
+
+Streamed = TypeVar("Streamed")
 
 _ROWS = b',"rows":'
 """The text before a blob that is a part of its line as it is. No key contains it: in JSON text a key's quotes are escaped."""
@@ -38,6 +40,10 @@ class SavedBlob(NamedTuple):
             head = json_text({**row, **end}, separators=(",", ":")).encode()[:-1]
             return b"".join((head, _ROWS, memoryview(self.blob)[:size], b"}\n"))
         return json_text({**row, "stats": self.blob.decode()}, separators=(",", ":")).encode() + b"\n"
+
+
+Saving: TypeAlias = Callable[[Iterable[SavedBlob]], AbstractContextManager[None]]
+"""Save blobs while a block runs."""
 
 
 class Saver:
@@ -72,14 +78,23 @@ class Saver:
         self._file.close()
 
     @contextmanager
-    def batch(self) -> Iterator[list[tuple[int, int]]]:
+    def batch(self) -> Iterator[Saving]:
         """Run a transaction, and remove its blobs if it fails. After a lost connection they stay, as it may have been committed.
 
-        It yields the list of the parts of the file that `write` fills.
+        It yields a function that writes blobs while a block runs; all are on disk when the block ends.
         """
         parts: list[tuple[int, int]] = []
+
+        @contextmanager
+        def saving(blobs: Iterable[SavedBlob]) -> Iterator[None]:
+            written = self._threads.submit(self.write, parts, blobs)
+            try:
+                yield
+            finally:
+                written.result()
+
         try:
-            yield parts
+            yield saving
         except ConnectionLostError:
             raise
         except BaseException:
@@ -98,7 +113,7 @@ class Saver:
         self._file.seek(0, os.SEEK_END)
 
     def write(self, parts: list[tuple[int, int]], blobs: Iterable[SavedBlob]) -> None:
-        """Write blobs and sync the file to disk."""
+        """Write blobs and sync the file to disk, and add the part of the file that they fill."""
         try:
             with self._lock:
                 start = self._file.tell()
@@ -115,15 +130,6 @@ class Saver:
         left = memoryview(data)
         while left:
             left = left[self._file.write(left) :]
-
-    @contextmanager
-    def writing(self, parts: list[tuple[int, int]], blobs: Iterable[SavedBlob]) -> Iterator[None]:
-        """Write blobs while the block runs. All are on disk when it ends."""
-        written = self._threads.submit(self.write, parts, blobs)
-        try:
-            yield
-        finally:
-            written.result()
 
 
 class SavedFile:
@@ -163,13 +169,51 @@ class SavedFile:
                 yield saved
 
 
+def batches_of(items: Iterable[Streamed], size_of: Callable[[Streamed], int], rows: int, size: int) -> Iterator[list[Streamed]]:
+    """Yield items in batches of at most so many, which end with the item that makes them as large as this."""
+    batch: list[Streamed] = []
+    left = size
+    for item in items:
+        batch.append(item)
+        left -= size_of(item)
+        if len(batch) >= rows or left <= 0:
+            yield batch
+            batch, left = [], size
+    if batch:
+        yield batch
+
+
+def known_line(reject: Reject) -> str:
+    """Return a line of JSON, as `read_known` reads it."""
+    digest = {} if reject.digest is None else {"digest": reject.digest}
+    return json_text({**reject._asdict(), **digest}) + "\n"
+
+
+def read_known(path: str | os.PathLike[str]) -> frozenset[tuple[Key, str]]:
+    """Return the keys and digests of a file of rejected rows. Rows without a key have no digest, and are never known."""
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise ArgumentError("known", "a file that can be read", os.fspath(path), hint=reason_of(error)) from None
+    found = set()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = parsed(line)
+            if not isinstance(row, dict) or not {"key", "reason"} <= row.keys():
+                raise DecodeError("expected an object with key and reason", path="$")
+            if isinstance(digest := row.get("digest"), str):
+                found.add((parse_key(row["key"]), str(digest)))
+        except DecodeError as error:
+            hint = f"line {number}: {error}"
+            raise ArgumentError("known", "a file of rejected rows", os.fspath(path), hint=hint) from None
+    return frozenset(found)
+
+
 def reason_of(error: OSError) -> str:
     """Return why a file can't be read or written."""
     return error.strerror or type(error).__name__
 
 
-_PLAIN_HEAD = re.compile(rb'\{"key":"([^"\\\x00-\x1f\x7f-\xff]*)"(,"blob":true)?(,"end":"\\n")?')
-"""The text before most blobs: their keys are text without escapes."""
 _PART_BYTES = 2**20
 _BEGINNING = b'{"key":'
 _LONGEST_ESCAPE = len("\\u0000")
@@ -190,12 +234,8 @@ def _split(line: bytes) -> SavedBlob | None:
     blob = line[middle + len(_ROWS) : -2 if line.endswith(b"\n") else -1]  # the only copy of it
     if middle < 0 or not blob.startswith(b"[") or not line.endswith((b"}\n", b"}")):
         return None
-    head = line[:middle]
-    if plain := _PLAIN_HEAD.fullmatch(head):
-        key, is_bytes, end = plain.groups()
-        return SavedBlob(key.decode(), blob + b"\n" if end else blob, is_bytes is not None)
     with suppress(CallstatsError):
-        row = parsed(head + b"}")
+        row = parsed(line[:middle] + b"}")
         if isinstance(row, dict) and {"key"} <= row.keys() <= {"key", "blob", "end"} and row.get("end", "\n") == "\n":
             return SavedBlob(parse_key(row["key"]), blob + b"\n" * ("end" in row), row.get("blob") is True)
     return None

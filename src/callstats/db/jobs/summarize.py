@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,35 +25,34 @@ SKIPPED = object()
 """Stands for the group of a call that is not asked for."""
 
 
-class SummarizeJob(Job):
-    """The job of `CallTable.summarize`, and what it has read so far."""
+class CallsJob(Job):
+    """A job that reads a table once, and keeps a few numbers of each call, by group."""
+
+    by: str | None
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__(arguments)
-        self.by: str | None = self.arguments.by
         self.since: int | None = self.arguments.since
-        self.groups: dict[Value, CallScalars] = {}
-        self.heaviest: dict[Value, list[tuple[tuple[int, int], int, Key]]] = {}
-        """A heap for each group: peak memory and duration of a call, its negative number, its key."""
-        self.calls = self.untimed = self.unfinished = self.bytes_read = 0
-        self.stopped: str | None = None
+        self.groups: dict[Any, CallScalars] = {}
+        self.counts.update(untimed=0, unfinished=0, bytes_read=0)
+        self.has_times = False
 
-    def run(self, database: Database, names: Names) -> TableSummary:
-        """Read a table, up to its end or to what stops the job."""
-        heaviest: list[Call] = []
+    def read(self, database: Database, names: Names) -> str | None:
+        """Read a table, up to its end or to what stops the job. Return what that is."""
         if self.since is not None and names.time_column is None:
             raise ArgumentError("since", "None without a time_column", self.since)
+        stopped = None
         try:
             with database.session() as (connection, dialect):
                 session = TableSession(connection, dialect, names, where=self.arguments.where)
                 try:
                     self._read(session)
                 except StoppedError as error:
-                    self.stopped = str(error)
-                heaviest = self._read_heaviest(session)
+                    stopped = str(error)
+                self.end(session)
         except DatabaseError as error:
-            self.stopped = str(error)
-        return self._result(heaviest)
+            stopped = str(error)
+        return stopped
 
     def _read(self, session: TableSession) -> None:
         columns = session.present(self.by)
@@ -63,21 +62,21 @@ class SummarizeJob(Job):
             hint = f"{session.names.table!r} has no column {session.names.time_column!r}"
             raise ArgumentError("since", "None for a table without times", self.since, hint=hint)
         recent = None if self.since is None or self.since <= 0 else recent_calls(session, str(came_at), self.since)
-        condition = self._condition(recent)
-        self.reject_nulls(session.count_without_key(*optional(condition)))
-        rows = session.scan(columns, condition, each_page=self.check_stop)
+        conditions = [*optional(recent), *self.conditions()]
+        self.reject_nulls(session.count_without_key(*conditions))
+        rows = session.scan(columns, *conditions, each_page=self.check_stop)
         for key, blob, kind, name, status, created_at, started_at, completed_at in rows:
             time = stored_time_ns(created_at)
-            group = self._group_of(name, time)
+            group = self.group_of(name, time)
             if group is SKIPPED:
                 continue
             if self.since is not None and (time is None or time < self.since):
-                self.untimed += time is None
+                self.counts["untimed"] += time is None
                 continue
             if status == RUNNING:
-                self.unfinished += 1
+                self.counts["unfinished"] += 1
                 continue
-            self.bytes_read += len(blob or b"")
+            self.counts["bytes_read"] += len(blob or b"")
             if (fault := session.kind_fault(blob, kind)) is not None:
                 self.reject(key, fault)
                 continue
@@ -88,57 +87,77 @@ class SummarizeJob(Job):
                 self.reject(key, str(error))
             else:
                 self.groups[group] = scalars
-                self._keep_heaviest(key, group, usage)
+                self.see(key, group, usage)
 
-    def _condition(self, recent: ColumnElement[bool] | None) -> ColumnElement[bool] | None:
-        """Return the condition of rows to read."""
-        return recent
+    def conditions(self) -> Iterable[ColumnElement[bool]]:
+        """Return further conditions of rows to read."""
+        return ()
 
-    def _group_of(self, name: Value, time: int | None) -> Any:  # noqa: ARG002 - a comparison needs it
+    def group_of(self, name: Value, time: int | None) -> Any:  # noqa: ARG002 - a comparison needs it
         """Return the group of a call, or SKIPPED."""
         return name
 
-    def _keep_heaviest(self, key: Key, group: Value, usage: CallUsage) -> None:
-        """Keep a call if it is one of the heaviest so far: of equal peaks the longest, of equal durations the first."""
-        if not usage.rows or self.arguments.top < 1:
-            return
-        self.calls += 1
-        weight = (0, 0) if usage.peak_memory is None else (usage.peak_memory, usage.duration_ns or 0)
-        heap = self.heaviest.setdefault(group, [])
-        push = heapq.heappush if len(heap) < self.arguments.top else heapq.heappushpop
-        push(heap, (weight, -self.calls, key))
+    def see(self, key: Key, group: Any, usage: CallUsage) -> None:
+        """Take note of a call."""
 
-    def _read_heaviest(self, session: TableSession) -> list[Call]:
-        """Read the heaviest call of each group, then the second of each, and so on."""
-        ranks: list[tuple[int, int, int, int, Key]] = []
-        for heap in self.heaviest.values():
-            ordered = sorted(heap, key=lambda entry: entry[:2], reverse=True)
-            ranks += [(rank, -peak, -span, -number, key) for rank, ((peak, span), number, key) in enumerate(ordered)]
-        keys = [key for *_, key in sorted(ranks, key=lambda entry: entry[:4])[: self.arguments.top]]
-        found = [call for key in keys for call in session.calls(by=self.by, key=key)]
-        return [call for call in found if call.series is not None]
+    def end(self, session: TableSession) -> None:
+        """Read what else is needed."""
 
-    def _result(self, heaviest: list[Call]) -> TableSummary:
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the result that are known here."""
+        calls = sum(scalars.calls for scalars in self.groups.values())
+        return {**super().fields(), "rows": calls + self.counts["untimed"] + self.counts["unfinished"] + self.rejected}
+
+
+class SummarizeJob(CallsJob):
+    """The job of `CallTable.summarize`."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        super().__init__(arguments)
+        self.by = self.arguments.by
+        self.calls = 0
+        self.heaps: dict[Value, list[tuple[tuple[int, int], int, Key]]] = {}
+        """Of each group: peak memory and duration of a call, its negative number, its key."""
+        self.heaviest: list[Call] = []
+
+    def run(self, database: Database, names: Names) -> TableSummary:
+        """Read a table, and summarize each group."""
+        stopped = self.read(database, names)
         groups = []
         for name in sorted(self.groups, key=lambda name: (name is None, str(name))):
             scalars = self.groups[name]
             summary = scalars.summary(risk=self.arguments.risk, step=self.arguments.step)
             known = scalars.samples()
             groups.append(CallsGroup(name=name, summary=summary, peaks=known.memory, durations=known.duration_ns))
-        calls = sum(group.summary.calls for group in groups)
         return TableSummary(
-            rows=calls + self.untimed + self.unfinished + self.rejected,
-            stopped=self.stopped,
+            stopped=stopped,
             by=self.by,
             groups=tuple(groups),
-            heaviest=tuple(heaviest),
-            calls=calls,
-            untimed=self.untimed,
-            unfinished=self.unfinished,
-            bytes_read=self.bytes_read,
+            heaviest=tuple(self.heaviest),
+            calls=sum(group.summary.calls for group in groups),
             backend=kernels.active.BACKEND,
             **self.fields(),
         )
+
+    def see(self, key: Key, group: Value, usage: CallUsage) -> None:
+        """Keep a call if it is one of the heaviest so far: of equal peaks the longest, of equal durations the first."""
+        if not usage.rows or self.arguments.top < 1:
+            return
+        self.calls += 1
+        weight = (0, 0) if usage.peak_memory is None else (usage.peak_memory, usage.duration_ns or 0)
+        heap = self.heaps.setdefault(group, [])
+        push = heapq.heappush if len(heap) < self.arguments.top else heapq.heappushpop
+        push(heap, (weight, -self.calls, key))
+
+    def end(self, session: TableSession) -> None:
+        """Read the heaviest call of each group, then the second of each, and so on."""
+        ranks: list[tuple[int, int, int, int, Key]] = []
+        for heap in self.heaps.values():
+            ordered = sorted(heap, key=lambda entry: entry[:2], reverse=True)
+            ranks += [(rank, -peak, -span, -number, key) for rank, ((peak, span), number, key) in enumerate(ordered)]
+        keys = [key for *_, key in sorted(ranks, key=lambda entry: entry[:4])[: self.arguments.top]]
+        found = [call for key in keys for call in session.calls(by=self.by, key=key)]
+        self.heaviest = [call for call in found if call.series is not None]
 
 
 def recent_calls(session: TableSession, time_column: str, since: int) -> ColumnElement[bool]:
