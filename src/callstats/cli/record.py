@@ -116,7 +116,7 @@ def record_command(
     sampler = make_sampler(pid, cgroup) if watched else None
     seen = command if sampler is None else command_of(pid) or ((cgroup or str(pid)).rstrip("/"),)
     recording = Recording(seen, name=name, tags=tags, image=image)
-    with Relay(stops=driver == "process" and not watched) as relay, connect(db) as table:
+    with Relay(container=driver == "docker") as relay, connect(db) as table:
         recorder = Recorder(max_samples, how="mean" if plain else KEEP_PEAKS, max_bytes=_begin(table, recording.call))
 
         def write_stat(timestamp: int, metrics: dict[str, int]) -> None:

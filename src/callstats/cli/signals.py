@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from queue import SimpleQueue
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self, TypeVar
 
 from callstats.drivers import Status, WaitResult
@@ -37,27 +37,25 @@ class Relay:
         The signals of this kind that the command got.
     """
 
-    def __init__(self, *, stops: bool) -> None:
-        """Begin. `stops` is whether the command is a process, and so stops on Ctrl-Z."""
+    def __init__(self, *, container: bool) -> None:
         self.number = 0
         self.handed: list[int] = []
         self.over = threading.Event()
         """Set by a signal that asks to end."""
         self._interrupts = False
-        self._stops = stops
-        self._terminal: Any = None
+        self._container = container
+        self._run: TaskRun | None = None
         self._stop_asked = False
         self._queue: SimpleQueue[int | None] = SimpleQueue()  # handlers must not wait for locks
-        self._handlers: list[tuple[int, Any]] = []
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         for number in (*_ENDING, *_USER_SIGNALS):
             self._handle(number, self._note)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in reversed(self._handlers):
-            signal.signal(number, handler)
+    def __exit__(self, *_: object) -> None:
+        self._restore(set(self._handlers))
 
     def interrupting(self, prepare: Callable[[], Prepared]) -> Callable[[], Prepared]:
         """Return a function that prepares a command, and that a signal which asks to end interrupts."""
@@ -70,9 +68,8 @@ class Relay:
                 prepared = prepare()
             finally:
                 self._interrupts = False
-            if self._stops:
-                self._handle(signal.SIGTSTP, self._stop)
-                self._handle(signal.SIGCHLD, self._follow_stop)
+            self._handle(signal.SIGTSTP, self._stop)
+            self._handle(signal.SIGCHLD, self._follow_stop)
             return prepared
 
         return interrupted
@@ -87,7 +84,8 @@ class Relay:
         with ExitStack() as after:
             after.callback(relay.join)
             after.callback(self._queue.put, None)
-            self._terminal = run.terminal
+            after.callback(self._restore, {signal.SIGTSTP, signal.SIGCHLD})  # no stop of the command can follow
+            self._run = run
             if self._stop_asked:
                 self._stop()
             self._follow_stop()  # it may have stopped already
@@ -96,7 +94,11 @@ class Relay:
     def _handle(self, number: int, handler: Any) -> None:
         in_main = threading.current_thread() is threading.main_thread()  # no other thread may set one
         if in_main and signal.getsignal(number) is not signal.SIG_IGN:
-            self._handlers.append((number, signal.signal(number, handler)))
+            self._handlers[number] = signal.signal(number, handler)
+
+    def _restore(self, numbers: set[int]) -> None:
+        for number in numbers & self._handlers.keys():
+            signal.signal(number, self._handlers.pop(number))
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._queue.put(number)
@@ -107,14 +109,13 @@ class Relay:
                 raise Interrupted
 
     def _stop(self, *_: object) -> None:
-        self._stop_asked = True
-        if self._terminal is not None:
-            self._stop_asked = False
-            self._terminal.stop()
+        self._stop_asked = self._run is None
+        if self._run is not None:
+            self._run.suspend()
 
     def _follow_stop(self, *_: object) -> None:
-        if self._terminal is not None:
-            self._terminal.follow_stop()
+        if self._run is not None:
+            self._run.follow_stop()
 
     def _relay(self, run: TaskRun) -> None:
         while (number := self._queue.get()) is not None:
@@ -122,7 +123,7 @@ class Relay:
                 self.handed.append(number)
             with suppress(Exception):  # the command may have ended
                 run.send_signal(number)
-            if number in _ENDING and not self._stops:
+            if number in _ENDING and self._container:
                 timer = threading.Timer(_CONTAINER_SECONDS, run.stop, (Status.CANCELLED,))
                 timer.daemon = True
                 timer.start()

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError, DockerException, NotFound
 
 from callstats._timestamps import parse_time
-from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun
+from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun, stop_program
 from callstats.drivers.base import ContainerTask
-from callstats.drivers.docker.engine import ENGINE_SECONDS, QUICK_SECONDS, engine_errors, kill, remove, request, timed_out
+from callstats.drivers.docker.engine import (
+    ENGINE_SECONDS,
+    QUICK_SECONDS,
+    disown_connections,
+    engine_errors,
+    kill,
+    remove,
+    request,
+    timed_out,
+)
 from callstats.drivers.docker.first import FirstProcess
 from callstats.drivers.docker.owner import abandoned
 from callstats.drivers.docker.samples import Samples
@@ -20,6 +29,7 @@ from callstats.errors import CallstatsError, DriverError
 
 if TYPE_CHECKING:
     from docker import APIClient
+    from requests import Response
 
 _WAIT_SECONDS = 5.0
 """How often a wait for the end looks whether the engine still answers."""
@@ -31,7 +41,7 @@ _KILL_SECONDS = 30.0
 """The same once the container was killed."""
 
 _OUTPUT_SECONDS = 5.0
-"""Max wait for the last output and samples after the container's end."""
+"""Max wait for the last output after the container's end."""
 
 _SIGKILL_CODE = 128 + 9
 
@@ -44,7 +54,7 @@ class DockerRun(TaskRun):
         super().__init__(task)
         self._api = api
         self._container = container
-        self._samples = Samples(api, container, self.write_stat)
+        self._samples = Samples(self, api, container)
         self._streams: AttachedStreams | None = None
         self._first = FirstProcess()
         self._killed_at: float | None = None
@@ -68,7 +78,7 @@ class DockerRun(TaskRun):
                 return
             self._first.find(self._state()["Pid"])
         self._streams.start()
-        self._sampler = self.start_thread("callstats-docker-stats", self._samples.read)
+        self._samples.start()
         self.watch("callstats-docker")
 
     def kill(self) -> None:
@@ -81,13 +91,25 @@ class DockerRun(TaskRun):
 
     def send_signal(self, number: int) -> None:
         with suppress(DockerException, OSError):  # it has ended by itself, or `await_exit` finds out what is wrong
-            request(self._api, "POST", f"/containers/{self._container}/kill", QUICK_SECONDS, signal=number)
+            self._post("kill", signal=number)
+
+    def disown(self) -> None:
+        super().disown()
+        disown_connections()
+
+    def suspend(self) -> None:
+        """Pause the container while this program is stopped."""
+        with suppress(DockerException, OSError):  # as above
+            self._post("pause")
+        stop_program()
+        with suppress(DockerException, OSError):
+            self._post("unpause")
 
     def await_exit(self) -> None:
         answered_at = monotonic()
         while True:
             try:
-                answer = request(self._api, "POST", f"/containers/{self._container}/wait", _WAIT_SECONDS).json()
+                answer = self._post("wait", _WAIT_SECONDS).json()
             except OSError as error:  # the Docker SDK's are of this kind too
                 if not timed_out(error):
                     self._lost = not isinstance(error, APIError)
@@ -121,7 +143,6 @@ class DockerRun(TaskRun):
         self._samples.end()
         assert self._streams is not None  # noqa: S101 - `start` set it
         self._streams.finish(0 if self._lost else _OUTPUT_SECONDS)
-        self._sampler.join(_OUTPUT_SECONDS)
         state = self._end_state()
         ended_at = _end_time(state) or self._first.ended_at or self._ended_at
         if ended_at is not None:
@@ -137,6 +158,7 @@ class DockerRun(TaskRun):
 
     def release(self) -> None:
         self._first.close()
+        self._samples.end()
         if self._streams is not None:
             self._streams.close()
         try:
@@ -158,6 +180,9 @@ class DockerRun(TaskRun):
         if state.get("Running"):  # somebody has started it again
             self.kill()
         return state
+
+    def _post(self, action: str, seconds: float = QUICK_SECONDS, **params: Any) -> Response:
+        return request(self._api, "POST", f"/containers/{self._container}/{action}", seconds, **params)
 
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = request(self._api, "GET", f"/containers/{self._container}/json").json()["State"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from docker import APIClient
     from requests import Response
 
-_CONNECT_SECONDS = 10.0
+    from callstats.drivers._run import TaskRun
+
+_CONNECT_SECONDS = 5.0
 _FRAME_SECONDS = 10.0
 """Max time between two frames. An engine sends one a second; after this long the stream is requested anew."""
 
@@ -31,11 +33,12 @@ _PEAK = "mem_usage@max"
 
 
 class Samples:
-    """The samples of one container, passed to a function in order of time."""
+    """The samples of one container, passed on in order of time."""
 
-    def __init__(self, api: APIClient, container: str, write: Callable[[int, dict[str, int]], None]) -> None:
+    def __init__(self, run: TaskRun, api: APIClient, container: str) -> None:
         self.dropped = 0
-        self._write = write
+        self._run = run
+        self._thread: threading.Thread | None = None
         self._url = f"{api.base_url}/v{api.api_version}/containers/{container}/stats"
         self._api = api
         self._response: Response | None = None
@@ -45,6 +48,9 @@ class Samples:
         self._time = -I64_MAX
         self._max: dict[str, int] = {}
         """The max of each metric so far."""
+
+    def start(self) -> None:
+        self._thread = self._run.start_thread("callstats-docker-stats", self.read)
 
     def read(self) -> None:
         """Pass samples on until the container's end. Some engines do not end the stream then, so `end` does."""
@@ -62,21 +68,18 @@ class Samples:
             self._over.wait(_RETRY_SECONDS)  # the stream broke or stalled, or the container has ended
 
     def end(self) -> None:
-        """End the stream, wherever its reader waits. No sample is passed on after this, except the closing one."""
+        """End the stream, and wait for its reader. No sample is passed on after this, except the closing one."""
         self._over.set()
         if self._response is not None:
             with suppress(Exception):
                 self._response.raw.shutdown()
+        if self._thread is not None:
+            self._thread.join(_CONNECT_SECONDS + _FRAME_SECONDS)  # it may wait for an answer that does not come
 
     def close(self, ended_at: int, reading: Mapping[str, int]) -> None:
         """Pass on a closing sample: what the container has used in all.
 
-        Parameters
-        ----------
-        ended_at : int
-            The time of the end, in nanoseconds.
-        reading : mapping
-            The metrics that the kernel reported at the end; empty where nobody asked it. The last frame has the others.
+        `reading` has the metrics that the kernel reported at the end, if anybody asked it. The last frame has the others.
         """
         if not self._lock.acquire(timeout=_WRITER_SECONDS):
             return  # the writer is still busy with an earlier sample
@@ -100,7 +103,7 @@ class Samples:
         self._time = timestamp
         for name, value in metrics.items():
             self._max[name] = max(value, self._max.get(name, 0))
-        self._write(timestamp, metrics)
+        self._run.write_stat(timestamp, metrics)
 
     def _frames(self) -> Iterator[Mapping[str, object]]:
         # A stream that another thread ends breaks in any of these ways.

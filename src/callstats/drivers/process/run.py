@@ -62,6 +62,7 @@ class ProcessRun(TaskRun):
         self._streams = Streams(self)
         self._group: TaskGroup | None = None
         self._exited = threading.Event()
+        self._terminal: Terminal | None = None
         self._ended = 0, 0.0
 
     def start(self) -> None:
@@ -95,7 +96,7 @@ class ProcessRun(TaskRun):
                 tree.group = group if group.add(command.pid) else None
                 self._group = group
             watchdog.watch(command.pid, "" if group is None else str(group.folder))
-            self.terminal = self._held.enter_context(Terminal(task.stdin, command.pid))
+            self._terminal = self._held.enter_context(Terminal(task.stdin, command.pid))
             self._held.callback(self._streams.finish)
             self._streams.start(command)
             self.start_thread("callstats-exit", self._note_exit)
@@ -117,6 +118,14 @@ class ProcessRun(TaskRun):
     def send_signal(self, number: int) -> None:
         if self._tree is not None:
             self._tree.send_signal(number)
+
+    def suspend(self) -> None:
+        if self._terminal is not None:
+            self._terminal.stop()
+
+    def follow_stop(self) -> None:
+        if self._terminal is not None:
+            self._terminal.follow_stop()
 
     def disown(self) -> None:
         super().disown()

@@ -38,13 +38,7 @@ class Reaped(NamedTuple):
 
 
 class Family:
-    """A process that runs already, and all processes that come from it.
-
-    Raises
-    ------
-    ArgumentError
-        When no process has this number.
-    """
+    """A process that runs already, and all processes that come from it."""
 
     def __init__(self, pid: int) -> None:
         process = read_process(pid)
@@ -83,13 +77,8 @@ class Family:
 class Tree(Family):
     """A command, and all processes that came from it. Create it before the command: whatever runs then is a stranger.
 
-    Parameters
-    ----------
-    mark : str
-        A private mark that the command has in its environment.
-    adopts : bool
-        Whether every new child of this process is of the tree, except `helpers`. Else the mark, an earlier look or the group must
-        prove it.
+    The command has the private `mark` in its environment. A tree that `adopts` takes in every new child of this process but its
+    `helpers`; else the mark, an earlier look or the group must prove that it is one.
     """
 
     def __init__(self, mark: str, *, adopts: bool = False) -> None:
@@ -111,14 +100,7 @@ class Tree(Family):
         self._lock = threading.Lock()
 
     def set_root(self, pid: int, floor: int) -> None:
-        """Begin with this child.
-
-        Parameters
-        ----------
-        pid : int
-        floor : int
-            The peak of memory that it has inherited from the process that forked it, in bytes. Less than that it can't tell.
-        """
+        """Begin with this child. `floor` is the peak of memory that it has from the process that forked it, in bytes."""
         process = read_process(pid)
         self._root, self._root_floor, self._root_gone = pid, floor, False
         self._root_started = 0.0 if process is None else process.started
