@@ -462,7 +462,7 @@ def test_an_engine_that_kills_no_paused_container(
     engine: Engine, bystander: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some engines want a paused container to continue before they kill it."""
-    monkeypatch.setattr("callstats.drivers.docker.first.FirstProcess.kill", lambda _self: None)
+    monkeypatch.setattr("callstats.drivers.docker.samples.FirstProcess.kill", lambda _self: None)
     proxy.fail("POST .*/kill", answer(409, "Container x is paused. Unpause the container before stopping or killing"), times=1)
     assert Recording(engine, proxy, timeout=3).run(lambda it: it.docker("pause")).status is Status.TIMEOUT
 

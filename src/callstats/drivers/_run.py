@@ -79,7 +79,7 @@ class Exit(NamedTuple):
 class TaskRun(Cookie, WaitResult):
     """One task from `prepare` to its end: a cookie, and the result of its own `run`.
 
-    A driver's subclass implements `start`, `kill`, `await_exit` and `clean_up`, and `release` where there is more to remove.
+    A driver's subclass implements what raises a NotImplementedError here, and `release` where there is more to remove.
     """
 
     def __init__(self, task: ContainerTask) -> None:

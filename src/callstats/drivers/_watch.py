@@ -21,7 +21,7 @@ from callstats.series import Stat
 
 
 class Sampler(Protocol):
-    """What samples something that runs already."""
+    """A sampler of something that runs already."""
 
     def sample(self) -> tuple[int, dict[str, int]] | None: ...
     def is_running(self) -> bool: ...

@@ -17,7 +17,6 @@ from callstats.series import Stat
 _READ = 65_536
 _MOUNTED = Path("/sys/fs/cgroup")
 _CONTROLLERS = ("memory", "cpuacct", "blkio")
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 _FILES_2 = {
     "usage": "memory.current",
@@ -184,7 +183,7 @@ class CgroupSampler:
         total, user, kernel = self._number("total"), self._number("user"), self._number("kernel")
         if total is not None and (user is None or kernel is None):  # an older kernel
             numbers = read_numbers(self._text("cpu") or b"")
-            user, kernel = (numbers.get(name, 0) * 10**9 // _TICKS for name in (b"user", b"system"))
+            user, kernel = (numbers.get(name, 0) * 10**9 // os.sysconf("SC_CLK_TCK") for name in (b"user", b"system"))
         return None if total is None or user is None or kernel is None else (total, user, kernel)
 
 
