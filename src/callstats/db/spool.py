@@ -17,6 +17,7 @@ from callstats._json import Number, is_text, json_text, parsed
 from callstats.call import Call
 from callstats.db.dialects.sqlite import file_of
 from callstats.db.engine import Database
+from callstats.db.files import sync_folder, write_all
 from callstats.db.jobs.base import Job
 from callstats.db.query import Names
 from callstats.db.results import RestoreResult
@@ -121,19 +122,12 @@ def _append_line(path: Path, line: bytes) -> None:
             file.seek(size - 1)
             line = line if file.read(1) == b"\n" else b"\n" + line
         try:
-            left = memoryview(line)
-            while left:
-                left = left[file.write(left) :]
+            write_all(file, line)
             os.fsync(number)
         except OSError:
             file.truncate(size)
             raise
-    with suppress(OSError):  # not every system can sync a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    sync_folder(path.parent)
 
 
 def call_line(call: Call) -> bytes:
