@@ -37,6 +37,7 @@ _END_SECONDS = 10.0
 """How long to try to store a call that has ended."""
 
 _ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+_STOPPING = [getattr(signal, name) for name in ("SIGTSTP", "SIGCHLD") if hasattr(signal, name)]
 _USER_SIGNALS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 
 _CONTAINER_SECONDS = 10.0
@@ -137,11 +138,12 @@ def record_command(
         def write_stat(timestamp: int, metrics: dict[str, int]) -> None:
             recorder.write_stat(timestamp, {name: metrics[name] for name in metrics if not plain or name in FN_METRICS})
 
+        # Python aborts at its end if a thread still reads from the buffer of the standard input.
         nobody_reads = sys.stdin is None or sys.stdin.closed or (driver == "docker" and sys.stdin.isatty())
         task = Task(
             image=image or "",
             command=command,
-            stdin=None if nobody_reads else sys.stdin.buffer,
+            stdin=None if nobody_reads else getattr(sys.stdin.buffer, "raw", sys.stdin.buffer),
             stdout=sys.stdout.buffer,
             stderr=sys.stderr.buffer,
             timeout=timeout,
@@ -236,8 +238,8 @@ class Relay:
                 prepared = prepare()
             finally:
                 self._interrupts = False
-            self._handle(signal.SIGTSTP, self._stop)
-            self._handle(signal.SIGCHLD, self._follow_stop)
+            for number, handler in zip(_STOPPING, (self._stop, self._follow_stop), strict=False):
+                self._handle(number, handler)
             return prepared
 
         return interrupted
@@ -252,7 +254,7 @@ class Relay:
         with ExitStack() as after:
             after.callback(relay.join)
             after.callback(self._queue.put, None)
-            after.callback(self._restore, {signal.SIGTSTP, signal.SIGCHLD})  # no stop of the command can follow
+            after.callback(self._restore, set(_STOPPING))  # no stop of the command can follow
             self._run = run
             if self._stop_asked:
                 self._stop()

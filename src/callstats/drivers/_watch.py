@@ -123,7 +123,7 @@ class _Processes:
         number = os.getpid() if pid is None else pid
         if isinstance(number, bool) or not isinstance(number, int):
             raise ArgumentError("pid", "the number of a running process", pid)
-        self._meter = Meter(Family(number).members, relative=True)
+        self._meter = Meter(Family(number), relative=True)
         self._runs = True
 
     def sample(self) -> tuple[int, dict[str, int]] | None:

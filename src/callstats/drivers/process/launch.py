@@ -96,12 +96,8 @@ def _launch_by_shell(command: Sequence[str], env: Mapping[str, str], options: Ma
         os.setpgid(pid, pid)
     except BaseException:
         if popen is not None:
-            with suppress(OSError):
+            with popen, suppress(OSError):
                 os.killpg(popen.pid, signal.SIGKILL)
-            popen.wait()
-            for pipe in (popen.stdin, popen.stdout, popen.stderr):
-                if pipe is not None:
-                    pipe.close()
         for number in pipes:
             os.close(number)
         raise

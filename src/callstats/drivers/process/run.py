@@ -100,7 +100,7 @@ class ProcessRun(TaskRun):
             self._held.callback(self._streams.finish)
             self._streams.start(command)
             self.start_thread("callstats-exit", self._note_exit)
-            self._meter = Meter(tree.members, task.memory, reaped=lambda: tree.reaped, group=tree.group)
+            self._meter = Meter(tree, task.memory)
             command.go()
             self.watch("callstats-process")
         except BaseException:  # such as too many threads
@@ -159,7 +159,7 @@ class ProcessRun(TaskRun):
         assert self._tree is not None  # noqa: S101 - `start` set it
         code = self._end(self._tree)
         timestamp, ended = self._ended
-        metrics = self._meter.closing(ended or monotonic(), alone=self._tree.only_root)
+        metrics = self._meter.closing(ended or monotonic())
         self._remove_group()
         self.write_stat(timestamp or time_ns(), metrics)
         if code is None:
