@@ -41,7 +41,7 @@ def recorded(engine: Engine, db: Path, script: str) -> Iterator[subprocess.Popen
         "-c",
         script,
     ]
-    with started(command, text=True, env={**os.environ, "DOCKER_HOST": engine.url}, **pipes) as program:
+    with started(command, text=True, env={**os.environ, "DOCKER_HOST": engine.url}, process_group=0, **pipes) as program:
         assert program.stdout is not None and program.stdout.readline() == "up\n"
         yield program
 

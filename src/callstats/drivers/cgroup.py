@@ -50,8 +50,8 @@ class CgroupSampler:
     ----------
     path : str or Path
         The group's folder, such as ``/sys/fs/cgroup/system.slice/cron.service``. Of version 1 any controller's folder, such as
-        ``/sys/fs/cgroup/memory/docker/4f1a``; or the path below, such as ``docker/4f1a``. The folders of other controllers are
-        found beside it.
+        ``/sys/fs/cgroup/memory/docker/4f1a``, as the others are found beside it. A relative path, such as ``docker/4f1a``, is
+        looked for below ``/sys/fs/cgroup``.
 
     Raises
     ------
