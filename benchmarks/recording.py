@@ -92,10 +92,10 @@ def main() -> int:
         one = stack.enter_context(tree(["sleep", "600"], 1))
         all_stats = best(read_all, 20)
         show("a look at one process", best(one.members, 100), "the stat of all processes", all_stats, 0.5)
-        show("a sample of one process", best(Meter(one.members).sample, 100), "the stat of all processes", all_stats, None)
+        show("a sample of one process", best(Meter(one).sample, 100), "the stat of all processes", all_stats, None)
         show(
             f"a sample of a tree of {STRANGERS}",
-            best(Meter(many.members).sample, 10),
+            best(Meter(many).sample, 10),
             "the stat of all processes",
             all_stats,
             None,

@@ -234,8 +234,8 @@ def test_an_engine_on_another_machine(driver: DockerDriver, monkeypatch: pytest.
     def missing(_name: str) -> NoReturn:
         raise ArgumentError("path", "the folder of a control group", _name)
 
-    monkeypatch.setattr("callstats.drivers.docker.first.CgroupSampler", missing)
-    monkeypatch.setattr("callstats.drivers.docker.first.Path", lambda _path: Path("/dev/null"))
+    monkeypatch.setattr("callstats.drivers.docker.samples.CgroupSampler", missing)
+    monkeypatch.setattr("callstats.drivers.docker.samples.Path", lambda _path: Path("/dev/null"))
     samples: list[dict[str, int]] = []
     run(driver, "sleep 2.5", write_stat=lambda _, metrics: samples.append(metrics))
     assert set(samples[-1]) == {"cpu_time@last", "disk_read", "disk_write", "mem_peak@last"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sqlite3
@@ -376,6 +377,51 @@ def test_no_samples(engine: Engine, bystander: str, proxy: Proxy, status: int) -
     assert len(recording.samples) == 1
 
 
+def test_samples_that_do_not_begin(engine: Engine, bystander: str, proxy: Proxy) -> None:
+    """The end waits for the reader of a stream that an engine has not begun."""
+    proxy.fail("GET .*/stats", cut_after(0, stall=True))
+    recording = Recording(engine, proxy, script="sleep 1")
+    recording._sampled.set()
+    assert recording.run(lambda it: None).status is Status.SUCCESS
+    assert "callstats-docker-stats" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("failing", ["callstats-docker-input", "callstats-docker-stats", "callstats-docker"])
+def test_no_thread(engine: Engine, bystander: str, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    """Where a thread can't start, `run` raises, and neither a thread nor a container is left."""
+    begin = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == failing:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    task = Task(image=IMAGE, command=["sleep", "60"], stdin=io.BytesIO(b"x"))
+    with DockerDriver(Config(engine.url), network="none").prepare(task) as cookie, pytest.raises(RuntimeError):
+        cookie.run()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("callstats-docker")]
+
+
+def test_a_fork_that_lives(engine: Engine, bystander: str) -> None:
+    """A fork of the program holds no connection to the engine."""
+    program = f"""
+import os, signal, psutil
+from callstats.drivers import Config, DockerDriver, Task
+task = Task(image={IMAGE!r}, command=["sh", "-c", "sleep 1; exit 3"])
+with DockerDriver(Config({engine.url!r}), network="none").prepare(task) as cookie:
+    run = cookie.run()
+    assert psutil.Process().net_connections("unix")
+    child = os.fork()
+    if child == 0:
+        print(psutil.Process().net_connections("unix"), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(run.wait().error.exit_code)
+"""
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout == "[]\n3\n"
+
+
 @pytest.mark.parametrize(
     ("request_line", "fault", "message"),
     [
@@ -416,7 +462,7 @@ def test_an_engine_that_kills_no_paused_container(
     engine: Engine, bystander: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some engines want a paused container to continue before they kill it."""
-    monkeypatch.setattr("callstats.drivers.docker.first.FirstProcess.kill", lambda _self: None)
+    monkeypatch.setattr("callstats.drivers.docker.samples.FirstProcess.kill", lambda _self: None)
     proxy.fail("POST .*/kill", answer(409, "Container x is paused. Unpause the container before stopping or killing"), times=1)
     assert Recording(engine, proxy, timeout=3).run(lambda it: it.docker("pause")).status is Status.TIMEOUT
 

@@ -41,7 +41,7 @@ def recorded(engine: Engine, db: Path, script: str) -> Iterator[subprocess.Popen
         "-c",
         script,
     ]
-    with started(command, text=True, env={**os.environ, "DOCKER_HOST": engine.url}, **pipes) as program:
+    with started(command, text=True, env={**os.environ, "DOCKER_HOST": engine.url}, process_group=0, **pipes) as program:
         assert program.stdout is not None and program.stdout.readline() == "up\n"
         yield program
 
@@ -63,6 +63,31 @@ def test_signals(engine: Engine, tmp_path: Path, script: str, code: int, status:
     assert (program.returncode, err.count("\n")) == (code, 1), err
     assert ask(db, "SELECT status, exit_code FROM calls") == [(status, code)]
     assert engine.containers() == []
+
+
+def test_ctrl_z_and_fg(engine: Engine, tmp_path: Path) -> None:
+    """The container is paused while the recording is stopped, and both go on."""
+    db = tmp_path / "calls.db"
+    with recorded(engine, db, "echo up; read line; exit 7") as program:
+        [name] = engine.containers()
+        for _ in range(2):
+            program.send_signal(signal.SIGTSTP)
+            assert os.WIFSTOPPED(os.waitpid(program.pid, os.WUNTRACED)[1])
+            assert engine.docker("inspect", "--format", "{{.State.Paused}}", name) == "true\n"
+            program.send_signal(signal.SIGCONT)
+            deadline = monotonic() + PATIENCE
+            while engine.docker("inspect", "--format", "{{.State.Paused}}", name) == "true\n":
+                assert monotonic() < deadline
+                sleep(0.1)
+        _, err = program.communicate("end\n", timeout=PATIENCE)
+    assert program.returncode == 7, err
+    assert ask(db, "SELECT status, exit_code FROM calls") == [("error", 7)]
+
+
+def test_an_input_that_stays_open(engine: Engine, tmp_path: Path) -> None:
+    """The exit code is the command's, though somebody may still write to its input."""
+    with recorded(engine, tmp_path / "calls.db", "echo up; exit 7") as program:
+        assert program.wait(2 * PATIENCE) == 7
 
 
 def test_an_engine_that_dies(private_engine: Engine, tmp_path: Path) -> None:

@@ -292,3 +292,43 @@ def test_the_driver_rejects_what_it_can_not_wait_for() -> None:
             ProcessDriver().prepare(Task(command=["true"]))
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_fork_of_the_host_that_lives() -> None:
+    """It holds none of its parent's pipes: the command's input ends, and so does the wait for its output."""
+    program = """
+import io, os, signal, threading
+from callstats.drivers import ProcessDriver, Task
+class Late(io.BytesIO):
+    def read(self, size=-1):
+        forked.wait()
+        return super().read(size)
+forked, out = threading.Event(), io.BytesIO()
+with ProcessDriver(0.05).prepare(Task(command=["cat"], stdin=Late(b"all"), stdout=out, timeout=20)) as cookie:
+    run = cookie.run()
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    forked.set()
+    print(run.wait().status.value, out.getvalue().decode())
+    os.kill(child, signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout == "success all\n"
+
+
+def test_no_thread_for_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a thread can't start, `run` raises, the command ends, and no pipe is left open."""
+    before, begin = psutil.Process().num_fds(), threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == failing:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for failing in ("callstats-output", "callstats-input", "callstats-exit", "callstats-process"):
+        mark = uuid4().hex
+        task = Task(command=["sh", "-c", f"cat; : {mark}"], stdin=io.BytesIO(b"x"), stdout=io.BytesIO(), stderr=io.BytesIO())
+        with ProcessDriver(0.05).prepare(task) as cookie, pytest.raises(RuntimeError, match="new thread"):
+            cookie.run()
+        assert not marked(mark) and psutil.Process().num_fds() == before, failing

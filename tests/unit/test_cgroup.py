@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import monotonic, sleep
 
+import psutil
 import pytest
 
 from callstats.drivers import CgroupSampler, watch
@@ -145,6 +147,24 @@ def test_watch_counts_from_its_start(tmp_path: Path) -> None:
         write(tmp_path, {"memory.peak": f"{200 * MIB}\n"})
     usage = usage_of(recorder.end())
     assert (usage.memory_metric, usage.peak_memory, usage.peak_ceiling) == ("mem_working", 70 * MIB, 200 * MIB)
+
+
+def test_watch_ends_with_its_group(tmp_path: Path) -> None:
+    """What the group used until it was empty is in the last sample, and its files are closed then."""
+
+    def opened() -> list[str]:
+        return [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))]
+
+    write(tmp_path, VERSION_2)
+    with watch(0.01, None, cgroup=tmp_path) as recorder:
+        assert opened()
+        write(tmp_path, {"cpu.stat": "usage_usec 2700000\nuser_usec 2000000\nsystem_usec 700000\n"})
+        write(tmp_path, {"cgroup.events": "populated 0\nfrozen 0\n"})
+        deadline = monotonic() + 10
+        while opened() and monotonic() < deadline:
+            sleep(0.01)
+        assert not opened()
+    assert list(recorder.end())[-1].metrics["cpu_time@last"] == 200_000_000
 
 
 def test_a_task_s_own_group(tmp_path: Path) -> None:

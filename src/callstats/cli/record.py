@@ -1,9 +1,16 @@
-"""``callstats record``."""
+"""``callstats record``, and the signals that come while it runs: they are for its command."""
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any, Self, TypeVar
 
 import click
 
@@ -13,11 +20,11 @@ from callstats.call import Call
 from callstats.cli.errors import ExitCode, say
 from callstats.cli.format import call_fields, name_text, peak_memory_text, table_text
 from callstats.cli.options import POSITIVE, SECONDS, SIZE, TAG, default_database, default_option, examples
-from callstats.cli.signals import Interrupted, Relay
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
-from callstats.drivers import FN_METRICS, DockerDriver, Driver, ProcessDriver, Task
+from callstats.drivers import FN_METRICS, DockerDriver, Driver, ProcessDriver, Status, Task, WaitResult
 from callstats.drivers._record import Recording, command_of
+from callstats.drivers._run import TaskRun
 from callstats.drivers._watch import follow, make_sampler
 from callstats.errors import DatabaseError
 from callstats.recorder import Recorder
@@ -28,6 +35,15 @@ _BEGIN_SECONDS = 10.0
 """How long the database may take before the command starts without a row."""
 _END_SECONDS = 10.0
 """How long to try to store a call that has ended."""
+
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+_STOPPING = [getattr(signal, name) for name in ("SIGTSTP", "SIGCHLD") if hasattr(signal, name)]
+_USER_SIGNALS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+
+_CONTAINER_SECONDS = 10.0
+"""How long a container may continue after a signal that ends programs; the first program of a container may not heed it."""
+
+Prepared = TypeVar("Prepared")
 
 
 @click.command(
@@ -108,17 +124,18 @@ def record_command(
     sampler = make_sampler(pid, cgroup) if watched else None
     seen = command if sampler is None else command_of(pid) or ((cgroup or str(pid)).rstrip("/"),)
     recording = Recording(seen, name=name, tags=dict(tags), image=image)
-    with Relay(stops=driver == "process" and not watched) as relay, connect(db) as table:
+    with Relay(container=driver == "docker") as relay, connect(db) as table:
         recorder = Recorder(max_samples, how="mean" if plain else KEEP_PEAKS, max_bytes=_begin(table, recording.call))
 
         def write_stat(timestamp: int, metrics: dict[str, int]) -> None:
             recorder.write_stat(timestamp, {name: metrics[name] for name in metrics if not plain or name in FN_METRICS})
 
+        # Python aborts at its end if a thread still reads from the buffer of the standard input.
         nobody_reads = sys.stdin is None or sys.stdin.closed or (driver == "docker" and sys.stdin.isatty())
         task = Task(
             image=image or "",
             command=command,
-            stdin=None if nobody_reads else sys.stdin.buffer,
+            stdin=None if nobody_reads else getattr(sys.stdin.buffer, "raw", sys.stdin.buffer),
             stdout=sys.stdout.buffer,
             stderr=sys.stderr.buffer,
             timeout=timeout,
@@ -171,3 +188,104 @@ def _begin(table: CallTable, call: Call) -> int | None:
         return within(_BEGIN_SECONDS, lambda: table.begin(call))
     except DatabaseError:
         return None
+
+
+class Interrupted(BaseException):
+    """A signal came before the command was started."""
+
+
+class Relay:
+    """Hand signals to the command while it runs. Signals that callstats was started to ignore stay so, for the command too."""
+
+    def __init__(self, *, container: bool) -> None:
+        self.number = 0
+        """The first signal that asked to end."""
+        self.handed: list[int] = []
+        """The signals of this kind that the command got."""
+        self.over = threading.Event()
+        """Set by a signal that asks to end."""
+        self._interrupts = False
+        self._container = container
+        self._run: TaskRun | None = None
+        self._stop_asked = False
+        self._queue: SimpleQueue[int | None] = SimpleQueue()  # handlers must not wait for locks
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (*_ENDING, *_USER_SIGNALS):
+            self._handle(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore(set(self._handlers))
+
+    def interrupting(self, prepare: Callable[[], Prepared]) -> Callable[[], Prepared]:
+        """Return a function that prepares a command, and that a signal which asks to end interrupts."""
+
+        def interrupted() -> Prepared:
+            self._interrupts = True
+            try:
+                if self.number:
+                    raise Interrupted
+                prepared = prepare()
+            finally:
+                self._interrupts = False
+            for number, handler in zip(_STOPPING, (self._stop, self._follow_stop), strict=False):
+                self._handle(number, handler)
+            return prepared
+
+        return interrupted
+
+    @contextmanager
+    def follow(self, run: WaitResult) -> Iterator[None]:
+        """Hand the signals to a command, also those that came while it started; and stop with it on Ctrl-Z."""
+        self._interrupts = False
+        assert isinstance(run, TaskRun)  # noqa: S101 - as those of both drivers are
+        relay = threading.Thread(target=self._relay, args=(run,), name="callstats-signals", daemon=True)
+        relay.start()
+        with ExitStack() as after:
+            after.callback(relay.join)
+            after.callback(self._queue.put, None)
+            after.callback(self._restore, set(_STOPPING))  # no stop of the command can follow
+            self._run = run
+            if self._stop_asked:
+                self._stop()
+            self._follow_stop()  # it may have stopped already
+            yield
+
+    def _handle(self, number: int, handler: Any) -> None:
+        in_main = threading.current_thread() is threading.main_thread()  # no other thread may set one
+        if in_main and signal.getsignal(number) is not signal.SIG_IGN:
+            self._handlers[number] = signal.signal(number, handler)
+
+    def _restore(self, numbers: set[int]) -> None:
+        for number in numbers & self._handlers.keys():
+            signal.signal(number, self._handlers.pop(number))
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._queue.put(number)
+        if number in _ENDING:
+            self.number = self.number or number
+            self.over.set()
+            if self._interrupts:
+                raise Interrupted
+
+    def _stop(self, *_: object) -> None:
+        self._stop_asked = self._run is None
+        if self._run is not None:
+            self._run.suspend()
+
+    def _follow_stop(self, *_: object) -> None:
+        if self._run is not None:
+            self._run.follow_stop()
+
+    def _relay(self, run: TaskRun) -> None:
+        while (number := self._queue.get()) is not None:
+            if number in _ENDING:
+                self.handed.append(number)
+            with suppress(Exception):  # the command may have ended
+                run.send_signal(number)
+            if number in _ENDING and self._container:
+                timer = threading.Timer(_CONTAINER_SECONDS, run.stop, (Status.CANCELLED,))
+                timer.daemon = True
+                timer.start()

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from callstats._json import Number, is_text, json_text, parsed
 from callstats.call import Call
 from callstats.db.dialects.sqlite import file_of
 from callstats.db.engine import Database
+from callstats.db.files import sync_folder, write_all
 from callstats.db.jobs.base import Job
 from callstats.db.query import Names
 from callstats.db.results import RestoreResult
@@ -32,8 +34,10 @@ Done = TypeVar("Done")
 
 _SPOOL_NAME = "spool.jsonl"
 _SPOOL_MARK = b'{"callstats":"call",'
-_TEXT_FIELDS = ("key", "name", "status", "created_at", "started_at", "completed_at", "command", "host", "error")
-_NUMBER_FIELDS = ("exit_code", "pid")
+_FIELDS: dict[str, type] = dict.fromkeys(
+    ("key", "name", "status", "created_at", "started_at", "completed_at", "command", "host", "error"), str
+)
+_FIELDS |= {"exit_code": int, "pid": int}
 _LOOK_SECONDS = 0.05
 _FIRST_PAUSE, _MAX_PAUSE = 0.1, 1.0
 
@@ -65,28 +69,21 @@ def within(seconds: float, work: Callable[[], Done], stop: Callable[[], bool] = 
 
     So it does when `stop` becomes true.
     """
-    outcome: list[Callable[[], Done]] = []
+    outcome: Future[Done] = Future()
 
     def attempt() -> None:
         try:
-            result = work()
-            outcome.append(lambda: result)
+            outcome.set_result(work())
         except BaseException as error:  # noqa: BLE001 - raised again by the caller
-            caught = error
+            outcome.set_exception(error)
 
-            def fail() -> Done:
-                raise caught
-
-            outcome.append(fail)
-
-    thread = threading.Thread(target=attempt, name="callstats-store", daemon=True)
-    thread.start()
+    threading.Thread(target=attempt, name="callstats-store", daemon=True).start()  # one of a pool would be waited for
     began = monotonic()
-    while thread.is_alive() and monotonic() - began < seconds and not stop():
-        thread.join(_LOOK_SECONDS)
-    if not outcome:
+    while not wait([outcome], _LOOK_SECONDS).done and monotonic() - began < seconds and not stop():
+        pass
+    if not outcome.done():
         raise DatabaseError(f"the database did not answer within {monotonic() - began:.0f} s")
-    return outcome[0]()
+    return outcome.result()
 
 
 def spool_paths(url: URL) -> Iterator[Path]:
@@ -125,25 +122,18 @@ def _append_line(path: Path, line: bytes) -> None:
             file.seek(size - 1)
             line = line if file.read(1) == b"\n" else b"\n" + line
         try:
-            left = memoryview(line)
-            while left:
-                left = left[file.write(left) :]
+            write_all(file, line)
             os.fsync(number)
         except OSError:
             file.truncate(size)
             raise
-    with suppress(OSError):  # not every system can sync a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    sync_folder(path.parent)
 
 
 def call_line(call: Call) -> bytes:
     """Return a call as a line of JSON, in ASCII."""
     series = call.series if call.series is not None else StatSeries([], {})
-    fields: dict[str, object] = {name: getattr(call, name) for name in (*_TEXT_FIELDS, *_NUMBER_FIELDS)}
+    fields: dict[str, object] = {name: getattr(call, name) for name in _FIELDS}
     fields |= {"tags": dict(call.tags), "stats": series.to_db()}
     return json_text({"callstats": "call", "v": 1, "call": fields}, separators=(",", ":")).encode() + b"\n"
 
@@ -211,15 +201,12 @@ def _parse_call(line: bytes) -> Call:
     if not isinstance(row, dict) or row.get("callstats") != "call" or row.get("v") != 1 or not isinstance(row.get("call"), dict):
         raise DecodeError('expected a call of version 1, as in {"callstats":"call","v":1,"call":{…}}', path="$")
     fields: dict[str, Any] = row["call"]
-    if not isinstance(fields.get("key"), str):
-        raise DecodeError(f"expected text, got {fields.get('key')!r}", path="$.call.key")
-    values: dict[str, Any] = {}
-    for name in (*_TEXT_FIELDS, *_NUMBER_FIELDS):
-        kind = str if name in _TEXT_FIELDS else int
-        values[name] = value = fields.get(name)
-        if value is not None and (type(value) is not kind or (isinstance(value, str) and not is_text(value))):
-            wanted = "text" if kind is str else "a whole number"
-            raise DecodeError(f"expected {wanted}, got {value!r}", path=f"$.call.{name}")
+    values: dict[str, Any] = {name: fields.get(name) for name in _FIELDS}
+    for name, kind in _FIELDS.items():
+        value = values[name]
+        known = type(value) is kind and (not isinstance(value, str) or is_text(value))
+        if not known and (value is not None or name == "key"):
+            raise DecodeError(f"expected {'text' if kind is str else 'a whole number'}, got {value!r}", path=f"$.call.{name}")
     tags, stats = fields.get("tags") or {}, fields.get("stats")
     if not isinstance(tags, dict) or not all(isinstance(tag, str) for tag in tags.values()):
         raise DecodeError("expected an object of text", path="$.call.tags")

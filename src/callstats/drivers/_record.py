@@ -31,7 +31,6 @@ _MAX_NAME = 256
 _MAX_TEXT = 8192
 """Max characters of a stored command line or error: MySQL's TEXT ends at 65,535 bytes."""
 
-
 TIMED_OUT = 124
 """The exit code of a command that ran out of time, as `timeout` reports it."""
 _SIGNALLED = 128

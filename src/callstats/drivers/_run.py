@@ -6,6 +6,7 @@ import atexit
 import logging
 import math
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable
@@ -60,6 +61,13 @@ def cpu_metrics(total: float, user: float, kernel: float, seconds: float) -> dic
     return {"cpu_total": int(share * total), "cpu_user": int(share * user), "cpu_kernel": int(share * kernel)}
 
 
+def stop_program() -> None:
+    """Stop this program, as Ctrl-Z does, until it is continued."""
+    handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTSTP)
+    signal.signal(signal.SIGTSTP, handler)
+
+
 class Exit(NamedTuple):
     code: int
     reason: str = ""
@@ -71,11 +79,8 @@ class Exit(NamedTuple):
 class TaskRun(Cookie, WaitResult):
     """One task from `prepare` to its end: a cookie, and the result of its own `run`.
 
-    A driver's subclass implements `start`, `kill`, `await_exit` and `clean_up`, and `release` where there is more to remove.
+    A driver's subclass implements what raises a NotImplementedError here, and `release` where there is more to remove.
     """
-
-    terminal: Any = None
-    """The job control of a command that runs at a terminal."""
 
     def __init__(self, task: ContainerTask) -> None:
         validate_task(task)
@@ -152,6 +157,13 @@ class TaskRun(Cookie, WaitResult):
     def send_signal(self, number: int) -> None:
         """Hand a signal to the command."""
         raise NotImplementedError
+
+    def suspend(self) -> None:
+        """Stop the command and this program until it is continued, in the main thread."""
+        raise NotImplementedError
+
+    def follow_stop(self) -> None:
+        """If the command has stopped for the terminal's sake, stop this program too, in the main thread."""
 
     def await_exit(self) -> None:
         raise NotImplementedError

@@ -6,9 +6,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import monotonic, time_ns
+from typing import Protocol
 
 from callstats._extras import needs
 from callstats.drivers._run import next_due, validate_interval
@@ -16,9 +17,15 @@ from callstats.drivers.cgroup import CgroupSampler
 from callstats.errors import ArgumentError
 from callstats.recorder import Recorder
 from callstats.rule import Rule
+from callstats.series import Stat
 
-Sampler = Callable[[], "tuple[int, dict[str, int]] | None"]
-"""It returns a sample, or None once there is nothing left to sample."""
+
+class Sampler(Protocol):
+    """A sampler of something that runs already."""
+
+    def sample(self) -> tuple[int, dict[str, int]] | None: ...
+    def is_running(self) -> bool: ...
+    def close(self) -> None: ...
 
 
 @contextmanager
@@ -61,7 +68,6 @@ def watch(
     True
     """
     seconds = validate_interval(interval)
-    sampler = make_sampler(pid, cgroup)
     recorder, over = Recorder(rule), threading.Event()
     faults: list[BaseException] = []
 
@@ -71,67 +77,83 @@ def watch(
         except BaseException as fault:  # noqa: BLE001 - it is raised again at the end
             faults.append(fault)
 
-    thread = threading.Thread(target=work, name="callstats-watch", daemon=True)
-    thread.start()
-    try:
-        yield recorder
-    finally:
-        over.set()
-        thread.join()
+    with closing(make_sampler(pid, cgroup)) as sampler:
+        thread = threading.Thread(target=work, name="callstats-watch", daemon=True)
+        thread.start()
+        try:
+            yield recorder
+        finally:
+            over.set()
+            thread.join()
     if faults:
         raise faults[0]
 
 
 def follow(sampler: Sampler, interval: float, write_stat: Callable[[int, dict[str, int]], object], over: threading.Event) -> None:
-    """Pass on samples until the sampler has no more, or until one more sample after the event."""
-    due = monotonic() + interval
-    while True:
-        last = over.wait(max(due - monotonic(), 0))
-        sample = sampler()
-        if sample is not None:
-            write_stat(*sample)
-        if last or sample is None:
-            return
-        due = next_due(due, interval, monotonic())
+    """Pass on samples until nothing runs, or until one more sample after the event; and close the sampler."""
+    with closing(sampler):
+        due = monotonic() + interval
+        while True:
+            last = over.wait(max(due - monotonic(), 0))
+            sample = sampler.sample()
+            if sample is not None:
+                write_stat(*sample)
+            if last or not sampler.is_running():  # it is asked after the sample, which has what was used to the end
+                return
+            due = next_due(due, interval, monotonic())
 
 
 def make_sampler(pid: int | None = None, cgroup: str | Path | None = None) -> Sampler:
     """Return a sampler of a process, by default this one, or of a control group. Its first sample begins now."""
-    if cgroup is not None:
-        if pid is not None:
-            raise ArgumentError("cgroup", "None beside a pid", cgroup)
-        return _sample_group(CgroupSampler(cgroup))
-    if sys.platform != "linux":
-        with needs("drivers.watch", "process"):
-            import psutil  # noqa: F401 - `procfs` imports it
-    from callstats.drivers.process.meter import Meter
-    from callstats.drivers.process.tree import Family
+    if cgroup is None:
+        return _Processes(pid)
+    if pid is not None:
+        raise ArgumentError("cgroup", "None beside a pid", cgroup)
+    return _Group(cgroup)
 
-    number = os.getpid() if pid is None else pid
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise ArgumentError("pid", "the number of a running process", pid)
-    meter = Meter(Family(number).members, relative=True)
 
-    def sample() -> tuple[int, dict[str, int]] | None:
-        metrics = meter.sample()
+class _Processes:
+    def __init__(self, pid: int | None) -> None:
+        if sys.platform != "linux":
+            with needs("drivers.watch", "process"):
+                import psutil  # noqa: F401 - `procfs` imports it
+        from callstats.drivers.process.meter import Meter
+        from callstats.drivers.process.tree import Family
+
+        number = os.getpid() if pid is None else pid
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise ArgumentError("pid", "the number of a running process", pid)
+        self._meter = Meter(Family(number), relative=True)
+        self._runs = True
+
+    def sample(self) -> tuple[int, dict[str, int]] | None:
+        metrics = self._meter.sample()
+        self._runs = bool(metrics)
         return (time_ns(), metrics) if metrics else None
 
-    return sample
+    def is_running(self) -> bool:
+        return self._runs
+
+    def close(self) -> None:
+        pass
 
 
-def _sample_group(group: CgroupSampler) -> Sampler:
-    first = group.sample()
-    base = {} if first is None else first.metrics
+class _Group(CgroupSampler):
+    """A control group, whose totals count from now on."""
 
-    def sample() -> tuple[int, dict[str, int]] | None:
-        stat = group.sample() if group.is_running() else None
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self._base: dict[str, int] = {}
+        first = super().sample()
+        if first is not None:
+            self._base = first.metrics
+
+    def sample(self) -> Stat | None:
+        stat = super().sample()
         if stat is None:
-            group.close()
             return None
-        since = {name: max(stat.metrics[name] - base.get(name, 0), 0) for name in _TOTALS & stat.metrics.keys()}
-        return stat.timestamp, {**stat.metrics, **since}
-
-    return sample
+        since = {name: max(stat.metrics[name] - self._base.get(name, 0), 0) for name in _TOTALS & stat.metrics.keys()}
+        return Stat(stat.timestamp, {**stat.metrics, **since})
 
 
 _TOTALS = {"cpu_time@last", "disk_read", "disk_write"}

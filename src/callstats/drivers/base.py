@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from types import TracebackType
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 from uuid import uuid4
 
@@ -43,23 +42,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class RunResult:
-    """The end of a task.
-
-    Attributes
-    ----------
-    status : Status
-    error : TaskError or None
-        None after a success.
-    dropped : int
-        Number of the engine's frames that gave no sample, such as those without a time.
-    out_of_memory : bool
-        Whether the kernel killed a process of the task for want of memory. The command itself may have succeeded.
-    """
+    """The end of a task."""
 
     status: Status
     error: TaskError | None = None
+    """None after a success."""
     dropped: int = 0
+    """Number of the engine's frames that gave no sample, such as those without a time."""
     out_of_memory: bool = False
+    """Whether the kernel killed a process of the task for want of memory. The command itself may have succeeded."""
 
 
 @runtime_checkable
@@ -90,13 +81,7 @@ class ContainerTask(Protocol):
     def work_dir(self) -> str: ...
 
     def write_stat(self, timestamp: int, metrics: dict[str, int], /) -> object:
-        """Take one sample. One thread calls it at a time.
-
-        Parameters
-        ----------
-        timestamp, metrics
-            Nanoseconds since the epoch, UTC, and unsigned 64-bit values by name, without the unknown ones.
-        """
+        """Take one sample: nanoseconds since the epoch, UTC, and the known metrics by name. One thread calls it at a time."""
 
     def close(self) -> None:
         """Clean up after the task. A second call does nothing."""
@@ -183,20 +168,14 @@ class WaitResult(Protocol):
     """A task that was started."""
 
     def wait(self, timeout: float | None = None, cancel: threading.Event | None = None) -> RunResult:
-        """Wait for the end.
+        """Wait for the end, which is the same for each call.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds from now after which the task ends with status ``timeout``. The earlier of this and the task's own timeout
-            counts.
+            Seconds from now after which the task ends with status ``timeout``, unless its own timeout is earlier.
         cancel : threading.Event, optional
             Any thread may set it, and the task ends with status ``cancelled``.
-
-        Returns
-        -------
-        RunResult
-            The same for each call.
         """
 
 
@@ -204,12 +183,7 @@ class Cookie(Protocol):
     """One request to run a task. Close it whether or not it ran."""
 
     def run(self) -> WaitResult:
-        """Start the task, once.
-
-        Returns
-        -------
-        WaitResult
-            It reports a task that fails, also one that can't be started, as a result.
+        """Start the task, once. A task that can't be started is a result.
 
         Raises
         ------
@@ -223,7 +197,7 @@ class Cookie(Protocol):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -232,14 +206,6 @@ class Driver(Protocol):
 
     def prepare(self, task: ContainerTask) -> Cookie:
         """Do the work that can precede a run, such as pulling an image.
-
-        Parameters
-        ----------
-        task : ContainerTask
-
-        Returns
-        -------
-        Cookie
 
         Raises
         ------
@@ -274,16 +240,7 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Config:
-        """Decode settings.
-
-        Parameters
-        ----------
-        text : str or bytes
-            A JSON object. Missing and null settings have their defaults, and unknown ones are ignored.
-
-        Returns
-        -------
-        Config
+        """Decode a JSON object. Missing and null settings have their defaults, and unknown ones are ignored.
 
         Raises
         ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time_ns
@@ -15,9 +15,32 @@ from callstats.errors import ArgumentError, DriverError
 from callstats.series import Stat
 
 _READ = 65_536
+_MOUNTED = Path("/sys/fs/cgroup")
+_CONTROLLERS = ("memory", "cpuacct", "blkio")
 
-_Times = tuple[int, int, int]
-"""Processor time in nanoseconds: total, user and kernel."""
+_FILES_2 = {
+    "usage": "memory.current",
+    "peak": "memory.peak",
+    "limit": "memory.max",
+    "memory": "memory.stat",
+    "events": "memory.events",
+    "cpu": "cpu.stat",
+    "disk": "io.stat",
+}
+_FILES_1 = {
+    "usage": "memory.usage_in_bytes",
+    "peak": "memory.max_usage_in_bytes",
+    "limit": "memory.limit_in_bytes",
+    "memory": "memory.stat",
+    "events": "memory.oom_control",
+    "total": "cpuacct.usage",
+    "user": "cpuacct.usage_user",
+    "kernel": "cpuacct.usage_sys",
+    "cpu": "cpuacct.stat",
+    "disk": "blkio.throttle.io_service_bytes_recursive",
+}
+_DISK_2 = {"disk_read": re.compile(rb" rbytes=(\d+)"), "disk_write": re.compile(rb" wbytes=(\d+)")}
+_DISK_1 = {"disk_read": re.compile(rb" Read (\d+)"), "disk_write": re.compile(rb" Write (\d+)")}
 
 
 class CgroupSampler:
@@ -27,8 +50,8 @@ class CgroupSampler:
     ----------
     path : str or Path
         The group's folder, such as ``/sys/fs/cgroup/system.slice/cron.service``. Of version 1 any controller's folder, such as
-        ``/sys/fs/cgroup/memory/docker/4f1a``; or the path below, such as ``docker/4f1a``. The folders of other controllers are
-        found beside it.
+        ``/sys/fs/cgroup/memory/docker/4f1a``, as the others are found beside it. A relative path, such as ``docker/4f1a``, is
+        looked for below ``/sys/fs/cgroup``.
 
     Raises
     ------
@@ -49,20 +72,18 @@ class CgroupSampler:
 
     def __init__(self, path: str | Path) -> None:
         self._files: dict[str, int] = {}
-        folders = _folders(Path(path))
-        if not folders:
+        self._folders = _folders(Path(path))
+        if not self._folders:
             raise ArgumentError("path", "the folder of a control group", str(path))
-        self._folders = folders
-        self._unified = "" in folders
-        self._before: tuple[float, _Times] | None = None
+        self._unified = "" in self._folders
+        self._before: tuple[float, tuple[int, ...]] | None = None
         self._peak = 0
-        self._ticks = os.sysconf("SC_CLK_TCK")
         try:
-            for name in _FILES_2 if self._unified else _FILES_1:
-                folder = folders.get("" if self._unified else name.partition(".")[0])
+            for use, name in (_FILES_2 if self._unified else _FILES_1).items():
+                folder = self._folders.get("" if self._unified else name.partition(".")[0])
                 if folder is not None:
                     with suppress(FileNotFoundError):  # the controller is off, or the kernel is older
-                        self._files[name] = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
+                        self._files[use] = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             self.close()
             raise DriverError(f"can't read control group {str(path)!r}: {error}") from error
@@ -74,12 +95,9 @@ class CgroupSampler:
         """
         now = monotonic()
         try:
-            metrics, times = self._read_2() if self._unified else self._read_1()
+            metrics, times = self._memory() | self._disk(), self._times()
         except OSError:  # ENODEV: it was removed
             return None
-        peak = metrics.pop("mem_usage@max", 0)
-        if peak > self._peak:
-            metrics["mem_usage@max"] = self._peak = peak
         if times is not None:
             metrics["cpu_time@last"] = times[0]
             if self._before is not None:
@@ -94,7 +112,7 @@ class CgroupSampler:
         folder = next(iter(self._folders.values()))
         try:
             if self._unified:
-                events = _numbers((folder / "cgroup.events").read_bytes()) if (folder / "cgroup.events").exists() else {}
+                events = read_numbers((folder / "cgroup.events").read_bytes()) if (folder / "cgroup.events").exists() else {}
                 return bool(events.get(b"populated", folder.is_dir()))
             return any((Path(each) / "cgroup.procs").read_bytes() for each, _, _ in os.walk(folder))
         except OSError:
@@ -103,9 +121,7 @@ class CgroupSampler:
     def oom_kills(self) -> int:
         """Return how many processes of the group the kernel has killed for want of memory."""
         try:
-            if self._unified:
-                return _numbers(self._text("memory.events") or b"").get(b"oom_kill", 0)
-            return _numbers(self._text("memory.oom_control") or b"").get(b"oom_kill", 0)
+            return read_numbers(self._text("events") or b"").get(b"oom_kill", 0)
         except OSError:
             return 0
 
@@ -124,103 +140,54 @@ class CgroupSampler:
     def __del__(self) -> None:
         self.close()
 
-    def _text(self, name: str) -> bytes | None:
+    def _text(self, use: str) -> bytes | None:
         """Return the text of a file, or None where there is no such file."""
-        number = self._files.get(name)
+        number = self._files.get(use)
         return None if number is None else os.pread(number, _READ, 0)
 
-    def _number(self, name: str) -> int | None:
-        text = self._text(name)
+    def _number(self, use: str) -> int | None:
+        text = self._text(use)
         if text is None:
             return None
         return U64_MAX if text.startswith(b"max") else int(text)
 
-    def _read_2(self) -> tuple[dict[str, int], _Times | None]:
-        metrics = _known(
-            mem_usage=self._number("memory.current"),
-            mem_limit=self._number("memory.max"),
-        )
-        peak = self._number("memory.peak")
-        if peak:
-            metrics["mem_usage@max"] = peak
-        self._add_working(metrics, self._text("memory.stat"), b"inactive_file")
-        disk = self._text("io.stat")
-        if disk is not None:
-            metrics |= {"disk_read": 0, "disk_write": 0}
-            for word in disk.split():
-                name, _, value = word.partition(b"=")
-                if name == b"rbytes":
-                    metrics["disk_read"] += int(value)
-                elif name == b"wbytes":
-                    metrics["disk_write"] += int(value)
-        cpu = self._text("cpu.stat")
-        if cpu is None:
-            return metrics, None
-        numbers = _numbers(cpu)
-        total, user, kernel = (1000 * numbers.get(name, 0) for name in (b"usage_usec", b"user_usec", b"system_usec"))
-        return metrics, (total, user, kernel)
+    def _memory(self) -> dict[str, int]:
+        metrics = {}
+        if usage := self._number("usage"):  # a use of 0 is no measurement
+            metrics["mem_usage"] = usage
+            cache = _number_of(self._text("memory") or b"", b"inactive_file" if self._unified else b"total_inactive_file")
+            if cache is not None:
+                metrics["mem_working"] = usage - cache if cache < usage else usage
+        if (limit := self._number("limit")) is not None:
+            metrics["mem_limit"] = limit
+        peak = self._number("peak") or 0
+        if peak > self._peak:
+            metrics["mem_usage@max"] = self._peak = peak
+        return metrics
 
-    def _read_1(self) -> tuple[dict[str, int], _Times | None]:
-        metrics = _known(
-            mem_usage=self._number("memory.usage_in_bytes"),
-            mem_limit=self._number("memory.limit_in_bytes"),
-        )
-        peak = self._number("memory.max_usage_in_bytes")
-        if peak:
-            metrics["mem_usage@max"] = peak
-        self._add_working(metrics, self._text("memory.stat"), b"total_inactive_file")
-        disk = self._text("blkio.throttle.io_service_bytes_recursive")
-        if disk is not None:
-            metrics |= {"disk_read": 0, "disk_write": 0}
-            for line in disk.split(b"\n"):
-                words = line.split()
-                if len(words) == 3 and words[1] in (b"Read", b"Write"):
-                    metrics["disk_read" if words[1] == b"Read" else "disk_write"] += int(words[2])
-        total = self._number("cpuacct.usage")
-        if total is None:
-            return metrics, None
-        user, kernel = self._number("cpuacct.usage_user"), self._number("cpuacct.usage_sys")
-        if user is None or kernel is None:  # an older kernel
-            numbers = _numbers(self._text("cpuacct.stat") or b"")
-            user, kernel = (numbers.get(name, 0) * 10**9 // self._ticks for name in (b"user", b"system"))
-        return metrics, (total, user, kernel)
+    def _disk(self) -> dict[str, int]:
+        text = self._text("disk")
+        patterns = _DISK_2 if self._unified else _DISK_1
+        return {} if text is None else {name: sum(map(int, each.findall(text))) for name, each in patterns.items()}
 
-    def _add_working(self, metrics: dict[str, int], stat: bytes | None, inactive: bytes) -> None:
-        usage = metrics.get("mem_usage")
-        if not usage:
-            metrics.pop("mem_usage", None)  # a use of 0 is no measurement
-        elif stat is not None and (cache := _number_of(stat, inactive)) is not None:
-            metrics["mem_working"] = usage - cache if cache < usage else usage
+    def _times(self) -> tuple[int, ...] | None:
+        """Return the processor time in nanoseconds: total, user and kernel."""
+        if self._unified:
+            text = self._text("cpu")
+            numbers = read_numbers(text or b"")
+            return (
+                None
+                if text is None
+                else tuple(1000 * numbers.get(name, 0) for name in (b"usage_usec", b"user_usec", b"system_usec"))
+            )
+        total, user, kernel = self._number("total"), self._number("user"), self._number("kernel")
+        if total is not None and (user is None or kernel is None):  # an older kernel
+            numbers = read_numbers(self._text("cpu") or b"")
+            user, kernel = (numbers.get(name, 0) * 10**9 // os.sysconf("SC_CLK_TCK") for name in (b"user", b"system"))
+        return None if total is None or user is None or kernel is None else (total, user, kernel)
 
 
-_FILES_2 = (
-    "memory.current",
-    "memory.peak",
-    "memory.max",
-    "memory.stat",
-    "memory.events",
-    "cpu.stat",
-    "io.stat",
-)
-_FILES_1 = (
-    "memory.usage_in_bytes",
-    "memory.max_usage_in_bytes",
-    "memory.limit_in_bytes",
-    "memory.stat",
-    "memory.oom_control",
-    "cpuacct.usage",
-    "cpuacct.usage_user",
-    "cpuacct.usage_sys",
-    "cpuacct.stat",
-    "blkio.throttle.io_service_bytes_recursive",
-)
-
-
-def _known(**values: int | None) -> dict[str, int]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _numbers(text: bytes) -> dict[bytes, int]:
+def read_numbers(text: bytes) -> dict[bytes, int]:
     """Return a flat keyed file: a name and a number a line."""
     words = text.split()
     return dict(zip(words[::2], map(int, words[1::2]), strict=False))
@@ -228,47 +195,19 @@ def _numbers(text: bytes) -> dict[bytes, int]:
 
 def _number_of(text: bytes, name: bytes) -> int | None:
     """Return one number of a flat keyed file, which may be long."""
-    start = 0 if text.startswith(name + b" ") else text.find(b"\n" + name + b" ") + 1
-    if not start and not text.startswith(name + b" "):
-        return None
-    begin = start + len(name) + 1
-    return int(text[begin : text.index(b"\n", begin)])
+    at = (b"\n" + text).find(b"\n%s " % name)
+    return None if at < 0 else int(text[at + len(name) + 1 : text.index(b"\n", at)])
 
 
 def _folders(path: Path) -> dict[str, Path]:
     """Return the folders of a group by controller; under "" is that of version 2."""
-    if (path / "cgroup.controllers").exists():
-        return {"": path}
-    if path.is_absolute() and not (path / "cgroup.procs").exists():
-        return {}
-    roots = dict(_roots())
-    below = path
+    root, below = _MOUNTED, path
+    if (_MOUNTED / path / "cgroup.controllers").exists():
+        return {"": _MOUNTED / path}
     if path.is_absolute():
-        root = next((each for each in roots.values() if path.is_relative_to(each)), None)
-        if root is None:  # no mount: a copy of the files, controller by controller
-            controller = next((name for name in ("memory", "cpuacct", "blkio") if name in path.parts), None)
-            if controller is None:
-                return {}
-            at = path.parts.index(controller)
-            root = Path(*path.parts[: at + 1])
-            roots = {name: root.parent / name for name in ("memory", "cpuacct", "blkio")}
-        below = path.relative_to(root)
-    found = {name: root / below for name, root in roots.items() if name and (root / below / "cgroup.procs").exists()}
-    if not path.is_absolute() and "" in roots and (roots[""] / below / "cgroup.controllers").exists() and "memory" not in found:
-        return {"": roots[""] / below}
-    return found
-
-
-def _roots() -> Iterator[tuple[str, Path]]:
-    """Yield the folders where the controllers are mounted, and that of version 2 as ""."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text().splitlines()
-    except OSError:
-        return
-    for line in mounts:
-        _, where, kind, options, *_ = line.split()
-        if kind == "cgroup2":
-            yield "", Path(where)
-        elif kind == "cgroup":
-            for name in {"memory", "cpuacct", "blkio"} & set(options.split(",")):
-                yield name, Path(where)
+        at = next((at for at, part in enumerate(path.parts) if not set(_CONTROLLERS).isdisjoint(part.split(","))), None)
+        if at is None or not (path / "cgroup.procs").exists():
+            return {}
+        root, below = Path(*path.parts[:at]), Path(*path.parts[at + 1 :])
+    folders = {name: root / name / below for name in _CONTROLLERS}
+    return {name: folder for name, folder in folders.items() if (folder / "cgroup.procs").exists()}

@@ -71,22 +71,15 @@ class DriverConformance:
             driver.prepare(Task(image=self.missing_image, command=["true"]))
         assert self.leftovers() == []
 
-    def test_the_task_s_timeout(self, driver: Driver) -> None:
-        """A task that exceeds its timeout ends, with all that it started."""
+    @pytest.mark.parametrize(("its_own", "the_wait_s"), [(0.5, None), (50, 0.3), (0.3, 50)])
+    def test_timeouts(self, driver: Driver, its_own: float, the_wait_s: float | None) -> None:
+        """A task ends at the earlier of its own and the wait's timeout, with all that it started."""
         started = monotonic()
-        result, _ = self._shell(driver, "sleep 60 & sleep 60", timeout=0.5)
+        with driver.prepare(self._task("sleep 60 & sleep 60", timeout=its_own)) as cookie:
+            result = cookie.run().wait(the_wait_s)
         assert result.status is Status.TIMEOUT
         assert result.error is not None
         assert monotonic() - started < self.patience
-
-    def test_the_wait_s_timeout(self, driver: Driver) -> None:
-        """The earlier of the task's and the wait's timeout counts."""
-        started = monotonic()
-        with driver.prepare(self._task("sleep 60", timeout=50)) as cookie:
-            assert cookie.run().wait(0.3).status is Status.TIMEOUT
-        with driver.prepare(self._task("sleep 60", timeout=0.3)) as cookie:
-            assert cookie.run().wait(50).status is Status.TIMEOUT
-        assert monotonic() - started < 2 * self.patience
 
     def test_cancel_from_another_thread(self, driver: Driver) -> None:
         cancel, started = threading.Event(), monotonic()
@@ -175,13 +168,20 @@ class DriverConformance:
         assert len(seen) == len(written)
         assert all(written)
 
-    @pytest.mark.parametrize("fields", [{"memory": -1}, {"memory": 1.5}, {"timeout": -1}, {"timeout": float("nan")}], ids=str)
-    def test_a_limit_that_limits_nothing(self, driver: Driver, fields: dict[str, Any]) -> None:
-        """A wrong limit raises before anything runs, whoever implements the task."""
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            *({"memory": memory} for memory in (-1, 1.5)),
+            *({"timeout": timeout} for timeout in (-1, float("nan"))),
+            *({"env": {name: "x"}} for name in ("", "=", "A=B", "A\0")),
+        ],
+        ids=str,
+    )
+    def test_a_wrong_task(self, driver: Driver, fields: dict[str, Any]) -> None:
+        """A limit that limits nothing, or a name that no variable has, raises first, whoever implements the task."""
         task = self._task("true")
-        for name, value in fields.items():
-            setattr(task, name, value)
-        with pytest.raises(ValueError, match=r"^(memory|timeout) must be "):
+        vars(task).update(fields)
+        with pytest.raises(ValueError, match=rf"^{next(iter(fields))} must be "):
             driver.prepare(task)
         assert self.leftovers() == []
 
@@ -246,15 +246,6 @@ class DriverConformance:
     def test_any_id(self, driver: Driver, name: str) -> None:
         """An id need not be the name of anything."""
         assert self._shell(driver, "exit 3", id=name)[0].status is Status.ERROR
-
-    @pytest.mark.parametrize("name", ["", "=", "A=B", "A\0"])
-    def test_a_name_that_no_variable_has(self, driver: Driver, name: str) -> None:
-        """A wrong environment raises before anything runs, whoever implements the task."""
-        task = self._task("true")
-        task.env = {name: "x"}
-        with pytest.raises(ValueError, match=r"^env must be "):
-            driver.prepare(task)
-        assert self.leftovers() == []
 
     def _task(self, script: str, **fields: Any) -> Task:
         return Task(image=self.image, command=["sh", "-c", script], **fields)

@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple, Self, TypeAlias, TypeVar
 
 from callstats._json import Number, is_text, json_text, parsed
 from callstats.call import Key
+from callstats.db.files import sync_folder, write_all
 from callstats.db.results import ConnectionLostError, Reject
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
 from callstats.reduce import reduce_json
@@ -60,12 +61,7 @@ class Saver:
             raise ArgumentError("save", "a new file", str(self._path), hint=hint) from None
         except OSError as error:
             raise ArgumentError("save", "a file that can be written", str(self._path), hint=reason_of(error)) from None
-        with suppress(OSError):  # not every system can sync a folder
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        sync_folder(self._path.parent)
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +105,7 @@ class Saver:
             self._file.truncate(start)
         else:
             self._file.seek(start)
-            self._write(b" " * (end - start - 1) + b"\n")
+            write_all(self._file, b" " * (end - start - 1) + b"\n")
         self._file.seek(0, os.SEEK_END)
 
     def write(self, parts: list[tuple[int, int]], blobs: Iterable[SavedBlob]) -> None:
@@ -119,17 +115,12 @@ class Saver:
                 start = self._file.tell()
                 try:
                     for saved in blobs:
-                        self._write(saved.line())
+                        write_all(self._file, saved.line())
                 finally:
                     parts.append((start, self._file.tell()))
             os.fsync(self._file.fileno())
         except OSError as error:
             raise DatabaseError(f"save: {reason_of(error)}: {str(self._path)!r}") from None
-
-    def _write(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
-            left = left[self._file.write(left) :]
 
 
 class SavedFile:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import Any
+from weakref import WeakSet
 
 from docker import APIClient
 from docker.constants import MINIMUM_DOCKER_API_VERSION
@@ -34,6 +36,7 @@ class _Connection(UnixHTTPConnection):
     def connect(self) -> None:
         # The Docker SDK's own leaves the socket of a failed connection open.
         unix = socket.socket(socket.AF_UNIX)
+        _connected.add(unix)
         try:
             unix.settimeout(self.timeout)
             unix.connect(self.unix_socket)
@@ -73,6 +76,18 @@ class EngineClient(APIClient):
         if not response.ok:
             response.content  # noqa: B018 - to read it all frees the connection
         return response
+
+
+_connected: WeakSet[socket.socket] = WeakSet()
+
+
+def disown_connections() -> None:
+    """In a fork of this process: let go of the connections. Threads that only the parent has may hold their locks."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for connection in list(_connected):
+        if connection.fileno() >= 0:
+            os.dup2(null, connection.fileno(), inheritable=False)
+    os.close(null)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from docker.errors import DockerException
 
 from callstats._timestamps import parse_time
 from callstats.drivers.docker.engine import remove, request
+from callstats.drivers.process.procfs import read_process
 from callstats.errors import CallstatsError
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ abandoned: set[str] = set()
 
 def recorder_label() -> str:
     """Return the value of the label: the machine's start, the namespace of process numbers, the number and its start time."""
-    return " ".join([_space(), str(os.getpid()), _start_time(os.getpid())])
+    process = read_process(os.getpid())
+    return f"{_space()} {os.getpid()} {process and process.started}"
 
 
 def remove_orphans(api: APIClient) -> None:
@@ -65,22 +67,14 @@ def _space() -> str:
         return f"- {os.getpid()}"
 
 
-def _start_time(process: int) -> str:
-    """Return when a process started, in the kernel's unit, or "" for a missing process. A zombie has ended."""
+def _has_ended(number: int, started: str) -> bool:
+    process = read_process(number)
+    if process is not None:
+        return process.zombie or str(process.started) != started
     try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def _has_ended(process: int, started: str) -> bool:
-    if _start_time(process) == started:
-        return False
-    try:
-        os.kill(process, 0)
+        os.kill(number, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # another user's, whose /proc may be hidden
-        return _start_time(process) != ""
-    return True
+    except PermissionError:
+        pass
+    return False  # another user's, whose /proc is hidden

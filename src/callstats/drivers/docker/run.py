@@ -1,25 +1,36 @@
-"""DockerRun: a container from its creation to its removal. Needs the Docker SDK."""
+"""DockerRun: a container from its creation to its removal, with its input and output. Needs the Docker SDK."""
 
 from __future__ import annotations
 
+import socket
+import struct
+import threading
 from contextlib import suppress
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from docker.errors import APIError, DockerException, NotFound
 
 from callstats._timestamps import parse_time
-from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun
+from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun, stop_program
 from callstats.drivers.base import ContainerTask
-from callstats.drivers.docker.engine import ENGINE_SECONDS, QUICK_SECONDS, engine_errors, kill, remove, request, timed_out
-from callstats.drivers.docker.first import FirstProcess
+from callstats.drivers.docker.engine import (
+    ENGINE_SECONDS,
+    QUICK_SECONDS,
+    disown_connections,
+    engine_errors,
+    kill,
+    remove,
+    request,
+    timed_out,
+)
 from callstats.drivers.docker.owner import abandoned
-from callstats.drivers.docker.samples import Samples
-from callstats.drivers.docker.streams import AttachedStreams
+from callstats.drivers.docker.samples import FirstProcess, Samples
 from callstats.errors import CallstatsError, DriverError
 
 if TYPE_CHECKING:
     from docker import APIClient
+    from requests import Response
 
 _WAIT_SECONDS = 5.0
 """How often a wait for the end looks whether the engine still answers."""
@@ -31,7 +42,14 @@ _KILL_SECONDS = 30.0
 """The same once the container was killed."""
 
 _OUTPUT_SECONDS = 5.0
-"""Max wait for the last output and samples after the container's end."""
+"""Max wait for the last output after the container's end."""
+
+_INPUT_SECONDS = 0.2
+"""Max wait for the reader of the input. It may itself wait for somebody to type."""
+
+_CHUNK = 65_536
+_HEADER = struct.Struct(">BxxxL")
+"""The number of a piece of output's stream, and its size."""
 
 _SIGKILL_CODE = 128 + 9
 
@@ -44,7 +62,7 @@ class DockerRun(TaskRun):
         super().__init__(task)
         self._api = api
         self._container = container
-        self._samples = Samples(api, container, self.write_stat)
+        self._samples = Samples(self, api, container)
         self._streams: AttachedStreams | None = None
         self._first = FirstProcess()
         self._killed_at: float | None = None
@@ -68,7 +86,7 @@ class DockerRun(TaskRun):
                 return
             self._first.find(self._state()["Pid"])
         self._streams.start()
-        self._sampler = self.start_thread("callstats-docker-stats", self._samples.read)
+        self._samples.start()
         self.watch("callstats-docker")
 
     def kill(self) -> None:
@@ -81,13 +99,25 @@ class DockerRun(TaskRun):
 
     def send_signal(self, number: int) -> None:
         with suppress(DockerException, OSError):  # it has ended by itself, or `await_exit` finds out what is wrong
-            request(self._api, "POST", f"/containers/{self._container}/kill", QUICK_SECONDS, signal=number)
+            self._post("kill", signal=number)
+
+    def disown(self) -> None:
+        super().disown()
+        disown_connections()
+
+    def suspend(self) -> None:
+        """Pause the container while this program is stopped."""
+        with suppress(DockerException, OSError):  # as above
+            self._post("pause")
+        stop_program()
+        with suppress(DockerException, OSError):
+            self._post("unpause")
 
     def await_exit(self) -> None:
         answered_at = monotonic()
         while True:
             try:
-                answer = request(self._api, "POST", f"/containers/{self._container}/wait", _WAIT_SECONDS).json()
+                answer = self._post("wait", _WAIT_SECONDS).json()
             except OSError as error:  # the Docker SDK's are of this kind too
                 if not timed_out(error):
                     self._lost = not isinstance(error, APIError)
@@ -121,7 +151,6 @@ class DockerRun(TaskRun):
         self._samples.end()
         assert self._streams is not None  # noqa: S101 - `start` set it
         self._streams.finish(0 if self._lost else _OUTPUT_SECONDS)
-        self._sampler.join(_OUTPUT_SECONDS)
         state = self._end_state()
         ended_at = _end_time(state) or self._first.ended_at or self._ended_at
         if ended_at is not None:
@@ -137,6 +166,7 @@ class DockerRun(TaskRun):
 
     def release(self) -> None:
         self._first.close()
+        self._samples.end()
         if self._streams is not None:
             self._streams.close()
         try:
@@ -159,9 +189,100 @@ class DockerRun(TaskRun):
             self.kill()
         return state
 
+    def _post(self, action: str, seconds: float = QUICK_SECONDS, **params: Any) -> Response:
+        return request(self._api, "POST", f"/containers/{self._container}/{action}", seconds, **params)
+
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = request(self._api, "GET", f"/containers/{self._container}/json").json()["State"]
         return state
+
+
+class AttachedStreams:
+    """The streams of one container. They are attached before it starts, or early output would be lost."""
+
+    def __init__(self, run: DockerRun, api: APIClient, container: str) -> None:
+        self._run, self._api, self._container = run, api, container
+        self._sockets: list[Any] = []
+        self._threads: list[threading.Thread] = []
+        self._over = False
+        # Each stream has its own connection. On a shared one, some engines end the output only once all input was read.
+        self._output = self._attach(stdout=1, stderr=1)
+        self._input = None if run.task.stdin is None else self._attach(stdin=1)
+
+    def start(self) -> None:
+        self._threads.append(self._run.start_thread("callstats-docker-output", self._read_output))
+        if self._input is not None:
+            self._threads.append(self._run.start_thread("callstats-docker-input", self._write_input, self._input))
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the last output, and end the streams."""
+        for thread in self._threads[:1]:
+            thread.join(seconds)
+        self._over = True
+        for holder in self._sockets:  # a thread that still reads or writes gets the end of its stream
+            with suppress(OSError):
+                getattr(holder, "_sock", holder).shutdown(socket.SHUT_RDWR)
+        for thread, wait in zip(self._threads, (seconds, _INPUT_SECONDS), strict=False):
+            thread.join(wait)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. The Docker SDK gives each as a file on a socket on a response."""
+        for holder in self._sockets:
+            for part in (getattr(holder, "_response", None), holder, getattr(holder, "_sock", None)):
+                if part is not None:
+                    with suppress(OSError):
+                        part.close()
+        self._sockets = []
+
+    def _attach(self, **streams: int) -> socket.socket:
+        try:
+            holder = self._api.attach_socket(self._container, params={"stream": 1, "logs": 0, **streams})
+        except BaseException:
+            self.close()
+            raise
+        self._sockets.append(holder)
+        attached: socket.socket = getattr(holder, "_sock", holder)
+        attached.settimeout(None)
+        return attached
+
+    def _write_input(self, attached: socket.socket) -> None:
+        source = self._run.task.stdin
+        assert source is not None  # noqa: S101 - else there is no such thread
+        while chunk := source.read(_CHUNK):
+            try:
+                attached.sendall(chunk)
+            except OSError:  # the command may end before it has read all
+                return
+        with suppress(OSError):
+            attached.shutdown(socket.SHUT_WR)
+
+    def _read_output(self) -> None:
+        targets: dict[int, BinaryIO | None] = {1: self._run.task.stdout, 2: self._run.task.stderr}
+        while len(header := self._receive(_HEADER.size, whole=True)) == _HEADER.size:
+            stream, left = _HEADER.unpack(header)
+            while left:
+                chunk = self._receive(min(left, _CHUNK))
+                if not chunk:
+                    return
+                left -= len(chunk)
+                target = targets.get(stream)
+                if target is not None:
+                    target.write(chunk)
+                    target.flush()
+
+    def _receive(self, size: int, *, whole: bool = False) -> bytes:
+        received = b""
+        try:
+            while len(received) < size and (chunk := self._output.recv(size - len(received))):
+                received += chunk
+                if not whole:
+                    break
+        except OSError as error:
+            if self._over:  # `finish` has shut the connection down
+                return b""
+            raise DriverError(f"can't read the output: {error}") from error
+        return received
 
 
 def _start_code(explanation: str) -> int | None:

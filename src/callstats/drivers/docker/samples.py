@@ -1,23 +1,32 @@
-"""Samples: those of the engine's stats stream, and a closing one at the container's end. Needs the Docker SDK."""
+"""Samples of a container: by the engine's stats stream, and by its control group where that is on this machine."""
 
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
+from time import time_ns
 from typing import TYPE_CHECKING
 
 from urllib3.exceptions import HTTPError
 
 from callstats._types import I64_MAX
+from callstats.drivers.cgroup import CgroupSampler
 from callstats.drivers.docker.stats import cpu_time, pick_stats
+from callstats.errors import CallstatsError
 
 if TYPE_CHECKING:
     from docker import APIClient
     from requests import Response
 
-_CONNECT_SECONDS = 10.0
+    from callstats.drivers._run import TaskRun
+
+_CONNECT_SECONDS = 5.0
 _FRAME_SECONDS = 10.0
 """Max time between two frames. An engine sends one a second; after this long the stream is requested anew."""
 
@@ -25,17 +34,30 @@ _RETRY_SECONDS = 1.0
 _WRITER_SECONDS = 5.0
 """Max wait for the task's own writer of samples."""
 
+_LOOK_MS = 250
+"""How often the control group is read, in case that it is gone before its last reading. The kernel keeps totals and peaks."""
+
+_EARLY_SECONDS = 0.005
+"""How often it is read until the engine has answered which process it is. A short command has ended by then."""
+
+_GROUPS = ("docker/{}", "system.slice/docker-{}.scope")
+"""Where engines put a container, by their two ways to manage groups."""
+
 _COUNTED = ("cpu_time@last", "disk_read", "disk_write")
 _GAUGES = ("mem_usage", "mem_working", "mem_limit")
 _PEAK = "mem_usage@max"
 
+_UNTIL_THE_END = (*_COUNTED, _PEAK)
+"""The metrics that a group still counts at the end. Others are those of a running process."""
+
 
 class Samples:
-    """The samples of one container, passed to a function in order of time."""
+    """The samples of one container, passed on in order of time."""
 
-    def __init__(self, api: APIClient, container: str, write: Callable[[int, dict[str, int]], None]) -> None:
+    def __init__(self, run: TaskRun, api: APIClient, container: str) -> None:
         self.dropped = 0
-        self._write = write
+        self._run = run
+        self._thread: threading.Thread | None = None
         self._url = f"{api.base_url}/v{api.api_version}/containers/{container}/stats"
         self._api = api
         self._response: Response | None = None
@@ -45,6 +67,9 @@ class Samples:
         self._time = -I64_MAX
         self._max: dict[str, int] = {}
         """The max of each metric so far."""
+
+    def start(self) -> None:
+        self._thread = self._run.start_thread("callstats-docker-stats", self.read)
 
     def read(self) -> None:
         """Pass samples on until the container's end. Some engines do not end the stream then, so `end` does."""
@@ -62,21 +87,18 @@ class Samples:
             self._over.wait(_RETRY_SECONDS)  # the stream broke or stalled, or the container has ended
 
     def end(self) -> None:
-        """End the stream, wherever its reader waits. No sample is passed on after this, except the closing one."""
+        """End the stream, and wait for its reader. No sample is passed on after this, except the closing one."""
         self._over.set()
         if self._response is not None:
             with suppress(Exception):
                 self._response.raw.shutdown()
+        if self._thread is not None:
+            self._thread.join(_CONNECT_SECONDS + _FRAME_SECONDS)  # it may wait for an answer that does not come
 
     def close(self, ended_at: int, reading: Mapping[str, int]) -> None:
         """Pass on a closing sample: what the container has used in all.
 
-        Parameters
-        ----------
-        ended_at : int
-            The time of the end, in nanoseconds.
-        reading : mapping
-            The metrics that the kernel reported at the end; empty where nobody asked it. The last frame has the others.
+        `reading` has the metrics that the kernel reported at the end, if anybody asked it. The last frame has the others.
         """
         if not self._lock.acquire(timeout=_WRITER_SECONDS):
             return  # the writer is still busy with an earlier sample
@@ -100,7 +122,7 @@ class Samples:
         self._time = timestamp
         for name, value in metrics.items():
             self._max[name] = max(value, self._max.get(name, 0))
-        self._write(timestamp, metrics)
+        self._run.write_stat(timestamp, metrics)
 
     def _frames(self) -> Iterator[Mapping[str, object]]:
         # A stream that another thread ends breaks in any of these ways.
@@ -116,3 +138,94 @@ class Samples:
                 frame = json.loads(line) if line else None
                 if isinstance(frame, Mapping):
                     yield frame
+
+
+class FirstProcess:
+    """A container's first process, which all others end with. Without one on this machine, every method does nothing.
+
+    A descriptor stands for the process, as its number may come to mean another one. It also reports the end some milliseconds
+    before the engine removes the control group.
+    """
+
+    def __init__(self) -> None:
+        self.ended_at: int | None = None
+        """The time of the end, in nanoseconds."""
+        self.oom_kills = 0
+        """Number of processes that the kernel killed for want of memory."""
+        self._descriptor = -1
+        self._lock = threading.Lock()
+        self._names: list[str] = []
+        self._group: CgroupSampler | None = None
+        self._reading: dict[str, int] = {}
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def expect(self, container: str) -> None:
+        """Read the control group from its first moment. Call this before the container's start, and `find` after it."""
+        self._container = container
+        self._names = [name.format(container) for name in _GROUPS]
+        self._thread = threading.Thread(target=self._watch, name="callstats-docker-first", daemon=True)
+        self._thread.start()
+
+    def find(self, process: int) -> None:
+        """Find the process by the number that the engine gives, which may be on another machine."""
+        try:
+            descriptor = os.pidfd_open(process)
+        except (AttributeError, OSError):  # it has ended, or the system or its kernel has no such descriptors
+            self._over.set()
+            return
+        with suppress(OSError):
+            lines = Path(f"/proc/{process}/cgroup").read_text().splitlines()
+            names = [path.lstrip("/") for line in lines if self._container in (path := line.split(":", 2)[2])]
+            if names:
+                self._names, self._descriptor = names[:1], descriptor
+                return
+        os.close(descriptor)
+        self._over.set()
+
+    def kill(self) -> None:
+        with self._lock, suppress(OSError):  # it has ended, or this user must not
+            if self._descriptor >= 0:
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+    def close(self) -> dict[str, int]:
+        """Return the metrics of the control group at the end, as far as they are known."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._group is not None:
+            self._group.close()
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+        return self._reading
+
+    def _watch(self) -> None:
+        while self._descriptor < 0 and not self._over.wait(_EARLY_SECONDS):
+            self._look()
+        if self._descriptor >= 0:
+            ended = select.poll()
+            ended.register(self._descriptor, select.POLLIN)
+            while not self._over.is_set():
+                if ended.poll(_LOOK_MS):
+                    self._look(_UNTIL_THE_END)
+                    self.ended_at = time_ns()
+                    return
+                self._look()
+
+    def _look(self, names: tuple[str, ...] = ()) -> None:
+        """Read the group: all of its metrics, or the named ones and those that are not known yet."""
+        if self._group is None:
+            for name in self._names:
+                with suppress(CallstatsError):  # there is no such group, or not yet
+                    self._group = CgroupSampler(name)
+                    break
+            else:
+                return
+        sample = self._group.sample()
+        if sample is not None:
+            known = self._reading if names else {}
+            self._reading |= {name: value for name, value in sample.metrics.items() if name in names or name not in known}
+            self.oom_kills = max(self.oom_kills, self._group.oom_kills())

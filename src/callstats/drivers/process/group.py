@@ -9,6 +9,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Self
 
+from callstats.drivers.cgroup import read_numbers
+
 _REMOVE_SECONDS = 2.0
 
 
@@ -62,9 +64,8 @@ class TaskGroup:
     def cpu(self) -> tuple[float, float]:
         """Return the seconds of processor time that all processes have used: by themselves, and in the kernel."""
         with suppress(OSError):
-            words = (self.folder / "cpu.stat").read_bytes().split()
-            numbers = dict(zip(words[::2], words[1::2], strict=False))
-            return int(numbers[b"user_usec"]) / 1e6, int(numbers[b"system_usec"]) / 1e6
+            numbers = read_numbers((self.folder / "cpu.stat").read_bytes())
+            return numbers[b"user_usec"] / 1e6, numbers[b"system_usec"] / 1e6
         return 0.0, 0.0
 
     def remove(self) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from shlex import quote
 from time import monotonic
-from typing import IO
 
 from callstats.drivers.process.procfs import read_process, read_status
 
@@ -38,23 +37,13 @@ _SECONDS = 5.0
 
 
 class Launched:
-    """A child that runs the command.
-
-    Attributes
-    ----------
-    pid : int
-    floor : int
-        The peak of memory in bytes that it has from the process that forked it.
-    stdin, stdout, stderr : binary file or None
-        Our ends of its pipes.
-    """
+    """A child that runs the command, and our ends of its pipes."""
 
     def __init__(self, popen: subprocess.Popen[bytes], pid: int, floor: int, pipes: Sequence[int] = ()) -> None:
         self.pid = pid
         self.floor = floor
-        self.stdin: IO[bytes] | None = popen.stdin
-        self.stdout: IO[bytes] | None = popen.stdout
-        self.stderr: IO[bytes] | None = popen.stderr
+        """The peak of memory in bytes that it has from the process that forked it."""
+        self.stdin, self.stdout, self.stderr = popen.stdin, popen.stdout, popen.stderr
         self._popen = popen
         self._pipes = list(pipes)
 
@@ -78,21 +67,11 @@ class Launched:
 def launch(command: Sequence[str], env: Mapping[str, str], work_dir: str, *, stdin: int, stdout: int, stderr: int) -> Launched:
     """Start a command in a process group of its own, by a small shell where that can be. It waits for `Launched.go` then.
 
-    This process must be a subreaper.
-
-    Parameters
-    ----------
-    command, env, work_dir
-        As those of a task.
-    stdin, stdout, stderr : int
-        Arguments for `subprocess.Popen`.
-
-    Raises
-    ------
-    OSError, ValueError
-        When the command can't run.
+    The streams are arguments for `subprocess.Popen`. This process must be a subreaper. An OSError or a ValueError says that the
+    command can't run.
     """
-    options = {"stdin": stdin, "stdout": stdout, "stderr": stderr, "cwd": work_dir or None, "env": env, "process_group": 0}
+    options: dict[str, object] = {"stdin": stdin, "stdout": stdout, "stderr": stderr, "bufsize": 0}
+    options |= {"cwd": work_dir or None, "env": env, "process_group": 0}
     if _suits_a_shell(command, env, work_dir):
         with suppress(OSError, ValueError):  # ValueError: the shell told no number
             return _launch_by_shell(command, env, options)
@@ -117,12 +96,8 @@ def _launch_by_shell(command: Sequence[str], env: Mapping[str, str], options: Ma
         os.setpgid(pid, pid)
     except BaseException:
         if popen is not None:
-            with suppress(OSError):
+            with popen, suppress(OSError):
                 os.killpg(popen.pid, signal.SIGKILL)
-            popen.wait()
-            for pipe in (popen.stdin, popen.stdout, popen.stderr):
-                if pipe is not None:
-                    pipe.close()
         for number in pipes:
             os.close(number)
         raise

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from math import isnan
 from time import monotonic, thread_time
-from typing import NamedTuple
 
-from callstats.drivers._run import cpu_metrics
-from callstats.drivers.process.group import TaskGroup
-from callstats.drivers.process.procfs import Process, read_disk, read_share, read_status
-from callstats.drivers.process.tree import Reaped
+from callstats.drivers.process.procfs import UNKNOWN_DISK, Process, read_disk, read_share, read_status
+from callstats.drivers.process.tree import Family, Used
 
 _SHARED_BYTES = 64 * 2**20
 _SHARED_RATIO = 1.2
@@ -18,88 +16,22 @@ _SHARED_RATIO = 1.2
 _SHARED_COST = 0.02
 """Max part of a core to read what processes share."""
 
-
 _SHARED_READINGS = 3
 """Max readings at once, while processes exit."""
-
-
-class Used(NamedTuple):
-    """Resources used since the start: seconds, and bytes of disk traffic where they are known."""
-
-    user: float = 0
-    kernel: float = 0
-    disk_read: int | None = 0
-    disk_write: int | None = 0
-
-    @property
-    def cpu(self) -> float:
-        return self.user + self.kernel
-
-    def cpu_metrics(self, seconds: float) -> dict[str, int]:
-        return cpu_metrics(self.cpu, self.user, self.kernel, seconds)
-
-    def plus(self, user: float, kernel: float, disk: tuple[int, int] | None) -> Used:
-        """Return the sum. With an unknown value it is unknown."""
-        read, write = (None, None) if disk is None or self.disk_read is None or self.disk_write is None else disk
-        return Used(
-            self.user + user,
-            self.kernel + kernel,
-            None if read is None else (self.disk_read or 0) + read,
-            None if write is None else (self.disk_write or 0) + write,
-        )
-
-    def minus(self, other: Used) -> Used:
-        known = None not in (self.disk_read, other.disk_read)
-        return Used(
-            max(self.user - other.user, 0),
-            max(self.kernel - other.kernel, 0),
-            max((self.disk_read or 0) - (other.disk_read or 0), 0) if known else None,
-            max((self.disk_write or 0) - (other.disk_write or 0), 0) if known else None,
-        )
-
-    def at_least(self, other: Used) -> Used:
-        """Return the larger of both: totals never decrease, though a process that has exited may hide its own."""
-        cpu = max(self, other, key=lambda totals: totals.cpu)  # not part by part: the kernel's split of it varies
-        return Used(
-            cpu.user,
-            cpu.kernel,
-            None if self.disk_read is None else max(self.disk_read, other.disk_read or 0),
-            None if self.disk_write is None else max(self.disk_write, other.disk_write or 0),
-        )
 
 
 class Meter:
     """Measure a tree from one sample to the next.
 
-    Parameters
-    ----------
-    members : callable
-        It returns the processes of the tree.
-    limit : int
-        The task's max memory in bytes, or 0.
-    reaped : callable
-        It returns what the processes used that are gone and were reaped.
-    group : TaskGroup, optional
-        The control group that has all of the tree, and counts its processor time.
-    relative : bool
-        Whether the processes ran before: their use until now doesn't count, and their peaks only once they have risen.
+    `limit` is the task's max memory in bytes, or 0. `relative` says that the processes ran before: their use until now doesn't
+    count, and their peaks only once they have risen.
     """
 
-    def __init__(
-        self,
-        members: Callable[[], list[Process]],
-        limit: int = 0,
-        *,
-        reaped: Callable[[], Reaped] = Reaped,
-        group: TaskGroup | None = None,
-        relative: bool = False,
-    ) -> None:
-        self._members = members
+    def __init__(self, family: Family, limit: int = 0, *, relative: bool = False) -> None:
+        self._family = family
         self._limit = limit
-        self._reaped = reaped
-        self._group = group
         self._last: dict[int, Process] = {}
-        self._disks: dict[int, tuple[int, int] | None] = {}
+        self._disks: dict[int, tuple[float, float]] = {}
         self._peaks: dict[int, tuple[float, int]] = {}  # of each process: its start time, and the peak that it began with
         self._ignoring: set[int] = set()  # processes whose children leave no trace
         self._any_ignoring = False
@@ -122,7 +54,7 @@ class Meter:
 
     def exceeded(self) -> int | None:
         """Return the memory of the tree where it exceeds the limit."""
-        members = self._members()
+        members = self._family.members()
         self._note(members)
         sizes = {each.pid: each.rss for each in members}
         if self._memory(members, sizes, may_read_shares=False) <= self._limit:
@@ -144,23 +76,15 @@ class Meter:
         self._before, self._before_at, self._sampled = totals, now, True
         return metrics | self._common(totals)
 
-    def closing(self, ended: float, *, alone: bool) -> dict[str, int]:
-        """Return the sample of the end, once all processes were reaped.
-
-        Parameters
-        ----------
-        ended : float
-            The end, by the monotonic clock.
-        alone : bool
-            Whether there never was more than one process, and so its peak is that of the whole tree.
-        """
+    def closing(self, ended: float) -> dict[str, int]:
+        """Return the sample of the end, by the monotonic clock, once all processes were reaped."""
         totals = self._grouped(self._exited()).at_least(self._before)
-        reaped = self._reaped()
-        self._peak = max(self._peak, reaped.peak)
+        family = self._family
+        self._peak = max(self._peak, family.peak)
         metrics = {} if self._sampled else totals.cpu_metrics(ended - self._began)
         if self._peak > self._stored_peak:
             metrics["mem_usage@max" if self._sampled else "mem_usage"] = self._peak
-        if alone and reaped.peak and not self._any_ignoring:
+        if family.only_root and family.peak and not self._any_ignoring:  # its peak is that of the whole tree
             metrics["mem_peak@last"] = self._peak
         return metrics | self._common(totals)
 
@@ -169,17 +93,17 @@ class Meter:
         metrics = {"cpu_time@last": int(used.cpu * 1e9)}
         if self._limit:
             metrics["mem_limit"] = self._limit
-        if used.disk_read is not None and used.disk_write is not None:
-            metrics |= {"disk_read": used.disk_read, "disk_write": used.disk_write}
+        if not isnan(used.disk_read):
+            metrics |= {"disk_read": int(used.disk_read), "disk_write": int(used.disk_write)}
         return metrics
 
     def _measure(self, *, may_read_shares: bool = True, relative: bool = False) -> Used:
         """Return the totals of the tree. Note its memory and its peaks."""
-        members = self._members()
+        members = self._family.members()
         self._note(members)
         totals = self._exited()
         sizes: dict[int, int] = {}
-        disks: dict[int, tuple[int, int] | None] = {}
+        disks: dict[int, tuple[float, float]] = {}
         for process in members:
             status = read_status(process.pid)
             if status is not None:
@@ -198,12 +122,12 @@ class Meter:
         return self._grouped(totals).at_least(self._before)
 
     def _exited(self) -> Used:
-        reaped = self._reaped()
+        reaped = self._family.reaped
         return self._lost.plus(reaped.user, reaped.kernel, (reaped.disk_read, reaped.disk_write))
 
     def _grouped(self, totals: Used) -> Used:
         """Return the totals with the processor time of the group where that is more: it counts what nobody has waited for."""
-        user, kernel = (0.0, 0.0) if self._group is None else self._group.cpu()
+        user, kernel = (0.0, 0.0) if self._family.group is None else self._family.group.cpu()
         return totals if user + kernel <= totals.cpu else totals._replace(user=user, kernel=kernel)
 
     def _note(self, members: Iterable[Process]) -> None:
@@ -211,7 +135,7 @@ class Meter:
         now = {process.pid: process for process in members}
         for pid, process in self._last.items():
             if process.parent in self._ignoring and (pid not in now or now[pid].started != process.started):
-                self._lost = self._lost.plus(process.user, process.kernel, self._disks.get(pid))
+                self._lost = self._lost.plus(process.user, process.kernel, self._disks.get(pid, UNKNOWN_DISK))
         self._ignoring &= now.keys()
         self._last = now
         self._living = sum(not process.zombie for process in members)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from math import nan
 from typing import NamedTuple
 
 _LINUX = sys.platform == "linux"
@@ -76,11 +77,14 @@ def read_status(pid: int) -> MemoryStatus | None:
     return MemoryStatus(rss, max(rss, peak), bool(int(text[at + 8 : text.index(b"\n", at + 1)], 16) & _SIGCHLD))
 
 
-def read_disk(pid: int) -> tuple[int, int] | None:
-    """Return bytes read and written, those of waited children included: zeros once it is gone, None if unknown."""
+UNKNOWN_DISK = nan, nan
+
+
+def read_disk(pid: int) -> tuple[float, float]:
+    """Return bytes read and written, those of waited children included: zeros once it is gone."""
     text = _read(pid, "io")
     if not text:
-        return None if text is None else (0, 0)
+        return UNKNOWN_DISK if text is None else (0, 0)
     read, write = text.index(b"\nread_bytes:"), text.index(b"\nwrite_bytes:")
     return int(text[read + 12 : write]), int(text[write + 13 : text.index(b"\n", write + 1)])
 

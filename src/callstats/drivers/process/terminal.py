@@ -7,8 +7,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
-from types import TracebackType
 from typing import BinaryIO, Self
+
+from callstats.drivers._run import stop_program
 
 _STOPS = {getattr(signal, name) for name in ("SIGTSTP", "SIGTTIN", "SIGTTOU") if hasattr(signal, name)}
 
@@ -36,7 +37,7 @@ class Terminal:
             self._signal(signal.SIGCONT)  # it may have stopped because it read too early
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._take()
         if self._owned and self._number is not None:
             os.close(self._number)
@@ -62,9 +63,7 @@ class Terminal:
         """Stop the command and this program, which was asked to stop, until it is continued. The main thread calls this."""
         with self._handling():
             self._signal(signal.SIGTSTP)
-            handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-            signal.raise_signal(signal.SIGTSTP)
-            signal.signal(signal.SIGTSTP, handler)
+            stop_program()
             self._resume()
         self.follow_stop()
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import NamedTuple
 
+from callstats.drivers._run import cpu_metrics
 from callstats.drivers.process.group import TaskGroup
 from callstats.drivers.process.procfs import Process, Table, read_environ, read_process
 from callstats.errors import ArgumentError
@@ -27,24 +28,47 @@ _BLOCK = 512
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
-class Reaped(NamedTuple):
-    """The use of exited processes, from the kernel's answer to `wait4`. The peak is of the largest one."""
+class Used(NamedTuple):
+    """Resources used since the start: seconds, and bytes of disk traffic, which are NaN where unknown.
+
+    A sum with NaN is NaN, and so is its `max` with what stands after it.
+    """
 
     user: float = 0
     kernel: float = 0
-    disk_read: int = 0
-    disk_write: int = 0
-    peak: int = 0
+    disk_read: float = 0
+    disk_write: float = 0
+
+    @property
+    def cpu(self) -> float:
+        return self.user + self.kernel
+
+    def cpu_metrics(self, seconds: float) -> dict[str, int]:
+        return cpu_metrics(self.cpu, self.user, self.kernel, seconds)
+
+    def plus(self, user: float, kernel: float, disk: tuple[float, float]) -> Used:
+        return Used(self.user + user, self.kernel + kernel, self.disk_read + disk[0], self.disk_write + disk[1])
+
+    def minus(self, other: Used) -> Used:
+        return Used(*(max(ours - theirs, 0) for ours, theirs in zip(self, other, strict=True)))
+
+    def at_least(self, other: Used) -> Used:
+        """Return the larger of both: totals never decrease, though a process that has exited may hide its own."""
+        cpu = max(self, other, key=lambda totals: totals.cpu)  # not part by part: the kernel's split of it varies
+        return Used(cpu.user, cpu.kernel, max(self.disk_read, other.disk_read), max(self.disk_write, other.disk_write))
 
 
 class Family:
-    """A process that runs already, and all processes that come from it.
+    """A process that runs already, and all processes that come from it."""
 
-    Raises
-    ------
-    ArgumentError
-        When no process has this number.
-    """
+    reaped = Used()
+    """The use of exited processes, from the kernel's answer to `wait4`."""
+    peak = 0
+    """The peak of the largest one, in bytes."""
+    only_root = False
+    """No other process of the tree has been seen."""
+    group: TaskGroup | None = None
+    """The control group that has all of the tree."""
 
     def __init__(self, pid: int) -> None:
         process = read_process(pid)
@@ -83,22 +107,13 @@ class Family:
 class Tree(Family):
     """A command, and all processes that came from it. Create it before the command: whatever runs then is a stranger.
 
-    Parameters
-    ----------
-    mark : str
-        A private mark that the command has in its environment.
-    adopts : bool
-        Whether every new child of this process is of the tree, except `helpers`. Else the mark, an earlier look or the group must
-        prove it.
+    The command has the private `mark` in its environment. A tree that `adopts` takes in every new child of this process but its
+    `helpers`; else the mark, an earlier look or the group must prove that it is one.
     """
 
     def __init__(self, mark: str, *, adopts: bool = False) -> None:
-        self.reaped = Reaped()
         self.only_root = True
-        """No other process of the tree has been seen."""
         self.helpers: set[int] = set()
-        self.group: TaskGroup | None = None
-        """The control group that has all of the tree."""
         self._mark = mark
         self._adopts = adopts
         self._root = self._root_floor = 0
@@ -111,14 +126,7 @@ class Tree(Family):
         self._lock = threading.Lock()
 
     def set_root(self, pid: int, floor: int) -> None:
-        """Begin with this child.
-
-        Parameters
-        ----------
-        pid : int
-        floor : int
-            The peak of memory that it has inherited from the process that forked it, in bytes. Less than that it can't tell.
-        """
+        """Begin with this child. `floor` is the peak of memory that it has from the process that forked it, in bytes."""
         process = read_process(pid)
         self._root, self._root_floor, self._root_gone = pid, floor, False
         self._root_started = 0.0 if process is None else process.started
@@ -232,16 +240,10 @@ class Tree(Family):
         if not reaped:
             return None
         peak = used.ru_maxrss * _RSS_UNIT
-        if pid == self._root and peak <= self._root_floor:
-            peak = 0
-        total = self.reaped
-        self.reaped = Reaped(
-            total.user + used.ru_utime,
-            total.kernel + used.ru_stime,
-            total.disk_read + used.ru_inblock * _BLOCK,
-            total.disk_write + used.ru_oublock * _BLOCK,
-            max(total.peak, peak),
-        )
+        if pid != self._root or peak > self._root_floor:
+            self.peak = max(self.peak, peak)
+        disk = used.ru_inblock * _BLOCK, used.ru_oublock * _BLOCK
+        self.reaped = self.reaped.plus(used.ru_utime, used.ru_stime, disk)
         return os.waitstatus_to_exitcode(status)
 
 
