@@ -183,6 +183,14 @@ def sleepers() -> list[str]:
     return [line for line in listed if line == f"sleep {LONG}"]
 
 
+def wait_for_sleepers(number: int) -> list[str]:
+    """Return them once there are so many, or no later than after 20 seconds."""
+    deadline = monotonic() + 20
+    while len(found := sleepers()) != number and monotonic() < deadline:
+        sleep(0.05)
+    return found
+
+
 # --- this process -------------------------------------------------------------------------------------------------------------
 
 HOSTS = {
@@ -505,7 +513,7 @@ def test_a_killed_engine(private_engine: Engine) -> None:
     recording = Recording(private_engine, script=f"exec sleep {LONG}")
     started, seen = monotonic(), list[str]()
     with pytest.raises(DriverError, match="can't wait for the container"):
-        recording.run(lambda it: (seen.extend(sleepers()), private_engine.signal(signal.SIGKILL)))
+        recording.run(lambda it: (seen.extend(wait_for_sleepers(1)), private_engine.signal(signal.SIGKILL)))
     assert monotonic() - started < 30
     assert len(recording.samples) >= 1 and "mem_usage" in recording.samples[0][1]
     assert (len(seen), sleepers()) == (1, [])
@@ -517,7 +525,7 @@ def test_an_engine_that_ends(private_engine: Engine) -> None:
     with suppress(DriverError):
         assert recording.run(lambda it: private_engine.signal(signal.SIGTERM)).status is Status.KILLED
     assert len(recording.samples) >= 1
-    assert sleepers() == []
+    assert wait_for_sleepers(0) == []
 
 
 @pytest.mark.parametrize("seconds", [12, None])

@@ -73,7 +73,7 @@ from callstats.drivers import ProcessDriver, Task
 data = bytearray(300 * 2**20)
 for _ in range(20):
     rows = []
-    with ProcessDriver().prepare(Task(command=["true"], write_stat=lambda time, metrics: rows.append(metrics))) as cookie:
+    with ProcessDriver(interval=10).prepare(Task(command=["true"], write_stat=lambda time, metrics: rows.append(metrics))) as cookie:
         assert cookie.run().wait().status == "success"
     print(len(rows), rows[0]["mem_usage"])
 """
@@ -253,14 +253,17 @@ data = bytearray(200 * 2**20); del data
 end = time.process_time() + 0.5
 while time.process_time() < end: pass
 print("runs", flush=True)
-time.sleep(0.3)
+input()
 data = bytearray(50 * 2**20)
+print("holds", flush=True)
 time.sleep(60)
 """
-    with started([*PYTHON, program], stdout=subprocess.PIPE) as other:
+    with started([*PYTHON, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as other:
         assert other.stdout is not None and other.stdout.readline() == b"runs\n"
         with watch(0.1, None, pid=other.pid) as recorder:
-            time.sleep(0.6)
+            assert other.stdin is not None and other.stdin.write(b"\n")
+            assert other.stdout.readline() == b"holds\n"
+            time.sleep(0.3)
         series = recorder.end()
         other.kill()
         other.wait()
@@ -270,11 +273,11 @@ time.sleep(60)
 
 def test_watch_ends_with_the_process() -> None:
     """Samples end with the process that is watched. The recorder and the block continue."""
-    with started(["sleep", "0.3"]) as other:
+    with started(["sleep", "1"]) as other:
         with watch(0.05, None, pid=other.pid) as recorder:
             other.wait()
-            time.sleep(0.2)
-        assert 1 <= len(recorder.end()) < 12
+            time.sleep(1)
+        assert 1 <= len(recorder.end()) < 26
     with pytest.raises(ArgumentError, match=r"^pid must be the number of a running process, got "), watch(pid=other.pid):
         pass
 

@@ -19,13 +19,16 @@ KILL_OTHERS = {
     "mysql": "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()",
 }
 
+_KILLING = threading.Lock()
+
 
 def kill_others(database: Database) -> None:
-    """End every other session in the database."""
-    for (session,) in database.ask(KILL_OTHERS[database.kind]):
-        if database.kind == "mysql":
-            with suppress(pymysql.OperationalError):  # one that is ending by itself
-                database.ask(f"KILL {session}")
+    """End every other session in the database, but none of another thread that does so too."""
+    with _KILLING:
+        for (session,) in database.ask(KILL_OTHERS[database.kind]):
+            if database.kind == "mysql":
+                with suppress(pymysql.OperationalError):  # one that is ending by itself
+                    database.ask(f"KILL {session}")
 
 
 def restarted(database: Database, seconds: float) -> Callable[[], None]:
