@@ -153,7 +153,8 @@ $(VENV)/.extra-%: pyproject.toml | $(BUILT)
 	@touch $@
 
 test-cgroup2: $(BUILT) $(VENV)/.extra-test
-	tests/support/cgroup2.sh $(PY) -m pytest -p no:cacheprovider tests/processes/test_cgroup2.py tests/processes/test_groups.py $(ARGS)
+	tests/support/cgroup2.sh $(PY) -m pytest -p no:cacheprovider tests/processes/test_cgroup2.py tests/processes/test_groups.py \
+		tests/processes/test_record_watch.py $(ARGS)
 
 # The package proper, not the tree: a sanitized kernel in the tree would be loaded by every other run.
 test-debug: VENV = .venv-debug
