@@ -19,8 +19,8 @@ from callstats.recorder import Recorder
 from callstats.rule import Rule
 from callstats.series import Stat
 
-_LOOK_SECONDS = 1.0
-"""Max time between two looks whether anything still runs, however long the interval."""
+_RUNNING_SECONDS = 1.0
+"""Max time between two looks whether anything runs, however long the interval."""
 
 
 class Sampler(Protocol):
@@ -97,7 +97,7 @@ def follow(sampler: Sampler, interval: float, write_stat: Callable[[int, dict[st
     with closing(sampler):
         due = monotonic() + interval
         while True:
-            last = over.wait(min(max(due - monotonic(), 0), _LOOK_SECONDS))
+            last = over.wait(min(max(due - monotonic(), 0), _RUNNING_SECONDS))
             if not last and monotonic() < due and sampler.is_running():
                 continue
             sample = sampler.sample()
