@@ -7,6 +7,7 @@
 # make lint        ruff, mypy, stubtest of the kernels' stubs, cython-lint, codespell, the glossary of the prose
 # make docs        the documentation, into build/docs
 # make test-debug  the tests over kernels that check each index, under AddressSanitizer and UBSan
+# make test-cgroup2  the tests of control groups under a kernel with version 2 of them: User Mode Linux, an ordinary program
 # make test-wheel  the tests over a wheel built from the sdist, away from this tree
 # make test-minimal  the test command of the released wheels, over a wheel with nothing installed beside it but what it declares
 # make sdist wheel into dist/
@@ -28,14 +29,14 @@ ifneq ($(filter-out auto require skip,$(CALLSTATS_BUILD_EXT)),)
 $(error CALLSTATS_BUILD_EXT must be one of auto, require, skip, got $(CALLSTATS_BUILD_EXT))
 endif
 export CALLSTATS_BUILD_EXT
-test simulate bench bench-compare fuzz lint docs test-debug test-minimal test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
+test simulate bench bench-compare fuzz lint docs test-cgroup2 test-debug test-minimal test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
 demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
 
 # What .venv holds, as stamps: the package with its kernels or without them, and the packages of each extra.
 BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
 SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.p[yx][dix] src/callstats/_version.py)
 
-.PHONY: demo test simulate bench bench-compare fuzz fuzz-targets lint docs test-debug test-minimal test-wheel sdist wheel clean distclean
+.PHONY: demo test simulate bench bench-compare fuzz fuzz-targets lint docs test-cgroup2 test-debug test-minimal test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(BUILT) $(VENV)/.extra-cli,process,report
@@ -150,6 +151,10 @@ $(BUILT): $(SOURCES) | $(VENV)/.build-tools
 $(VENV)/.extra-%: pyproject.toml | $(BUILT)
 	$(PIP) install 'callstats[$*]'
 	@touch $@
+
+test-cgroup2: $(BUILT) $(VENV)/.extra-test
+	tests/support/cgroup2.sh $(PY) -m pytest -p no:cacheprovider tests/processes/test_cgroup2.py tests/processes/test_groups.py \
+		tests/processes/test_record_watch.py $(ARGS)
 
 # The package proper, not the tree: a sanitized kernel in the tree would be loaded by every other run.
 test-debug: VENV = .venv-debug

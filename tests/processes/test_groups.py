@@ -111,6 +111,21 @@ def test_a_task_in_its_own_group(version_2: Path, tmp_path: Path) -> None:
     assert not {folder for folder in set(version_2.glob("callstats-*")) - before if not list(TaskGroup(folder, "").pids())}
 
 
+@pytest.mark.parametrize(
+    ("peak", "cache", "told", "source"),
+    [(300, 5, 295, "kernel"), (300, 100, 200, "sampled"), (300, 400, 0, "sampled"), (0, 0, 0, "sampled")],
+)
+def test_the_peak_of_the_group(
+    version_2: Path, monkeypatch: pytest.MonkeyPatch, peak: int, cache: int, told: int, source: str
+) -> None:
+    """The kernel's peak less the page cache is a lower bound. It is the peak where the cache was small."""
+    monkeypatch.setattr(TaskGroup, "peak", lambda group: (peak * MIB, cache * MIB))
+    _, series = shell("true; (true); exit 0", 100)
+    usage = usage_of(series)
+    assert usage.peak_source == source and usage.peak_memory is not None
+    assert 0 <= usage.peak_memory - told * MIB < (32 * MIB if told == 0 else 1)
+
+
 HOST = """
 import sys
 from callstats.drivers import ProcessDriver, Task

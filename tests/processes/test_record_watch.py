@@ -47,10 +47,11 @@ def test_a_process_that_continues(tmp_path: Path, number: int) -> None:
     assert (name, status, code, command, tags) == ("nap", None, None, "sleep 99", '{"a": "b"}') and "mem_usage" in stats
 
 
-def test_a_process_that_ends(tmp_path: Path) -> None:
-    """Its end is the end of the watch."""
+@pytest.mark.parametrize("interval", ["20ms", "999s"])
+def test_a_process_that_ends(tmp_path: Path, interval: str) -> None:
+    """Its end is the end of the watch, however rarely it is sampled."""
     db = tmp_path / "calls.db"
-    with started(["sleep", "99"]) as other, watched(db, "--pid", other.pid) as program:
+    with started(["sleep", "99"]) as other, watched(db, "--pid", other.pid, "--interval", interval) as program:
         other.kill()
         other.wait()
         assert program.wait(PATIENCE) == 0

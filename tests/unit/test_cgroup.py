@@ -174,3 +174,8 @@ def test_a_task_s_own_group(tmp_path: Path) -> None:
     assert sorted(group.pids()) == [77, 78, 79] and group.cpu() == (2.0, 0.5) and not group.has(1)
     group.kill()
     assert (tmp_path / "cgroup.kill").read_text() == "1"
+    assert group.peak() == (0, 0)  # a kernel without these numbers
+    write(tmp_path, {"memory.stat": f"anon 9\nfile {40 * MIB}\nshmem {3 * MIB}\nslab 5\nkernel {2 * MIB}\n"})
+    assert group.peak() == (148 * MIB, 37 * MIB)
+    write(tmp_path, {"memory.stat": f"anon 9\nfile {40 * MIB}\nshmem {3 * MIB}\nslab {MIB}\n"})
+    assert group.peak() == (149 * MIB, 37 * MIB)

@@ -19,6 +19,9 @@ from callstats.recorder import Recorder
 from callstats.rule import Rule
 from callstats.series import Stat
 
+_RUNNING_SECONDS = 1.0
+"""Max time between two looks whether anything runs, however long the interval."""
+
 
 class Sampler(Protocol):
     """A sampler of something that runs already."""
@@ -94,7 +97,9 @@ def follow(sampler: Sampler, interval: float, write_stat: Callable[[int, dict[st
     with closing(sampler):
         due = monotonic() + interval
         while True:
-            last = over.wait(max(due - monotonic(), 0))
+            last = over.wait(min(max(due - monotonic(), 0), _RUNNING_SECONDS))
+            if not last and monotonic() < due and sampler.is_running():
+                continue
             sample = sampler.sample()
             if sample is not None:
                 write_stat(*sample)
@@ -123,16 +128,15 @@ class _Processes:
         number = os.getpid() if pid is None else pid
         if isinstance(number, bool) or not isinstance(number, int):
             raise ArgumentError("pid", "the number of a running process", pid)
-        self._meter = Meter(Family(number), relative=True)
-        self._runs = True
+        self._family = Family(number)
+        self._meter = Meter(self._family, relative=True)
 
     def sample(self) -> tuple[int, dict[str, int]] | None:
         metrics = self._meter.sample()
-        self._runs = bool(metrics)
         return (time_ns(), metrics) if metrics else None
 
     def is_running(self) -> bool:
-        return self._runs
+        return self._family.is_running()
 
     def close(self) -> None:
         pass

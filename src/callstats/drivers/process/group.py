@@ -13,6 +13,9 @@ from callstats.drivers.cgroup import read_numbers
 
 _REMOVE_SECONDS = 2.0
 
+_LEAF = "callstats-recorder"
+"""The group below a delegated one that its processes are moved to, as a group that divides memory may have none."""
+
 
 class TaskGroup:
     """A control group. Whatever a task starts is in it, and the kernel counts and kills it as a whole."""
@@ -27,11 +30,14 @@ class TaskGroup:
         own = _own_folder()
         if own is None:
             return None
+        if own.name == _LEAF:
+            own = own.parent
         folder = own / f"callstats-{mark}"
         try:
             folder.mkdir()
         except OSError:
             return None
+        _count_memory(own)
         return cls(folder, folder.name)
 
     def add(self, pid: int) -> bool:
@@ -79,6 +85,17 @@ class TaskGroup:
                 return
             sleep(0.005)
 
+    def peak(self) -> tuple[int, int]:
+        """Return the kernel's peak of the group's memory, less its own part, and the size of the page cache now.
+
+        Both are in bytes, and 0 where the kernel does not count the memory.
+        """
+        with suppress(OSError, KeyError):
+            now = read_numbers((self.folder / "memory.stat").read_bytes())
+            own = now.get(b"kernel", now[b"slab"])  # since Linux 5.18
+            return int((self.folder / "memory.peak").read_bytes()) - own, now[b"file"] - now[b"shmem"]
+        return 0, 0
+
 
 def _own_folder() -> Path | None:
     """Return the folder of this process's group."""
@@ -91,3 +108,17 @@ def _own_folder() -> Path | None:
                 root, where = before.split()[3:5]
                 return Path(where) / Path(own).relative_to(root)
     return None
+
+
+def _count_memory(folder: Path) -> None:
+    """Have the kernel count the memory of each group below this one, where a service manager has left that to this process."""
+    control = folder / "cgroup.subtree_control"
+    with suppress(OSError):
+        if b"memory" in control.read_bytes().split() or os.getxattr(folder, "user.delegate") != b"1":
+            return
+        leaf = folder / _LEAF
+        leaf.mkdir(exist_ok=True)
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with suppress(OSError):  # it has just exited
+                (leaf / "cgroup.procs").write_text(pid)
+        control.write_text("+memory")

@@ -19,6 +19,9 @@ _SHARED_COST = 0.02
 _SHARED_READINGS = 3
 """Max readings at once, while processes exit."""
 
+_PEAKS_DIFFER = 0.05
+"""Max part by which the peaks of a tree and of its group differ, where both are the peak of the tree."""
+
 
 class Meter:
     """Measure a tree from one sample to the next.
@@ -81,12 +84,26 @@ class Meter:
         totals = self._grouped(self._exited()).at_least(self._before)
         family = self._family
         self._peak = max(self._peak, family.peak)
+        known = self._note_group_peak(totals)
         metrics = {} if self._sampled else totals.cpu_metrics(ended - self._began)
         if self._peak > self._stored_peak:
             metrics["mem_usage@max" if self._sampled else "mem_usage"] = self._peak
-        if family.only_root and family.peak and not self._any_ignoring:  # its peak is that of the whole tree
+        if known or (family.only_root and family.peak and not self._any_ignoring):  # its peak is that of the whole tree
             metrics["mem_peak@last"] = self._peak
         return metrics | self._common(totals)
+
+    def _note_group_peak(self, totals: Used) -> bool:
+        """Note the memory that the group must have held at once, and return whether that is the peak of the tree.
+
+        The kernel's peak of a group counts its page cache, which never held more than what went to and from the disk, or than
+        what is left of it. It does not count files that others had read before. So where both peaks differ by much, the true one
+        is unknown.
+        """
+        if self._family.group is None or self._any_ignoring or isnan(totals.disk_read):
+            return False
+        peak, cache = self._family.group.peak()
+        self._peak = max(self._peak, peak - max(cache, int(totals.disk_read + totals.disk_write)))
+        return peak > 0 and abs(self._peak - peak) <= _PEAKS_DIFFER * peak
 
     def _common(self, totals: Used) -> dict[str, int]:
         used = totals.minus(self._base)

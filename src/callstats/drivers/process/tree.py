@@ -75,7 +75,15 @@ class Family:
         if process is None or process.zombie:
             raise ArgumentError("pid", "the number of a running process", pid)
         self._table = Table()
+        self._first = process
         self._seen = {pid: process.started}
+
+    def is_running(self) -> bool:
+        """Return whether any of its processes runs, by one quick look while the first one does."""
+        first = read_process(self._first.pid)
+        if first is not None and first.started == self._first.started and not first.zombie:
+            return True
+        return any(not process.zombie for process in self.members())
 
     def members(self) -> list[Process]:
         """Return all its processes. Those seen before stay, whoever their parent is now."""
