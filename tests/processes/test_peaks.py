@@ -75,7 +75,8 @@ from callstats.drivers import ProcessDriver, Task
 data = bytearray(300 * 2**20)
 for _ in range(20):
     rows = []
-    with ProcessDriver(interval=10).prepare(Task(command=["true"], write_stat=lambda time, metrics: rows.append(metrics))) as cookie:
+    task = Task(command=["true"], write_stat=lambda time, metrics: rows.append(metrics))
+    with ProcessDriver(interval=10).prepare(task) as cookie:
         assert cookie.run().wait().status == "success"
     print(len(rows), rows[0]["mem_usage"])
 """

@@ -40,8 +40,8 @@ class LeakTrend:
     growing: bool | None
     """Whether values grow; None below 40 values, which are too few to tell.
 
-    All values and also the later half must grow: `p` below 0.005, and at least 1 % of the median and 1 MiB at that slope. The last
-    third must still grow: `last_p` below 0.1."""
+    All values and also the later half must grow: `p` below 0.005, and at least 1 % of the median and 1 MiB at that slope. The
+    last third must still grow: `last_p` below 0.1."""
 
 
 def leak_trend(values: Integers) -> LeakTrend:
@@ -62,8 +62,9 @@ def leak_trend(values: Integers) -> LeakTrend:
     Mann-Kendall trend test for autocorrelated data", Journal of Hydrology 204. Lags count up to the first without a positive
     correlation, as in the initial sequence of Geyer (1992), "Practical Markov chain Monte Carlo", Statistical Science 7.
 
-    The later half must grow by itself, since a warm-up is no leak, and the last third too, since a great warm-up continues for long
-    but slows down. A warm-up that is not over by a third of the calls can look like a leak, and so can a step up near the end.
+    The later half must grow by itself, since a warm-up is no leak, and the last third too, since a great warm-up continues for
+    long but slows down. A warm-up that is not over by a third of the calls can look like a leak, and so can a step up near the
+    end.
 
     The slope is that of Theil (1950), "A rank-invariant method of linear and polynomial regression analysis", and Sen (1968),
     "Estimates of the regression coefficient based on Kendall's tau". Above 500 values it is the slope of the medians of blocks of
