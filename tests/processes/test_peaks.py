@@ -16,7 +16,7 @@ import pytest
 
 from callstats import KEEP_PEAKS, decimate
 from callstats.drivers import Status, watch
-from callstats.drivers.process import launch
+from callstats.drivers.process import launch, tree
 from callstats.drivers.process.group import TaskGroup
 from callstats.errors import ArgumentError
 from callstats.stats.call import usage_of
@@ -84,6 +84,15 @@ for _ in range(20):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     rows = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
     assert len(rows) == 20 and all(n == 1 and 0 < memory < 8 * MIB for n, memory in rows)
+
+
+@pytest.mark.parametrize("floor", [1, 64])
+def test_a_command_no_larger_than_what_launched_it(floor: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small shell's own peak, a MiB, may stand for that of a tiny command; a larger one tells nothing of it."""
+    set_root = tree.Tree.set_root
+    monkeypatch.setattr(tree.Tree, "set_root", lambda self, pid, _: set_root(self, pid, floor * MIB + 500 * 1024))
+    _, series = run(["true"], 100)
+    assert len(series) == 1 and ("mem_usage" in series) is (floor == 1)
 
 
 def test_without_the_small_shell(monkeypatch: pytest.MonkeyPatch) -> None:

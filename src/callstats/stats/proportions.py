@@ -54,6 +54,8 @@ def bernoulli(
 
     Parameters
     ----------
+    x : StatSeries or StatBatch
+        A batch gives a list, with one for each series.
     metric : str
         Where a row has ``metric@max`` (for `at_most` ``metric@min``), that one counts in its place. Each row counts once.
     at_least, at_most : number, or (share, metric)

@@ -119,6 +119,8 @@ def cpu_request(percents: Sequence[float] | AnyArray, *, risk: float = CPU_RISK,
     ----------
     percents : (n,) float
         The mean CPU of each call, in percent of one core.
+    risk : float
+        Above 0 and below 1.
     step : int
         The request is a multiple of this many thousandths of a core.
 

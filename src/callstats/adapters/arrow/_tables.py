@@ -63,6 +63,8 @@ def write_long(x: StatSeries | StatBatch, calls: Any = None) -> pa.Table:
 
     Parameters
     ----------
+    x : StatSeries or StatBatch
+        A series is a batch of one.
     calls : array-like of Arrow, optional
         A key for each series; its number by default.
 

@@ -27,6 +27,9 @@ _BLOCK = 512
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
+_SMALL = 2 * 2**20
+"""A peak that a small shell may leave to the command that it becomes: no error worth more than to know no peak."""
+
 
 class Used(NamedTuple):
     """Resources used since the start: seconds, and bytes of disk traffic, which are NaN where unknown.
@@ -136,7 +139,7 @@ class Tree(Family):
     def set_root(self, pid: int, floor: int) -> None:
         """Begin with this child. `floor` is the peak of memory that it has from the process that forked it, in bytes."""
         process = read_process(pid)
-        self._root, self._root_floor, self._root_gone = pid, floor, False
+        self._root, self._root_floor, self._root_gone = pid, floor if floor > _SMALL else 0, False
         self._root_started = 0.0 if process is None else process.started
         self._groups = {pid}
 

@@ -83,6 +83,8 @@ def render(
         The rows of the table, whose names are distinct. The distributions of each group are computed here.
     calls : iterable of ReportCall
         The calls with charts.
+    title : str
+        The heading, and the name of the page.
     by : str
         The name of a group's kind.
     notes : iterable of str
