@@ -19,8 +19,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-# Three workers more than processors, as many tests wait for servers and processes.
-WORKERS = $$(($$(nproc 2>/dev/null || echo 1) + 3))
+# Two workers more than processors, as many tests wait for servers and processes.
+WORKERS = $$(($$(nproc 2>/dev/null || echo 1) + 2))
 PYTEST = $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check --quiet

@@ -31,19 +31,16 @@ def grown(work: Callable[[], Any], times: int, measures: dict[Callable[[], int],
     """
     left = dict(measures)
     gc.collect()
-    gc.freeze()  # what is there need not be gone through again and again
-    try:
-        for _ in range(MOST_ROUNDS):
-            gc.collect()
-            before = {measure: measure() for measure in left}
-            for _ in range(times):
-                with suppress(CallstatsError):
-                    work()
-            gc.collect()
-            growth = {measure: measure() - before[measure] for measure in left}
-            left = {measure: most for measure, most in left.items() if growth[measure] > most * times}
-            if not left:
-                break
-    finally:
-        gc.unfreeze()
+    gc.freeze()  # what is there need not be gone through again and again, in later tests neither
+    for _ in range(MOST_ROUNDS):
+        gc.collect()
+        before = {measure: measure() for measure in left}
+        for _ in range(times):
+            with suppress(CallstatsError):
+                work()
+        gc.collect()
+        growth = {measure: measure() - before[measure] for measure in left}
+        left = {measure: most for measure, most in left.items() if growth[measure] > most * times}
+        if not left:
+            break
     return {measure.__name__: growth[measure] for measure in left}
