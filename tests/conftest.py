@@ -62,7 +62,7 @@ def shared_by(item: pytest.Item) -> str | None:
     fixtures = getattr(item, "fixturenames", ())
     for name in ("spark", "engine", "private_engine", "chromium", "sdist"):
         if name in fixtures:
-            return f"{name}-{item.path.stem}" if name == "engine" else name  # an engine for each file: its tests wait for long
+            return "faults" if item.path.stem == "test_docker_faults" else name  # they wait for long, on an engine of their own
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    kinds = {params.get("database"), params.get("on_server"), *fixtures}
+    kinds = {*fixtures, *(value for value in params.values() if isinstance(value, str))}
     return next((kind for kind in SERVERS if kind in kinds or f"{kind}_server" in kinds), None)

@@ -36,11 +36,12 @@ KEYS: dict[str, tuple[str, str, list[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize(("kind", "key", "keys"), KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_keys_of_every_kind(name: str, batch_size: int, request: pytest.FixtureRequest, tmp_path: Any) -> None:
+def test_keys_of_every_kind(
+    kind: str, key: str, keys: list[Any], batch_size: int, request: pytest.FixtureRequest, tmp_path: Any
+) -> None:
     """Each row is done once, found again by its key, and put back by it."""
-    kind, key, keys = KEYS[name]
     database: Database = request.getfixturevalue(kind)
     if "no_case" in key:
         database.ask("CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")

@@ -217,14 +217,9 @@ def run_mysql() -> Iterator[Server]:
         ]
         init.write_text("".join(made))  # a line for each statement
         init.chmod(0o644)
-        subprocess.run(
-            [install, "--no-defaults", f"--datadir={data}", "--skip-test-db", "--auth-root-authentication-method=normal"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            **as_user("mysql"),
-        )
+        command = [install, "--no-defaults", f"--datadir={data}", "--skip-test-db", "--auth-root-authentication-method=normal"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, **as_user("mysql"))
+        assert done.returncode == 0, done.stdout + done.stderr
         command = [
             daemon,
             "--no-defaults",
