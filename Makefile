@@ -6,6 +6,7 @@
 # make fuzz        MUTANTS=1000000 mutants of stored histograms through both readers, then SECONDS=120 of a fuzzer guided by coverage
 # make lint        ruff, mypy, stubtest of the kernels' stubs, cython-lint, codespell, the glossary of the prose
 # make docs        the documentation, into build/docs
+# make pictures    the pictures of the README, from the example data
 # make test-debug  the tests over kernels that check each index, under AddressSanitizer and UBSan
 # make test-cgroup2  the tests of control groups under a kernel with version 2 of them: User Mode Linux, an ordinary program
 # make test-wheel  the tests over a wheel built from the sdist, away from this tree
@@ -29,14 +30,14 @@ ifneq ($(filter-out auto require skip,$(CALLSTATS_BUILD_EXT)),)
 $(error CALLSTATS_BUILD_EXT must be one of auto, require, skip, got $(CALLSTATS_BUILD_EXT))
 endif
 export CALLSTATS_BUILD_EXT
-test simulate bench bench-compare fuzz lint docs test-cgroup2 test-debug test-minimal test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
+test simulate bench bench-compare fuzz lint docs pictures test-cgroup2 test-debug test-minimal test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
 demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
 
 # What .venv holds, as stamps: the package with its kernels or without them, and the packages of each extra.
 BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
 SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.p[yx][dix] src/callstats/_version.py)
 
-.PHONY: demo test simulate bench bench-compare fuzz fuzz-targets lint docs test-cgroup2 test-debug test-minimal test-wheel sdist wheel clean distclean
+.PHONY: demo test simulate bench bench-compare fuzz fuzz-targets lint docs pictures test-cgroup2 test-debug test-minimal test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(BUILT) $(VENV)/.extra-cli,process,report
@@ -117,6 +118,9 @@ lint: $(BUILT) $(VENV)/.extra-dev
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint src/callstats/kernels
 	$(VENV)/bin/codespell
 	PYTHONPATH=tests $(PY) -m support.prose src
+
+pictures: $(BUILT) $(VENV)/.extra-test
+	$(PY) docs/draw.py
 
 docs: $(BUILT) $(VENV)/.extra-docs
 	rm -rf build/docs
