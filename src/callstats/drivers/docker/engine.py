@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
@@ -35,8 +36,9 @@ _CONFLICT_SECONDS = 0.1
 class _Connection(UnixHTTPConnection):
     def connect(self) -> None:
         # The Docker SDK's own leaves the socket of a failed connection open.
-        unix = socket.socket(socket.AF_UNIX)
-        _connected.add(unix)
+        with _making:
+            unix = socket.socket(socket.AF_UNIX)
+            _connected.add(unix)
         try:
             unix.settimeout(self.timeout)
             unix.connect(self.unix_socket)
@@ -79,6 +81,9 @@ class EngineClient(APIClient):
 
 
 _connected: WeakSet[socket.socket] = WeakSet()
+_making = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a fork waits until a new socket is among the connected ones
+    os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 
 def disown_connections() -> None:
