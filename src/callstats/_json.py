@@ -115,9 +115,9 @@ class _ConstantError(Exception):
 def decode(value: object, *, sort: bool = False, kernel: bool = True) -> tuple[Columns, bool]:
     """Decode a stored histogram. Return its columns, and whether `sort` had to move a row.
 
-    `value` is None, bytes-like, text, or parsed JSON. Without `kernel`, which has left the blob to it, the fallback decoder is
-    alone. Raise a `DecodeError` at the first fault: first in the JSON of the whole
-    blob, then row by row, and in each row in its time, the order of times, its metrics, and its count.
+    `value` is None, bytes-like, text, or parsed JSON. Without `kernel`, the fallback decoder reads it: the kernel has left it to
+    that. Raise a `DecodeError` at the first fault: first in the JSON of the whole blob, then row by row, and in each row in its
+    time, the order of times, its metrics, and its count.
     """
     blob = text_of(value)
     decoded = kernels.active.decode_blob(blob) if kernel and blob is not None else None

@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, event
 
 from callstats import CallstatsError, Rule
 from callstats.db import ReduceResult, RestoreResult
+from callstats.db.jobs.batches import BatchSession
 from callstats.db.jobs.save import SavedBlob, Saver
 from callstats.db.results import ConnectionLostError, TransientError
 from support.database import Value, ask, blob, cell, cells, connect, made
@@ -112,6 +113,22 @@ def test_a_batch_that_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [line["key"] for line in lines(saved)] == ["a", "b"]
     assert restore_table(db, saved).unknown == 0
     assert cells(db) == before
+
+
+def test_a_look_that_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after a commit may fail, and the batch has been counted all the same."""
+    db = made(tmp_path / "calls.db", [("a", blob(12)), ("b", blob(13))])
+    count, turns = BatchSession.count, []
+
+    def failing(self: BatchSession, *conditions: Any) -> int:
+        turns.append(cells(db))
+        if turns[-1] != turns[0] and len(turns) == turns.index(turns[-1]) + 1:
+            raise TransientError("locked")
+        return count(self, *conditions)
+
+    monkeypatch.setattr(BatchSession, "count", failing)
+    report = reduce_table(db, 5)
+    assert (report.rows, report.changed, report.skipped, report.retries) == (2, 2, 0, 1)
 
 
 def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:

@@ -139,6 +139,11 @@ def test_a_conflict_beside_a_refusal(tmp_path: Path) -> None:
     report = reduce_table(path, 10)
     assert (report.changed, [key for key, _ in report.rejects]) == (1, ["b", "c"])
     assert report.rejects[0].reason == KEPT
+    file = tmp_path / "old.jsonl"
+    texts = {"a": blob(30) + "  ", "b": "[]", "c": "[]", "z": "[]"}  # which c has already, as it is, not allowed, of no row
+    file.write_text("".join(json.dumps({"key": key, "stats": stats}) + "\n" for key, stats in texts.items()))
+    back = restore_table(path, file)
+    assert (back.rows, back.restored, back.unknown_keys, {key for key, _ in back.rejects}) == (4, 1, ("z",), {"a", "c"})
 
 
 def test_a_cell_in_a_form_of_its_own(postgres: Database, tmp_path: Path) -> None:

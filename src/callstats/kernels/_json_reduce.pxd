@@ -1,7 +1,7 @@
 """Scanned columns to reduced text, and the buffers for it."""
 
 from cpython.mem cimport PyMem_RawFree as free
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from callstats.kernels._ascii cimport Day

@@ -14,7 +14,7 @@ from callstats.kernels._ascii cimport PAD, Minute, load8, read_number, read_time
 from callstats.kernels._columns cimport Columns, grow
 from callstats.kernels._json_names cimport Name, Names, forget_names, names_free
 from callstats.kernels._json_steps cimport (
-    COUNT, END, OTHER, TIME, VALUE, Piece, Span, Step, Steps, begins_with, forget_steps, learn_row, steps_free
+    END, OTHER, TIME, VALUE, Piece, Step, Steps, begins_with, forget_steps, learn_row, steps_free
 )
 from callstats.kernels._json_text cimport skip_space, skip_value, skip_word
 

@@ -185,7 +185,7 @@ class BatchSession(TableSession):
     def write(self, blobs: Sequence[NewBlob], what: str) -> tuple[list[Key], dict[Key, str]]:
         """Write blobs; of one key the last counts. Return the keys that no row has, and why the database rejected others."""
         last = {blob[0]: blob for blob in blobs if self.dialect.can_hold(blob[0])}
-        missing, rejected = {blob[0] for blob in blobs} - last.keys(), dict[Key, str]()
+        missing, rejected, changed = {blob[0] for blob in blobs} - last.keys(), dict[Key, str](), 0
         try:
             with self._savepoint():
                 changed = self._write(list(last.values()))
@@ -195,17 +195,14 @@ class BatchSession(TableSession):
             for key, blob in last.items():  # to find the row that a constraint or a trigger rejects
                 try:
                     with self._savepoint():
-                        if not self._write([blob]):
-                            missing.add(key)
+                        changed += self._write([blob])
                 except DBAPIError as fault:
                     if not self.dialect.rejects_row(fault.orig):
                         raise
                     rejected[key] = f"the database rejects the {what} text: {self.dialect.explain(fault.orig)}"
-            self.may_undo = self.may_undo or bool(missing)
-        else:
-            if changed != len(last):
-                self.may_undo = True
-                missing |= last.keys() - self._now(literal_column("1"), last)
+        if changed + len(rejected) != len(last):  # a trigger may leave out rows that exist
+            self.may_undo = True
+            missing |= last.keys() - rejected.keys() - self._now(literal_column("1"), last).keys()
         return [blob[0] for blob in blobs if blob[0] in missing], rejected
 
     def differing(self, blobs: Mapping[Key, bytes], others: Container[Key] = ()) -> dict[Key, bytes | None]:

@@ -99,14 +99,15 @@ class Worker(Attempts):
             after, is_all, idle = span.after, False, self.job.idle + 1
             while not is_all:
                 self.job.pause(pause)
-                done, end, is_all = self.attempt(partial(self._batch, span))
+                done, found = self.attempt(partial(self._batch, span))
                 left = max(span.size - len(done.outcomes) - len(done.locked), 0)
-                if is_all:
+                if is_all := found.is_all:
                     untimed, unreadable = self.attempt(partial(self.session.times, after, span.end, self.plan))
                     done = done._replace(skipped=max(left - untimed - len(unreadable), 0), untimed=untimed, unreadable=unreadable)
                 idle = 0 if done.outcomes or done.locked else idle
                 self.job.count(done)
-                span = span._replace(after=end, size=left)
+                self.attempt(partial(self._learn, span.after, found, done.outcomes))  # what is committed is not tried again
+                span = span._replace(after=found.end, size=left)
                 pause = self.job.arguments.sleep
             self.job.idle = idle
 
@@ -120,8 +121,8 @@ class Worker(Attempts):
 
     # --- one batch ---
 
-    def _batch(self, span: Span) -> tuple[Committed, Key | None, bool]:
-        """Reduce the next batch of a range, from finding to commit. Return the last key, and whether it is that of the range."""
+    def _batch(self, span: Span) -> tuple[Committed, Found]:
+        """Reduce the next batch of a range, from finding to commit. Return what was found, and whether it is all of the range."""
         asked, session = self.job.arguments, self.session
         rows = max(min(asked.batch_size, I64_MAX) // self.shrink, 1)  # a database takes no larger number
         most = min(self.job.left(), rows), max(asked.batch_bytes // self.shrink, 1)
@@ -132,8 +133,7 @@ class Worker(Attempts):
             done = Committed(self._write_unlocked(span.after, found, self._reduce(found.rows)))
         else:
             done = self._write_locked(found.keys)
-        self._learn(span.after, found, done.outcomes)
-        return done, found.end, found.is_all and part.end == span.end
+        return done, found._replace(is_all=found.is_all and part.end == span.end)
 
     def _learn(self, after: Key | None, found: Found, outcomes: Sequence[Outcome]) -> None:
         """Decide how the next batch finds rows: by their blobs' sizes where most change, else by the number of rows in them."""

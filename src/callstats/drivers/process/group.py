@@ -59,7 +59,7 @@ class TaskGroup:
         with suppress(OSError):
             for line in Path(f"/proc/{pid}/cgroup").read_bytes().splitlines():
                 if line.startswith(b"0::"):
-                    return self._name in line.removesuffix(b" (deleted)")
+                    return self._name in line
         return False
 
     def kill(self) -> None:

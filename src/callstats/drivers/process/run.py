@@ -232,9 +232,9 @@ class Streams:
         self._unused.remove(pipe)  # the thread closes it
 
     def _close_stop(self) -> None:
-        for number in self._stop or ():
+        stop, self._stop = self._stop, None  # first, as a fork may come in between
+        for number in stop or ():
             os.close(number)
-        self._stop = None
 
 
 def _write_input(pipe: IO[bytes], source: IO[bytes]) -> None:
