@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from callstats import Call, StatSeries, connect
+from callstats import Call, StatSeries, connect, decimate
 from callstats.cli.app import cli
 from callstats.errors import ArgumentError
 from support.zoo import SECOND
@@ -58,7 +58,7 @@ def test_two_names(db: Path) -> None:
     verdicts = {line[:16].strip(): line.rsplit("  ", 1)[1] for line in lines[4:8]}
     assert verdicts == {
         "duration": "higher in B",
-        "peak memory": "lower in B",
+        "peak memory": "can't tell from 40 and 40 calls, as good as 4 and 40 independent ones",  # since it rose half-way
         "CPU of one core": "no difference to be seen",
         "failures": "higher in B",
     }
@@ -96,6 +96,33 @@ def test_too_few(db: Path) -> None:
     assert run(db, "few", "gone").stdout.splitlines()[1] == "B: gone, 0 calls"
 
 
+def test_what_makes_peaks_differ(tmp_path: Path) -> None:
+    """Peaks of another kind, and values that reductions have changed, are told as such."""
+    path = tmp_path / "kinds.db"
+    rows = {"fn": {"mem_usage": [400, 100]}, "new": {"mem_working": [90, 100], "mem_usage": [400, 100]}}
+    rows["kernel"] = {**rows["fn"], "mem_peak@last": [400, 500]}
+    with connect(path) as table:
+        table.create()
+        calls = [
+            Call(key=f"{name}{i}", name=name, series=StatSeries([0, SECOND], metrics), status="success")
+            for name, metrics in rows.items()
+            for i in range(20)
+        ]
+        reduced = [
+            Call(key=f"r{one.key}", name="reduced", series=decimate(one.series, 1), status="success") for one in calls[:20]
+        ]
+        table.add(calls + reduced)
+    lines = run(path, "fn", "new").stdout.splitlines()
+    kind = "peaks of 20 of 20 calls of A and 0 of 20 of B include the page cache: a difference may come from that"
+    assert kind in lines
+    assert json.loads(run(path, "fn", "new", "--json").stdout)["page_cache"] == [20, 0]
+    assert "peaks of 0 of 20 calls of A and 20 of 20 of B are the kernel's, the rest sampled" in run(path, "fn", "kernel").stdout
+    assert json.loads(run(path, "fn", "kernel", "--json").stdout)["kernel_peaks"] == [0, 20]
+    assert "peaks of" not in run(path, "fn", "reduced").stdout
+    [line] = [line for line in run(path, "fn", "reduced").stdout.splitlines() if line.startswith("peak memory")]
+    assert line.split()[2:6] == ["~400", "B", "~250", "B"]
+
+
 def test_a_table_without_names_or_times(tmp_path: Path) -> None:
     """Calls without a name or a time can't be told apart by it, and no answer is made up."""
     path = tmp_path / "bare.db"
@@ -111,7 +138,7 @@ def test_a_table_without_names_or_times(tmp_path: Path) -> None:
 
 def test_wrong_use(db: Path) -> None:
     """Two groups are needed, in one of three ways."""
-    for args in ((db,), (db, "a"), (db, "a", "b", "c"), (db, "a", "b", "--at", "2026-10-16"), ("a",)):
+    for args in ((db,), (db, "a"), (db, "a", "b", "c"), (db, "resize", "resize"), (db, "a", "b", "--at", "2026-10-16"), ("a",)):
         result = run(*args)
         assert (result.exit_code, result.stdout) == (2, "")
     assert "--tag must be NAME=VALUE, twice and without A and B" in run(db, "--tag", "a=1").stderr

@@ -23,15 +23,21 @@ def only_memory(values: list[int], failures: list[int] | None = None) -> CallSam
 def test_what_is_compared() -> None:
     """Durations, known peaks, mean CPU and failures, whatever the order of the calls."""
     calls = [
-        CallData(StatSeries([0, SECOND], {"mem_usage": [k, k + 1], "cpu_total": [k, k]}), "killed" if k % 4 else None, -k, 5 * k)
-        for k in range(1, 21)
+        CallData(
+            StatSeries([0, SECOND], {"mem_usage": [k, k + 1], "cpu_total": [k, k]}),
+            "killed" if k % 4 else None,
+            k * 7 % 41,
+            5 * k,
+        )
+        for k in range(1, 41)
     ]
     calls += [CallData(StatSeries([0], {"mem_usage": [0]}), "success", 0, None)]
     duration, memory, cpu, failures = compare_calls(calls, reversed(calls))
     assert [one.name for one in (duration, memory, cpu, failures)] == ["duration_ns", "memory", "cpu", "failures"]
-    assert (duration.calls_a, duration.a, duration.b, duration.difference) == (21, 50.0, 50.0, 0.0)
-    assert (memory.calls_a, memory.a, cpu.a) == (20, 11.5, 10.5)
-    assert (failures.calls_b, failures.a) == (21, 15 / 21)
+    assert (duration.calls_a, duration.a, duration.b, duration.difference) == (41, 100.0, 100.0, 0.0)
+    assert (memory.calls_a, memory.a, cpu.a) == (40, 21.5, 20.5)
+    assert (failures.calls_b, failures.a) == (41, 30 / 41)
+    assert [one.exact for one in (duration, memory, cpu, failures)] == [False, True, True, True]
     assert not any(one.differs for one in (duration, memory, cpu, failures))
     for one in (duration, memory, cpu, failures):
         assert {type(value) for value in asdict(one).values()} == {str, int, float, bool}
@@ -44,19 +50,20 @@ def test_the_interval_and_p_agree() -> None:
     for _ in range(60):
         a, b = (
             CallSamples(
-                *(rng.integers(100, 120, (2, 20)) + int(rng.integers(0, 6))), rng.normal(5, 1, 20), rng.random(20) < rng.random()
+                *(rng.integers(100, 120, (2, 40)) + int(rng.integers(0, 6))), rng.normal(5, 1, 40), rng.random(40) < rng.random()
             )
             for _ in range(2)
         )
-        found = compare_samples(a, b)
+        found = [one for one in compare_samples(a, b) if one.differs is not None]
+        n = len(found)
         assert {one.differs for one in found} == {one.low > 0 or one.high < 0 for one in found}
         ordered = sorted(found, key=lambda one: one.p)
         kept = sum(one.differs for one in found)
         levels = [round(0.05 / (1 - one.confidence)) for one in ordered]
-        assert levels == [*range(4, 4 - kept, -1), *[4 - kept] * (4 - kept)]
-        assert [one.differs for one in ordered] == [True] * kept + [False] * (4 - kept)
+        assert levels == [*range(n, n - kept, -1), *[n - kept] * (n - kept)]
+        assert [one.differs for one in ordered] == [True] * kept + [False] * (n - kept)
         assert all((one.p <= 0.05) == one.differs and one.low <= one.difference <= one.high for one in found)
-        seen.add(kept)
+        seen.add((n, kept))
     assert len(seen) > 2
 
 
@@ -101,6 +108,24 @@ def test_too_few() -> None:
     """Below ten calls of either group there is no answer."""
     for one in compare_samples(only_memory([1] * 9), only_memory([2] * 50)):
         assert (one.differs, one.difference, one.p, one.confidence) == (None, None, None, None)
+
+
+def test_calls_that_depend_on_each_other() -> None:
+    """They count as fewer, and below ten independent ones there is no answer, however large the difference."""
+    # The correlation of 0 to 19 in order with the one before is 0.85, which stands for (20 x 0.85 + 1) / 16 > 1.
+    [_, slow, *_] = compare_samples(only_memory([*range(1000, 1020)]), only_memory([7] * 20))
+    assert (slow.differs, slow.effective_a, slow.effective_b) == (None, 0.0, 20.0)
+    [_, steps, *_] = compare_samples(only_memory([1] * 30 + [2] * 30), only_memory([7] * 60))
+    assert steps.differs is None
+    [_, quick, *_] = compare_samples(only_memory([1, 2] * 10), only_memory([7] * 20))
+    assert (quick.differs, quick.effective_a) == (True, 20.0)
+
+
+@pytest.mark.parametrize("n", [20, 50])
+def test_strong_dependence(n: int) -> None:
+    """Few calls whose neighbours have a correlation of 0.8 seldom differ falsely."""
+    cell = equal_cell(KINDS[0], n, 100, 0.8)
+    assert cell.holds, cell
 
 
 @pytest.mark.parametrize("kind", KINDS)

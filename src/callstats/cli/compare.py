@@ -11,7 +11,7 @@ import click
 from callstats._json import json_text
 from callstats._units import duration_text, memory_text, percent_text, plural, printable, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
-from callstats.cli.format import left_out_lines, print_reject, stopped_lines, text_table
+from callstats.cli.format import NOT_EXACT, left_out_lines, print_reject, stopped_lines, text_table
 from callstats.cli.options import (
     PAST,
     TAG,
@@ -25,6 +25,7 @@ from callstats.cli.options import (
 )
 from callstats.db import TableComparison, connect
 from callstats.stats import Difference
+from callstats.stats.compare import MIN_COMPARED
 
 _NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "duration_ns": ("duration", lambda ns: duration_text(round(ns))),
@@ -101,20 +102,38 @@ def comparison_text(found: TableComparison) -> str:
         "",
         *text_table(rows, right=1),
     ]
-    lines += ["", f"medians, and the share of failures; {found.rejected:,} rejected; {size_text(found.bytes_read)} read"]
+    lines += ["", *_memory_lines(found)]
+    lines += [NOT_EXACT] * any(not one.exact for one in found.differences)
+    lines += [f"medians, and the share of failures; {found.rejected:,} rejected; {size_text(found.bytes_read)} read"]
     lines += left_out_lines(found) + stopped_lines(found, "the numbers are of the calls read so far")
     return "\n".join(map(printable, lines))
 
 
+def _memory_lines(found: TableComparison) -> list[str]:
+    """Return where peaks are not of one kind, which alone makes them differ."""
+    memory = next(one for one in found.differences if one.name == "memory")
+    kinds = {"include the page cache": found.page_cache, "are the kernel's, the rest sampled": found.kernel_peaks}
+    calls = memory.calls_a, memory.calls_b
+    return [
+        f"peaks of {of_a:,} of {calls[0]:,} calls of A and {of_b:,} of {calls[1]:,} of B {kind}: a difference may come from that"
+        for kind, (of_a, of_b) in kinds.items()
+        if (of_a, of_b) not in ((0, 0), calls)
+    ]
+
+
 def _row(one: Difference) -> tuple[str, ...]:
     title, text = _NUMBERS[one.name]
-    a, b = ("-" if value is None else text(value) for value in (one.a, one.b))
+    mark = "" if one.exact else "~"
+    a, b = ("-" if value is None else mark + text(value) for value in (one.a, one.b))
     if one.differs is None or one.difference is None or one.low is None or one.high is None or one.confidence is None:
-        return title, a, b, "", "", f"can't tell from {one.calls_a:,} and {plural(one.calls_b, 'call')}"
+        reason = f"can't tell from {one.calls_a:,} and {plural(one.calls_b, 'call')}"
+        if min(one.calls_a, one.calls_b) >= MIN_COMPARED:
+            reason += f", as good as {one.effective_a:.0f} and {one.effective_b:.0f} independent ones"
+        return title, a, b, "", "", reason
     if one.name == "failures":
         text, relative = (lambda share: f"{100 * share:.3g} points"), ""
     else:
         relative = f" ({one.difference / one.a:+.0%})" if one.a else ""
     change, low, high = (f"{'-' if value < 0 else '+'}{text(abs(value))}" for value in (one.difference, one.low, one.high))
     verdict = f"{'higher' if one.difference > 0 else 'lower'} in B" if one.differs else "no difference to be seen"
-    return title, a, b, change + relative, f"{low} to {high} ({percent_text(one.confidence)})", verdict
+    return title, a, b, mark + change + relative, f"{mark}{low} to {mark}{high} ({percent_text(one.confidence)})", verdict

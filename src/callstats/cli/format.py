@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from callstats.stats.call import CallUsage
 
 
+NOT_EXACT = "~ is not exact: reductions have changed it, or a duration comes from the times of samples"
+
+
 def key_text(key: Key | None) -> str:
     """Return a key as SQL writes it."""
     if key is None:

@@ -14,7 +14,7 @@ from callstats._json import json_text
 from callstats._types import FN_COUNTERS
 from callstats._units import plural, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
-from callstats.cli.format import left_out_lines, name_text, print_reject, stopped_lines, text_table
+from callstats.cli.format import NOT_EXACT, left_out_lines, name_text, print_reject, stopped_lines, text_table
 from callstats.cli.kubernetes import kubernetes_patch
 from callstats.cli.options import choice_options, column_options, database_argument, default_option, detail_options, examples
 from callstats.db import TableSummary, connect
@@ -123,7 +123,7 @@ def _end_lines(summary: TableSummary) -> list[str]:
     """Return what the numbers cover."""
     lines = []
     if any(group.summary.approximate for group in summary.groups):
-        lines.append("~ is not exact: reductions have changed it, or a duration comes from the times of samples")
+        lines.append(NOT_EXACT)
     if any(group.summary.rightsize and group.summary.rightsize.size is not None for group in summary.groups):
         lines.append("a right size covers calls whose memory is known, and peaks as they were seen: --long has the details")
     if lines:

@@ -166,6 +166,10 @@ class TableComparison(JobResult):
     """The name or the tags of each group."""
     group_calls: tuple[int, int] = (0, 0)
     """The number of calls in each group."""
+    page_cache: tuple[int, int] = (0, 0)
+    """Of these, calls whose peak memory includes the page cache."""
+    kernel_peaks: tuple[int, int] = (0, 0)
+    """Calls whose peak memory the kernel measured. The others were sampled, which may miss a peak."""
     differences: tuple[Difference, ...] = ()
     """How they differ in duration, peak memory, CPU and failures."""
     untimed: int = 0

@@ -15,7 +15,7 @@ from callstats.db.query import Names, parse_tags
 from callstats.db.results import TableComparison
 from callstats.errors import ArgumentError
 from callstats.stats.calls import CallScalars
-from callstats.stats.compare import compare_samples
+from callstats.stats.compare import compare_scalars
 
 
 class CompareJob(CallsJob):
@@ -28,6 +28,8 @@ class CompareJob(CallsJob):
             raise ArgumentError("at", "given exactly where b is not", at)
         if b is not None and isinstance(a, Mapping) != isinstance(b, Mapping):
             raise ArgumentError("b", "tags as a is, or a name as a is", b)
+        if b is not None and _label(a) == _label(b):
+            raise ArgumentError("b", "other calls than a", _label(b))
         if at is not None and names.time_column is None:
             raise ArgumentError("at", "None without a time_column", at)
         self.by = "tags" if isinstance(a, Mapping) else names.group_column
@@ -42,7 +44,9 @@ class CompareJob(CallsJob):
             stopped=stopped,
             names=labels,
             group_calls=(first.calls, second.calls),
-            differences=compare_samples(first.samples(), second.samples()),
+            page_cache=(first.page_cache, second.page_cache),
+            kernel_peaks=(first.kernel_peaks, second.kernel_peaks),
+            differences=compare_scalars(first, second),
             **self.fields(),
         )
 
