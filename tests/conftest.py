@@ -13,6 +13,7 @@ from support.backends import backend
 from support.browser import chromium
 from support.databases import SERVERS, database, mysql, on_server, postgres
 from support.engine import engine, private_engine, registry
+from support.monitoring import prometheus
 from support.servers import mysql_server, postgres_server
 from support.signals import heeded_by_children
 from support.sparking import spark
@@ -28,6 +29,7 @@ __all__ = [
     "postgres",
     "postgres_server",
     "private_engine",
+    "prometheus",
     "registry",
     "spark",
 ]
@@ -60,7 +62,7 @@ def pytest_collection_finish() -> None:
 def shared_by(item: pytest.Item) -> str | None:
     """Return the name of what a test shares with others, if anything: one worker runs all its tests, so it is made once."""
     fixtures = getattr(item, "fixturenames", ())
-    for name in ("spark", "engine", "private_engine", "chromium", "sdist"):
+    for name in ("spark", "engine", "private_engine", "chromium", "prometheus", "sdist"):
         if name in fixtures:
             return "faults" if item.path.stem == "test_docker_faults" else name  # they wait for long, on an engine of their own
     params = item.callspec.params if hasattr(item, "callspec") else {}

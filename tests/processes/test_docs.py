@@ -28,7 +28,9 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT 
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(callstats.__path__, "callstats.") if not module.name.endswith("_cy")
 )
-ADAPTERS = [f"adapters.{name}" for name in ("arrow", "duckdb", "pandas", "parquet", "polars", "sqlalchemy", "sqlite")]
+ADAPTERS = [
+    f"adapters.{name}" for name in ("arrow", "duckdb", "pandas", "parquet", "polars", "prometheus", "sqlalchemy", "sqlite")
+]
 PUBLIC = ["callstats", *(f"callstats.{name}" for name in ("stats", "drivers", "db", "plot", *ADAPTERS))]
 
 

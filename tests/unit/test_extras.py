@@ -18,6 +18,7 @@ CASES = [
     ("duckdb", "pyarrow", "duckdb"),
     ("sqlalchemy", "sqlalchemy", "sqlalchemy"),
     ("pydantic", "pydantic", "pydantic"),
+    ("prometheus", "prometheus_client", "prometheus"),
 ]
 
 

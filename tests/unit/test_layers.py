@@ -47,7 +47,7 @@ FOREIGN = {
     "pyarrow": {"adapters"},
     "pandas": {"adapters", "series", "call"},
     "polars": {"adapters"},
-    **{name: {"adapters"} for name in ("pydantic", "pydantic_core")},
+    **{name: {"adapters"} for name in ("pydantic", "pydantic_core", "prometheus_client")},
     "duckdb": {"adapters"},
     "pyspark": {"adapters"},
     "psycopg": {"db"},

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from callstats._extras import needs
 
@@ -14,6 +12,7 @@ with needs("adapters.parquet", "arrow"):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+from callstats.adapters._file import NewFile
 from callstats.adapters.arrow import read_long, write_long
 from callstats.batch import StatBatch
 from callstats.errors import ArgumentError
@@ -43,7 +42,7 @@ def write(x: StatSeries | StatBatch, path: str | os.PathLike[str], calls: Any = 
     pq.write_table(write_long(x, calls), path, row_group_size=GROUP_ROWS, **_format(long=True))
 
 
-class Writer:
+class Writer(NewFile):
     """A writer of a new file, with a row group or more for each `add`. The file gets its name when it is complete.
 
     With `long` it writes series, with the columns of `write_long`, instead of blobs. `others` are further columns of text.
@@ -58,16 +57,12 @@ class Writer:
         long: bool = False,
         others: Sequence[str] = (),
     ) -> None:
-        self.path, self.key, self.column, self.long, self.others = Path(path), key, column, long, tuple(others)
+        self.key, self.column, self.long, self.others = key, column, long, tuple(others)
         names = [*(write_long(StatBatch([])).column_names if long else (key, column)), *others]
         for name in others:
             if names.count(name) > 1:
                 raise ArgumentError("others", "names of further columns", name, hint="the file has a column of that name")
-        self.size = 0
-        """The size of the complete file, in bytes."""
-        if self.path.exists():
-            raise ArgumentError("path", "a new file", str(path), hint="it exists")
-        self._part = self.path.with_name(f"{self.path.name}.part")
+        super().__init__(path)
         self._kind: Any = None
         self._writer: Any = None
 
@@ -89,25 +84,17 @@ class Writer:
             table = pa.table({self.key: keys, **extra, self.column: pa.array(cells, pa.binary()).cast(pa.string())})
         if self._writer is None:
             try:
-                self._writer = pq.ParquetWriter(self._part, table.schema, **_format(self.long, self.key, self.others))
+                self._writer = pq.ParquetWriter(self.part, table.schema, **_format(self.long, self.key, self.others))
             except OSError as error:
-                hint = os.strerror(error.errno) if error.errno else str(error)
-                raise ArgumentError("path", "a writable file", str(self.path), hint=hint) from None
+                raise self.not_writable(error) from None
         self._writer.write_table(table, row_group_size=GROUP_ROWS)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None and self._writer is None:
+    def close(self, *, complete: bool) -> None:
+        """Close the file. A complete file has columns, even without calls."""
+        if complete and self._writer is None:
             self.add([], StatBatch([]) if self.long else [])
         if self._writer is not None:
             self._writer.close()
-        if kind is None:
-            self.size = self._part.stat().st_size
-            self._part.replace(self.path)
-        else:
-            self._part.unlink(missing_ok=True)
 
     def _keys(self, calls: Sequence[Any]) -> Any:
         """Return keys as an array of the type of the first key."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from callstats._units import printable, size_text
@@ -17,26 +19,31 @@ from callstats.db import connect
         "callstats export calls.db calls.parquet",
         "callstats export calls.db calls.parquet --with fn_id --with status --with created_at",
         "callstats export calls.db values.parquet --long --where \"status = 'success'\"",
+        "callstats export --openmetrics calls.db calls.om",
     ),
 )
 @click.argument("arguments", nargs=-1, metavar="[DB] FILE")
 @click.option("--long", is_flag=True, help="Write a row for each value of each sample, instead of a row for each call.")
+@click.option("--openmetrics", is_flag=True, help="Write OpenMetrics text, from which promtool makes blocks for Prometheus.")
 @click.option("--with", "others", multiple=True, metavar="COLUMN", help="Write this column too, as text. Can be repeated.")
 @where_option
 @column_options
 def export_command(
-    arguments: tuple[str, ...], long: bool, others: tuple[str, ...], where: str | None, **columns: str
+    arguments: tuple[str, ...], long: bool, openmetrics: bool, others: tuple[str, ...], where: str | None, **columns: str
 ) -> ExitCode:
-    """Write the histograms of a table to a new Parquet file.
+    """Write the histograms of a table to a new file of Parquet, or of OpenMetrics.
 
     By default the file has each call's key and its stored text, unchanged. With --long it has the columns call, row, timestamp,
     metric, value and count, and a row for each value; a call without samples has one row without them. Columns that --with names
     follow, times in ISO 8601 and bytes in hex. The file is compressed with zstd, and appears when it is complete.
+
+    With --openmetrics each call has a series for each metric, in base units and labelled by call and name.
     """
     url, file = split_file(arguments)
     check_output(file, "FILE", url)
     with catch_ctrl_c() as caught, connect(url, **columns) as calls:
-        result = calls.export(file, long=long, others=others, where=where, stop=caught.is_set, on_reject=print_reject)
+        select: dict[str, Any] = {"where": where, "stop": caught.is_set, "on_reject": print_reject}
+        result = calls.export(file, long=long, openmetrics=openmetrics, others=others, **select)
     line = f"{result.rows:,} rows: {result.written:,} written, {result.rejected:,} rejected"
     sizes = f"{size_text(result.bytes_read)} of text, {size_text(result.bytes_written)} in the file; {result.seconds:.1f} s"
     rest = sizes if result.stopped is None else f"stopped early: {result.stopped}; no file was written"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -74,6 +75,13 @@ def _parse_tier(text: str) -> tuple[timedelta, int]:
     return _parse_timedelta(age), int(rows)
 
 
+def _parse_address(text: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:]+)):([0-9]{1,5})", text.strip(), re.ASCII)
+    if found is None or int(found[3]) > 65535:
+        raise ArgumentError("address", "HOST:PORT, such as 127.0.0.1:9464 or [::1]:9464", text)
+    return found[1] or found[2], int(found[3])
+
+
 def _parse_tag(text: str) -> tuple[str, str]:
     name, mark, value = text.partition("=")
     if not name or not mark or not is_text(text):
@@ -102,6 +110,7 @@ DURATION = Parsed("duration", _parse_timedelta)
 SHARE = Parsed("share", parse_share)
 PAST = Parsed("time", _parse_past)
 TIER = Parsed("tier", _parse_tier)
+ADDRESS = Parsed("address", _parse_address)
 TAG = Parsed("tag", _parse_tag)
 HOW = Parsed("how", _parse_how)
 

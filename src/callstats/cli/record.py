@@ -19,7 +19,7 @@ from callstats._units import duration_text, printable
 from callstats.call import Call
 from callstats.cli.errors import ExitCode, say
 from callstats.cli.format import call_fields, name_text, peak_memory_text, table_text
-from callstats.cli.options import POSITIVE, SECONDS, SIZE, TAG, default_database, default_option, examples
+from callstats.cli.options import ADDRESS, POSITIVE, SECONDS, SIZE, TAG, default_database, default_option, examples
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
 from callstats.drivers import FN_METRICS, DockerDriver, Driver, ProcessDriver, Status, Task, WaitResult
@@ -54,6 +54,7 @@ Prepared = TypeVar("Prepared")
         "callstats record --name nightly --tag branch=main -- ./backup.sh",
         "callstats record --interval 100ms --memory 512m --timeout 60s -- python3 job.py",
         "callstats record --interval 10s --pid 4242",
+        "callstats record --listen 127.0.0.1:9464 --name nightly -- ./backup.sh",
         "callstats record --driver docker --image alpine:3.20 --network none -- sh -c 'sleep 5'",
     ),
 )
@@ -77,6 +78,7 @@ Prepared = TypeVar("Prepared")
 @default_option("--max-samples", type=POSITIVE, metavar="N", default=240, help="Store at most N rows.")
 @click.option("--plain", is_flag=True, help="Store Fn's exact form: at most nine metrics, means, and no counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print the call as a line of JSON, to standard error.")
+@click.option("--listen", type=ADDRESS, metavar="HOST:PORT", help="Serve the last sample to Prometheus while the command runs.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def record_command(
     db: str,
@@ -93,6 +95,7 @@ def record_command(
     max_samples: int,
     plain: bool,
     as_json: bool,
+    listen: tuple[str, int] | None,
     command: tuple[str, ...],
 ) -> int:
     """Run a command with its own input and output, and store what it used.
@@ -124,11 +127,16 @@ def record_command(
     sampler = make_sampler(pid, cgroup) if watched else None
     seen = command if sampler is None else command_of(pid) or ((cgroup or str(pid)).rstrip("/"),)
     recording = Recording(seen, name=name, tags=dict(tags), image=image)
-    with Relay(container=driver == "docker") as relay, connect(db) as table:
+    with (
+        Relay(container=driver == "docker") as relay,
+        serving(listen, recording.call) as on_stat,
+        connect(db) as table,
+    ):
         recorder = Recorder(max_samples, how="mean" if plain else KEEP_PEAKS, max_bytes=_begin(table, recording.call))
 
         def write_stat(timestamp: int, metrics: dict[str, int]) -> None:
             recorder.write_stat(timestamp, {name: metrics[name] for name in metrics if not plain or name in FN_METRICS})
+            on_stat(timestamp, metrics)
 
         # Python aborts at its end if a thread still reads from the buffer of the standard input.
         nobody_reads = sys.stdin is None or sys.stdin.closed or (driver == "docker" and sys.stdin.isatty())
@@ -163,6 +171,20 @@ def record_command(
     if watched and recording.fault is None:
         return ExitCode.DONE
     return ExitCode.DRIVER_FAULT if call.exit_code is None else call.exit_code
+
+
+@contextmanager
+def serving(address: tuple[str, int] | None, call: Call) -> Iterator[Callable[[int, dict[str, int]], object]]:
+    """Serve the samples of a call to Prometheus within the block, if there is an address, and yield what takes them."""
+    if address is None:
+        yield lambda _timestamp, _metrics: None
+        return
+    from callstats.adapters.prometheus import Collector, serve
+
+    collector = Collector()
+    with serve(collector, *address) as url, collector.call(name_text(call.name)) as on_stat:
+        say(f"callstats: metrics at {url}")
+        yield on_stat
 
 
 def record_line(call: Call, where: str, source: str) -> str:

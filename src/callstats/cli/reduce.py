@@ -36,6 +36,7 @@ from callstats.cli.options import (
     examples,
     merge_how,
     where_option,
+    write_file,
 )
 from callstats.cli.progress import JSONLog, ProgressLine, rate_text
 from callstats.db import ReduceResult, Reject, connect
@@ -137,6 +138,12 @@ from callstats.rule import How, Missing, Rule
 @default_option("--threads", type=click.IntRange(1, 1024), default=1, metavar="N", help="Threads that reduce.")
 @default_option("--jobs", type=click.IntRange(1, 64), default=1, metavar="N", help="Servers: connections that share the work.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--prom",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the result for the textfile collector of Prometheus' node exporter, which reads files that end in .prom.",
+)
 @click.option("--log-json", is_flag=True, help="Log to standard error in JSON lines: one for each batch and each rejected row.")
 @click.option("--jsonl", is_flag=True, help="Read a histogram a line from a file or standard input, and print as many lines.")
 @column_options
@@ -153,6 +160,7 @@ def reduce_command(
     batch_bytes: int,
     threads: int,
     as_json: bool,
+    prom: Path | None,
     log_json: bool,
     jsonl: bool,
     **job: Any,
@@ -171,6 +179,7 @@ def reduce_command(
         (plain and hows, "--plain must be given without --how: it means the mean of every metric"),
         (max_samples == 0 and not jsonl, "--max-samples must be 1 or more, got 0, which would empty every histogram"),
         (job["dry_run"] and job["save"] is not None, "--save must be given without --dry-run, which changes nothing"),
+        (job["dry_run"] and prom is not None, "--prom must be given without --dry-run, which changes nothing"),
     ):
         if wrong:
             raise click.UsageError(why)
@@ -180,7 +189,7 @@ def reduce_command(
         ctx = click.get_current_context()
         for param in ctx.command.params:
             if (
-                param.name in {*job, "rejects", "known", "as_json", "log_json"}
+                param.name in {*job, "rejects", "known", "as_json", "prom", "log_json"}
                 and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
             ):
                 raise click.UsageError(f"{param.opts[0]} must be given without --jsonl, which needs no database")
@@ -189,6 +198,9 @@ def reduce_command(
     url = database(source)
     check_output(rejects, "--rejects", url)
     check_output(job["save"], "--save", url)
+    check_output(prom, "--prom", url)
+    if prom is not None:
+        from callstats.adapters.prometheus import reduce_text
     write_reject = reject_writer(rejects)
     if tiers and as_of is None:
         as_of = time.time_ns()
@@ -208,6 +220,8 @@ def reduce_command(
         job.update(progress=progress.update, on_reject=on_reject, stop=caught.is_set)
         result = calls.reduce(rule, **batches, **job)
     where = {"table": names["table"], "database": shown_url(url)}
+    if prom is not None:
+        write_file(prom, reduce_text(asdict(result), exit_code(result), where))
     click.echo(result_json(result, where) if as_json else "\n".join(result_lines(result, table_text(*where.values()))))
     return exit_code(result)
 

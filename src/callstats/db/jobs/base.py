@@ -311,12 +311,13 @@ class TableJobs:
         path: str | os.PathLike[str],
         *,
         long: bool = False,
+        openmetrics: bool = False,
         where: str | None = None,
         others: Sequence[str] = (),
         on_reject: Callable[[Reject], object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> ExportResult:
-        """Write the histograms to a new Parquet file, and return an `ExportResult`.
+        """Write the histograms to a new file of Parquet or OpenMetrics, and return an `ExportResult`.
 
         Parameters
         ----------
@@ -325,6 +326,9 @@ class TableJobs:
         long : bool
             Write a row for each value, as `callstats.adapters.arrow.write_long` does, and reject malformed histograms. By default
             each call is a row with its stored text as it is.
+        openmetrics : bool
+            Write OpenMetrics text with timestamps, for ``promtool tsdb create-blocks-from openmetrics``, and reject malformed
+            histograms. Each call is a series for each metric, with the labels ``call`` and ``name``.
         others : sequence of str
             Further columns of the table to write, as text: times in ISO 8601, bytes in hex.
         where, on_reject, stop
@@ -333,7 +337,7 @@ class TableJobs:
         Raises
         ------
         ImportError
-            If pyarrow is missing.
+            If pyarrow is missing, which Parquet needs.
 
         Examples
         --------
