@@ -14,8 +14,6 @@ from callstats.cli.format import table_text
 from callstats.cli.options import column_options, database_argument, detail_options, examples
 from callstats.db import connect
 from callstats.db.engine import parse_url, shown_url
-from callstats.db.query import Names
-from callstats.db.views import view_names
 
 _DONE = {"created": "created {}", "added": "added the missing columns to {}", "nothing": "nothing to do: {} has its columns"}
 
@@ -26,11 +24,13 @@ _FILE_ENDINGS = ("-journal", "-wal", "-shm", "")
 """The endings of one database's files; the database itself comes last, since it shows that the others are its own."""
 
 
-@click.command("init", epilog=examples("callstats init calls.db", "callstats init calls.db --table runs --column histogram"))
+@click.command(
+    "init", epilog=examples("callstats init calls.db --views", "callstats init calls.db --table runs --column histogram")
+)
 @database_argument
 @column_options
 @detail_options
-@click.option("--views", is_flag=True, help="Make two views of the table for dashboards: call_samples and call_usage.")
+@click.option("--views", is_flag=True, help="Make the views call_usage and call_samples for dashboards.")
 @click.option("--example", is_flag=True, help="Make an SQLite file with 2,001 calls to try callstats on.")
 def init_command(url: str, views: bool, example: bool, **columns: str) -> None:
     """Make a table of calls, or add the missing columns to an existing table.
@@ -38,9 +38,15 @@ def init_command(url: str, views: bool, example: bool, **columns: str) -> None:
     A new table has Fn's columns: id, app_id, fn_id (a call's name), status, created_at, started_at, completed_at, stats and
     error. It also has command, host, pid, exit_code and tags (a JSON object).
 
+    --views makes the views call_usage, a row for each call with its peak memory, limit and CPU, and call_samples, a row for each
+    value of each sample. The views of a table runs are run_usage and run_samples. Existing ones are replaced.
+
     One call of the example is a real container's, as a Docker engine reported it. The others are made up, and last from a tenth
     of a second to two hours. A file that holds the example is replaced; any other file stays unchanged.
     """
+    from callstats.db.query import Names
+    from callstats.db.views import view_names
+
     if example:
         if columns != vars(Names()):
             raise click.UsageError("--example must be given without names of the table and its columns: it has Fn's")

@@ -1,4 +1,4 @@
-"""The views of a table for dashboards, one definition for all databases: `call_samples`, and `call_usage` with CallUsage's values."""
+"""The views of a table, defined once for all databases: `call_samples`, and `call_usage` with the values of CallUsage."""
 
 from __future__ import annotations
 
