@@ -11,7 +11,7 @@ import click
 
 from callstats._units import printable
 from callstats.cli.format import table_text
-from callstats.cli.options import column_options, database_argument, examples
+from callstats.cli.options import column_options, database_argument, detail_options, examples
 from callstats.db import connect
 from callstats.db.engine import parse_url, shown_url
 
@@ -24,34 +24,46 @@ _FILE_ENDINGS = ("-journal", "-wal", "-shm", "")
 """The endings of one database's files; the database itself comes last, since it shows that the others are its own."""
 
 
-@click.command("init", epilog=examples("callstats init calls.db", "callstats init calls.db --table runs --column histogram"))
+@click.command(
+    "init", epilog=examples("callstats init calls.db --views", "callstats init calls.db --table runs --column histogram")
+)
 @database_argument
 @column_options
+@detail_options
+@click.option("--views", is_flag=True, help="Make the views call_usage and call_samples for dashboards.")
 @click.option("--example", is_flag=True, help="Make an SQLite file with 2,001 calls to try callstats on.")
-def init_command(url: str, table: str, key: str, column: str, example: bool) -> None:
+def init_command(url: str, views: bool, example: bool, **columns: str) -> None:
     """Make a table of calls, or add the missing columns to an existing table.
 
     A new table has Fn's columns: id, app_id, fn_id (a call's name), status, created_at, started_at, completed_at, stats and
     error. It also has command, host, pid, exit_code and tags (a JSON object).
 
+    --views makes the views call_usage, a row for each call with its peak memory, limit and CPU, and call_samples, a row for each
+    value of each sample. The views of a table runs are run_usage and run_samples. Existing ones are replaced.
+
     One call of the example is a real container's, as a Docker engine reported it. The others are made up, and last from a tenth
     of a second to two hours. A file that holds the example is replaced; any other file stays unchanged.
     """
+    from callstats.db.query import Names
+    from callstats.db.views import view_names
+
     if example:
-        if (table, key, column) != ("calls", "id", "stats"):
-            raise click.UsageError("--example must be given without --table, --key and --column: it has Fn's table")
+        if columns != vars(Names()):
+            raise click.UsageError("--example must be given without names of the table and its columns: it has Fn's")
         from callstats.demo import demo_calls
 
         file = _file_of(url)
         _start_anew(file)
         with connect(file) as calls:
-            calls.create()
+            calls.create(views=views)
             number = calls.add(demo_calls())
-        click.echo(printable(f"{number:,} calls are in {table_text(table, shown_url(url))}"))
-        return
-    with connect(url, table=table, key=key, column=column) as calls:
-        done = calls.create()
-    click.echo(printable(_DONE[done].format(table_text(table, shown_url(url)))))
+        message = f"{number:,} calls are in {{}}"
+    else:
+        with connect(url, **columns) as calls:
+            message = _DONE[calls.create(views=views)]
+    click.echo(printable(message.format(table_text(columns["table"], shown_url(url)))))
+    if views:
+        click.echo(printable("made its views {} and {}".format(*view_names(columns["table"]))))
 
 
 def _file_of(url: str) -> Path:

@@ -14,6 +14,7 @@ from callstats._json import is_text
 from callstats.db.dialects.base import Dialect
 from callstats.db.engine import Database, dialect_of
 from callstats.db.query import CALL_COLUMNS, OPTIONAL_COLUMNS, Names, missing_column
+from callstats.db.views import view_statements
 from callstats.errors import ArgumentError
 
 Created: TypeAlias = Literal["created", "added", "nothing"]
@@ -31,21 +32,30 @@ _LATER: dict[str, TypeEngine[Any]] = {
 """Columns that an older table may lack."""
 
 
-def create_table(database: Database, names: Names, *, extend: bool = True) -> Created:
-    """Create the table, or add the columns and the index that it lacks; with `extend` false an existing one is unchanged."""
+def create_table(database: Database, names: Names, *, extend: bool = True, views: bool = False) -> Created:
+    """Create the table, or add the columns and the index that it lacks; with `extend` false an existing one is unchanged.
+
+    With `views` create its views, or replace them.
+    """
     url = database.engine.url
     _check_names(dialect_of(url), names)
     if dialect_of(url).missing_file(url) is not None:
         _check_new_names(names)
     with database.writing(create=True) as (connection, dialect):
         columns = dialect.locate(connection, names.table)
-        if columns:
-            return "added" if extend and _extend(connection, dialect, names, columns) else "nothing"
-        _check_new_names(names)
-        wanted = _calls_table(names, dialect)
-        connection.execute(CreateTable(wanted))
-        connection.execute(CreateIndex(_time_index(wanted, names)))
-        return "created"
+        statements = view_statements(connection, dialect, names, columns) if views else []
+        done: Created = "nothing"
+        if not columns:
+            _check_new_names(names)
+            wanted = _calls_table(names, dialect)
+            connection.execute(CreateTable(wanted))
+            connection.execute(CreateIndex(_time_index(wanted, names)))
+            done = "created"
+        elif extend and _extend(connection, dialect, names, columns):
+            done = "added"
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        return done
 
 
 def _extend(connection: Connection, dialect: Dialect, names: Names, columns: list[str]) -> bool:

@@ -104,10 +104,12 @@ class CallTable(TableJobs):
         """Close the connections of an engine that was made from a URL."""
         self._database.close()
 
-    def create(self) -> Literal["created", "added", "nothing"]:
+    def create(self, *, views: bool = False) -> Literal["created", "added", "nothing"]:
         """Create the table, or add the columns and the index on the times that it lacks.
 
-        Return ``"created"`` if there was no table, ``"added"`` if it lacked something, else ``"nothing"``.
+        With `views`, also create or replace its views ``call_samples`` and ``call_usage``; those of a table ``runs`` are
+        ``run_samples`` and ``run_usage``. Return ``"created"`` if there was no table, ``"added"`` if it lacked something, else
+        ``"nothing"``.
 
         Examples
         --------
@@ -118,7 +120,7 @@ class CallTable(TableJobs):
         """
         from callstats.db.schema import create_table
 
-        return create_table(self._database, self._names)
+        return create_table(self._database, self._names, views=views)
 
     def add(self, calls: Iterable[Call | Mapping[str, object]]) -> int:
         """Insert calls, all or none, and return their number.

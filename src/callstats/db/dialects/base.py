@@ -63,6 +63,8 @@ class Dialect(ABC):
     """Codes of lost connections."""
     table = ""
     schema: str | None = None
+    blob_kind = "text"
+    """The kind of the column's values, where it has a type."""
     max_bytes: int | None = None
     """The maximum size of a blob in the column; None for no limit of practical size."""
 

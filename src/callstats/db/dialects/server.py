@@ -35,7 +35,6 @@ class Server(Dialect):
     whole_types: ClassVar[frozenset[str]]
     text_types: ClassVar[frozenset[str]]
     key_type = ""
-    blob_kind = "text"
     _ready: object = None
     """The driver's connection that is set up. After a lost connection there is another."""
 
