@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -331,3 +333,21 @@ def test_no_thread_for_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         with ProcessDriver(0.05).prepare(task) as cookie, pytest.raises(RuntimeError, match="new thread"):
             cookie.run()
         assert not marked(mark) and psutil.Process().num_fds() == before, failing
+
+
+def test_a_fork_while_streams_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the host has closed by then, a fork does not close again."""
+    closed: list[int] = []
+    close = os.close
+
+    def closing(number: int) -> None:
+        close(number)
+        if any("_close_stop" in frame.name for frame in traceback.extract_stack()):
+            closed.append(number)
+            cookie._streams.disown()  # as in a fork
+
+    cookie: Any = ProcessDriver(0.05).prepare(Task(command=["true"], stdout=io.BytesIO()))
+    monkeypatch.setattr(os, "close", closing)
+    with cookie:
+        assert cookie.run().wait().status is Status.SUCCESS
+    assert len(closed) == 2

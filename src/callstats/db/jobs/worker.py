@@ -106,7 +106,7 @@ class Worker(Attempts):
                     done = done._replace(skipped=max(left - untimed - len(unreadable), 0), untimed=untimed, unreadable=unreadable)
                 idle = 0 if done.outcomes or done.locked else idle
                 self.job.count(done)
-                self.attempt(partial(self._learn, span.after, found, done.outcomes))  # what is committed is not tried again
+                self.attempt(partial(self._learn, span.after, found, done.outcomes))  # a retry does not repeat the batch
                 span = span._replace(after=found.end, size=left)
                 pause = self.job.arguments.sleep
             self.job.idle = idle
