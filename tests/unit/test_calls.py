@@ -206,13 +206,31 @@ def test_unknown_memory_is_not_zero_bytes() -> None:
     assert (found.rightsize.size, found.rightsize.calls, found.rightsize.unknown) == (128 * MIB, 60, 41)
     assert dict(summary_texts(found))["right size"] == (
         "128 MiB: 0 of 60 calls would have exceeded it, at most 4.87 % with 95 % confidence; "
-        "100 of 101 calls sampled, 1 not sampled and left out, memory unknown in 40 of them, 0 killed; "
+        "100 of 101 calls sampled, 41 without known memory left out, 0 killed; "
         "peaks sampled; a shorter peak would not be seen; saves 68 % of limits of 400 MiB on average"
     )
     blind = CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [MIB * 400]}), "killed")
     sized = summarize_calls([*small, *[blind] * 60], risk=0.5).rightsize
     assert sized is not None
-    assert (sized.size, sized.unknown, sized.killed) == (832 * MIB, 0, 60)
+    assert (sized.size, sized.unknown, sized.killed, sized.assumed) == (832 * MIB, 0, 60, 60)
+
+
+def test_killed_calls_are_not_told_as_enough() -> None:
+    """A size above twice the limit of a killed call rests on what nobody knows; unsampled killed calls are not left out."""
+    calls = [CallData(StatSeries([0], {"mem_usage": [100 * MIB], "mem_limit": [99 * MIB]}), duration_ns=-SECOND)] * 99
+    dead = CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [99 * MIB]}), "killed", duration_ns=SECOND)
+    texts = dict(summary_texts(summarize_calls([*calls, dead, CallData(StatSeries([], {}))], risk=0.05)))
+    assert texts["right size"].startswith(
+        "128 MiB: 1 of 100 calls would have exceeded it, at most 4.66 % with 95 % confidence; "
+        "100 of 101 calls sampled, 1 without known memory left out, 1 killed; "
+    )
+    texts = dict(summary_texts(summarize_calls([*calls, *[dead] * 9], risk=0.05)))
+    assert (
+        "; 9 killed are taken to need twice the limit, and may need more; 108 of 108 calls sampled, 9 killed"
+        in texts["right size"]
+    )
+    assert texts["limit"] == "99 MiB of the latest call; a call was 1 MiB over its own"
+    assert texts["waste"] == "0 GiB h reserved and not needed"
 
 
 def test_calls_of_containers_that_had_gone() -> None:

@@ -208,7 +208,7 @@ class CallScalars:
                 self.near += 10 * unused <= limit
                 self.headroom = unused if self.headroom is None else min(self.headroom, unused)
                 if usage.duration_ns is not None:
-                    self.waste = (self.waste or 0) + max(unused, 0) * usage.duration_ns
+                    self.waste = (self.waste or 0) + max(unused, 0) * max(usage.duration_ns, 0)
                     if "duration_ns" not in usage.exact:
                         self.approximate.add("waste")
             else:
