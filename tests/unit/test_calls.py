@@ -234,13 +234,18 @@ def test_killed_calls_are_not_told_as_enough() -> None:
 
 
 def test_calls_of_containers_that_had_gone() -> None:
-    """A thousand calls with a usage and a limit of 0 are no calls of 0 bytes: there is no right size."""
-    gone = [CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [0]}))] * 1000
+    """A thousand calls with a usage and a limit of 0 are no calls of 0 bytes: there is no right size, nor CPU of 0 %."""
+    gone = [CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [0], "cpu_total": [0]}))] * 1000
     found = summarize_calls([*gone, *[CallData(StatSeries([0], {"mem_usage": [400 * MIB]}))] * 20], risk=0.05)
     assert found.rightsize is not None
     assert (found.rightsize.size, found.rightsize.calls, found.rightsize.unknown) == (None, 20, 1000)
     assert found.rightsize.reason == "not enough calls whose memory is known: 20 of the 59 that a risk of 5 % needs"
     assert (found.limit, found.headroom, found.waste, found.near.n, found.trend.n) == (None, None, None, 0, 20)
+    assert found.cpu_request is not None
+    assert (found.cpu.n, found.cpu_mean, found.cpu_request.size, found.cpu_request.unknown) == (0, None, None, 1020)
+    idle = [CallData(StatSeries([0], {"mem_usage": [MIB], "cpu_total": [0]}))] * 60
+    found = summarize_calls([*idle, CallData(StatSeries([0], {"cpu_total": [0]}))], risk=0.05)
+    assert (found.cpu.n, found.cpu_mean) == (61, 0.0)
 
 
 def test_a_peak_is_compared_with_its_own_limit() -> None:
