@@ -50,7 +50,9 @@ def deployment(name: str) -> dict[str, Any]:
 
 @pytest.fixture
 def output(tmp_path: Path) -> str:
-    groups: dict[str, list[str]] = {
+    groups: dict[str | int, list[str]] = {
+        7: [blob(MIB)] * 80,
+        "7": [blob(MIB)] * 80,
         "resize": [blob(100 * MIB + i) for i in range(99)] + [""],
         "no": [blob(100 * MIB)] * 80,
         "Not a label: 'x'\n- y": [blob(MIB)] * 80,
@@ -114,6 +116,7 @@ def test_unsound_advice_is_a_comment(output: str) -> None:
     """Each name without a patch says why."""
     comments = [line for line in output.splitlines() if ": no patch: " in line]
     assert comments == [
+        *["# 7: no patch: another name reads the same"] * 2,
         "# Not a label: 'x'\\n- y: no patch: a container's name must be a DNS label",
         "# few: no patch: not enough calls whose memory is known: 58 of the 59 that a risk of 5 % needs",
         "# inexact: no patch: its peaks are not exact, since reductions did not keep them",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from callstats._units import plural, printable
@@ -26,7 +27,11 @@ def kubernetes_patch(summary: TableSummary) -> str:
     would only slow calls down.
     """
     fault = None if summary.stopped is None else "not all calls were read"
-    return "\n".join(line for group in summary.groups for line in _document(group, fault))
+    names = Counter(name_text(group.name) for group in summary.groups)
+    twice = "another name reads the same"
+    return "\n".join(
+        line for group in summary.groups for line in _document(group, twice if names[name_text(group.name)] > 1 else fault)
+    )
 
 
 def _document(group: CallsGroup, fault: str | None) -> list[str]:
