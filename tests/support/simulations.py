@@ -21,6 +21,8 @@ MIB = 2**20
 MEDIAN = 200 * MIB
 Floats = NDArray[np.float64]
 KINDS = ("10 % noise", "log-normal", "two values")
+PAIRS = ((200, 0.0), (20, 0.8), (50, 0.8), (200, 0.5))
+"""The number of calls, and the correlation of neighbours, of equal pairs beside those of 50 independent calls."""
 
 
 class Cell(NamedTuple):
@@ -159,7 +161,7 @@ def main() -> int:
         "| needs | | risk | within the risk | bound |": (sizing_cell(name, risk, 500) for name in NEEDS for risk in (0.05, 0.01)),
         "| pairs | n | | no difference | bound |": (
             equal_cell(kind, n, 2000, phi)
-            for kind, n, phi in (*((kind, 50, 0.0) for kind in KINDS), (KINDS[0], 200, 0.0), (KINDS[0], 200, 0.5))
+            for kind, n, phi in (*((kind, 50, 0.0) for kind in KINDS), *((KINDS[0], n, phi) for n, phi in PAIRS))
         ),
         "| pairs | n | noise | found | bound |": (shift_cell(name, 500) for name in ("duration_ns", "memory", "cpu")),
     }

@@ -206,23 +206,46 @@ def test_unknown_memory_is_not_zero_bytes() -> None:
     assert (found.rightsize.size, found.rightsize.calls, found.rightsize.unknown) == (128 * MIB, 60, 41)
     assert dict(summary_texts(found))["right size"] == (
         "128 MiB: 0 of 60 calls would have exceeded it, at most 4.87 % with 95 % confidence; "
-        "100 of 101 calls sampled, 1 not sampled and left out, memory unknown in 40 of them, 0 killed; "
+        "100 of 101 calls sampled, 41 without known memory left out, 0 killed; "
         "peaks sampled; a shorter peak would not be seen; saves 68 % of limits of 400 MiB on average"
     )
     blind = CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [MIB * 400]}), "killed")
     sized = summarize_calls([*small, *[blind] * 60], risk=0.5).rightsize
     assert sized is not None
-    assert (sized.size, sized.unknown, sized.killed) == (832 * MIB, 0, 60)
+    assert (sized.size, sized.unknown, sized.killed, sized.assumed) == (832 * MIB, 0, 60, 60)
+
+
+def test_killed_calls_are_not_told_as_enough() -> None:
+    """A size above twice the limit of a killed call rests on what nobody knows; unsampled killed calls are not left out."""
+    calls = [CallData(StatSeries([0], {"mem_usage": [100 * MIB], "mem_limit": [99 * MIB]}), duration_ns=-SECOND)] * 99
+    dead = CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [99 * MIB]}), "killed", duration_ns=SECOND)
+    texts = dict(summary_texts(summarize_calls([*calls, dead, CallData(StatSeries([], {}))], risk=0.05)))
+    assert texts["right size"].startswith(
+        "128 MiB: 1 of 100 calls would have exceeded it, at most 4.66 % with 95 % confidence; "
+        "100 of 101 calls sampled, 1 without known memory left out, 1 killed; "
+    )
+    texts = dict(summary_texts(summarize_calls([*calls, *[dead] * 9], risk=0.05)))
+    assert (
+        "; 9 killed are taken to need twice the limit, and may need more; 108 of 108 calls sampled, 9 killed"
+        in texts["right size"]
+    )
+    assert texts["limit"] == "99 MiB of the latest call; a call was 1 MiB over its own"
+    assert texts["waste"] == "0 GiB h reserved and not needed"
 
 
 def test_calls_of_containers_that_had_gone() -> None:
-    """A thousand calls with a usage and a limit of 0 are no calls of 0 bytes: there is no right size."""
-    gone = [CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [0]}))] * 1000
+    """A thousand calls with a usage and a limit of 0 are no calls of 0 bytes: there is no right size, nor CPU of 0 %."""
+    gone = [CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [0], "cpu_total": [0]}))] * 1000
     found = summarize_calls([*gone, *[CallData(StatSeries([0], {"mem_usage": [400 * MIB]}))] * 20], risk=0.05)
     assert found.rightsize is not None
     assert (found.rightsize.size, found.rightsize.calls, found.rightsize.unknown) == (None, 20, 1000)
     assert found.rightsize.reason == "not enough calls whose memory is known: 20 of the 59 that a risk of 5 % needs"
     assert (found.limit, found.headroom, found.waste, found.near.n, found.trend.n) == (None, None, None, 0, 20)
+    assert found.cpu_request is not None
+    assert (found.cpu.n, found.cpu_mean, found.cpu_request.size, found.cpu_request.unknown) == (0, None, None, 1020)
+    idle = [CallData(StatSeries([0], {"mem_usage": [MIB], "cpu_total": [0]}))] * 60
+    found = summarize_calls([*idle, CallData(StatSeries([0], {"cpu_total": [0]}))], risk=0.05)
+    assert (found.cpu.n, found.cpu_mean) == (61, 0.0)
 
 
 def test_a_peak_is_compared_with_its_own_limit() -> None:

@@ -50,13 +50,16 @@ def deployment(name: str) -> dict[str, Any]:
 
 @pytest.fixture
 def output(tmp_path: Path) -> str:
-    groups: dict[str, list[str]] = {
+    groups: dict[str | int, list[str]] = {
+        7: [blob(MIB)] * 80,
+        "7": [blob(MIB)] * 80,
         "resize": [blob(100 * MIB + i) for i in range(99)] + [""],
         "no": [blob(100 * MIB)] * 80,
         "Not a label: 'x'\n- y": [blob(MIB)] * 80,
         "leaks": [blob((50 + i) * MIB) for i in range(100)],
         "few": [blob(MIB)] * 58,
         "unseen": [blob(MIB)] * 80 + [""] * 81,
+        "killed": [blob(100 * MIB)] * 80,
         "inexact": [decimate(StatSeries.from_db(blob(99 * MIB)), 7, how="mean").to_db()] * 80,
     }
     path = tmp_path / "calls.db"
@@ -65,7 +68,15 @@ def output(tmp_path: Path) -> str:
         for name, stats in groups.items():
             at = "2026-10-26T12:00:{:02}.{:03}Z"
             rows = [
-                (name, "success", at.format(i // 100, i), at.format(0, 0), at.format(50, 0), one) for i, one in enumerate(stats)
+                (
+                    name,
+                    "killed" if name == "killed" and i < 4 else "success",
+                    at.format(i // 100, i),
+                    at.format(0, 0),
+                    at.format(50, 0),
+                    one,
+                )
+                for i, one in enumerate(stats)
             ]
             db.executemany(
                 "INSERT INTO calls (fn_id, status, created_at, started_at, completed_at, stats) VALUES (?, ?, ?, ?, ?, ?)", rows
@@ -80,6 +91,8 @@ def test_one_document_for_each_sound_name(output: str) -> None:
     """Requests and limits of the right size; a name that YAML would take for a word stays a name."""
     patches = [one for one in yaml.safe_load_all(output) if one]
     assert [patch["metadata"]["name"] for patch in patches] == ["no", "resize"]
+    assert "# right size: 128 MiB: 0 of 99 calls would have exceeded it, at most 4.7" in output
+    assert "99 of 100 calls sampled, 1 without known memory left out, 0 killed; peaks sampled each second; a shorter" in output
     for patch in patches:
         [container] = patch["spec"]["template"]["spec"]["containers"]
         assert container["name"] == patch["metadata"]["name"]
@@ -103,9 +116,11 @@ def test_unsound_advice_is_a_comment(output: str) -> None:
     """Each name without a patch says why."""
     comments = [line for line in output.splitlines() if ": no patch: " in line]
     assert comments == [
+        *["# 7: no patch: another name reads the same"] * 2,
         "# Not a label: 'x'\\n- y: no patch: a container's name must be a DNS label",
         "# few: no patch: not enough calls whose memory is known: 58 of the 59 that a risk of 5 % needs",
         "# inexact: no patch: its peaks are not exact, since reductions did not keep them",
+        "# killed: no patch: 4 calls of 80 were killed for memory, and what they need is not known",
         "# leaks: no patch: its memory grows from call to call, so no size lasts",
         "# unseen: no patch: memory is known in 80 of 161 calls only",
     ]

@@ -103,7 +103,7 @@ def test_a_block_for_each(db: Path) -> None:
     seen = "peaks sampled each second; a shorter peak would not be seen"
     over = "1 of 100 calls would have exceeded it, at most 4.66 % with 95 % confidence"
     saved = "saves 56 % of limits of 256 MiB on average"
-    left_out = "0 of 1 call sampled, 1 not sampled and left out, 0 killed"
+    left_out = "0 of 1 call sampled, 1 without known memory left out, 0 killed"
     needs = "of the 59 that a risk of 5 % needs"
     assert result.stdout.splitlines()[:-4] == [
         "resize: 100 calls, 100 sampled, 1 error, 1 killed",
@@ -117,7 +117,7 @@ def test_a_block_for_each(db: Path) -> None:
         "  network     5.9 MB received, 0 B sent",
         "  growing     no",
         f"  right size  112 MiB: {over}; 100 of 100 calls sampled, 1 killed; {seen}; {saved}",
-        "  CPU request 0.5 cores: 0 of 100 calls would have exceeded it, at most 2.95 % with 95 % confidence",
+        "  CPU request 0.5 cores: 0 of 100 calls would have exceeded it, at most 4.66 % with 95 % confidence",
         "",
         "big: 1 call, 1 sampled, 1 error, 0 killed",
         "  duration    p50 ~59 s, p95 ~59 s, p99 ~59 s, max ~59 s",

@@ -46,7 +46,8 @@ def test_the_least_size_that_holds() -> None:
                 else:
                     assert found.size == want
                     assert found.over == sum(need > found.size for need in needs)
-                    assert found.bound == upper_bound(found.over, n)
+                    assert found.bound == max(upper_bound(k, n) for k in range(n) if upper_bound(k, n) <= risk)
+                    assert found.assumed == sum(dead and need <= found.size for need, dead in zip(needs, killed, strict=True))
                     assert found.bound <= risk
 
 
@@ -57,10 +58,10 @@ def test_killed_calls_by_the_rule() -> None:
         killed = [False] * 58 + [True]
         found = rightsize(peaks, risk=0.05, step=10, limits=[limit] * 59, killed=killed)
         assert found.size == -(-want // 10) * 10
-        assert found.over == 0
+        assert (found.over, found.assumed) == (0, 1)
     for limit in (0, UNLIMITED, 2**64 - 1):
         found = rightsize(peaks, risk=0.05, limits=[limit] * 59, killed=killed)
-        assert (found.size, found.reason) == (None, "too many calls were killed whose limit is not known")
+        assert (found.size, found.reason) == (None, "too many calls exceed every size, as killed calls without a known limit do")
 
 
 def test_not_enough_calls() -> None:

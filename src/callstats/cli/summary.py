@@ -70,7 +70,7 @@ def summary_command(url: str, form: str | None, patch: str | None, sort: str, **
     recorded, else mem_usage, which includes the page cache; the output says which. ~ marks values that reductions have changed.
 
     --rightsize has a confidence of 95 %, by the one-sided bound of Clopper and Pearson. A killed call exceeds every size below
-    twice its limit.
+    twice its limit; whether that is enough is not known, and the text says for how many calls it is taken to be.
 
     --patch prints a strategic merge patch of a Deployment for each name, with its name as those of the Deployment and of its
     container. Names whose advice is not sound get a comment in place of a patch.
@@ -126,6 +126,8 @@ def _end_lines(summary: TableSummary) -> list[str]:
         lines.append(NOT_EXACT)
     if any(group.summary.rightsize and group.summary.rightsize.size is not None for group in summary.groups):
         lines.append("a right size covers calls whose memory is known, and peaks as they were seen: --long has the details")
+    if any(group.summary.rightsize and group.summary.rightsize.assumed for group in summary.groups):
+        lines.append("killed calls are taken to need twice their limit, and may need more")
     if lines:
         lines.append("")
     groups = f" in {plural(len(summary.groups), 'name')}" if summary.by else ""
@@ -180,7 +182,7 @@ def _flat(name: str, summary: CallsSummary) -> dict[str, object]:
         **{title: summary.increases[title] if summary.increase[title].n else None for title in FN_COUNTERS},
         "growing": None if trend.growing is None else int(trend.growing),
         **{f"trend_{part}": getattr(trend, part, None) for part in ("p", "slope")},
-        **{f"rightsize_{part}": getattr(sized, part, None) for part in ("size", "over", "bound", "saved", "reason")},
+        **{f"rightsize_{part}": getattr(sized, part, None) for part in ("size", "over", "bound", "assumed", "saved", "reason")},
         "cpu_request": None if request is None else request.size,
         "approximate": " ".join(sorted(summary.approximate)),
     }
@@ -191,5 +193,5 @@ _FORMS: dict[str | None, Callable[[TableSummary], str]] = {
     "long": lambda summary: "\n".join(summary_lines(summary)),
     "json": summary_json,
     "csv": summary_csv,
-    "kubernetes": lambda summary: kubernetes_patch(summary.groups),
+    "kubernetes": lambda summary: "\n".join([*(f"# {line}".rstrip() for line in _end_lines(summary)), kubernetes_patch(summary)]),
 }

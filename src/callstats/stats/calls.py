@@ -13,7 +13,7 @@ import numpy as np
 from callstats._types import FN_COUNTERS, U64_MAX, AnyArray, Counts
 from callstats.kernels.totals_py import ENDS_ARE_EXACT, INCREASE, MIN, MIN_IS_EXACT, ROWS, WEIGHT
 from callstats.series import StatSeries
-from callstats.stats.call import CPU, USAGE, CallTotals, CallUsage, call_totals
+from callstats.stats.call import CPU, USAGE, WORKING, CallTotals, CallUsage, call_totals
 from callstats.stats.proportions import UNLIMITED, Bernoulli, wilson
 from callstats.stats.rightsize import MIB, RightSize, cpu_request, rightsize
 from callstats.stats.series import slope_of
@@ -178,13 +178,16 @@ class CallScalars:
         if usage.rows > 1:  # rows have the mean time of their samples, so the first and the last are half a row short
             self.intervals.append((totals.last - totals.first) * usage.rows // (usage.samples * (usage.rows - 1)))
         self.failures.append(_KILLED if killed else _ERROR if failed else 0)
-        self.cpu_means.append(math.nan if usage.cpu_mean is None else usage.cpu_mean)
+        # An engine reports 0 of everything for a container that is gone.
+        gone = not usage.cpu_mean and usage.peak_memory is None and not totals.totals.keys().isdisjoint((WORKING, USAGE))
+        self.cpu_means.append(math.nan if usage.cpu_mean is None or gone else usage.cpu_mean)
         self.times.append(totals.first if time_ns is None else time_ns)
         self.durations.append(-1 if usage.duration_ns is None else usage.duration_ns)
         if usage.duration_ns is not None and "duration_ns" not in usage.exact:
             self.approximate.add("duration_ns")
         self._add_memory(totals, usage, killed=killed)
-        self._add_cpu(totals, usage)
+        if not gone:
+            self._add_cpu(totals, usage)
         for name in FN_COUNTERS:
             if name in totals.totals:
                 total = totals.totals[name]
@@ -208,7 +211,7 @@ class CallScalars:
                 self.near += 10 * unused <= limit
                 self.headroom = unused if self.headroom is None else min(self.headroom, unused)
                 if usage.duration_ns is not None:
-                    self.waste = (self.waste or 0) + max(unused, 0) * usage.duration_ns
+                    self.waste = (self.waste or 0) + max(unused, 0) * max(usage.duration_ns, 0)
                     if "duration_ns" not in usage.exact:
                         self.approximate.add("waste")
             else:

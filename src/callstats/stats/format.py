@@ -63,7 +63,8 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
     if summary.limit is not None:
         text = f"{memory_limit_text(summary.limit)} of the latest call"
         if summary.headroom is not None:
-            text += f"; a call came within {mark('headroom')}{memory_text(summary.headroom)} of its own"
+            how = "came within {} of" if summary.headroom >= 0 else "was {} over"
+            text += f"; a call {how.format(mark('headroom') + memory_text(abs(summary.headroom)))} its own"
         yield "limit", text
     if summary.waste is not None:
         yield "waste", f"{mark('waste')}{waste_text(summary.waste)} reserved and not needed"
@@ -98,7 +99,12 @@ def _trend_text(summary: CallsSummary, mark: str) -> str:
 
 
 def _rightsize_text(summary: CallsSummary, found: RightSize, mark: str) -> str:
-    parts = [_bound_text(found, mark, limit_text), _coverage_text(summary)]
+    parts = [_bound_text(found, mark, limit_text)]
+    if found.assumed:
+        parts.append(
+            f"{found.assumed:,} killed {'is' if found.assumed == 1 else 'are'} taken to need twice the limit, and may need more"
+        )
+    parts.append(_coverage_text(summary, found))
     if summary.kernel_peaks < summary.memory.n:
         of = "peaks" if not summary.kernel_peaks else f"peaks of {plural(summary.memory.n - summary.kernel_peaks, 'call')}"
         parts.append(f"{of} sampled{_interval_text(summary.interval_ns)}; a shorter peak would not be seen")
@@ -108,12 +114,10 @@ def _rightsize_text(summary: CallsSummary, found: RightSize, mark: str) -> str:
     return "; ".join(parts)
 
 
-def _coverage_text(summary: CallsSummary) -> str:
-    """Return how many calls were sampled, were not sampled, have no known memory, and were killed."""
-    unsampled, unknown = summary.calls - summary.sampled, summary.sampled - summary.memory.n
+def _coverage_text(summary: CallsSummary, found: RightSize) -> str:
+    """Return how many calls were sampled, have no known memory and were killed."""
     parts = [f"{summary.sampled:,} of {plural(summary.calls, 'call')} sampled"]
-    parts += [f"{unsampled:,} not sampled and left out"] * (unsampled > 0)
-    parts += [f"memory unknown in {unknown:,} of them"] * (unknown > 0)
+    parts += [f"{found.unknown:,} without known memory left out"] * (found.unknown > 0)
     return ", ".join([*parts, f"{summary.killed:,} killed"])
 
 

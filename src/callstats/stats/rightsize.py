@@ -33,6 +33,8 @@ class RightSize:
     """The other calls, which are left out."""
     killed: int = 0
     """Calls that were killed for memory: they need more than they had."""
+    assumed: int = 0
+    """Of these, calls for which `size` is enough only if they need no more than twice their limit, which nobody knows."""
     needed: int
     """The min number of calls for this risk."""
     size: int | None = None
@@ -41,7 +43,7 @@ class RightSize:
     over: int | None = None
     """The calls that would have exceeded `size`."""
     bound: float | None = None
-    """An upper bound of their share with 95 % confidence."""
+    """An upper bound of their share with 95 % confidence: that of the most calls that may exceed a size within the risk."""
     limit: int | None = None
     """The mean limit of the calls that have one, in bytes."""
     saved: float | None = None
@@ -74,7 +76,8 @@ def rightsize(
     limits : (n,) int, optional
         The limit of each call in bytes; 0 is unknown, and 2**63 - 4096 or more unlimited.
     killed : (n,) bool, optional
-        Calls that were killed for memory. Such a call needs at least twice its limit; without a known limit it exceeds any size.
+        Calls that were killed for memory. Such a call counts as one that needs twice its limit; without a known limit it
+        exceeds any size.
     durations : (n,) int, optional
         The duration of each call in any unit, as weights for `RightSize.saved`.
 
@@ -108,8 +111,9 @@ def rightsize(
     result = replace(_size_for(needs[known], "memory", risk, step), unknown=int(np.sum(~known)), killed=int(np.sum(dead)))
     if result.size is None:
         return result
+    assumed = int(np.sum(dead[known] & (needs[known] <= np.uint64(min(result.size, U64_MAX - 1)))))
     limit, saved = _savings(result.size, caps[known & limited].tolist(), weights[known & limited].tolist())
-    return replace(result, limit=limit, saved=saved)
+    return replace(result, assumed=assumed, limit=limit, saved=saved)
 
 
 def cpu_request(percents: Sequence[float] | AnyArray, *, risk: float = CPU_RISK, step: int = 10) -> RightSize:
@@ -144,13 +148,14 @@ def _size_for(needs: Block, what: str, risk: float, step: int) -> RightSize:
     if n < needed:
         few = f"{n:,} of the {needed:,} that a risk of {100 * risk:g} % needs"
         return replace(result, reason=f"not enough calls whose {what} is known: {few}")
-    index = n - 1 - max_exceedances(n, risk)
+    allowed = max_exceedances(n, risk)
+    index = n - 1 - allowed
     need = int(np.partition(needs, index)[index])
     if need == U64_MAX:
-        return replace(result, reason="too many calls were killed whose limit is not known")
+        return replace(result, reason="too many calls exceed every size, as killed calls without a known limit do")
     size = -(-max(need, 1) // step) * step
     over = int(np.count_nonzero(needs > np.uint64(min(size, U64_MAX))))
-    return replace(result, size=size, over=over, bound=upper_bound(over, n))
+    return replace(result, size=size, over=over, bound=upper_bound(allowed, n))
 
 
 def _savings(size: int, limits: list[int], weights: list[int]) -> tuple[int | None, float | None]:
