@@ -155,29 +155,29 @@ def plan_of(database: Database, query: str) -> str:
     return " | ".join(" ".join(map(str, row)) for row in rows)
 
 
-@pytest.mark.parametrize("view", ["call_usage", "call_samples"])
-def test_a_week_uses_the_index(database: Database, view: str) -> None:
-    """A week of 60,000 rows is found by the index on times, and a call by its key."""
+def test_a_week_uses_the_index(database: Database) -> None:
+    """In both views a week of 60,000 rows is found by the index on times, and a call by its key."""
     with connect(database.url) as calls:
         assert calls.create(views=True) == "created"
     blob = StatSeries([START, START + SECOND], {"mem_usage": [1, 2]}).to_db()
     database.ask(MANY[database.kind].format(COLUMNS, blob))
     if database.kind != "sqlite":
         database.ask("ANALYZE calls" if database.kind == "postgres" else "ANALYZE TABLE calls")
-    week = f"FROM {view} u WHERE u.call_time >= '2024-03-01T00:00:00.000Z' AND u.call_time < '2024-03-08T00:00:00.000Z'"
-    plan = plan_of(database, f"SELECT * {week}")
-    searched = {
-        "sqlite": r"SEARCH c USING INDEX calls_by_created_at \(created_at>\? AND created_at<\?\)",
-        "postgres": r"(Index|Bitmap Index) Scan (using|on) calls_by_created_at.*Index Cond: .*>= .*AND.*< ",
-        "mysql": r"\bc range \S*calls_by_created_at\S* calls_by_created_at ",
+    by_time, by_key = {
+        "sqlite": (
+            r"SEARCH c USING INDEX calls_by_created_at \(created_at>\? AND created_at<\?\)",
+            r"SEARCH c USING .*\(id=\?\)",
+        ),
+        "postgres": (r"Index Scan (using|on) calls_by_created_at.*Index Cond: .*>= .*AND.*< ", "Index Scan using calls_pkey"),
+        "mysql": (r"\bc range \S*calls_by_created_at\S* calls_by_created_at ", r"\bc const PRIMARY"),
     }[database.kind]
-    assert re.search(searched, plan), plan
-    [(calls_in_week,)] = database.ask(f"SELECT COUNT(DISTINCT u.key) {week}")
-    assert calls_in_week == 7 * 86400 // 518 + 1
-    one = plan_of(database, f"SELECT * FROM {view} u WHERE u.key = '000017'")
-    assert re.search(
-        {"sqlite": r"SEARCH c USING .*\(id=\?\)", "postgres": "calls_pkey", "mysql": "const PRIMARY"}[database.kind], one
-    ), one
+    for view in ("call_usage", "call_samples"):
+        week = f"FROM {view} u WHERE u.call_time >= '2024-03-01T00:00:00.000Z' AND u.call_time < '2024-03-08T00:00:00.000Z'"
+        plan = plan_of(database, f"SELECT * {week}")
+        assert re.search(by_time, plan), plan
+        plan = plan_of(database, f"SELECT * FROM {view} u WHERE u.key = '000017'")
+        assert re.search(by_key, plan), plan
+        assert database.ask(f"SELECT COUNT(DISTINCT u.key) {week}") == [(7 * 86400 // 518 + 1,)]
 
 
 def run(*args: object) -> str:
@@ -300,8 +300,8 @@ def test_the_dashboard_asks_the_views(database: Database) -> None:
     only = database.ask(expanded(queries[1], **{**values, "name": "it's"}))
     assert {row[1] for row in only} == {"it's"}
     highest = database.ask(expanded(queries[4], **values))
-    peaks = sorted((peak for some in wanted.values() for _, _, peak, _ in some if peak), reverse=True)
-    assert [row[4] for row in highest] == peaks[:100]
+    peaks = sorted((peak for some in wanted.values() for _, _, peak, _ in some), reverse=True)
+    assert [row[4] for row in highest] == [peak or None for peak in peaks[:100]]
     memory = database.ask(expanded(queries[5], **values))
     cpu = database.ask(expanded(queries[6], **values))
     assert [metric for _, metric, _ in sorted(memory)] == ["mem_limit", "mem_usage"]
