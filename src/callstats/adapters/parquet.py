@@ -27,6 +27,7 @@ def read(path: str | os.PathLike[str]) -> tuple[pa.Array, StatBatch]:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     write(StatSeries([0], {"x": [7]}), Path(folder, "x.parquet"), calls=["a"])

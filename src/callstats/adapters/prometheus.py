@@ -187,5 +187,5 @@ def _metrics(samples: list[_Sample]) -> Iterable[Metric]:
         if family not in metrics:
             kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
             metrics[family] = kind(family.name, family.help, labels=list(labels), unit=family.unit)
-        metrics[family].add_metric(list(labels.values()), value)
+        metrics[family].add_metric(list(labels.values()), float(value))
     return metrics.values()
