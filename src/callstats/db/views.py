@@ -48,7 +48,9 @@ def view_statements(connection: Connection, dialect: Dialect, names: Names, colu
     parts = unfold(dialect, f"c.{quote(names.column)}", _METRICS, prefix)
     source = f"{prefix}{quote(dialect.table)} c"
     statements = [] if parts.first is None else [parts.first]
-    for name, (selected, rest) in zip(view_names(dialect.table), (_samples(parts, call), _usage(parts, call)), strict=True):
+    for name, (selected, rest) in zip(
+        view_names(dialect.table), (_samples_view(parts, call), _usage_view(parts, call)), strict=True
+    ):
         _check_name(connection, dialect, name, [*selected])
         listed = ", ".join(f"{sql} AS {quote(column)}" for column, sql in selected.items())
         select = f"SELECT {listed} FROM {source}{rest}"  # noqa: S608 - quoted
@@ -65,14 +67,14 @@ def _check_name(connection: Connection, dialect: Dialect, name: str, columns: li
         raise ArgumentError("table", "one whose views have names that are free", dialect.table, hint=hint)
 
 
-def _samples(parts: Unfolding, call: _Columns) -> tuple[_Columns, str]:
+def _samples_view(parts: Unfolding, call: _Columns) -> tuple[_Columns, str]:
     """Return the columns of a view with a row for each value of each sample, and what follows the table in its SELECT."""
     columns = {name: sql for name, sql in call.items() if name != "status"}
     columns |= {"time": parts.time, "metric": parts.name, "value": parts.value}
     return columns, f", {parts.values} WHERE {call['key']} IS NOT NULL AND {parts.is_value}"
 
 
-def _usage(parts: Unfolding, call: _Columns) -> tuple[_Columns, str]:
+def _usage_view(parts: Unfolding, call: _Columns) -> tuple[_Columns, str]:
     """Return the same for a view with a row for each call. It has the values that `CallTotals.usage` computes."""
 
     def largest(metric: str) -> str:
