@@ -295,7 +295,7 @@ class TableJobs:
         >>> with connect("sqlite://") as calls:
         ...     _ = calls.create()
         ...     for name, peak in (("old", 100), ("new", 200)):
-        ...         rows = ({"fn_id": name, "stats": StatSeries([0], {"mem_usage": [peak + i]})} for i in range(20))
+        ...         rows = ({"fn_id": name, "stats": StatSeries([0], {"mem_usage": [peak + 7 * i % 5]})} for i in range(20))
         ...         _ = calls.add({**row, "id": f"{name}{i}"} for i, row in enumerate(rows))
         ...     found = calls.compare("old", "new")
         >>> found.group_calls, [one.name for one in found.differences if one.differs]
