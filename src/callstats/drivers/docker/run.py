@@ -155,6 +155,8 @@ class DockerRun(TaskRun):
         ended_at = _end_time(state) or self._first.ended_at or self._ended_at
         if ended_at is not None:
             self._samples.close(ended_at, reading)
+        if state.get("Running") and not self._code:  # the engine resets the code of a container that starts again
+            raise DriverError("can't tell the container's exit code: somebody has started it again")
         oom, removed = bool(state.get("OOMKilled") or self._first.oom_kills), not state
         reason = str(state.get("Error") or "")
         if oom and self._code:
