@@ -108,7 +108,8 @@ def test_a_task_in_its_own_group(version_2: Path, tmp_path: Path) -> None:
     _, series = shell(f"{script}; until [ -e done ]; do sleep 0.05; done; sleep 0.1", 100, work_dir=str(tmp_path))
     assert gone(mark, 5) and len(series) == 1
     assert series["cpu_time@last"].max() > 0.03e9
-    assert not {folder for folder in set(version_2.glob("callstats-*")) - before if not list(TaskGroup(folder, "").pids())}
+    left = {folder for folder in set(version_2.glob("callstats-*")) - before if not list(TaskGroup(folder, "").pids())}
+    assert not {folder for folder in left if "-test-" not in folder.name}  # another worker's tests make groups too
 
 
 @pytest.mark.parametrize(
