@@ -88,11 +88,12 @@ for _ in range(20):
 
 @pytest.mark.parametrize("floor", [1, 64])
 def test_a_command_no_larger_than_what_launched_it(floor: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The small shell's own peak, a MiB, may stand for that of a tiny command; a larger one tells nothing of it."""
+    """The small shell's own peak, a MiB, may stand for that of a tiny command, as a sampled one; a larger one tells nothing."""
     set_root = tree.Tree.set_root
     monkeypatch.setattr(tree.Tree, "set_root", lambda self, pid, _: set_root(self, pid, floor * MIB + 500 * 1024))
     _, series = run(["true"], 100)
     assert len(series) == 1 and ("mem_usage" in series) is (floor == 1)
+    assert "mem_peak@last" not in series and usage_of(series).peak_source != "kernel"
 
 
 def test_without_the_small_shell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ FAMILIES = {
     ),
     "mem_working": MetricFamily("callstats_memory_working_set_bytes", "Memory in use without page cache that could be given up."),
     "mem_working@max": MetricFamily(
-        "callstats_memory_working_set_peak_bytes", "Max of callstats_memory_working_set_bytes, as above."
+        "callstats_memory_working_set_peak_bytes", "Max of callstats_memory_working_set_bytes, so far or in a reduced row."
     ),
     "mem_peak@last": MetricFamily(
         "callstats_memory_kernel_peak_bytes", "The kernel's own peak of the memory over the whole call."

@@ -88,7 +88,8 @@ class Meter:
         metrics = {} if self._sampled else totals.cpu_metrics(ended - self._began)
         if self._peak > self._stored_peak:
             metrics["mem_usage@max" if self._sampled else "mem_usage"] = self._peak
-        if known or (family.only_root and family.peak and not self._any_ignoring):  # its peak is that of the whole tree
+        of_root = family.peak and not family.peak_is_inherited
+        if known or (family.only_root and of_root and not self._any_ignoring):  # its peak is that of the whole tree
             metrics["mem_peak@last"] = self._peak
         return metrics | self._common(totals)
 

@@ -28,7 +28,7 @@ _BLOCK = 512
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 _SMALL = 2 * 2**20
-"""A peak that a small shell may leave to the command that it becomes: no error worth more than to know no peak."""
+"""A peak this small that a shell leaves to the command that it becomes counts, as one that was sampled."""
 
 
 class Used(NamedTuple):
@@ -68,6 +68,8 @@ class Family:
     """The use of exited processes, from the kernel's answer to `wait4`."""
     peak = 0
     """The peak of the largest one, in bytes."""
+    peak_is_inherited = False
+    """The peak may be that of the shell which launched the command."""
     only_root = False
     """No other process of the tree has been seen."""
     group: TaskGroup | None = None
@@ -139,7 +141,7 @@ class Tree(Family):
     def set_root(self, pid: int, floor: int) -> None:
         """Begin with this child. `floor` is the peak of memory that it has from the process that forked it, in bytes."""
         process = read_process(pid)
-        self._root, self._root_floor, self._root_gone = pid, floor if floor > _SMALL else 0, False
+        self._root, self._root_floor, self._root_gone = pid, floor, False
         self._root_started = 0.0 if process is None else process.started
         self._groups = {pid}
 
@@ -251,8 +253,10 @@ class Tree(Family):
         if not reaped:
             return None
         peak = used.ru_maxrss * _RSS_UNIT
-        if pid != self._root or peak > self._root_floor:
+        inherited = pid == self._root and peak <= self._root_floor
+        if not inherited or self._root_floor <= _SMALL:
             self.peak = max(self.peak, peak)
+            self.peak_is_inherited |= inherited
         disk = used.ru_inblock * _BLOCK, used.ru_oublock * _BLOCK
         self.reaped = self.reaped.plus(used.ru_utime, used.ru_stime, disk)
         return os.waitstatus_to_exitcode(status)
