@@ -22,6 +22,8 @@ VENV ?= .venv
 ARGS ?=
 # Two workers more than processors, as many tests wait for servers and processes.
 WORKERS = $$(($$(nproc 2>/dev/null || echo 1) + 2))
+# Tests start hundreds of commands, and each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(PY) -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check --quiet

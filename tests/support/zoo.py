@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,9 +36,10 @@ class Item:
         return StatSeries(self.timestamps, self.metrics, counts=self.counts)
 
 
-def zoo() -> list[Item]:
-    """Every input, the same at each call."""
-    items = [*_sizes(), *_shapes(), *_values(), *_layouts(), *_types(), *_holes(), *_counts()]
+@lru_cache(maxsize=1)
+def zoo() -> tuple[Item, ...]:
+    """Every input, made once."""
+    items = (*_sizes(), *_shapes(), *_values(), *_layouts(), *_types(), *_holes(), *_counts())
     assert len({item.name for item in items}) == len(items)
     return items
 

@@ -17,7 +17,8 @@ from callstats.demo import demo_calls, docker_frames
 from callstats.drivers import pick_stats
 from callstats.series import StatSeries
 
-pytestmark = pytest.mark.usefixtures("backend")
+# In one worker: the calls are made and read once.
+pytestmark = [pytest.mark.usefixtures("backend"), pytest.mark.xdist_group("demo")]
 
 SECOND = 10**9
 KEYS = ["id", "app_id", "fn_id", "status", "created_at", "started_at", "completed_at", "stats", "error"]
