@@ -174,9 +174,9 @@ def test_a_paused_container_ends(engine: Engine, bystander: str, how: str) -> No
 
 def test_background_processes_end(engine: Engine, bystander: str) -> None:
     """What a command leaves behind ends with it, in a session of its own and without its environment too."""
-    recording = Recording(engine, script=f"env -i sleep {LONG} & sleep 1.5; exit 4")
+    recording = Recording(engine, script=f"trap 'exit 4' TERM; env -i sleep {LONG} & while :; do sleep 0.1; done")
     seen: list[str] = []
-    result = recording.run(lambda it: seen.extend(sleepers()))
+    result = recording.run(lambda it: (seen.extend(wait_for_sleepers(1)), it.docker("kill", "--signal", "TERM")))
     assert result.error is not None and result.error.exit_code == 4
     assert (len(seen), sleepers()) == (1, [])
 
