@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import callstats.kernels
-from callstats import Rule, StatSeries, decimate, reduce_json
+from callstats import CallstatsError, Rule, StatSeries, decimate, reduce_json
 from callstats.reduce import _layout_for, reduce_buffer
 from support import parity
 from support.backends import compiled
@@ -39,6 +39,22 @@ def test_vectors_by_both_ways(rule: dict[str, Any]) -> None:
     blobs = [row["blob"].encode() for row in load("wire")] + seeds()
     assert disagreements(blobs, **rule) == []
     assert decoded_differently(blobs) == []
+
+
+@backends
+@pytest.mark.parametrize("first", [b"1970-01-", bytes(8)])
+@pytest.mark.parametrize("second", [b"01T00:00", bytes(8)])
+def test_a_first_minute_of_no_characters(first: bytes, second: bytes) -> None:
+    """The minute that the scanner holds before it has read one is compared with both halves of the first row's time."""
+    for blob in seeds()[:3]:  # which leave a minute of their own behind
+        reduce_json([blob], 1)
+    text = b'[{"timestamp":"' + first + second + b':07.000Z","metrics":{"x":1}}]'
+    if first + second == b"1970-01-01T00:00":
+        assert StatSeries.from_json(text).timestamps.tolist() == [7 * 10**9]
+    else:
+        with pytest.raises(CallstatsError):
+            StatSeries.from_json(text)
+        assert isinstance(reduce_json([text], 1, errors="return")[0], CallstatsError)
 
 
 @compiled

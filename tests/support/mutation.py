@@ -35,6 +35,10 @@ PYTHON = ("kernels/*_py.py", "kernels/_budget.py", *CORE, "db/**/*.py", "drivers
 CYTHON = ("kernels/*_cy.pyx", "kernels/_*.pxd")
 NOT_MUTATED = {"_version.py", "_types.py", "testing.py", "_cy.py", "_py.py"}
 TESTS = ("unit", "kernels", "databases", "processes")
+LEFT_OUT = (
+    *("mysql", "postgres", "mariadb"),  # a server for each mutant takes too long
+    *("test_build", "test_docs", "test_deploy", "test_layers", "test_pictures", "test_prose", "test_typing", "test_workflows"),
+)
 MOST_SECONDS = 40
 """The most that the tests of one mutant may take together; slower tests, and those beyond, are left out."""
 
@@ -548,8 +552,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     assert Path(callstats.__file__).is_relative_to(BUILD), callstats.__file__
     runner = Runner(mutants, wanted.jobs)
-    left_out = "mysql or postgres or mariadb or test_layers" + ("" if wanted.python else " or python")
-    options = ["-p", "no:cacheprovider", "-p", "no:terminal", "-k", f"not ({left_out})"]
+    left_out = " or ".join([*LEFT_OUT, *([] if wanted.python else ["python"])])
+    options = [f"-p no:{name}" for name in ("cacheprovider", "terminal", "faulthandler")] + ["-k", f"not ({left_out})"]
     pytest.main([*options, *wanted.tests], plugins=[runner])
     code = 0
     for name, changes, least in (("Cython", drawn[0], wanted.least[0]), ("Python", drawn[1], wanted.least[1])):

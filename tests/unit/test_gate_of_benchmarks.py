@@ -132,13 +132,6 @@ def test_a_removed_benchmark(run: Run) -> None:
     assert run(head, notes=f'[removed]\n"{REDUCE}" = "it measured nothing"\n') == (0, "")
 
 
-def test_nothing_in_common(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two sides without a benchmark in common are an error of their own."""
-    sides = [str(written(tmp_path / f"{name}.json", {name: 1.0})) for name in ("base", "head")]
-    assert main(["--base", sides[0], "--head", sides[1]]) == 2
-    assert "nothing to compare" in capsys.readouterr().err
-
-
 def test_names_that_go_round() -> None:
     """Notes that lead in a circle end."""
     assert Notes({"a": "b", "b": "a"}).now("a") in ("a", "b")
