@@ -41,6 +41,21 @@ def test_vectors_by_both_ways(rule: dict[str, Any]) -> None:
     assert decoded_differently(blobs) == []
 
 
+@compiled
+def test_every_character_by_both_ways() -> None:
+    """The first two bytes of each character, at the bounds of the second, with good and bad ones behind them."""
+    seconds = (0x00, 0x20, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xFF)
+    tails = (b"", b"\x80", b"\xbf", b"\x80\x80", b"\xbf\xbf", b"\x7f\x80", b"\x80\xc0", b"\xc0\x80")
+    texts = [bytes((lead, second)) + tail for lead in range(0x80, 0x100) for second in seconds for tail in tails]
+    for form in (
+        b'[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"x%b":1}}]',
+        b'[{"timestamp":"2017-11-27T14:52:53Z","y":"%b"}]',
+    ):
+        blobs = [form % text for text in texts]
+        assert disagreements(blobs, rule=1) == []
+        assert decoded_differently(blobs) == []
+
+
 @backends
 @pytest.mark.parametrize("first", [b"1970-01-", bytes(8)])
 @pytest.mark.parametrize("second", [b"01T00:00", bytes(8)])

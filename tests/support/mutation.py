@@ -39,7 +39,7 @@ LEFT_OUT = (
     *("mysql", "postgres", "mariadb"),  # a server for each mutant takes too long
     *("test_build", "test_docs", "test_deploy", "test_layers", "test_pictures", "test_prose", "test_typing", "test_workflows"),
 )
-MOST_SECONDS = 40
+MOST_SECONDS = 120
 """The most that the tests of one mutant may take together; slower tests, and those beyond, are left out."""
 
 SWAPPED = {
@@ -402,8 +402,8 @@ def turn(wanted: int) -> set[int]:
 class Runner:
     """Run each mutant in a fork, once pytest has collected."""
 
-    def __init__(self, mutants: dict[int, Change], jobs: int) -> None:
-        self.mutants, self.jobs = mutants, jobs
+    def __init__(self, mutants: dict[int, Change], jobs: int, *, reach: bool) -> None:
+        self.mutants, self.jobs, self.reach = mutants, jobs, reach
         self.fates: dict[int, str] = {}
 
     def pytest_collection(self) -> None:
@@ -419,6 +419,13 @@ class Runner:
         started = time.monotonic()
         reached = self.reached(session.items)
         say(f"{len(session.items)} tests, {len(self.mutants)} mutants; recorded within {time.monotonic() - started:.0f} s")
+        if self.reach:
+            for number in sorted(
+                self.mutants.keys() - reached.keys(), key=lambda n: (self.mutants[n].file, self.mutants[n].line)
+            ):
+                say(f"not reached: {self.mutants[number]}")
+            say(f"{len(reached)} of {len(self.mutants)} places are reached")
+            return True
         running: dict[int, tuple[int, float]] = {}
         left = sorted(self.mutants)
         while left or running:
@@ -535,14 +542,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", metavar="TEXT", help="only mutants of files whose path has this")
+    parser.add_argument("--reach", action="store_true", help="print only the places that no test reaches")
+    parser.add_argument("--again", type=Path, metavar="LOG", help="only the mutants that an earlier run printed as alive")
     parser.add_argument("--least", type=float, nargs=2, default=(95, 90), metavar="PERCENT", help="of each that must be noticed")
     parser.add_argument("tests", nargs="*", default=[f"tests/{name}" for name in TESTS])
     wanted = parser.parse_args(arguments)
     rng = random.Random(wanted.seed)
     known = equivalents()
+    again = None if wanted.again is None else set(re.findall(r"^\d+: [\w ]+: (.*)", wanted.again.read_text(), re.MULTILINE))
     drawn: list[list[Change]] = []
     for patterns, n in ((CYTHON, wanted.cython), (PYTHON, wanted.python)):
         found = [change for change in candidates(patterns) if wanted.only in change.file]
+        if again is not None:
+            found = [change for change in found if str(change) in again]
         drawn.append(sample([change for change in found if (change.file, change.context, change.new or "") not in known], n, rng))
         say(f"{len(drawn[-1])} of {len(found)} mutants in {patterns[0]} and others")
     mutants = compiled(dict(enumerate([*drawn[0], *drawn[1]], 1)))
@@ -551,10 +563,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import callstats
 
     assert Path(callstats.__file__).is_relative_to(BUILD), callstats.__file__
-    runner = Runner(mutants, wanted.jobs)
+    runner = Runner(mutants, wanted.jobs, reach=wanted.reach)
     left_out = " or ".join([*LEFT_OUT, *([] if wanted.python else ["python"])])
     options = [f"-p no:{name}" for name in ("cacheprovider", "terminal", "faulthandler")] + ["-k", f"not ({left_out})"]
     pytest.main([*options, *wanted.tests], plugins=[runner])
+    if wanted.reach:
+        return 0
     code = 0
     for name, changes, least in (("Cython", drawn[0], wanted.least[0]), ("Python", drawn[1], wanted.least[1])):
         ran = Counter(runner.fates[number] for number, change in mutants.items() if change in set(changes))
