@@ -291,13 +291,16 @@ def cython_changes(file: str, text: str) -> Iterator[Change]:
             continue
         span = spans(f"({blank})")
         for node in inner(tree):
-            if isinstance(node, ast.expr):
-                for left, right, _ in expressions(node, f"({blank})", span):
-                    old = piece[left - 1 : right - 1]
-                    # Operators are put in the true text, by the same rule, as casts count.
-                    news = [new for a, b, new in expressions(node, f"({piece})", span) if (a, b) == (left, right)]
-                    for new in news:
-                        yield Change(file, first + left - 1, first + right - 1, old, new, number, context)
+            if not isinstance(node, ast.expr):
+                continue
+            # Operators are put in the true text. A cast or an address before the first operand is of that operand alone.
+            for left, right, new in expressions(node, f"({piece})", span):
+                before = re.search(r"(?:<[a-zA-Z_][\w ]*\**>|&)+$", piece[: left - 1])
+                own = (
+                    before[0] if before and blank[before.start()] == " " and not isinstance(node, ast.Constant | ast.Call) else ""
+                )
+                start = first + left - 1 - len(own)
+                yield Change(file, start, first + right - 1, own + piece[left - 1 : right - 1], own + new, number, context)
 
 
 def candidates(patterns: Sequence[str]) -> list[Change]:
@@ -362,6 +365,11 @@ def plant(mutants: dict[int, Change]) -> None:
 
 def compiled(mutants: dict[int, Change]) -> dict[int, Change]:
     """Plant and compile. What the compiler doesn't take is no mutant: leave it out, and compile again."""
+    if all(change.file.endswith(".py") for change in mutants.values()):
+        plant(mutants)
+        for path in (ROOT / PACKAGE).glob("kernels/*.so"):
+            shutil.copy(path, BUILD / PACKAGE / "kernels")
+        return mutants
     for _ in range(8):
         plant(mutants)
         built = subprocess.run(
@@ -395,7 +403,8 @@ def turn(wanted: int) -> set[int]:
     switch.reached.clear()
     os.environ["CALLSTATS_MUTANT"] = str(wanted)
     for path in (BUILD / PACKAGE / "kernels").glob("*_cy.pyx"):
-        found |= importlib.import_module(f"callstats.kernels.{path.stem}").mutant_state(wanted)
+        kernel = importlib.import_module(f"callstats.kernels.{path.stem}")
+        found |= kernel.mutant_state(wanted) if hasattr(kernel, "mutant_state") else set()
     return found
 
 
@@ -476,7 +485,9 @@ class Runner:
             told = BUILD / f"reached-{part}"
             os.environ["CALLSTATS_MUTANTS_REACHED"] = str(told)
             found = []
-            for i, following in zip(parts[part], [*parts[part][1:], None], strict=True):
+            for done, (i, following) in enumerate(zip(parts[part], [*parts[part][1:], None], strict=True)):
+                if done % 500 == 499:
+                    say(f"{done + 1} of {len(parts[part])} tests are recorded")
                 told.write_text("")
                 turn(0)
                 before = time.monotonic()
