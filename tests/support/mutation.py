@@ -436,6 +436,20 @@ class Runner:
             say(f"{len(reached)} of {len(self.mutants)} places are reached")
             return True
         running: dict[int, tuple[int, float]] = {}
+        try:
+            self.run_all(session.items, reached, running)
+        finally:
+            for child in running:
+                os.killpg(child, signal.SIGKILL)
+        return True
+
+    def run_all(
+        self,
+        items: Sequence[pytest.Item],
+        reached: dict[int, list[tuple[int, float]]],
+        running: dict[int, tuple[int, float]],
+    ) -> None:
+        """Run each mutant's tests, so many at once: by process, the number of the mutant and when to end it."""
         left = sorted(self.mutants)
         while left or running:
             while left and len(running) < self.jobs:
@@ -446,7 +460,7 @@ class Runner:
                 if not tests:
                     self.tell(number, "not reached")
                     continue
-                child = forked(lambda number=number, tests=tests: self.run([session.items[i] for i, _ in tests], number))
+                child = forked(lambda number=number, tests=tests: self.run([items[i] for i, _ in tests], number))
                 running[child] = number, time.monotonic() + 20 + 6 * sum(seconds for _, seconds in tests)
             time.sleep(0.02)
             for child, (number, end) in list(running.items()):
@@ -458,7 +472,6 @@ class Runner:
                 if done:
                     del running[child]
                     self.tell(number, {0: "SURVIVED", 256: "killed"}.get(status, "killed by a crash or without end"))
-        return True
 
     def tell(self, number: int, fate: str) -> None:
         """Keep what became of a mutant, and print it if it lives."""
@@ -574,6 +587,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import callstats
 
     assert Path(callstats.__file__).is_relative_to(BUILD), callstats.__file__
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     runner = Runner(mutants, wanted.jobs, reach=wanted.reach)
     left_out = " or ".join([*LEFT_OUT, *([] if wanted.python else ["python"])])
     options = [f"-p no:{name}" for name in ("cacheprovider", "terminal", "faulthandler")] + ["-k", f"not ({left_out})"]
