@@ -17,7 +17,7 @@ from callstats.db import ReduceResult, RestoreResult
 from callstats.db.jobs.batches import BatchSession
 from callstats.db.jobs.save import SavedBlob, Saver
 from callstats.db.results import ConnectionLostError, TransientError
-from callstats.db.spool import _append
+from callstats.db.spool import _append, call_line
 from support.database import Value, ask, blob, cell, cells, connect, made
 from support.tables import reduce_table, restore_table
 
@@ -219,6 +219,12 @@ def test_what_is_spooled_is_synced(tmp_path: Path, synced: list[str]) -> None:
     (tmp_path / "no").mkdir()
     assert _append(url, Call(key="a")) == str(tmp_path / "no" / "calls.db.spool.jsonl")
     assert synced == ["file", "folder"]
+    _append(url, Call(key="b"))
+    spool = tmp_path / "no" / "calls.db.spool.jsonl"
+    assert spool.read_bytes() == call_line(Call(key="a")) + call_line(Call(key="b"))
+    spool.write_bytes(b'{"half')
+    _append(url, Call(key="c"))
+    assert spool.read_bytes() == b'{"half\n' + call_line(Call(key="c"))
 
 
 def test_a_full_disk_stops_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "mutate"
 PACKAGE = Path("src/callstats")
-CORE = ("_*.py", "series.py", "batch.py", "reduce.py", "recorder.py", "rule.py", "call.py")
+CORE = ("_[a-z]*.py", "series.py", "batch.py", "reduce.py", "recorder.py", "rule.py", "call.py")
 PYTHON = ("kernels/*_py.py", "kernels/_budget.py", *CORE, "db/**/*.py", "drivers/**/*.py")
 CYTHON = ("kernels/*_cy.pyx", "kernels/_*.pxd")
 NOT_MUTATED = {"_version.py", "_types.py", "testing.py", "_cy.py", "_py.py"}

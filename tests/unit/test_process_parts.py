@@ -54,6 +54,8 @@ def test_next_due(now: float, due: float) -> None:
 def test_use_never_falls_below_zero() -> None:
     """What was used since: nothing where nothing was, or where a process has taken its share with it."""
     assert Used(5, 4, 3, 2).minus(Used(5, 1, 4, 2)) == Used(0, 3, 0, 0)
+    assert Used(1, 2, 3, 4).at_least(Used(2, 0, 5, 3)) == Used(1, 2, 5, 4)
+    assert Used(1, 2, 3, 4).at_least(Used(2, 2, 2, 5)) == Used(2, 2, 3, 5)
     assert Used(1, 2, 3, 4).plus(10, 20, (30, 40)) == Used(11, 22, 33, 44)
 
 
