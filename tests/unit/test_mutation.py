@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 import random
+import tomllib
 
-from support.mutation import Change, cython_changes, python_changes, sample
+import pytest
+
+from support import mutation
+from support.mutation import Change, candidates, cython_changes, python_changes, sample
 
 PYTHON = '''from __future__ import annotations
 LIMIT = 3 + 4
@@ -93,3 +97,13 @@ def test_planted_mutants_are_off() -> None:
         if on == 0:
             assert results == {(True, 3, 0)}
     assert len(results) > 2
+
+
+@pytest.mark.skipif(not (mutation.ROOT / mutation.PACKAGE).exists(), reason="a wheel's tests have no sources beside them")
+def test_equivalents_still_stand_in_the_tree() -> None:
+    """Each mutant that is left out is one that would be planted, and says why it changes nothing."""
+    changes = [*candidates(mutation.CYTHON), *candidates(mutation.PYTHON)]
+    planted = {(change.file, change.context, change.new or "") for change in changes}
+    listed = tomllib.loads((mutation.ROOT / "tests" / "equivalents.toml").read_text(encoding="utf-8"))["mutant"]
+    assert all(each["why"] for each in listed)
+    assert [each for each in listed if (each["file"], each["line"], each["new"]) not in planted] == []
