@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from callstats.drivers._run import next_due
+from callstats.drivers import Status
+from callstats.drivers._run import TaskRun, next_due
 from callstats.drivers.process import launch, procfs
 from callstats.drivers.process.tree import Tree, Used
 
@@ -96,3 +97,16 @@ def test_a_shell_that_is_slow_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         os.close(reading)
         os.close(writing)
+
+
+def test_the_first_stop_counts() -> None:
+    """Its status and its reason stay, whatever asks later; a task that has ended is not stopped at all."""
+    killed: list[None] = []
+    run: Any = SimpleNamespace(_lock=threading.Lock(), _done=threading.Event(), _stopped=None, kill=lambda: killed.append(None))
+    TaskRun.stop(run, Status.TIMEOUT, "too long")
+    TaskRun.stop(run, Status.CANCELLED, "asked to")
+    assert (run._stopped, run._stop_reason, len(killed)) == (Status.TIMEOUT, "too long", 1)
+    run._stopped = None
+    run._done.set()
+    TaskRun.stop(run, Status.CANCELLED)
+    assert (run._stopped, len(killed)) == (None, 1)
