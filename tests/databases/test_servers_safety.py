@@ -14,6 +14,7 @@ import pytest
 
 import callstats.db.dialects.mysql
 import callstats.db.dialects.postgres
+import callstats.db.jobs.reduce
 import callstats.db.jobs.worker
 from callstats import Rule, reduce_json
 from callstats.db import ReduceResult
@@ -85,6 +86,19 @@ def test_rows_that_stay_locked_are_counted(on_server: Database) -> None:
     assert report.stopped == "rows that other programs kept locked: 1"
     assert on_server.cell("03") == blob(12)
     assert reduce_table(on_server.url, RULE).changed == 1
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_no_more_locked_rows_are_remembered_than_there_is_room_for(
+    on_server: Database, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that others lock row by row stops the job, rather than to fill the memory."""
+    monkeypatch.setattr(callstats.db.jobs.reduce, "MAX_LOCKED", most)
+    on_server.make([(f"{i:02}", blob(12)) for i in range(5)])
+    with row_lock(on_server, "03"):
+        report = reduce_table(on_server.url, RULE, retries=0)
+    wanted = ["other programs have locked more than 0 rows", "rows that other programs kept locked: 1"]
+    assert report.stopped == wanted[most]
 
 
 def test_locked_rows_may_be_gone_or_short_by_then(on_server: Database) -> None:

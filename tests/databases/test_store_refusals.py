@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "batch_size": ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
     "batch_bytes": ({"batch_bytes": 0}, "batch_bytes must be 1 or more, got 0"),
     "threads": ({"threads": 0}, "threads must be 1 or more, got 0"),
+    "jobs": ({"jobs": 0}, "jobs must be 1 or more, got 0"),
+    "sleep": ({"sleep": -0.5}, "sleep must be 0 or more seconds, got -0.5"),
+    "no sleep": ({"sleep": float("nan")}, "sleep must be 0 or more seconds, got nan"),
+    "run_time": ({"run_time": timedelta(microseconds=-1)}, "run_time must be 0 or more, got '-1 day, 23:59:59.999999'"),
+    "limit": ({"limit": 0}, "limit must be 1 or more, or None, got 0"),
+    "retries": ({"retries": -1}, "retries must be 0 or more, got -1"),
     "save in a dry run": ({"dry_run": True, "save": "x"}, "save must be None in a dry run, which changes nothing, got 'x'"),
     "save to nowhere": (
         {"save": "no/such/folder"},
@@ -74,6 +81,23 @@ def test_wrong_use_is_named(tmp_path: Path, case: str) -> None:
     assert str(caught.value).startswith(message)
     assert not isinstance(caught.value, DatabaseError)
     assert cell(db, "a") == blob(12)
+
+
+LEAST: dict[str, tuple[dict[str, Any], int, str | None]] = {
+    "sleep": ({"sleep": 0}, 2, None),
+    "run_time": ({"run_time": timedelta(0)}, 0, "the run time of 0:00:00 is over"),
+    "limit": ({"limit": 1}, 1, "the limit of 1 changed rows is reached"),
+    "retries": ({"retries": 0}, 2, None),
+    "batch_size": ({"batch_size": 1, "batch_bytes": 1, "threads": 1, "jobs": 1}, 2, None),
+}
+
+
+@pytest.mark.parametrize("case", LEAST)
+def test_the_least_is_no_fault(tmp_path: Path, case: str) -> None:
+    """What is just in bounds is taken, and a planned end says why."""
+    options, changed, more = LEAST[case]
+    report = reduce_table(made(tmp_path / "calls.db", [("a", blob(12)), ("b", blob(12))]), 10, **options)
+    assert (report.stopped, report.changed, report.more) == (None, changed, more)
 
 
 def test_a_bad_rule_is_refused_first(tmp_path: Path) -> None:

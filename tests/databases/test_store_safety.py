@@ -55,6 +55,16 @@ def writes_once(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(callstats.db.jobs.worker, "reduce_json", reduce_and_write)
 
 
+@pytest.mark.parametrize(("turn", "pause"), [(0, 0.1), (1, 0.2), (4, 1.6), (40, 5.0)])
+def test_pauses_grow(turn: int, pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pause is at most twice the one before it and at least half of that, and none is longer than the longest."""
+    monkeypatch.setattr(callstats.db.jobs.worker, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(callstats.db.jobs.worker, "_LONGEST_PAUSE", 5.0)
+    for drawn in (0.5, 1.0):
+        monkeypatch.setattr("random.uniform", lambda low, high, drawn=drawn: {0.5: low, 1.0: high}[drawn])
+        assert callstats.db.jobs.worker.backoff(turn) == pytest.approx(drawn * pause)
+
+
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 @pytest.mark.parametrize("kind", CHANGES)

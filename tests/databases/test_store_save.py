@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, make_url
 
-from callstats import CallstatsError, Rule
+from callstats import Call, CallstatsError, Rule
 from callstats.db import ReduceResult, RestoreResult
 from callstats.db.jobs.batches import BatchSession
 from callstats.db.jobs.save import SavedBlob, Saver
 from callstats.db.results import ConnectionLostError, TransientError
+from callstats.db.spool import _append, call_line
 from support.database import Value, ask, blob, cell, cells, connect, made
 from support.tables import reduce_table, restore_table
 
@@ -183,6 +186,45 @@ def test_a_file_without_a_row_goes(tmp_path: Path) -> None:
     assert not saved.exists()
     assert reduce_table(db, 10, save=saved).changed == 1
     assert len(lines(saved)) == 1
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced to disk, by its kind, in order."""
+    found: list[str] = []
+    real = os.fsync
+
+    def fsync(number: int) -> None:
+        real(number)
+        found.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file")
+
+    monkeypatch.setattr("os.fsync", fsync)
+    return found
+
+
+def test_what_is_saved_is_synced(tmp_path: Path, synced: list[str]) -> None:
+    """The folder before the first batch, so that the new file stays, and the file with each batch, before its commit."""
+    db = made(tmp_path / "calls.db", [(i, blob(12)) for i in range(6)])
+    before: list[list[str]] = []
+    assert (
+        reduce_table(db, 10, save=tmp_path / "old.jsonl", batch_size=2, progress=lambda _: before.append(synced[:])).changed == 6
+    )
+    assert synced == ["folder", "file", "file", "file"]
+    assert before[0] == ["folder", "file"]
+
+
+def test_what_is_spooled_is_synced(tmp_path: Path, synced: list[str]) -> None:
+    """A call that no database took: its line and then the folder."""
+    url = make_url(f"sqlite:///{tmp_path / 'no' / 'calls.db'}")
+    (tmp_path / "no").mkdir()
+    assert _append(url, Call(key="a")) == str(tmp_path / "no" / "calls.db.spool.jsonl")
+    assert synced == ["file", "folder"]
+    _append(url, Call(key="b"))
+    spool = tmp_path / "no" / "calls.db.spool.jsonl"
+    assert spool.read_bytes() == call_line(Call(key="a")) + call_line(Call(key="b"))
+    spool.write_bytes(b'{"half')
+    _append(url, Call(key="c"))
+    assert spool.read_bytes() == b'{"half\n' + call_line(Call(key="c"))
 
 
 def test_a_full_disk_stops_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

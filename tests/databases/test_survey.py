@@ -58,6 +58,12 @@ def test_the_heaviest_by_turns(tmp_path: Path) -> None:
     assert (found.key, found.status, found.completed_at) == ("a3", "success", "2026-10-26T00:01:00Z")
 
 
+def test_the_first_of_many_equals(tmp_path: Path) -> None:
+    """Of more equals than are asked for the first ones are kept, whatever their keys."""
+    db = stored(tmp_path / "calls.db", [call(f"a{i}", "a", series(5, MIB).to_db()) for i in range(6)])
+    assert [found.key for found in summarize_table(db, top=2).heaviest] == ["a0", "a1"]
+
+
 def test_calls_without_memory(tmp_path: Path) -> None:
     """A call that has other metrics alone can be drawn too; one without samples can't."""
     from callstats import StatSeries

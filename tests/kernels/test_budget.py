@@ -205,3 +205,13 @@ def test_both_ways_agree_on_the_error() -> None:
     assert isinstance(error, CallstatsError)
     with pytest.raises(CallstatsError, match=str(len(decimate(series, 1).to_json()))):
         decimate(series, max_bytes=80)
+
+
+@pytest.mark.parametrize("per_time", [1, 3, 10])
+def test_more_rows_than_nanoseconds(per_time: int) -> None:
+    """Windows without a width, of samples that share their nanoseconds, are measured one by one."""
+    samples = StatSeries([i // per_time for i in range(120)], {"x": [10 ** (i % 19) for i in range(120)], "y": range(120)})
+    for budget in range(200, 9_000, 400):
+        assert found(samples, Rule(None, max_bytes=budget), budget) == every_k(
+            samples, Rule(None, max_bytes=budget), budget, True
+        )

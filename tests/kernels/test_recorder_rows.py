@@ -191,6 +191,19 @@ def test_max_bytes(backend: str, capacity: int) -> None:
         record(samples, Rule(240, max_bytes=20), capacity=capacity)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 17])
+def test_max_bytes_that_fits_exactly(backend: str, rows: int) -> None:
+    """A budget of just the bytes of so many rows gives them; one byte less gives fewer, and of one row none."""
+    samples = [(i * SECOND, {"mem_usage": 10**6 + i}) for i in range(rows)]
+    size = len(record(samples, Rule(240)).to_json())
+    assert len(record(samples, Rule(240, max_bytes=size))) == rows
+    if rows > 1:
+        assert len(record(samples, Rule(240, max_bytes=size - 1))) < rows
+    else:
+        with pytest.raises(BudgetError, match=f"at least the size of one row, {size} bytes, got {size - 1}"):
+            record(samples, Rule(240, max_bytes=size - 1))
+
+
 def test_no_rows_asked_for(backend: str) -> None:
     """A rule of no rows gives none, merged or not."""
     assert len(record([(i, {"x": 1}) for i in range(9)], 0, capacity=4)) == 0

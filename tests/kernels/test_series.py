@@ -489,6 +489,17 @@ def test_repr_is_short() -> None:
         assert len(repr(series)) < 300 and "\n" not in repr(series)
 
 
+@pytest.mark.parametrize(
+    ("n", "shown"), [(1, "a"), (4, "a, b, c, d"), (5, "a, b, c, d and 1 more"), (6, "a, b, c, d and 2 more")]
+)
+def test_repr_names_four_metrics(n: int, shown: str) -> None:
+    """The fifth metric and those after it are a number."""
+    time = "1970-01-01T00:00:00.000Z"
+    series = StatSeries([0], {name: [1] for name in "abcdef"[:n]})
+    assert repr(series) == f"<StatSeries: 1 row of {shown}, {time} to {time}>"
+    assert repr(StatBatch([series])) == f"<StatBatch: 1 series, 1 row of {shown}>"
+
+
 def test_in_and_key_completion() -> None:
     """`in` tells whether a metric is there; a sample, or its index, is none. IPython completes the names."""
     series = StatSeries([0, 1], {"y": [1, None], "x@max": [2, 3], "gone": [None, None]})

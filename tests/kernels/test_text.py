@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import callstats.kernels
-from callstats import Rule, StatSeries, decimate, reduce_json
+from callstats import CallstatsError, Rule, StatSeries, decimate, reduce_json
 from callstats.reduce import _layout_for, reduce_buffer
 from support import parity
 from support.backends import compiled
@@ -39,6 +39,37 @@ def test_vectors_by_both_ways(rule: dict[str, Any]) -> None:
     blobs = [row["blob"].encode() for row in load("wire")] + seeds()
     assert disagreements(blobs, **rule) == []
     assert decoded_differently(blobs) == []
+
+
+@compiled
+def test_every_character_by_both_ways() -> None:
+    """The first two bytes of each character, at the bounds of the second, with good and bad ones behind them."""
+    seconds = (0x00, 0x20, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xFF)
+    tails = (b"", b"\x80", b"\xbf", b"\x80\x80", b"\xbf\xbf", b"\x7f\x80", b"\x80\xc0", b"\xc0\x80")
+    texts = [bytes((lead, second)) + tail for lead in range(0x80, 0x100) for second in seconds for tail in tails]
+    for form in (
+        b'[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"x%b":1}}]',
+        b'[{"timestamp":"2017-11-27T14:52:53Z","y":"%b"}]',
+    ):
+        blobs = [form % text for text in texts]
+        assert disagreements(blobs, rule=1) == []
+        assert decoded_differently(blobs) == []
+
+
+@backends
+@pytest.mark.parametrize("first", [b"1970-01-", bytes(8)])
+@pytest.mark.parametrize("second", [b"01T00:00", bytes(8)])
+def test_a_first_minute_of_no_characters(first: bytes, second: bytes) -> None:
+    """The minute that the scanner holds before it has read one is compared with both halves of the first row's time."""
+    for blob in seeds()[:3]:  # which leave a minute of their own behind
+        reduce_json([blob], 1)
+    text = b'[{"timestamp":"' + first + second + b':07.000Z","metrics":{"x":1}}]'
+    if first + second == b"1970-01-01T00:00":
+        assert StatSeries.from_json(text).timestamps.tolist() == [7 * 10**9]
+    else:
+        with pytest.raises(CallstatsError):
+            StatSeries.from_json(text)
+        assert isinstance(reduce_json([text], 1, errors="return")[0], CallstatsError)
 
 
 @compiled

@@ -307,3 +307,4 @@ def test_on_stat_sees_each_sample_and_harms_none(caplog: pytest.LogCaptureFixtur
     result, series = shell("sleep 0.3", 0.05, on_stat=observe)
     assert result.status is Status.SUCCESS and len(seen) == len(series) > 2 and "mem_usage" in series.names
     assert [record.message for record in caplog.records] == ["on_stat failed, and the recording continues"]
+    assert caplog.records[0].exc_info  # where it failed

@@ -99,6 +99,10 @@ BLOBS["sparse"] = StatSeries(
 BLOBS["null"] = b" null "
 BLOBS["no-rows"] = b"[ ]"
 BLOBS["deep"] = b'[{"more":' + b"[" * 62 + b"]" * 62 + b',"timestamp":"2017-11-27T14:52:53Z"}]'
+BLOBS["escapes"] = (
+    rb'[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"a\u0000b":1},'
+    rb'"more":[true,false,null,"\\ \/ \b\f\n\r\t\" \u0000 \ud83d\ude00 \u00e9"]}]'
+)
 """And in any other spelling."""
 
 TWICE = b'[{"timestamp":"2017-11-27T14:52:53Z","metrics":{"x":0,"x":1}}]'

@@ -32,9 +32,11 @@ def _choose(word: str) -> ModuleType:
                     f"CALLSTATS_BACKEND=cython, but the compiled kernels can't be loaded: {cause}; build them with "
                     "CALLSTATS_BUILD_EXT=require, or set CALLSTATS_BACKEND=auto"
                 ) from error
-            if not missing:
+            if not missing or os.environ.get("CALLSTATS_BUILD_EXT") != "skip":
+                cause = "this build has no compiled ones" if missing else f"the compiled ones can't be loaded: {error}"
                 warnings.warn(
-                    f"callstats uses its slower Python kernels, since the compiled ones can't be loaded: {error}",
+                    f"callstats uses its Python kernels, many times slower, since {cause}; "
+                    "CALLSTATS_BACKEND=python asks for them",
                     RuntimeWarning,
                     stacklevel=4,
                 )
