@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeVar
 from callstats._extras import needs
 from callstats._files import new_file
 from callstats._json import json_text
-from callstats.errors import ArgumentError, DatabaseError
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError
+from callstats.reduce import reduce_json
+from callstats.rule import Rule
 
 if TYPE_CHECKING:
     from callstats.adapters import parquet
@@ -135,6 +137,21 @@ def reason_of(error: Exception) -> str:
     if code := getattr(error, "errno", None):
         return os.strerror(code)
     return " ".join(str(error).partition(". Detail")[0].rpartition("': ")[2].split()) or type(error).__name__
+
+
+def reduce_page(page: Page, rule: Rule, *, counts: bool = True, threads: int = 1) -> tuple[dict[int, bytes], dict[int, str], int]:
+    """Return the new blobs of a page and the reasons why others are rejected, by index, and how many stay as they would grow."""
+    changed, reasons, kept = {}, dict(page.faults), 0
+    reduced = reduce_json(page.blobs, rule, counts=counts, threads=threads, errors="return")
+    for index, (blob, new) in enumerate(zip(page.blobs, reduced, strict=True)):
+        if isinstance(new, CallstatsError):
+            reasons.setdefault(index, str(new))
+        elif blob is not None and new != blob and index not in reasons:
+            if len(new) > len(blob):
+                kept += 1
+            else:
+                changed[index] = new
+    return changed, reasons, kept
 
 
 def batches_of(items: Iterable[Streamed], size_of: Callable[[Streamed], int], rows: int, size: int) -> Iterator[list[Streamed]]:

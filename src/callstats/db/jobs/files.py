@@ -8,15 +8,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from callstats import kernels
-from callstats.adapters.files import PAGE_BYTES, PAGE_ROWS, open_reader, open_writer
+from callstats.adapters.files import PAGE_BYTES, PAGE_ROWS, open_reader, open_writer, reduce_page
 from callstats.call import Call, Key
 from callstats.db.jobs.base import CallJobs, Job
 from callstats.db.jobs.changes import UnseenMetrics
 from callstats.db.jobs.save import read_known
 from callstats.db.query import CALL_COLUMNS, Names, missing_column, present_columns
 from callstats.db.results import ReduceResult, Reject
-from callstats.errors import ArgumentError, CallstatsError, DatabaseError, suggest_keywords
-from callstats.reduce import reduce_json
+from callstats.errors import ArgumentError, DatabaseError, suggest_keywords
 from callstats.rule import KEEP_PEAKS, How, Missing, Rule, make_rule
 from callstats.series import StatSeries
 
@@ -152,20 +151,19 @@ class _FileReduceJob(Job):
 
     def _reduced(self, keys: list[Key], page: Page) -> dict[int, bytes]:
         """Return the new blobs of a page, by index."""
-        asked, changed = self.arguments, {}
-        reduced = reduce_json(page.blobs, asked.rule, counts=asked.counts, threads=asked.threads, errors="return")
-        self._unseen.look_for(blob for blob in page.blobs if blob)
-        for index, (key, blob, new) in enumerate(zip(keys, page.blobs, reduced, strict=True)):
-            self.counts["bytes_read"] += len(blob or b"")
-            if index in page.faults or isinstance(new, CallstatsError):
-                self.reject(key, page.faults.get(index) or str(new), text=blob or b"")
-            elif blob is None or new == blob:
-                self.counts["unchanged"] += 1
-            elif len(new) > len(blob):
-                self.counts["kept"] += 1
-            else:
-                changed[index] = new
-                self.counts.update(changed=1, bytes_before=len(blob), bytes_after=len(new))
+        asked, blobs = self.arguments, page.blobs
+        changed, reasons, kept = reduce_page(page, asked.rule, counts=asked.counts, threads=asked.threads)
+        self._unseen.look_for(filter(None, blobs))
+        for index, reason in sorted(reasons.items()):
+            self.reject(keys[index], reason, text=blobs[index] or b"")
+        self.counts.update(
+            bytes_read=sum(map(len, filter(None, blobs))),
+            changed=len(changed),
+            kept=kept,
+            unchanged=len(blobs) - len(changed) - kept - len(reasons),
+            bytes_before=sum(len(blobs[index] or b"") for index in changed),
+            bytes_after=sum(map(len, changed.values())),
+        )
         return changed
 
     def _result(self, stopped: str | None = None) -> ReduceResult:
