@@ -1,7 +1,7 @@
 """A Parquet file reduced into another one, against pyarrow alone, which reads and writes it: ``python benchmarks/files.py [MB]``.
 
 Both read and write in pages of the same size with the same compression, in processes of their own, and take turns. The peaks of
-their memory are for the size asked for, and for a quarter of it.
+their memory are for the size asked for, and for a tenth of it.
 """
 
 from __future__ import annotations
@@ -78,15 +78,15 @@ def run(work: Callable[[Path, Path], None], source: Path) -> tuple[float, float]
 def main(megabytes: float, rounds: int = 3) -> int:
     """Print both sides, and return the exit code."""
     with TemporaryDirectory() as folder:
-        source, quarter = Path(folder, "in.parquet"), Path(folder, "quarter.parquet")
+        source, tenth = Path(folder, "in.parquet"), Path(folder, "tenth.parquet")
         make(source, megabytes)
-        make(quarter, megabytes / 4)
+        make(tenth, megabytes / 10)
         pairs = [(run(ours, source), run(alone, source)) for _ in range(rounds)]
         mine, peer = (min(pair[side][0] for pair in pairs) for side in (0, 1))
         print(f"{megabytes:.0f} MB of text: {mine:.2f} s, pyarrow alone {peer:.2f} s")
         print(f"{peer / mine:.2f} of the speed of pyarrow alone (at least {AT_LEAST})")
-        peaks = pairs[0][0][1], run(ours, quarter)[1], pairs[0][1][1]
-        print("peak memory: {:.0f} MiB; at a quarter of the rows {:.0f} MiB; pyarrow alone {:.0f} MiB".format(*peaks))
+        peaks = pairs[0][0][1], run(ours, tenth)[1], pairs[0][1][1]
+        print("peak memory: {:.0f} MiB; at a tenth of the rows {:.0f} MiB; pyarrow alone {:.0f} MiB".format(*peaks))
     return 0 if peer / mine >= AT_LEAST else 1
 
 
