@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import date
+from errno import ENOENT
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -134,7 +135,8 @@ def read_on(items: Iterator[Streamed]) -> Iterator[Streamed]:
 
 def reason_of(error: Exception) -> str:
     """Return an error of a system, a codec or Arrow in one line."""
-    if code := getattr(error, "errno", None):
+    code = getattr(error, "errno", None) or (ENOENT if isinstance(error, FileNotFoundError) else None)
+    if code:
         return os.strerror(code)
     return " ".join(str(error).partition(". Detail")[0].rpartition("': ")[2].split()) or type(error).__name__
 

@@ -196,8 +196,10 @@ def reduce_command(
     if is_file:
         validate_options({*job, "table", "time_column"}, "with a database")
         output = output or (STANDARD if url == STANDARD else None)
-    if is_file != (output is not None):
-        raise click.UsageError("--output must be given exactly where the input is a file")
+    if is_file and output is None:
+        raise click.UsageError("--output is needed with a file, which stays as it is")
+    if output is not None and not is_file:
+        raise click.UsageError("--output must be given with a file: a table is reduced in place")
     for file, option in ((output, "--output"), (rejects, "--rejects"), (job["save"], "--save"), (prom, "--prom")):
         check_output(file, option, url, *([output] if output and file is not output else []))
     if prom is not None:

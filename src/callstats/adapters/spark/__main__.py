@@ -13,6 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
@@ -46,8 +47,8 @@ def run_job(arguments: Sequence[str] | None = None) -> int:
     except (AnalysisException, ArgumentError) as error:
         _say(f"error: {str(error).partition(chr(10))[0]}")
         return 2
-    except PySparkException as error:
-        _say(f"stopped early: {str(error).partition(chr(10))[0]}")
+    except (PySparkException, Py4JError) as error:
+        _say(f"stopped early: {' '.join(str(error).split()[:60])}")
         return 3
 
 
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         one = verbs.add_parser(verb)
         one.add_argument("input", metavar="IN", help="a file, a folder or a pattern of them, at any URL that Spark takes")
         one.add_argument("output", metavar="OUT", help="a new folder")
-        one.add_argument("--format", choices=["parquet", "jsonl"], help="by default jsonl if IN ends in .jsonl, or .jsonl.gz")
+        one.add_argument("--format", choices=["parquet", "jsonl"], help="by default jsonl if IN ends in .jsonl (or .gz, .zst)")
         one.add_argument("--column", default="stats", help="the column or field with the blobs (%(default)s)")
         if verb == "summarize":
             one.add_argument("--by", action="append", default=[], metavar="COLUMN", help="group by it; can be repeated")
