@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -21,25 +23,26 @@ from callstats.adapters.files import open_writer
 from callstats.adapters.spark.__main__ import run_job
 from callstats.adapters.spark._lines import reduce_lines
 from support.database import blob
-from support.sparking import has_java
+from support.sparking import need_java
 
 JOB = Path(callstats.adapters.spark.__file__).with_name("__main__.py")
 BLOBS = [blob(40, seed=1), None, "", "no", blob(2), "[]", *(blob(30, seed=seed) for seed in range(2, 8))]
 RULE = Rule(10, how=KEEP_PEAKS)
 WANT = [reduce_json([one], RULE)[0].decode() if one and len(one) > 2000 else one for one in BLOBS]
 
-pytestmark = pytest.mark.skipif(not has_java(), reason="Spark needs Java 17: apt-get install openjdk-17-jre-headless")
-
 
 def submit(*arguments: object, launch: Sequence[object] = ()) -> subprocess.CompletedProcess[str]:
     """Run the job on this machine, by `spark-submit` unless told otherwise."""
-    script = Path(sys.executable).with_name("spark-submit")
+    need_java()
     options = ["--master", "local[2]", "--driver-memory", "1g", "--conf", "spark.ui.enabled=false"]
     options += ["--conf", "spark.driver.bindAddress=127.0.0.1", "--conf", "spark.driver.host=127.0.0.1"]
-    command = [*(launch or (script, *options, JOB)), *arguments]
+    # To compile Java well takes longer than these tests run.
+    options += ["--conf", "spark.sql.shuffle.partitions=4", "--driver-java-options", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"]
+    command = [*(launch or (Path(sys.executable).with_name("spark-submit"), *options, JOB)), *arguments]
     own = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # spark-submit joins them too
-    return subprocess.run([*map(str, command)], **streams, text=True, check=False, timeout=300, env={**os.environ, **own})  # type: ignore[call-overload]
+    own["PYSPARK_SUBMIT_ARGS"] = shlex.join([*options, "pyspark-shell"])  # without `spark-submit`
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # spark-submit joins them too
+    return subprocess.run([*map(str, command)], **streams, text=True, check=False, timeout=600, env={**os.environ, **own})
 
 
 def said(done: subprocess.CompletedProcess[str]) -> list[str]:
