@@ -175,8 +175,8 @@ class CallJobs:
         Parameters
         ----------
         path : str or path
-            The file, which has JSON lines if it ends in ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.zst``, or is ``-``, the standard
-            output. It appears once it is complete. An existing file is not replaced.
+            The file: JSON lines if it ends in ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.zst`` or is ``-``, the standard output; else
+            Parquet, which needs pyarrow. It appears once it is complete. An existing file is not replaced.
         long : bool
             Write a row for each value, as `callstats.adapters.arrow.write_long` does, and reject malformed histograms. By default
             each call is a row with its stored text as it is.
@@ -187,11 +187,6 @@ class CallJobs:
             Further columns of the table to write, as text: times in ISO 8601, bytes in hex.
         where, on_reject, stop
             As for `reduce`. A page of rows is a batch.
-
-        Raises
-        ------
-        ImportError
-            If pyarrow is missing, which Parquet needs.
 
         Examples
         --------
