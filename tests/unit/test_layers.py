@@ -49,7 +49,7 @@ FOREIGN = {
     "polars": {"adapters"},
     **{name: {"adapters"} for name in ("pydantic", "pydantic_core", "prometheus_client")},
     "duckdb": {"adapters"},
-    "pyspark": {"adapters"},
+    **{name: {"adapters"} for name in ("pyspark", "py4j")},
     "psycopg": {"db"},
     "pymysql": {"db"},
     "click": {"cli"},
