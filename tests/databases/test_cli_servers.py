@@ -105,7 +105,7 @@ def test_a_planned_end_is_no_failure(calls: Database) -> None:
         (["--max-samples", "2", "--sleep", "-1"], "--sleep must be a duration such as"),
         (["--max-samples", "2", "--limit", "0"], "Invalid value for '--limit'"),
         (["--max-samples", "2", "--rejects", "no/such/file"], "--rejects must be in a folder that exists, got 'no/such/file'"),
-        (["--jsonl", "--tier", "7d=1"], "--tier must be given without --jsonl"),
+        (["-o", "x.jsonl", "--max-samples", "2"], "--output must be given with a file: a table is reduced in place"),
     ],
 )
 def test_wrong_use(tmp_path: Path, args: list[str], message: str) -> None:

@@ -39,12 +39,13 @@ def database(path: Path, *statements: str) -> Path:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
 @pytest.mark.parametrize(
-    "line", ["--version", "--help", "list calls.db", "reduce calls.db --max-samples 70", "reduce --jsonl lines --max-samples 7"]
+    "line",
+    ["--version", "--help", "list calls.db", "reduce calls.db --max-samples 70", "reduce x.jsonl -o - --max-samples 7"],
 )
 def test_a_full_disk(line: str, tmp_path: Path) -> None:
     """What can't be printed is told of, and there is no traceback."""
     database(tmp_path / "calls.db")
-    (tmp_path / "lines").write_text(MINUTE)
+    (tmp_path / "x.jsonl").write_text(MINUTE)
     done = shell(f'"$callstats" {line} >/dev/full', tmp_path)
     assert done.stderr.splitlines()[-1] == b"callstats: can't write the output: No space left on device"
     assert done.returncode == 3
@@ -54,12 +55,12 @@ def test_closed_streams(tmp_path: Path) -> None:
     """Where one is closed, no file that is opened takes its number, and what needs it says so."""
     database(tmp_path / "calls.db")
     before = (tmp_path / "calls.db").read_bytes()
-    done = shell('"$callstats" reduce --jsonl --max-samples 3 <&-', tmp_path)
-    assert (done.returncode, b"standard input, and that is closed" in done.stderr) == (2, True)
+    done = shell('"$callstats" reduce - --max-samples 3 <&-', tmp_path)
+    assert (done.returncode, b"got '-': it is closed" in done.stderr) == (2, True)
     done = shell('"$callstats" list calls.db >&- <&-', tmp_path)
     assert (done.returncode, done.stderr) == (3, b"callstats: can't write the output: Bad file descriptor\n")
-    (tmp_path / "lines").write_text(MINUTE)
-    assert shell('"$callstats" reduce --jsonl lines --max-samples 3 >&-', tmp_path).returncode == 3
+    (tmp_path / "x.jsonl").write_text(MINUTE)
+    assert shell('"$callstats" reduce x.jsonl -o - --max-samples 3 >&-', tmp_path).returncode == 3
     assert shell('"$callstats" list calls.db 2>&-', tmp_path).returncode == 0
     assert shell('"$callstats" list calls.db >&- 2>&- <&-', tmp_path).returncode == 3
     assert shell('"$callstats" list nothing.db >&- 2>&-', tmp_path).returncode == 2

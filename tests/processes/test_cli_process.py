@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from callstats import reduce_json
 from support.database import ask, blob, cell, cells, connect, made
 from support.programs import FOR_EVER, IN_THE_THIRD, PATIENCE, TELLING, started
 
@@ -57,22 +56,18 @@ def test_a_missing_package_is_one_line(missing: str) -> None:
 
 
 def test_missing_sqlalchemy_is_one_line(tmp_path: Path) -> None:
-    """Lines can be reduced without it, tables can't."""
+    """It is a part of the extra."""
     first = "sys.modules['sqlalchemy'] = None"
     assert run("reduce", "x.db", "--max-samples", 10, first=first) == (
         2,
         "",
         'callstats: callstats.connect needs sqlalchemy: pip install "callstats[cli]"\n',
     )
-    assert run("reduce", "--jsonl", "--max-samples", 1, "--plain", first=first, stdin=blob(3))[:2] == (
-        0,
-        reduce_json([blob(3)], 1, counts=False)[0].decode(),
-    )
 
 
 @pytest.mark.parametrize(
     ("args", "code"),
-    [(["reduce", "--jsonl", "--max-samples", "10"], 3), (["reduce", "--help"], 3), (["--help"], 3)],
+    [(["reduce", "-", "--max-samples", "10"], 3), (["reduce", "--help"], 3), (["--help"], 3)],
 )
 def test_a_broken_pipe_is_no_traceback(args: list[str], code: int) -> None:
     """Nobody reads the output any more: the program ends, and says nothing."""

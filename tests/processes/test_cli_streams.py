@@ -24,7 +24,7 @@ COMMANDS = (
     "report calls.db -o page.html",
     "reduce calls.db --max-samples 10",
     "reduce calls.db --max-samples 10 --json --dry-run",
-    "reduce --jsonl --max-samples 10 blobs.jsonl",
+    "reduce --max-samples 10 blobs.jsonl -o -",
     "export calls.db calls.parquet",
     "import calls.db old.jsonl",
     "demo",
@@ -54,9 +54,7 @@ def test_an_output_that_is_full(folder: Path, command: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", ["--version", "init other.db", "show calls.db a", "reduce --jsonl --max-samples 10 blobs.jsonl"]
-)
+@pytest.mark.parametrize("command", ["--version", "init other.db", "show calls.db a", "reduce --max-samples 10 blobs.jsonl -o -"])
 def test_an_output_that_is_closed(folder: Path, command: str) -> None:
     """Likewise."""
     done = run(folder, command, ">&-")
@@ -82,9 +80,9 @@ def test_messages_that_nobody_can_see(folder: Path, command: str, code: int, str
 
 def test_an_input_that_is_closed(folder: Path) -> None:
     """It can't be read, which is not the same as empty."""
-    done = run(folder, "reduce --jsonl --max-samples 10", "<&-")
+    done = run(folder, "reduce - --max-samples 10", "<&-")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "standard input, and that is closed" in done.stderr
+    assert "got '-': it is closed" in done.stderr
 
 
 def test_no_database_takes_the_place_of_a_closed_stream(folder: Path) -> None:
@@ -186,9 +184,3 @@ def test_a_reader_that_goes(folder: Path) -> None:
         timeout=120,
     )
     assert (done.returncode, "Traceback" in done.stderr) == (3, False)
-
-
-def test_standard_input_by_its_name(folder: Path) -> None:
-    """Closed, it is refused as it is without one."""
-    done = run(folder, "reduce --jsonl - --max-samples 3", "<&-")
-    assert (done.returncode, "standard input, and that is closed" in done.stderr) == (2, True)

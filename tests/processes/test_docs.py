@@ -68,6 +68,17 @@ def test_python_examples(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not report, "".join(report)
 
 
+PROGRAMS = ROOT / "docs" / "embedding.md"
+
+
+@pytest.mark.parametrize("index", range(len(blocks(PROGRAMS, "py"))))
+def test_programs(tmp_path: Path, index: int) -> None:
+    """Each prints what stands below it, and nothing else."""
+    (tmp_path / "jobs.py").write_text(blocks(PROGRAMS, "py")[index])
+    done = subprocess.run([sys.executable, "jobs.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", blocks(PROGRAMS, "text")[index])
+
+
 @pytest.mark.parametrize("page", named(PAGES, "console"))
 def test_commands(page: Path, tmp_path: Path) -> None:
     """One after the other, in an empty folder."""

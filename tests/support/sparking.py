@@ -23,9 +23,8 @@ def has_java() -> bool:
     return shutil.which("java") is not None or (home is not None and Path(home, "bin", "java").is_file())
 
 
-@pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A session on this machine alone; without Java the test is passed over, or fails where servers are required."""
+def need_java() -> None:
+    """Without Java the test is passed over, or fails where servers are required."""
     if not has_java():
         reason = "Spark needs Java 17: apt-get install openjdk-17-jre-headless"
         if os.environ.get("CALLSTATS_REQUIRE_SERVERS") == "1":
@@ -33,6 +32,12 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         pytest.skip(reason)
     if "LD_PRELOAD" in os.environ:
         pytest.skip("Spark's scripts hang under a sanitizer that is preloaded")
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A session on this machine alone."""
+    need_java()
     from pyspark.sql import SparkSession
 
     folder = tmp_path_factory.mktemp("spark")

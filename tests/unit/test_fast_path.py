@@ -265,7 +265,7 @@ def test_tables_and_files(tmp_path: Path) -> None:
     assert report.changed == sum(blob.count('"timestamp"') > 1 for blob in blobs)
     assert all(cell is not None and cell.count(b'"timestamp"') == 1 for _, _, cell in cells(path))
     lines = "".join(blob.rstrip("\n") + "\n" for blob in blobs)
-    result = CliRunner().invoke(cli, ["reduce", "--jsonl", "--max-samples", "1", "--how", "*=mean"], input=lines)
+    result = CliRunner().invoke(cli, ["reduce", "-", "--max-samples", "1", "--how", "*=mean"], input=lines)
     assert (result.exit_code, result.exception) == (0, None)
     assert result.stdout.splitlines() == [blob.decode().rstrip("\n") for blob in reduce_json(blobs, 1)]
     connection = connect(":memory:")

@@ -17,7 +17,7 @@ PACKAGE = Path(callstats.__file__).parent
 # From the bottom up. A name is a file or a folder of the package; "callstats" is its own `__init__`, which hands out the names.
 LINES = [
     "errors _limits _types _version",
-    "image _extras _timestamps _units _parallel",
+    "image _extras _files _timestamps _units _parallel",
     "rule _coerce _columns",
     "kernels",
     "_json",
@@ -38,7 +38,7 @@ LINES = [
 ]
 RANK = {name: rank for rank, line in enumerate(LINES) for name in line.split()}
 
-NO_NUMPY = {"errors", "_limits", "_version", "_extras", "_units", "_parallel", "image", "cli"}
+NO_NUMPY = {"errors", "_limits", "_version", "_extras", "_files", "_units", "_parallel", "image", "cli"}
 FOREIGN = {
     "numpy": RANK.keys() - NO_NUMPY,
     "sqlalchemy": {"adapters", "db"},
@@ -49,7 +49,7 @@ FOREIGN = {
     "polars": {"adapters"},
     **{name: {"adapters"} for name in ("pydantic", "pydantic_core", "prometheus_client")},
     "duckdb": {"adapters"},
-    "pyspark": {"adapters"},
+    **{name: {"adapters"} for name in ("pyspark", "py4j")},
     "psycopg": {"db"},
     "pymysql": {"db"},
     "click": {"cli"},

@@ -111,7 +111,7 @@ def test_long_form_of_a_table(tmp_path: Path) -> None:
 def test_row_groups_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row group is written as soon as enough was read, with however many metrics each has."""
     monkeypatch.setattr("callstats.db.query.PAGE_ROWS", 128)
-    monkeypatch.setattr("callstats.db.jobs.export.GROUP_CALLS", 100)
+    monkeypatch.setattr("callstats.adapters.parquet.GROUP_CALLS", 100)
     cells = [(f"{i:04}", StatSeries([i * SECOND], {f"m{i % 300}": [i]}).to_db()) for i in range(1000)]
     for long in (False, True):
         (tmp_path / str(long)).mkdir()

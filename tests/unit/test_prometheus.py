@@ -231,8 +231,8 @@ def test_the_command_exports(tmp_path: Path) -> None:
     assert (done.exit_code, done.stdout.partition(";")[0]) == (1, "2 rows: 1 written, 1 rejected")
     for arguments, why in (
         (["x.om"], "FILE must be a new file, got"),
-        (["new.om", "--long"], "--openmetrics must be given without long and others, which are for Parquet"),
-        (["new.om", "--with", "status"], "--openmetrics must be given without long and others, which are for Parquet"),
+        (["new.om", "--long"], "--openmetrics must be given without long and others, which are for other files"),
+        (["new.om", "--with", "status"], "--openmetrics must be given without long and others, which are for other files"),
         (["no/new.om"], "FILE must be a writable file, got"),
     ):
         done = CliRunner().invoke(cli, ["export", "--openmetrics", str(database), str(tmp_path / arguments[0]), *arguments[1:]])
@@ -270,7 +270,10 @@ def test_the_report_of_a_reduction(tmp_path: Path) -> None:
     [
         (["{db}", "--max-samples", "1", "--prom", "{db}"], "--prom must be a file that is no database"),
         (["{db}", "--max-samples", "1", "--dry-run", "--prom", "x"], "--prom must be given without --dry-run"),
-        (["--jsonl", "--max-samples", "1", "--prom", "x"], "--prom must be given without --jsonl"),
+        (
+            ["{db}.jsonl", "-o", "x.jsonl", "--max-samples", "1", "--prom", "x.jsonl"],
+            "--prom must be another file than the input",
+        ),
     ],
 )
 def test_wrong_use_of_a_report(tmp_path: Path, arguments: list[str], why: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, Literal, NamedTuple
 
@@ -13,7 +13,6 @@ import numpy as np
 
 from callstats._types import AnyArray
 from callstats._units import printable
-from callstats.adapters._file import NewFile
 from callstats.series import StatSeries
 from callstats.stats.call import CallUsage
 from callstats.stats.proportions import UNLIMITED
@@ -83,20 +82,16 @@ _USAGE = {
 """Families by field of `CallUsage`, with one sample at the last row of a call."""
 
 
-class Writer(NewFile):
-    """A writer of a new file of OpenMetrics text, which gets its name when it is complete.
+class Writer:
+    """A writer of OpenMetrics text, as `callstats.adapters.files.LineWriter` is one of lines.
 
     Each call has series of its own, labelled by `call` and `name`: Prometheus takes no two values of one series at one time.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path)
+    def __init__(self, sink: IO[bytes], path: str, **_columns: object) -> None:
+        self._sink, self._folder = sink, Path(path).parent
         self._open = ExitStack()
         self._texts: dict[MetricFamily, IO[bytes]] = {}  # the text of a family must be in one piece
-        try:
-            self._file = self._open.enter_context(self.part.open("wb"))
-        except OSError as error:
-            raise self.not_writable(error) from None
 
     def add(self, calls: Sequence[object], cells: Sequence[StatSeries], others: Sequence[tuple[object, CallUsage]]) -> None:
         """Write calls: their keys, their series, and for each its name and its usage."""
@@ -113,7 +108,7 @@ class Writer(NewFile):
                     self._add(family, labels, ms[-1:], np.array([value] * len(ms[-1:])))
 
     def close(self, *, complete: bool) -> None:
-        """Close the file; of a complete one, join the families."""
+        """Join the families, if they are complete."""
         with self._open:
             if not complete:
                 return
@@ -121,10 +116,10 @@ class Writer(NewFile):
                 if family in self._texts:
                     unit = f"# UNIT {family.name} {family.unit}\n" if family.unit else ""
                     head = f"# TYPE {family.name} {family.type}\n{unit}# HELP {family.name} {family.help}\n"
-                    self._file.write(head.encode())
+                    self._sink.write(head.encode())
                     self._texts[family].seek(0)
-                    shutil.copyfileobj(self._texts[family], self._file)
-            self._file.write(b"# EOF\n")
+                    shutil.copyfileobj(self._texts[family], self._sink)
+            self._sink.write(b"# EOF\n")
 
     def _add(self, family: MetricFamily, labels: str, ms: AnyArray, values: AnyArray) -> None:
         """Write a series. Of several values in one millisecond, Prometheus' unit of time, the last one counts."""
@@ -134,7 +129,7 @@ class Writer(NewFile):
             return
         last = np.append(ms[1:] > ms[:-1], True)
         if family not in self._texts:
-            self._texts[family] = self._open.enter_context(TemporaryFile(dir=self.path.parent))  # noqa: SIM115 - entered
+            self._texts[family] = self._open.enter_context(TemporaryFile(dir=self._folder))  # noqa: SIM115 - entered
         start = f"{family.name}{'_total' if family.type == 'counter' else ''}{{{labels}}}"
         samples = zip(family.convert(values[last]).tolist(), _seconds(ms[last]).tolist(), strict=True)
         self._texts[family].write("".join([f"{start} {value} {second}\n" for value, second in samples]).encode())

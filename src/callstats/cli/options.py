@@ -5,23 +5,29 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from callstats._json import is_text
 from callstats._timestamps import parse_date_or_time
 from callstats._types import I64_MAX
 from callstats._units import parse_duration, parse_share, parse_size, printable
+from callstats.adapters.files import STANDARD, is_blob_file
 from callstats.cli.errors import option_message
-from callstats.db.engine import parse_url
+from callstats.db import CallTable, connect, open_file
+from callstats.db.engine import hide_passwords, parse_url, shown_url
 from callstats.errors import ArgumentError, shorten_repr
 from callstats.rule import KEEP_PEAKS, OTHERS, PEAK_REDUCERS, REDUCERS, How
+
+if TYPE_CHECKING:
+    from callstats.db.jobs.files import CallFile
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -144,6 +150,35 @@ def database(text: str | None = None) -> str:
     return text
 
 
+def source(text: str | None = None) -> str:
+    """Return an argument that stands for a database or a file of blobs, or the default database."""
+    return text if text is not None and is_blob_file(text) else database(text)
+
+
+def shown_source(text: str) -> str:
+    """Return a database or a file for display, without passwords."""
+    if text == STANDARD:
+        return "standard input"
+    return hide_passwords(text, text) if is_blob_file(text) else shown_url(text)
+
+
+def open_calls(text: str, **names: str | None) -> AbstractContextManager[CallTable | CallFile]:
+    """Open a database or a file of blobs."""
+    if not is_blob_file(text):
+        return connect(text, **names)  # type: ignore[arg-type]  # the columns that must be there have defaults
+    validate_options({"table", "where"}, "with a database: a file has no tables and no SQL")
+    return nullcontext(open_file(text, **names))
+
+
+def validate_options(names: Container[str], why: str) -> None:
+    """Raise if the command line has one of these options."""
+    context = click.get_current_context()
+    for param in context.command.params:
+        name = param.name or ""
+        if name in names and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{param.opts[0]} must be given {why}")
+
+
 def is_database(text: str) -> bool:
     """Return whether a first argument stands for a database."""
     return "/" in text or is_surely_database(text)
@@ -165,15 +200,18 @@ def _has_sqlite_header(path: str) -> bool:
 database_argument = click.argument(
     "url", required=False, metavar="[DB]", callback=lambda _context, _parameter, value: database(value)
 )
+source_argument = click.argument(
+    "url", required=False, metavar="[DB|FILE]", callback=lambda _context, _parameter, value: source(value)
+)
 
 
-def split_file(arguments: tuple[str, ...]) -> tuple[str, str]:
-    """Return the database and the file of [DB] FILE."""
+def split_file(arguments: tuple[str, ...], first: Callable[..., str] = database) -> tuple[str, str]:
+    """Return the database and the file of [DB] FILE. The first one may also be a file if `first` is `source`."""
     if len(arguments) not in (1, 2) or (len(arguments) == 1 and is_surely_database(arguments[0])):
         raise click.UsageError("the arguments must be [DB] FILE")
-    if arguments[-1] == "-":
+    if arguments[-1] == STANDARD and first is database:
         raise click.UsageError("FILE must be the path of a file, got '-'; a file of that name is ./-")
-    return database(*arguments[:-1]), arguments[-1]
+    return first(*arguments[:-1]), arguments[-1]
 
 
 def split_key(arguments: tuple[str, ...]) -> tuple[str, str | None]:
@@ -187,7 +225,7 @@ def split_key(arguments: tuple[str, ...]) -> tuple[str, str | None]:
 
 def check_output(path: str | Path | None, option: str, *inputs: str) -> None:
     """Reject an output that is a database, a file beside one that SQLite keeps, or one of the inputs (files or databases)."""
-    if path is None:
+    if path in (None, STANDARD):
         return
     text = os.fspath(path)
     beside = [text.removesuffix(suffix) for suffix in ("-journal", "-wal", "-shm") if text.endswith(suffix)]
@@ -198,29 +236,13 @@ def check_output(path: str | Path | None, option: str, *inputs: str) -> None:
 
 
 def _is_same_file(path: str, source: str) -> bool:
-    """Return whether a path leads to a file that may be given as a URL."""
+    """Return whether a path leads to a file that may be given as a URL, or into a folder."""
     with suppress(OSError, ValueError, RuntimeError):
         url = parse_url(source)
         other = url.database if url.get_backend_name() == "sqlite" else None
-        return other is not None and os.path.realpath(path) == os.path.realpath(other)
+        real = Path(os.path.realpath(path))
+        return other is not None and Path(os.path.realpath(other)) in (real, *real.parents)
     return False
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file beside its name and rename it, so that no reader sees half of it."""
-    try:
-        if path.exists() and not path.is_file():  # a pipe or a device
-            path.write_bytes(data)
-            return
-        path = path.resolve()
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            beside.write_bytes(data)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise click.UsageError(f"can't write {str(path)!r}: {error.strerror}") from None
 
 
 def _all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

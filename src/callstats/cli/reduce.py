@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import chain, repeat
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from callstats import kernels
+from callstats._files import replace_file
 from callstats._json import json_text
 from callstats._timestamps import format_time
 from callstats._types import I64_MAX
 from callstats._units import percent_text, plural, printable
-from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
+from callstats.adapters.files import STANDARD, is_blob_file
+from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import key_text, less_text, stopped_lines, table_text
 from callstats.cli.options import (
     DURATION,
@@ -31,19 +29,20 @@ from callstats.cli.options import (
     TIER,
     check_output,
     column_options,
-    database,
     default_option,
     examples,
     merge_how,
+    open_calls,
+    shown_source,
+    source,
+    validate_options,
     where_option,
-    write_file,
 )
 from callstats.cli.progress import JSONLog, ProgressLine, rate_text
-from callstats.db import ReduceResult, Reject, connect
+from callstats.db import CallTable, ReduceResult, Reject
 from callstats.db.engine import shown_url
-from callstats.db.jobs.save import batches_of, known_line
-from callstats.errors import ArgumentError, CallstatsError, DatabaseError
-from callstats.reduce import reduce_json
+from callstats.db.jobs.save import known_line
+from callstats.errors import ArgumentError, DatabaseError
 from callstats.rule import How, Missing, Rule
 
 
@@ -55,10 +54,14 @@ from callstats.rule import How, Missing, Rule
         "callstats reduce calls.db --max-bytes 64k --where \"status = 'success'\"",
         "callstats reduce calls.db --max-samples 12 --how net_rx=mean,max",
         "callstats reduce mysql://fn@db/funcs --tier 7d=60 --tier 30d=12 --sleep 100ms --run-time 2h",
-        "callstats reduce --jsonl --max-samples 60 < blobs.jsonl > reduced.jsonl",
+        "callstats reduce calls.parquet -o reduced.parquet --max-samples 60",
+        "callstats reduce - --max-samples 60 < blobs.jsonl > reduced.jsonl",
     ),
 )
-@click.argument("source", required=False, metavar="[DB]")
+@click.argument("text", required=False, metavar="[DB|FILE]")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write a file's calls to this new file, or to - for standard output, the default of -."
+)
 @click.option("--max-samples", type=click.IntRange(0, I64_MAX), metavar="N", help="Keep at most N rows of each histogram.")
 @click.option(
     "--max-bytes",
@@ -145,10 +148,10 @@ from callstats.rule import How, Missing, Rule
     help="Write the result for the textfile collector of Prometheus' node exporter, which reads files that end in .prom.",
 )
 @click.option("--log-json", is_flag=True, help="Log to standard error in JSON lines: one for each batch and each rejected row.")
-@click.option("--jsonl", is_flag=True, help="Read a histogram a line from a file or standard input, and print as many lines.")
 @column_options
 def reduce_command(
-    source: str | None,
+    text: str | None,
+    output: str | None,
     max_samples: int | None,
     max_bytes: int | None,
     hows: tuple[tuple[str, How], ...],
@@ -162,22 +165,26 @@ def reduce_command(
     as_json: bool,
     prom: Path | None,
     log_json: bool,
-    jsonl: bool,
     **job: Any,
 ) -> ExitCode:
-    """Reduce the stored histograms of a table in place.
+    """Reduce the stored histograms of a table in place, or those of a file into a new one.
 
     Give one of --max-samples, --max-bytes and --tier. Each batch is read, reduced, locked, written and committed by itself, so
     other programs can write meanwhile: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
     changes nothing.
+
+    A file has JSON lines (.jsonl, .jsonl.gz, .jsonl.zst), each a histogram or an object with one, or is Parquet, also a folder; -
+    is lines of standard input. Rejected histograms are in the new file as they are. It appears when it is complete.
     """
+    url = source(text)
+    is_file = is_blob_file(url)
     tiers, as_of = job["tiers"], job["as_of"]
     for wrong, why in (
         (max_samples is None and max_bytes is None and not tiers, "one of --max-samples, --max-bytes and --tier is needed"),
         (max_samples is not None and tiers, "--max-samples must be given without --tier, which has its own number of samples"),
         (as_of is not None and not tiers, "--as-of must be given with --tier: it is the time from which ages are measured"),
         (plain and hows, "--plain must be given without --how: it means the mean of every metric"),
-        (max_samples == 0 and not jsonl, "--max-samples must be 1 or more, got 0, which would empty every histogram"),
+        (max_samples == 0 and not is_file, "--max-samples must be 1 or more, got 0, which would empty every histogram"),
         (job["dry_run"] and job["save"] is not None, "--save must be given without --dry-run, which changes nothing"),
         (job["dry_run"] and prom is not None, "--prom must be given without --dry-run, which changes nothing"),
     ):
@@ -185,26 +192,22 @@ def reduce_command(
             raise click.UsageError(why)
     rule = Rule(max_samples, how="mean" if plain else merge_how(hows), missing=missing, max_bytes=max_bytes)
     batches: dict[str, Any] = {"counts": not plain, "threads": threads, "batch_size": batch_size, "batch_bytes": batch_bytes}
-    if jsonl:
-        ctx = click.get_current_context()
-        for param in ctx.command.params:
-            if (
-                param.name in {*job, "rejects", "known", "as_json", "prom", "log_json"}
-                and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
-            ):
-                raise click.UsageError(f"{param.opts[0]} must be given without --jsonl, which needs no database")
-        return _reduce_file(source or "-", rule, **batches)
     names = {name: job.pop(name) for name in ("table", "key", "column", "time_column")}
-    url = database(source)
-    check_output(rejects, "--rejects", url)
-    check_output(job["save"], "--save", url)
-    check_output(prom, "--prom", url)
+    if is_file:
+        validate_options({*job, "table", "time_column"}, "with a database")
+        output = output or (STANDARD if url == STANDARD else None)
+    if is_file and output is None:
+        raise click.UsageError("--output is needed with a file, which stays as it is")
+    if output is not None and not is_file:
+        raise click.UsageError("--output must be given with a file: a table is reduced in place")
+    for file, option in ((output, "--output"), (rejects, "--rejects"), (job["save"], "--save"), (prom, "--prom")):
+        check_output(file, option, url, *([output] if output and file is not output else []))
     if prom is not None:
         from callstats.adapters.prometheus import reduce_text
     write_reject = reject_writer(rejects)
     if tiers and as_of is None:
         as_of = time.time_ns()
-    with catch_ctrl_c() as caught, JSONLog() if log_json else ProgressLine() as progress, connect(url, **names) as calls:
+    with catch_ctrl_c() as caught, JSONLog() if log_json else ProgressLine() as progress, open_calls(url, **names) as calls:
         if as_of is not None:
             progress.say(f"ages are as of {format_time(as_of)}")
         if known is not None and not known.exists():  # an earlier run without rejects has made no file
@@ -216,13 +219,19 @@ def reduce_command(
                 progress.reject(reject)
             write_reject(reject)
 
-        job.update(tiers=tiers or None, as_of=as_of, known=known)
-        job.update(progress=progress.update, on_reject=on_reject, stop=caught.is_set)
-        result = calls.reduce(rule, **batches, **job)
-    where = {"table": names["table"], "database": shown_url(url)}
+        batches.update(known=known, progress=progress.update, on_reject=on_reject, stop=caught.is_set)
+        if isinstance(calls, CallTable):
+            job.update(tiers=tiers or None, as_of=as_of)
+            result = calls.reduce(rule, **batches, **job)
+        else:
+            result = calls.reduce(output or "", rule, **batches)
+    where = (
+        {"file": shown_source(url), "output": output or ""} if is_file else {"table": names["table"], "database": shown_url(url)}
+    )
     if prom is not None:
-        write_file(prom, reduce_text(asdict(result), exit_code(result), where))
-    click.echo(result_json(result, where) if as_json else "\n".join(result_lines(result, table_text(*where.values()))))
+        replace_file(prom, "prom", reduce_text(asdict(result), exit_code(result), where))
+    shown = shown_source(url) if is_file else table_text(*where.values())
+    click.echo(result_json(result, where) if as_json else "\n".join(result_lines(result, shown)), err=output == STANDARD)
     return exit_code(result)
 
 
@@ -238,8 +247,9 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
     changed = "to change" if result.dry_run else "changed"
     kept = f"{result.kept:,} kept, as their text would grow, " if result.kept else ""
     read = f"{result.changed:,} {changed}, {kept}{result.unchanged:,} unchanged, {result.rejected:,} rejected"
-    skipped = "too short to be read" if result.as_of is None else f"too short, or too young as of {result.as_of}, to be read"
-    lines = [printable(f"{table}, {plural(result.rows, 'row')}: {read}, {result.skipped:,} {skipped}")]
+    why = "too short to be read" if result.as_of is None else f"too short, or too young as of {result.as_of}, to be read"
+    skipped = f", {result.skipped:,} {why}" if result.phases else ""  # of a file each row is read
+    lines = [printable(f"{table}, {plural(result.rows, 'row')}: {read}{skipped}")]
     if result.known:
         lines.append(f"{result.known:,} of the rows were rejected before, as the file of known rows says")
     if result.untimed:
@@ -249,7 +259,8 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
     if result.changed:
         lines.append(less_text(result.bytes_before, result.bytes_after, f"rows {changed}"))
     lines.append(f"{result.seconds:.1f} s, {rate_text(result)}, {result.backend} backend")
-    lines.append("seconds to " + ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in result.phases.items()))
+    if result.phases:
+        lines.append("seconds to " + ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in result.phases.items()))
     if result.retries:
         lines.append(f"{result.retries:,} times a batch was tried again, since a lock or the connection failed")
     if result.unknown_metrics:
@@ -263,7 +274,7 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
         lines.append("dry run: nothing was written")
     if result.more is not None:
         lines.append(f"ended as planned: {result.more}; more rows are left for another run")
-    return lines + stopped_lines(result, "the rows counted here are written")
+    return lines + stopped_lines(result, "the rows counted here are written" if result.phases else "there is no new file")
 
 
 def reject_writer(path: Path | None) -> Callable[[Reject], None]:
@@ -284,49 +295,3 @@ def reject_writer(path: Path | None) -> Callable[[Reject], None]:
             raise DatabaseError(f"can't write {str(path)!r}: {error.strerror}") from None
 
     return write
-
-
-def _reduce_file(file: str, rule: Rule, *, counts: bool, threads: int, batch_size: int, batch_bytes: int) -> ExitCode:
-    """Print each line of a file or of standard input reduced; a line that is short or rejected stays unchanged.
-
-    Rejects and the result are printed to standard error.
-    """
-    if file == "-" and sys.stdin is None:
-        raise click.UsageError("--jsonl needs a file or standard input, and that is closed")
-    try:
-        source = click.open_file(file, "rb")
-    except OSError as error:
-        raise click.UsageError(f"can't read {file!r}: {error.strerror}") from None
-    sink = sys.stdout.buffer
-    ends = Counter(changed=0, kept=0, unchanged=0, rejected=0)
-    before = after = 0  # bytes of the changed lines
-    with source:
-        lines = _lines(source, "standard input" if file == "-" else repr(file))
-        for batch in batches_of(lines, len, batch_size, batch_bytes):
-            blobs = [line.rstrip(b"\r\n") for line in batch]
-            reduced = reduce_json(blobs, rule, counts=counts, threads=threads, errors="return")
-            for line, blob, new in zip(batch, blobs, reduced, strict=True):
-                written = line
-                if isinstance(new, CallstatsError):
-                    end = "rejected"
-                    click.echo(printable(f"rejected line {ends.total() + 1}: {new}"), err=True)
-                elif new == blob:
-                    end = "unchanged"
-                elif len(new) > len(blob):
-                    end = "kept"
-                else:
-                    end, written = "changed", new or b"\n"
-                    before, after = before + len(line), after + len(written)
-                ends[end] += 1
-                sink.write(written)
-            sink.flush()
-    sentence = f"{plural(ends.total(), 'line')}: {', '.join(f'{n:,} {end}' for end, n in ends.items() if n or end != 'kept')}"
-    click.echo(f"{sentence}; {less_text(before, after, 'changed lines')}; {kernels.active.BACKEND} backend", err=True)
-    return ExitCode.REJECTED if ends["rejected"] else ExitCode.DONE
-
-
-def _lines(source: IO[bytes], name: str) -> Iterator[bytes]:
-    try:
-        yield from source
-    except OSError as error:
-        raise Failure(f"can't read {name}: {error.strerror or error}", ExitCode.STOPPED) from None

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from callstats._files import replace_file
 from callstats._units import plural, printable, size_text
 from callstats.cli.errors import ExitCode, exit_code
 from callstats.cli.format import detail_texts, left_out_lines, name_text
@@ -18,15 +19,14 @@ from callstats.cli.options import (
     check_output,
     choice_options,
     column_options,
-    database_argument,
     default_option,
     detail_options,
     examples,
-    write_file,
+    shown_source,
+    source_argument,
 )
 from callstats.cli.summary import summarize_database
 from callstats.db import TableSummary
-from callstats.db.engine import shown_url
 from callstats.plot import ReportCall, render
 
 
@@ -38,7 +38,7 @@ from callstats.plot import ReportCall, render
         "callstats report calls.db --by app_id --top 200",
     ),
 )
-@database_argument
+@source_argument
 @default_option(
     "-o",
     "--output",
@@ -59,7 +59,7 @@ def report_command(url: str, output: Path, **asked: Any) -> ExitCode:
     """
     check_output(output, "--output", url)
     summary = summarize_database(url, **asked)
-    write_file(output, report_page(summary, shown_url(url), datetime.now(UTC)).encode("utf-8", "replace"))
+    replace_file(output, "output", report_page(summary, shown_source(url), datetime.now(UTC)).encode("utf-8", "replace"))
     counted = f"{plural(summary.calls, 'call')} in {plural(len(summary.groups), 'group')}, {summary.rejected:,} rejected"
     click.echo(printable(f"{counted}; wrote {output}, {size_text(output.stat().st_size)}: open it in a browser"))
     if summary.stopped is not None:

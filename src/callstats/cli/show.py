@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from callstats._files import replace_file
 from callstats._json import json_text
 from callstats._units import printable
 from callstats.cli.errors import ExitCode, Failure, option_message, print_rejected
 from callstats.cli.format import call_fields, detail_texts, name_text, peak_memory_text
-from callstats.cli.options import check_output, column_options, detail_options, examples, split_key, write_file
+from callstats.cli.options import check_output, column_options, detail_options, examples, split_key
 from callstats.db import Call, connect
 from callstats.errors import ArgumentError
 from callstats.plot import terminal
@@ -66,7 +67,7 @@ def show_command(
     elif png is not None:
         from callstats.plot import png as draw
 
-        write_file(png, draw(call.series, metrics or None, title=f"call {name_text(call.key)}"))
+        replace_file(png, "png", draw(call.series, metrics or None, title=f"call {name_text(call.key)}"))
         click.echo(printable(f"drew {png}"))
     else:
         _print(call, call.series, metrics)

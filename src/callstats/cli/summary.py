@@ -16,8 +16,16 @@ from callstats._units import plural, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import NOT_EXACT, left_out_lines, name_text, print_reject, stopped_lines, text_table
 from callstats.cli.kubernetes import kubernetes_patch
-from callstats.cli.options import choice_options, column_options, database_argument, default_option, detail_options, examples
-from callstats.db import TableSummary, connect
+from callstats.cli.options import (
+    choice_options,
+    column_options,
+    default_option,
+    detail_options,
+    examples,
+    open_calls,
+    source_argument,
+)
+from callstats.db import TableSummary
 from callstats.stats import CallsGroup, CallsSummary, summarize_calls
 from callstats.stats.format import PERCENTILES, number_text, summary_texts
 
@@ -44,13 +52,13 @@ _COLUMNS = {
     epilog=examples(
         "callstats summary calls.db",
         "callstats summary calls.db --since 7d --rightsize 0.1% --step 64m --long",
-        "callstats summary calls.db --sort memory",
+        "callstats summary calls.parquet --sort memory",
         "callstats summary calls.db --patch kubernetes > patches.yaml",
         "callstats summary calls.db --by app_id --csv > apps.csv",
         "callstats summary runs.db --table runs --by job --status-column state --time-column began",
     ),
 )
-@database_argument
+@source_argument
 @choice_options
 @click.option("--long", "form", flag_value="long", help="Print a block for each name, with what each number covers.")
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
@@ -92,8 +100,8 @@ def summarize_database(
     """Summarize a table until Ctrl-C, and print its rejects to standard error."""
     if since is not None and columns["time_column"] is None:
         raise click.UsageError("--since must be given with a --time-column")
-    with catch_ctrl_c() as caught, connect(url, **columns) as table:
-        return table.summarize(
+    with catch_ctrl_c() as caught, open_calls(url, **columns) as calls:
+        return calls.summarize(
             since=since, where=where, risk=risk, step=step, top=top, stop=caught.is_set, on_reject=print_reject
         )
 

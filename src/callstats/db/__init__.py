@@ -14,7 +14,7 @@ from callstats.db.results import (
     TableComparison,
     TableSummary,
 )
-from callstats.db.table import CallTable, connect
+from callstats.db.table import CallTable, connect, open_file
 from callstats.errors import DatabaseError
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "TableComparison",
     "TableSummary",
     "connect",
+    "open_file",
 ]

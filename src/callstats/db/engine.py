@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection, Engine
 
     from callstats.db.dialects.base import Dialect
+    from callstats.db.query import Names, TableSession
 
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
@@ -67,6 +68,14 @@ class Database:
             with dialect.transaction(connection, write=False):
                 dialect.check_database(connection)
             yield connection, dialect
+
+    @contextmanager
+    def table(self, names: Names, *, where: str | None = None) -> Iterator[TableSession]:
+        """Open a session on a table."""
+        from callstats.db.query import TableSession
+
+        with self.session() as (connection, dialect):
+            yield TableSession(connection, dialect, names, where=where)
 
     @contextmanager
     def writing(self, *, create: bool = False) -> Iterator[tuple[Connection, Dialect]]:

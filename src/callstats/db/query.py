@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Select, column, func, literal_column, null, select, table
 from sqlalchemy.engine import Connection
@@ -93,11 +93,11 @@ class TableSession:
 
         Raise for a missing column, unless it has its default name.
         """
-        asked = {"by": by, **{parameter: getattr(self.names, parameter) for parameter in CALL_COLUMNS.values()}}
-        for parameter, name in asked.items():
-            if name is not None and name not in OPTIONAL_COLUMNS.values():
-                self.check_columns(**{parameter: name})
-        return [name if self.dialect.has(self.columns, name) else None for name in asked.values()]
+        return present_columns(self.names, by, self.check_columns, lambda name: self.dialect.has(self.columns, name))
+
+    def kept(self, row: tuple[Any, ...]) -> Key:
+        """Return by what `calls` finds a row again."""
+        return cast(Key, row[0])
 
     def count(self, *conditions: ColumnElement[bool]) -> int:
         """Return the number of rows in scope that meet the conditions."""
@@ -207,6 +207,15 @@ def locate(connection: Connection, dialect: Dialect, names: Names) -> list[str]:
         hint = f"it has {_listed(dialect.tables(connection))}"
         raise ArgumentError("table", "a table of the database", names.table, hint=hint)
     return columns
+
+
+def present_columns(names: Names, by: str | None, check: Callable[..., None], has: Callable[[str], bool]) -> list[str | None]:
+    """Return the columns of group, status and times, None for those that are missing, and checked unless it is a default."""
+    asked = {"by": by, **{parameter: getattr(names, parameter) for parameter in CALL_COLUMNS.values()}}
+    for parameter, name in asked.items():
+        if name is not None and name not in OPTIONAL_COLUMNS.values():
+            check(**{parameter: name})
+    return [name if name is not None and has(name) else None for name in asked.values()]
 
 
 def missing_column(parameter: str, name: str | None, table: str, columns: Iterable[str]) -> ArgumentError:

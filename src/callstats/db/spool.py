@@ -13,11 +13,11 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from callstats._files import sync_folder, write_all
 from callstats._json import Number, is_text, json_text, parsed
 from callstats.call import Call
 from callstats.db.dialects.sqlite import file_of
 from callstats.db.engine import Database
-from callstats.db.files import sync_folder, write_all
 from callstats.db.jobs.base import Job
 from callstats.db.query import Names
 from callstats.db.results import RestoreResult

@@ -14,6 +14,8 @@ from callstats.errors import ArgumentError, suggest_keywords
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
 
+    from callstats.db.jobs.files import CallFile
+
 Calls: TypeAlias = "list[Call]"  # `list` is a method of CallTable
 
 
@@ -78,6 +80,35 @@ def connect(
 
     names = Names(table, key, column, time_column, start_column, end_column, group_column, status_column)
     return CallTable(Database(url_or_engine), names)
+
+
+def open_file(path: str | os.PathLike[str], **names: str | None) -> CallFile:
+    """Return a `CallFile`, the handle to a file of calls: JSON lines (plain, ``.gz`` or ``.zst``) or Parquet.
+
+    Parameters
+    ----------
+    path : str or path
+        The file or folder, a URL that pyarrow takes, or ``-`` for JSON lines of standard input. A line is a histogram or has one.
+    **names : str or None
+        The names of columns or fields, as for `connect`. Only the histograms must be there.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from callstats import StatSeries
+    >>> hour = StatSeries(range(0, 3600 * 10**9, 10**9), {"mem_usage": range(3600)})
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "calls.jsonl")
+    ...     _ = file.write_bytes(hour.to_json())
+    ...     result = open_file(file).reduce(Path(folder, "reduced.jsonl.gz"), 60)
+    >>> result.changed, result.bytes_after
+    (1, 6086)
+    """
+    with needs("db.open_file", "cli"):
+        from callstats.db.jobs.files import CallFile
+
+    return CallFile(path, **names)
 
 
 class CallTable(TableJobs):

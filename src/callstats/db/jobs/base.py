@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from threading import RLock
 from types import EllipsisType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from callstats.call import Key, Value
 from callstats.db.results import (
@@ -29,8 +29,11 @@ from callstats.stats.rightsize import MIB
 
 if TYPE_CHECKING:
     from callstats.db.engine import Database
-    from callstats.db.query import Names
+    from callstats.db.jobs.files import CallFile, FileSession
+    from callstats.db.query import Names, TableSession
 
+    Calls: TypeAlias = Database | CallFile
+    Session: TypeAlias = TableSession | FileSession
 
 _POLL_SECONDS = 0.1
 """How often a pause checks whether to stop."""
@@ -99,12 +102,111 @@ class Job:
         return {**self.counts, "rejected": self.rejected, "rejects": tuple(self._first_rejects), "seconds": self.seconds}
 
 
-class TableJobs:
-    """A table, and the jobs over it."""
+class CallJobs:
+    """Calls in a table or a file, and the jobs over them that change nothing."""
 
-    def __init__(self, database: Database, names: Names) -> None:
+    def __init__(self, database: Calls, names: Names) -> None:
         self._database = database
         self._names = names
+
+    @suggest_keywords
+    def summarize(
+        self,
+        *,
+        by: str | EllipsisType | None = ...,
+        where: str | None = None,
+        since: int | None = None,
+        risk: float | None = None,
+        step: int = 64 * MIB,
+        top: int = 0,
+        on_reject: Callable[[Reject], object] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> TableSummary:
+        """Return a `TableSummary` of the calls of each group, from one pass that changes nothing.
+
+        Parameters
+        ----------
+        by : str or None
+            The column to group by; None for one group of all calls. By default the table's `group_column`.
+        since : int, optional
+            Leave out calls created before this time, in nanoseconds since the epoch.
+        risk, step
+            As for `callstats.stats.summarize_calls`.
+        top : int
+            How many of the heaviest calls to return: the first of each group, then the second of each, and so on.
+        where, on_reject, stop
+            As for `reduce`. A page of rows is a batch.
+
+        Notes
+        -----
+        Each page of rows is one transaction. In memory stay 8 bytes for each call and number that percentiles need.
+
+        Examples
+        --------
+        >>> from callstats import StatSeries, connect
+        >>> minute = StatSeries([second * 10**9 for second in range(60)], {"mem_usage": range(60)})
+        >>> with connect("sqlite://") as calls:
+        ...     _ = calls.create(), calls.add([{"id": "1", "fn_id": "resize", "stats": minute}])
+        ...     summary = calls.summarize(top=1)
+        >>> [(group.name, group.summary.calls, group.summary.memory.max) for group in summary.groups]
+        [('resize', 1, 59)]
+        >>> summary.heaviest[0].key
+        '1'
+        """
+        from callstats.db.jobs.summarize import SummarizeJob
+
+        by = self._names.group_column if by is ... else by
+        return SummarizeJob(locals()).run(self._database, self._names)
+
+    @suggest_keywords
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        long: bool = False,
+        openmetrics: bool = False,
+        where: str | None = None,
+        others: Sequence[str] = (),
+        on_reject: Callable[[Reject], object] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> ExportResult:
+        """Write the histograms to a new file of JSON lines, Parquet or OpenMetrics, and return an `ExportResult`.
+
+        Parameters
+        ----------
+        path : str or path
+            The file: JSON lines if it ends in ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.zst`` or is ``-``, the standard output; else
+            Parquet, which needs pyarrow. It appears once it is complete. An existing file is not replaced.
+        long : bool
+            Write a row for each value, as `callstats.adapters.arrow.write_long` does, and reject malformed histograms. By default
+            each call is a row with its stored text as it is.
+        openmetrics : bool
+            Write OpenMetrics text with timestamps, for ``promtool tsdb create-blocks-from openmetrics``, and reject malformed
+            histograms. Each call is a series for each metric, with the labels ``call`` and ``name``.
+        others : sequence of str
+            Further columns of the table to write, as text: times in ISO 8601, bytes in hex.
+        where, on_reject, stop
+            As for `reduce`. A page of rows is a batch.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from callstats import connect
+        >>> with connect("sqlite://") as calls, TemporaryDirectory() as folder:
+        ...     _ = calls.create(), calls.add([{"id": "1", "stats": ""}])
+        ...     calls.export(Path(folder, "calls.parquet")).written
+        1
+        """
+        from callstats.db.jobs.export import ExportJob
+
+        return ExportJob(locals()).run(self._database, self._names)
+
+
+class TableJobs(CallJobs):
+    """A table, and the jobs over it."""
+
+    _database: Database
 
     @suggest_keywords
     def reduce(
@@ -217,55 +319,6 @@ class TableJobs:
         return ReduceJob(locals()).run(self._database, self._names)
 
     @suggest_keywords
-    def summarize(
-        self,
-        *,
-        by: str | EllipsisType | None = ...,
-        where: str | None = None,
-        since: int | None = None,
-        risk: float | None = None,
-        step: int = 64 * MIB,
-        top: int = 0,
-        on_reject: Callable[[Reject], object] | None = None,
-        stop: Callable[[], bool] | None = None,
-    ) -> TableSummary:
-        """Return a `TableSummary` of the calls of each group, from one pass that changes nothing.
-
-        Parameters
-        ----------
-        by : str or None
-            The column to group by; None for one group of all calls. By default the table's `group_column`.
-        since : int, optional
-            Leave out calls created before this time, in nanoseconds since the epoch.
-        risk, step
-            As for `callstats.stats.summarize_calls`.
-        top : int
-            How many of the heaviest calls to return: the first of each group, then the second of each, and so on.
-        where, on_reject, stop
-            As for `reduce`. A page of rows is a batch.
-
-        Notes
-        -----
-        Each page of rows is one transaction. In memory stay 8 bytes for each call and number that percentiles need.
-
-        Examples
-        --------
-        >>> from callstats import StatSeries, connect
-        >>> minute = StatSeries([second * 10**9 for second in range(60)], {"mem_usage": range(60)})
-        >>> with connect("sqlite://") as calls:
-        ...     _ = calls.create(), calls.add([{"id": "1", "fn_id": "resize", "stats": minute}])
-        ...     summary = calls.summarize(top=1)
-        >>> [(group.name, group.summary.calls, group.summary.memory.max) for group in summary.groups]
-        [('resize', 1, 59)]
-        >>> summary.heaviest[0].key
-        '1'
-        """
-        from callstats.db.jobs.summarize import SummarizeJob
-
-        by = self._names.group_column if by is ... else by
-        return SummarizeJob(locals()).run(self._database, self._names)
-
-    @suggest_keywords
     def compare(
         self,
         a: Value | Mapping[str, str],
@@ -304,54 +357,6 @@ class TableJobs:
         from callstats.db.jobs.compare import CompareJob
 
         return CompareJob(locals()).run(self._database, self._names)
-
-    @suggest_keywords
-    def export(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        long: bool = False,
-        openmetrics: bool = False,
-        where: str | None = None,
-        others: Sequence[str] = (),
-        on_reject: Callable[[Reject], object] | None = None,
-        stop: Callable[[], bool] | None = None,
-    ) -> ExportResult:
-        """Write the histograms to a new file of Parquet or OpenMetrics, and return an `ExportResult`.
-
-        Parameters
-        ----------
-        path : str or path
-            The file. It appears once it is complete. An existing file is not replaced.
-        long : bool
-            Write a row for each value, as `callstats.adapters.arrow.write_long` does, and reject malformed histograms. By default
-            each call is a row with its stored text as it is.
-        openmetrics : bool
-            Write OpenMetrics text with timestamps, for ``promtool tsdb create-blocks-from openmetrics``, and reject malformed
-            histograms. Each call is a series for each metric, with the labels ``call`` and ``name``.
-        others : sequence of str
-            Further columns of the table to write, as text: times in ISO 8601, bytes in hex.
-        where, on_reject, stop
-            As for `reduce`. A page of rows is a batch.
-
-        Raises
-        ------
-        ImportError
-            If pyarrow is missing, which Parquet needs.
-
-        Examples
-        --------
-        >>> from pathlib import Path
-        >>> from tempfile import TemporaryDirectory
-        >>> from callstats import connect
-        >>> with connect("sqlite://") as calls, TemporaryDirectory() as folder:
-        ...     _ = calls.create(), calls.add([{"id": "1", "stats": ""}])
-        ...     calls.export(Path(folder, "calls.parquet")).written
-        1
-        """
-        from callstats.db.jobs.export import ExportJob
-
-        return ExportJob(locals()).run(self._database, self._names)
 
     @suggest_keywords
     def restore(

@@ -1,28 +1,25 @@
-"""The export job: a table's histograms as a file of Parquet or of OpenMetrics."""
+"""The export job: a table's histograms as a file."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from callstats.adapters.files import STANDARD, open_writer
 from callstats.batch import StatBatch
 from callstats.call import Key, duration_of
-from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
-from callstats.db.query import Names, TableSession
+from callstats.db.query import Names
 from callstats.db.results import ExportResult
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
 from callstats.series import StatSeries
 from callstats.stats.call import usage_of
 
 if TYPE_CHECKING:
-    from callstats.adapters import openmetrics, parquet
-
-GROUP_BYTES = 32 * 2**20
-"""Bytes of stored text in a row group."""
-GROUP_CALLS = 2**16
-"""Calls in a row group."""
+    from callstats.db.jobs.base import Calls
 
 
 class ExportJob(Job):
@@ -30,22 +27,26 @@ class ExportJob(Job):
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__(arguments)
-        self.written = self.bytes_read = self.size = 0
-        self.group: list[tuple[Key, Any, Any]] = []
+        self.written = self.bytes_read = 0
+        self.page: list[tuple[Key, Any, Any]] = []
         """Calls: key, histogram as series or text, and further columns; for OpenMetrics, name and usage."""
         if self.arguments.openmetrics and (self.arguments.long or self.arguments.others):
-            raise ArgumentError("openmetrics", "given without long and others, which are for Parquet", True)
+            raise ArgumentError("openmetrics", "given without long and others, which are for other files", True)
 
-    def run(self, database: Database, names: Names) -> ExportResult:
+    def run(self, database: Calls, names: Names) -> ExportResult:
         """Write the file, or none if something stops the job."""
-        series = self.arguments.openmetrics or self.arguments.long
-        columns: Sequence[str | None] = self.arguments.others
+        asked, path = self.arguments, os.fspath(self.arguments.path)
+        form = {"long": asked.long, "openmetrics": asked.openmetrics, "others": asked.others}
+        series = asked.openmetrics or asked.long
+        columns: Sequence[str | None] = asked.others
         try:
-            with database.session() as (connection, dialect), self._writer(names) as file:
-                session = TableSession(connection, dialect, names, where=self.arguments.where)
+            with (
+                database.table(names, where=asked.where) as session,
+                open_writer(path, key=names.key, column=names.column, **form) as file,
+            ):
                 for name in columns:
                     session.check_columns(others=name)
-                if self.arguments.openmetrics:
+                if asked.openmetrics:
                     columns = session.present(names.group_column)
                 self.reject_nulls(session.count_without_key())
                 for key, blob, kind, *values in session.scan(columns, each_page=lambda: self._start_page(file)):
@@ -58,22 +59,11 @@ class ExportJob(Job):
                     except CallstatsError as error:
                         self.reject(key, str(error))
                     else:
-                        self.group.append((key, stats, self._others(stats, values)))
-                        self.size += len(blob or b"")
+                        self.page.append((key, stats, self._others(stats, values)))
                 self._flush(file)
         except DatabaseError as error:
             return self._result(stopped=str(error))
-        return self._result(bytes_written=file.size)
-
-    def _writer(self, names: Names) -> parquet.Writer | openmetrics.Writer:
-        if self.arguments.openmetrics:
-            from callstats.adapters import openmetrics
-
-            return openmetrics.Writer(self.arguments.path)
-        from callstats.adapters import parquet
-
-        long, others = self.arguments.long, self.arguments.others
-        return parquet.Writer(self.arguments.path, key=names.key, column=names.column, long=long, others=others)
+        return self._result(bytes_written=0 if path == STANDARD else Path(path).stat().st_size)
 
     def _others(self, stats: Any, values: Sequence[Any]) -> Any:
         """Return what is written of a call beside its key and its histogram."""
@@ -82,24 +72,22 @@ class ExportJob(Job):
             return _text(name), usage_of(stats, duration_of(start, end))
         return [_text(value) for value in values]
 
-    def _start_page(self, file: parquet.Writer | openmetrics.Writer) -> None:
-        """Write the row group if it is large enough."""
-        if self.size >= GROUP_BYTES or len(self.group) >= GROUP_CALLS:
-            self._flush(file)
+    def _start_page(self, file: Any) -> None:
+        self._flush(file)
         self.check_stop()
 
-    def _flush(self, file: parquet.Writer | openmetrics.Writer) -> None:
-        """Write the row group."""
-        if self.group:
-            keys, stats, values = zip(*self.group, strict=True)
+    def _flush(self, file: Any) -> None:
+        """Write a page of rows."""
+        if self.page:
+            keys, stats, values = zip(*self.page, strict=True)
             cells: Any = StatBatch(stats) if self.arguments.long else stats
             file.add(keys, cells, values)
-        self.written += len(self.group)
-        self.group, self.size = [], 0
+        self.written += len(self.page)
+        self.page = []
 
     def _result(self, *, bytes_written: int = 0, stopped: str | None = None) -> ExportResult:
         return ExportResult(
-            rows=self.written + len(self.group) + self.rejected,
+            rows=self.written + len(self.page) + self.rejected,
             stopped=stopped,
             written=0 if stopped else self.written,
             bytes_read=self.bytes_read,

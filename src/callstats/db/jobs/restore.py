@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from callstats.adapters.files import batches_of, reason_of
 from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, same_value
-from callstats.db.jobs.save import SavedBlob, SavedFile, batches_of, reason_of
+from callstats.db.jobs.save import SavedBlob, SavedFile
 from callstats.db.jobs.worker import Attempts
 from callstats.db.query import Names
 from callstats.db.results import FIRST_REJECTS, RestoreResult, RolledBackError

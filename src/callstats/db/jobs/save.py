@@ -10,16 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, NamedTuple, Self, TypeAlias, TypeVar
+from typing import BinaryIO, NamedTuple, Self, TypeAlias
 
+from callstats._files import sync_folder, write_all
 from callstats._json import Number, is_text, json_text, parsed
+from callstats.adapters.files import reason_of
 from callstats.call import Key
-from callstats.db.files import sync_folder, write_all
 from callstats.db.results import ConnectionLostError, Reject
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
 from callstats.reduce import reduce_json
-
-Streamed = TypeVar("Streamed")
 
 _ROWS = b',"rows":'
 """The text before a blob that is a part of its line as it is. No key contains it: in JSON text a key's quotes are escaped."""
@@ -160,20 +159,6 @@ class SavedFile:
                 yield saved
 
 
-def batches_of(items: Iterable[Streamed], size_of: Callable[[Streamed], int], rows: int, size: int) -> Iterator[list[Streamed]]:
-    """Yield items in batches of at most so many, which end with the item that makes them as large as this."""
-    batch: list[Streamed] = []
-    left = size
-    for item in items:
-        batch.append(item)
-        left -= size_of(item)
-        if len(batch) >= rows or left <= 0:
-            yield batch
-            batch, left = [], size
-    if batch:
-        yield batch
-
-
 def known_line(reject: Reject) -> str:
     """Return a line of JSON, as `read_known` reads it."""
     digest = {} if reject.digest is None else {"digest": reject.digest}
@@ -198,11 +183,6 @@ def read_known(path: str | os.PathLike[str]) -> frozenset[tuple[Key, str]]:
             hint = f"line {number}: {error}"
             raise ArgumentError("known", "a file of rejected rows", os.fspath(path), hint=hint) from None
     return frozenset(found)
-
-
-def reason_of(error: OSError) -> str:
-    """Return why a file can't be read or written."""
-    return error.strerror or type(error).__name__
 
 
 _PART_BYTES = 2**20

@@ -5,21 +5,26 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import ColumnElement, column
 
 from callstats import kernels
 from callstats._timestamps import stored_time_ns
 from callstats._types import I64_MAX
-from callstats.call import RUNNING, Call, Key, Value, duration_of
-from callstats.db.engine import Database
+from callstats.call import RUNNING, Call, Value, duration_of
 from callstats.db.jobs.base import Job
 from callstats.db.query import Names, TableSession, optional
 from callstats.db.results import StoppedError, TableSummary
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
 from callstats.stats.calls import CallScalars, CallsGroup
+
+if TYPE_CHECKING:
+    from callstats.db.jobs.base import Calls, Session
+
+Entry: TypeAlias = "tuple[tuple[int, int], int, Any]"
+"""The peak memory and duration of a call, its negative number, and by what a session finds it again."""
 
 SKIPPED = object()
 """Stands for the group of a call that is not asked for."""
@@ -37,14 +42,13 @@ class CallsJob(Job):
         self.counts.update(untimed=0, unfinished=0, bytes_read=0)
         self.has_times = False
 
-    def read(self, database: Database, names: Names) -> str | None:
+    def read(self, database: Calls, names: Names) -> str | None:
         """Read a table, up to its end or to what stops the job. Return what that is."""
         if self.since is not None and names.time_column is None:
             raise ArgumentError("since", "None without a time_column", self.since)
         stopped = None
         try:
-            with database.session() as (connection, dialect):
-                session = TableSession(connection, dialect, names, where=self.arguments.where)
+            with database.table(names, where=self.arguments.where) as session:
                 try:
                     self._read(session)
                 except StoppedError as error:
@@ -54,7 +58,7 @@ class CallsJob(Job):
             stopped = str(error)
         return stopped
 
-    def _read(self, session: TableSession) -> None:
+    def _read(self, session: Session) -> None:
         columns = session.present(self.by)
         self.by, _, came_at, *_ = columns
         self.has_times = came_at is not None
@@ -65,7 +69,8 @@ class CallsJob(Job):
         conditions = [*optional(recent), *self.conditions()]
         self.reject_nulls(session.count_without_key(*conditions))
         rows = session.scan(columns, *conditions, each_page=self.check_stop)
-        for key, blob, kind, name, status, created_at, started_at, completed_at in rows:
+        for row in rows:
+            key, blob, kind, name, status, created_at, started_at, completed_at = row
             time = stored_time_ns(created_at)
             group = self.group_of(name, time)
             if group is SKIPPED:
@@ -87,7 +92,7 @@ class CallsJob(Job):
                 self.reject(key, str(error))
             else:
                 self.groups[group] = scalars
-                self.see(key, group, usage)
+                self.see(session.kept(row), group, usage)
 
     def conditions(self) -> Iterable[ColumnElement[bool]]:
         """Return further conditions of rows to read."""
@@ -97,10 +102,10 @@ class CallsJob(Job):
         """Return the group of a call, or SKIPPED."""
         return name
 
-    def see(self, key: Key, group: Any, usage: CallUsage) -> None:
+    def see(self, row: Any, group: Any, usage: CallUsage) -> None:
         """Take note of a call."""
 
-    def end(self, session: TableSession) -> None:
+    def end(self, session: Session) -> None:
         """Read what else is needed."""
 
     def fields(self) -> dict[str, Any]:
@@ -116,11 +121,11 @@ class SummarizeJob(CallsJob):
         super().__init__(arguments)
         self.by = self.arguments.by
         self.calls = 0
-        self.heaps: dict[Value, list[tuple[tuple[int, int], int, Key]]] = {}
-        """Of each group: peak memory and duration of a call, its negative number, its key."""
+        self.kept = 0
+        self.heaps: dict[Value, list[Entry]] = {}
         self.heaviest: list[Call] = []
 
-    def run(self, database: Database, names: Names) -> TableSummary:
+    def run(self, database: Calls, names: Names) -> TableSummary:
         """Read a table, and summarize each group."""
         stopped = self.read(database, names)
         groups = []
@@ -139,29 +144,44 @@ class SummarizeJob(CallsJob):
             **self.fields(),
         )
 
-    def see(self, key: Key, group: Value, usage: CallUsage) -> None:
+    def see(self, row: Any, group: Value, usage: CallUsage) -> None:
         """Keep a call if it is one of the heaviest so far: of equal peaks the longest, of equal durations the first."""
         if not usage.rows or self.arguments.top < 1:
             return
         self.calls += 1
         weight = (0, 0) if usage.peak_memory is None else (usage.peak_memory, usage.duration_ns or 0)
         heap = self.heaps.setdefault(group, [])
-        push = heapq.heappush if len(heap) < self.arguments.top else heapq.heappushpop
-        push(heap, (weight, -self.calls, key))
+        if len(heap) == self.arguments.top:
+            heapq.heappushpop(heap, (weight, -self.calls, row))
+            return
+        heapq.heappush(heap, (weight, -self.calls, row))
+        self.kept += 1
+        if self.kept >= 2 * self.arguments.top:  # rows of a file are in memory
+            self.heaps = {}
+            for name, entry in self.first():
+                self.heaps.setdefault(name, []).append(entry)
+            for heap in self.heaps.values():
+                heapq.heapify(heap)
+            self.kept = self.arguments.top
 
-    def end(self, session: TableSession) -> None:
+    def end(self, session: Session) -> None:
         """Read the heaviest call of each group, then the second of each, and so on."""
-        ranks: list[tuple[int, int, int, int, Key]] = []
-        for heap in self.heaps.values():
-            ordered = sorted(heap, key=lambda entry: entry[:2], reverse=True)
-            ranks += [(rank, -peak, -span, -number, key) for rank, ((peak, span), number, key) in enumerate(ordered)]
-        keys = [key for *_, key in sorted(ranks, key=lambda entry: entry[:4])[: self.arguments.top]]
-        found = [call for key in keys for call in session.calls(by=self.by, key=key)]
+        found = [call for _, (*_, row) in self.first() for call in session.calls(by=self.by, key=row)]
         self.heaviest = [call for call in found if call.series is not None]
 
+    def first(self) -> list[tuple[Value, Entry]]:
+        """Return the heaviest call of each group, then the second of each, and so on, up to their number."""
+        ranks: list[tuple[int, Value, Entry]] = []
+        for group, heap in self.heaps.items():
+            ranks += [(rank, group, entry) for rank, entry in enumerate(sorted(heap, key=lambda entry: entry[:2], reverse=True))]
+        ranks.sort(key=lambda each: (each[0], *(-number for number in each[2][0]), -each[2][1]))
+        return [(group, entry) for _, group, entry in ranks[: self.arguments.top]]
 
-def recent_calls(session: TableSession, time_column: str, since: int) -> ColumnElement[bool]:
-    """Return a condition that all calls since then meet, so that the database need not read older ones."""
+
+def recent_calls(session: Session, time_column: str, since: int) -> ColumnElement[bool] | None:
+    """Return a condition that all calls since then meet, so that a database need not read older ones."""
+    if not isinstance(session, TableSession):
+        return None
     # A day earlier, since text is compared as it is, whatever its offset from UTC.
     day = datetime.fromtimestamp(min(since, I64_MAX) // 10**9, UTC) - timedelta(days=1)
     with session.transaction(write=False):
