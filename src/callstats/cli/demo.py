@@ -39,7 +39,7 @@ def demo_command(ctx: click.Context, db: str) -> None:
     for line in LINES:
         shown = re.sub("demo.db|demo-report.html", lambda name: shlex.quote(names[name[0]]), line)
         if line.startswith("callstats report") and find_spec("plotly") is None:
-            click.echo('no report: that needs Plotly: pip install "callstats[report]"')
+            click.echo('no report: that needs Plotly: install callstats with the extra "report"')
             continue
         click.echo(f"$ {shown}")
         code = group.main(shlex.split(shown)[1:], prog_name="callstats", standalone_mode=False)

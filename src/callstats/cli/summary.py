@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,7 +12,7 @@ from callstats._json import json_text
 from callstats._types import FN_COUNTERS
 from callstats._units import plural, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
-from callstats.cli.format import NOT_EXACT, left_out_lines, name_text, print_reject, stopped_lines, text_table
+from callstats.cli.format import NOT_EXACT, csv_text, left_out_lines, name_text, print_reject, stopped_lines, text_table
 from callstats.cli.kubernetes import kubernetes_patch
 from callstats.cli.options import choice_options, column_options, database_argument, default_option, detail_options, examples
 from callstats.db import TableSummary, connect
@@ -159,14 +157,8 @@ def summary_json(summary: TableSummary) -> str:
 
 def summary_csv(summary: TableSummary) -> str:
     """Return a line for each name; an empty field means no value."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(_flat("", summarize_calls([]))), lineterminator="\n")
-    writer.writeheader()
-    for group in summary.groups:
-        name = name_text(group.name)
-        formula = name.startswith(("=", "+", "-", "@", "\t", "\r"))  # which a spreadsheet would run
-        writer.writerow(_flat(f"'{name}" if formula else name, group.summary))
-    return text.getvalue().rstrip("\n")
+    rows = (_flat(name_text(group.name), group.summary) for group in summary.groups)
+    return csv_text([list(_flat("", summarize_calls([]))), *(list(row.values()) for row in rows)])
 
 
 def _flat(name: str, summary: CallsSummary) -> dict[str, object]:
