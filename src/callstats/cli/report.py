@@ -15,6 +15,7 @@ from callstats._units import plural, printable, size_text
 from callstats.cli.errors import ExitCode, exit_code
 from callstats.cli.format import detail_texts, left_out_lines, name_text
 from callstats.cli.options import (
+    WholeNumber,
     check_output,
     choice_options,
     column_options,
@@ -47,7 +48,7 @@ from callstats.plot import ReportCall, render
     metavar="FILE",
     help="The file to write. An existing file is replaced, unless it is a database.",
 )
-@default_option("--top", type=click.IntRange(0, 10_000), default=50, metavar="N", help="Draw charts of N calls.")
+@default_option("--top", type=WholeNumber(0, 10_000), default=50, metavar="N", help="Draw charts of N calls.")
 @choice_options
 @detail_options
 @column_options
@@ -77,6 +78,7 @@ def report_page(summary: TableSummary, source: str, now: datetime) -> str:
             series=call.series,
             group=names.get(call.name if summary.by else None, ""),
             facts=detail_texts(call),
+            outcome=call.status if isinstance(call.status, str) else None,
             usage=call.usage,
         )
         for call in summary.heaviest
