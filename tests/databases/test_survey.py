@@ -90,9 +90,7 @@ def test_the_command(tmp_path: Path) -> None:
     before = db.read_bytes()
     result = run(db, "-o", tmp_path / "page.html", "--rightsize", "5%", "--top", 3)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert re.fullmatch(
-        r"83 calls in 3 groups, 0 rejected; wrote \S+page.html, 2\.\d MB: open it in a browser\n", result.stdout
-    )
+    assert re.fullmatch(r"83 calls in 3 groups, 0 rejected; wrote \S+page.html, 2\.\d MB: open it in a browser\n", result.stdout)
     assert db.read_bytes() == before
     data = data_of(tmp_path / "page.html")
     assert data["by"] == "name"

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -76,6 +76,11 @@ def peak_memory_text(usage: CallUsage) -> str:
     return text if usage.peak_ceiling is None else f"{text} sampled, at most {usage_text(usage, 'peak_ceiling')}"
 
 
+def number_text(value: float) -> str:
+    """Return a number: its whole part from 1,000 on, else four digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def time_text(value: object) -> str | None:
     """Return a stored time in UTC, to the millisecond; a value that is no time as it is."""
     ns = stored_time_ns(value)
@@ -120,7 +125,8 @@ def call_fields(call: Call) -> dict[str, object]:
 def call_row(call: Call) -> dict[str, object]:
     """Return a call as a row of CSV: `call_fields` without nesting. An empty cell is an unknown value."""
     fields = call_fields(call)
-    used = fields.pop("usage") or dict.fromkeys(field.name for field in dataclasses.fields(CallUsage))
+    unknown = dict.fromkeys((field.name for field in dataclasses.fields(CallUsage)), None)
+    used: dict[str, Any] = cast("dict[str, Any] | None", fields.pop("usage")) or unknown
     row = {
         **fields,
         **used,

@@ -15,7 +15,7 @@ from callstats.db import Call, connect
 from callstats.stats.format import usage_text
 
 _HEADINGS = ("call", "name", "status", "exit", "started", "duration", "samples", "peak memory", "CPU")
-_MAX_NAME = 32
+_NAME_WIDTH = 32
 """Characters of a name that the table shows."""
 
 
@@ -63,8 +63,8 @@ def _table_lines(calls: Sequence[Call]) -> list[str]:
 def _call_cells(call: Call) -> tuple[str, ...]:
     values = (call.key, call.name, call.status, call.exit_code)
     key, name, *rest = ("" if value is None else name_text(value) for value in values)
-    if len(name) > _MAX_NAME:
-        name = f"{name[: _MAX_NAME - 1]}\u2026"
+    if len(name) > _NAME_WIDTH:
+        name = f"{name[: _NAME_WIDTH - 1]}\u2026"
     started = (time_text(call.started_at) or "").removesuffix(" UTC").partition(".")[0]
     if call.series is None:
         return (key, name, *rest, started, "", "?", "", "")

@@ -20,7 +20,7 @@ from callstats._timestamps import format_time
 from callstats._types import I64_MAX
 from callstats._units import percent_text, plural, printable
 from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
-from callstats.cli.format import key_text, less_text, stopped_lines, table_text
+from callstats.cli.format import key_text, less_text, number_text, stopped_lines, table_text
 from callstats.cli.options import (
     DURATION,
     HOW,
@@ -29,6 +29,7 @@ from callstats.cli.options import (
     POSITIVE_SIZE,
     SECONDS,
     TIER,
+    WholeNumber,
     check_output,
     column_options,
     database,
@@ -124,7 +125,7 @@ from callstats.rule import How, Missing, Rule
 @click.option("--limit", type=POSITIVE, metavar="N", help="Change at most N rows. Run again to continue.")
 @default_option(
     "--retries",
-    type=click.IntRange(0, I64_MAX),
+    type=WholeNumber(0),
     default=10,
     metavar="N",
     help="Retry a batch at most N times in a row when a lock or the connection fails.",
@@ -135,8 +136,8 @@ from callstats.rule import How, Missing, Rule
     help="SQLite: overwrite old histograms with zeros, or leave them readable in free pages of the file, which is faster.  "
     "[default: as SQLite was built]",
 )
-@default_option("--threads", type=click.IntRange(1, 1024), default=1, metavar="N", help="Threads that reduce.")
-@default_option("--jobs", type=click.IntRange(1, 64), default=1, metavar="N", help="Servers: connections that share the work.")
+@default_option("--threads", type=WholeNumber(1, 1024), default=1, metavar="N", help="Threads that reduce.")
+@default_option("--jobs", type=WholeNumber(1, 64), default=1, metavar="N", help="Servers: connections that share the work.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option(
     "--prom",
@@ -256,8 +257,8 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
         lines.append(printable(f"--how names metrics that no call has: {', '.join(map(repr, result.unknown_metrics))}"))
     for what, change in (("peak", result.peak_change), ("mean", result.mean_change)):
         if change is not None:
-            after = "nothing" if change.after is None else f"{change.after:,.10g}"
-            values = f"{change.before:,.10g} to {after}, {percent_text(change.share)}"
+            after = "nothing" if change.after is None else number_text(change.after)
+            values = f"{number_text(change.before)} to {after}, {percent_text(change.share)}"
             lines.append(printable(f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {values}"))
     if result.dry_run:
         lines.append("dry run: nothing was written")

@@ -53,10 +53,11 @@ from callstats.plot import ReportCall, render
 @detail_options
 @column_options
 def report_command(url: str, output: Path, **asked: Any) -> ExitCode:
-    """Write a page about what calls needed: one HTML file to open in a browser, without a network.
+    """Write a page about what calls needed.
 
-    It has a table of all names to sort and search, and the memory size that suits each. It shows how peaks and durations are
-    distributed, and charts of the heaviest calls of each name. Nothing is changed in the database.
+    The page is one HTML file to open in a browser, without a network. It has a table of all names, with a finding and the right
+    memory size of each. For a name it shows calls, peak memory and duration over time, their distributions, and charts of its
+    heaviest calls. Nothing is changed in the database.
     """
     check_output(output, "--output", url)
     summary = summarize_database(url, **asked)

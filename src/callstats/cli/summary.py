@@ -60,18 +60,20 @@ _COLUMNS = {
 @detail_options
 @column_options
 def summary_command(url: str, form: str | None, patch: str | None, sort: str, **asked: Any) -> ExitCode:
-    """Summarize what calls needed, by name: time, memory, CPU, network and disk.
+    """Summarize what calls needed, by name.
 
-    Names come in the order of their waste: memory that calls reserved by their limit and did not need, in bytes times seconds.
+    Time, memory, CPU, network and disk are summarized. Names come in the order of their waste: memory that calls reserved by
+    their limit and did not need, in bytes times seconds.
 
-    Nothing is changed. Of the columns with a default, the table may lack some. A call's memory is mem_working where it was
-    recorded, else mem_usage, which includes the page cache; the output says which. ~ marks values that reductions have changed.
+    Nothing is changed. The table need not have every column that is a default below. A call's memory is mem_working where it
+    was recorded, else mem_usage, which includes the page cache; the output says which. ~ marks values that reductions have
+    changed.
 
-    --rightsize has a confidence of 95 %, by the one-sided bound of Clopper and Pearson. A killed call exceeds every size below
-    twice its limit; whether that is enough is not known, and the text says for how many calls it is taken to be.
+    --rightsize has a confidence of 95 %, by the one-sided bound of Clopper and Pearson. A killed call exceeds every size
+    below twice its limit. Twice the limit is taken to be enough; the output says for how many calls.
 
-    --patch prints a strategic merge patch of a Deployment for each name, with its name as those of the Deployment and of its
-    container. Names whose advice is not sound get a comment in place of a patch.
+    --patch prints a strategic merge patch of a Deployment for each name. The Deployment and its container must have that
+    name. Names whose advice is not sound get a comment in place of a patch.
     """
     if form and patch:
         raise click.UsageError(f"--patch must be given without --{form}")

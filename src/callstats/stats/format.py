@@ -97,7 +97,7 @@ def count_text(summary: CallsSummary) -> str:
 
 
 FINDINGS = ("", "fits", "warms up", "too much memory", "too little memory", "memory grows")
-"""What stands out of a group of calls, the gravest last; an empty text where there are too few calls to tell."""
+"""Findings about a group of calls, the gravest last. An empty text means that there are too few calls to tell."""
 
 _MUCH_SAVED = 0.2
 """A right size that saves this share of memory is a finding."""

@@ -52,8 +52,8 @@ _NUMBER_COLUMNS = {
 """The numbers of a group in the table, and what each means."""
 
 _FINDING_TIP = (
-    "What stands out: memory grows from call to call (a leak), too little memory (the right size is above the limit), "
-    "too much memory (the right size saves 20 % or more), warms up (memory rises at first), or fits."
+    "The finding about a name. Memory grows: a leak from call to call. Too little memory: the right size is above the limit. "
+    "Too much memory: the right size saves 20 % or more. Warms up: memory rises at first."
 )
 _SPARK_TIP = "The p95 of peak memory over time, and the limit as a dashed line where it is near."
 
