@@ -30,27 +30,30 @@
     const order = typeof x === "string" ? collator.compare(x, y) : x - y;
     return state.down ? -order : order;
   };
+  // The order holds until another heading is chosen, and each row is made once, so that a search only picks from them.
+  let sorted = [...data.groups].sort(compare);
   const matching = () => {
     const asked = $("search").value.trim().toLowerCase();
-    return data.groups.filter((group) => group.lower.includes(asked)).sort(compare);
+    return sorted.filter((group) => group.lower.includes(asked));
   };
 
   const drawHead = () => {
     const row = make("tr");
     [[data.by, ""], ...data.columns].forEach(([title, tip], index) => {
       const column = index - 1;
-      const sorted = column === state.sort;
-      const cell = make("th", "", { scope: "col", ariaSort: !sorted ? "none" : state.down ? "descending" : "ascending" });
+      const isSorted = column === state.sort;
+      const cell = make("th", "", { scope: "col", ariaSort: !isSorted ? "none" : state.down ? "descending" : "ascending" });
       if (column === SPARK) {
         cell.append(make("span", title, { title: tip }));
         cell.removeAttribute("aria-sort");
         row.append(cell);
         return;
       }
-      const button = make("button", title + (sorted ? (state.down ? "\u00a0\u25be" : "\u00a0\u25b4") : ""), { type: "button", title: tip });
+      const button = make("button", title + (isSorted ? (state.down ? "\u00a0\u25be" : "\u00a0\u25b4") : ""), { type: "button", title: tip });
       button.addEventListener("click", () => {
-        state.down = sorted ? !state.down : column >= 0;
+        state.down = isSorted ? !state.down : column >= 0;
         state.sort = column;
+        sorted = [...data.groups].sort(compare);
         drawHead();
         drawRows();
         $("groups").tHead.rows[0].cells[index].firstChild.focus();
@@ -85,23 +88,25 @@
     return cell;
   };
 
-  const drawRows = () => {
-    const found = matching();
-    const rows = found.slice(0, state.shown).map((group) => {
+  const rowOf = (group) => {
+    if (!group.row) {
       const row = make("tr");
       const head = make("th", "", { scope: "row" });
-      const link = make("a", group.name || "(no name)", { href: hashOf(group), title: group.name });
-      head.append(link);
+      head.append(make("a", group.name || "(no name)", { href: hashOf(group), title: group.name }));
       row.append(head, ...group.cells.map((cell, index) => (index === SPARK ? spark(group) : make("td", cell[0]))));
-      const told = row.children[FINDING + 1];
-      told.replaceChildren(make("span", group.cells[FINDING][0], { className: "finding" }));
-      told.firstChild.dataset.finding = group.finding;
-      if (group === state.group) {
-        row.dataset.chosen = "";
-        link.ariaCurrent = "true";
-      }
-      return row;
-    });
+      const told = make("span", group.cells[FINDING][0], { className: "finding" });
+      told.dataset.finding = group.finding;
+      row.children[FINDING + 1].replaceChildren(told);
+      group.row = row;
+    }
+    group.row.toggleAttribute("data-chosen", group === state.group);
+    group.row.querySelector("a").ariaCurrent = group === state.group ? "true" : null;
+    return group.row;
+  };
+
+  const drawRows = () => {
+    const found = matching();
+    const rows = found.slice(0, state.shown).map(rowOf);
     $("groups").tBodies[0].replaceChildren(...rows);
     const more = found.length - rows.length;
     const all = found.length < data.groups.length ? `${count(found.length)} of ${count(data.groups.length)} match` : `${count(found.length)} in all`;
