@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from contextlib import closing
@@ -431,3 +432,15 @@ def test_reduced_values_are_marked(db: Path) -> None:
     assert before[0] == ["call", "duration", "samples", "peak", "memory", "CPU"]
     assert [row[-5:-2] for row in after[1:]] == [row[-5:-2] for row in before[1:]]
     assert [row[-2].startswith("~") for row in after[1:]] == [False, True, True]
+
+
+def test_calls_as_csv(db: Path) -> None:
+    """A line for each call, with all that JSON has, by names; the table leaves out columns that are empty for all calls."""
+    lines = [json.loads(line) for line in run("list", db, "--json").stdout.splitlines()]
+    rows = list(csv.DictReader(run("list", db, "--csv").stdout.splitlines()))
+    assert [row["key"] for row in rows] == [str(line["key"]) for line in lines]
+    for row, line in zip(rows, lines, strict=True):
+        assert set(row) == (set(line) | set(line["usage"])) - {"usage"}
+        assert row["peak_memory"] == str(line["usage"]["peak_memory"] or "")
+        assert row["exact"].split() == line["usage"]["exact"]
+    assert run("list", db, "--limit", 1).stdout.split("\n")[0].split() == ["call", "duration", "samples", "peak", "memory", "CPU"]

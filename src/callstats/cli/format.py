@@ -76,7 +76,7 @@ def peak_memory_text(usage: CallUsage) -> str:
     return text if usage.peak_ceiling is None else f"{text} sampled, at most {usage_text(usage, 'peak_ceiling')}"
 
 
-def number_text(value: float) -> str:
+def short_number(value: float) -> str:
     """Return a number: its whole part from 1,000 on, else four digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 

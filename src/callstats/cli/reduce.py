@@ -20,7 +20,7 @@ from callstats._timestamps import format_time
 from callstats._types import I64_MAX
 from callstats._units import percent_text, plural, printable
 from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
-from callstats.cli.format import key_text, less_text, number_text, stopped_lines, table_text
+from callstats.cli.format import key_text, less_text, short_number, stopped_lines, table_text
 from callstats.cli.options import (
     DURATION,
     HOW,
@@ -257,8 +257,8 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
         lines.append(printable(f"--how names metrics that no call has: {', '.join(map(repr, result.unknown_metrics))}"))
     for what, change in (("peak", result.peak_change), ("mean", result.mean_change)):
         if change is not None:
-            after = "nothing" if change.after is None else number_text(change.after)
-            values = f"{number_text(change.before)} to {after}, {percent_text(change.share)}"
+            after = "nothing" if change.after is None else short_number(change.after)
+            values = f"{short_number(change.before)} to {after}, {percent_text(change.share)}"
             lines.append(printable(f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {values}"))
     if result.dry_run:
         lines.append("dry run: nothing was written")
