@@ -4,7 +4,7 @@
   const $ = (id) => document.getElementById(id);
   const PAGE = 100;
   const MAX_TICKS = 6;
-  const state = { sort: 0, down: true, shown: PAGE, group: null, call: null, printing: false };
+  const state = { sort: 2, down: true, shown: PAGE, group: null, call: null, printing: false };
 
   // Everything that comes from the data goes into the page as text.
   const make = (name, text = "", more = {}) => Object.assign(document.createElement(name), { textContent: text, ...more });
@@ -17,11 +17,9 @@
   // A cell is a text and its sort key; the data has a count as a number, and an empty cell as null.
   for (const group of data.groups) {
     group.lower = group.name.toLowerCase();
-    const [finding, ...rest] = [[data.findings[group.finding], group.finding || null], null, ...group.cells];
-    group.cells = [finding, ...rest].map((cell) => (Array.isArray(cell) ? cell : [cell === null ? "" : count(cell), cell]));
+    group.cells = [[data.findings[group.finding], group.finding || null], null, ...group.cells].map((cell) => (Array.isArray(cell) ? cell : [cell === null ? "" : count(cell), cell]));
   }
-  const [FINDING, SPARK, CALLS] = [0, 1, 2];
-  state.sort = CALLS;
+  const [FINDING, SPARK] = [0, 1];
   const collator = new Intl.Collator("en", { numeric: true });
   const value = (group) => (state.sort < 0 ? group.name : group.cells[state.sort][1]);
   const compare = (a, b) => {
@@ -42,13 +40,10 @@
     [[data.by, ""], ...data.columns].forEach(([title, tip], index) => {
       const column = index - 1;
       const isSorted = column === state.sort;
-      const cell = make("th", "", { scope: "col", ariaSort: !isSorted ? "none" : state.down ? "descending" : "ascending" });
-      if (column === SPARK) {
-        cell.append(make("span", title, { title: tip }));
-        cell.removeAttribute("aria-sort");
-        row.append(cell);
-        return;
-      }
+      const cell = make("th", "", { scope: "col" });
+      row.append(cell);
+      if (column === SPARK) return cell.append(make("span", title, { title: tip }));
+      cell.ariaSort = !isSorted ? "none" : state.down ? "descending" : "ascending";
       const button = make("button", title + (isSorted ? (state.down ? "\u00a0\u25be" : "\u00a0\u25b4") : ""), { type: "button", title: tip });
       button.addEventListener("click", () => {
         state.down = isSorted ? !state.down : column >= 0;
@@ -59,11 +54,15 @@
         $("groups").tHead.rows[0].cells[index].firstChild.focus();
       });
       cell.append(button);
-      row.append(cell);
     });
     $("groups").tHead.replaceChildren(row);
   };
 
+  const vector = (name, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, text] of Object.entries(attributes)) made.setAttribute(key, text);
+    return made;
+  };
   // A line of the p95 of peak memory, and the limit where it is near.
   const spark = (group) => {
     const { at, peaks, limits } = group.timeline;
@@ -76,14 +75,9 @@
     const top = Math.max(...known.map((index) => Math.max(values[index], caps[index] || 0)));
     const x = (index) => ((at[index] - at[known[0]]) / (at[known.at(-1)] - at[known[0]])) * (wide - 2) + 1;
     const path = (from, all) => all.map((index, i) => `${i ? "L" : "M"}${x(index).toFixed(1)} ${(tall - 1 - (from[index] / top) * (tall - 2)).toFixed(1)}`).join("");
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    for (const [name, text] of Object.entries({ viewBox: `0 0 ${wide} ${tall}`, width: wide, height: tall, "aria-hidden": "true" })) svg.setAttribute(name, text);
-    for (const [kind, d] of [["cap", path(caps, known.filter((index) => caps[index] > 0))], ["line", path(values, known)]]) {
-      const drawn = document.createElementNS("http://www.w3.org/2000/svg", "path");
-      drawn.setAttribute("d", d);
-      drawn.setAttribute("class", `spark ${kind}`);
-      svg.append(drawn);
-    }
+    const svg = vector("svg", { viewBox: `0 0 ${wide} ${tall}`, width: wide, height: tall, "aria-hidden": "true" });
+    svg.append(vector("path", { class: "spark cap", d: path(caps, known.filter((index) => caps[index] > 0)) }));
+    svg.append(vector("path", { class: "spark", d: path(values, known) }));
     cell.append(svg);
     return cell;
   };
@@ -281,8 +275,6 @@
   const callsOf = (group) => data.calls.filter((call) => data.groups[call.group] === group);
   const mark = (target, text, kind, value) => {
     target.textContent = text;
-    delete target.dataset.finding;
-    delete target.dataset.outcome;
     target.dataset[kind] = value;
   };
 
