@@ -13,8 +13,8 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 SUMMARY = ("summary", "calls.db", "--rightsize", "5%")
-WIDTH = 120
-SIZE = (1280, 1180)
+WIDTH = 124
+SIZE = (1280, 965)
 
 
 def example(folder: Path, *command: str) -> str:
@@ -63,9 +63,10 @@ def report_png(folder: Path) -> bytes:
         path = os.environ.get("CALLSTATS_CHROMIUM", "/usr/bin/chromium")
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, reduced_motion="reduce")
-        page.goto((folder / "report.html").as_uri() + "#embed")
-        page.wait_for_selector(".main-svg")
+        page.goto((folder / "report.html").as_uri() + "#checkout")
+        page.wait_for_selector("html[data-ready]", state="attached")
         page.wait_for_timeout(2000)
+        page.evaluate("document.activeElement.blur(), scrollTo(0, 0)")
         shot = page.screenshot()
         browser.close()
     info, small = PngInfo(), io.BytesIO()

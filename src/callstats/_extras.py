@@ -13,4 +13,4 @@ def needs(name: str, extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "a package").partition(".")[0]
-        raise ImportError(f'callstats.{name} needs {package}: pip install "callstats[{extra}]"') from None
+        raise ImportError(f'callstats.{name} needs {package}: install callstats with the extra "{extra}"') from None

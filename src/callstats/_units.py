@@ -84,12 +84,15 @@ def limit_text(size: int) -> str:
 
 
 def duration_text(ns: int) -> str:
-    """Return a duration in seconds, or in hours and minutes from 10 minutes on."""
-    seconds = ns / 10**9
-    if seconds < 600:
-        return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+    """Return a duration in seconds, from a minute on in minutes and seconds, from an hour on in hours and minutes."""
+    shown = f"{ns / 10**9:.3g}"
+    if float(shown) < 60:
+        return f"{shown} s"
+    minutes, seconds = divmod(round(ns / 10**9), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02} s"
+    hours, minutes = divmod(round(ns / 10**9 / 60), 60)
+    return f"{hours} h {minutes:02} min"
 
 
 def percent_text(share: float, digits: str = ".3g") -> str:

@@ -155,7 +155,7 @@ def test_a_missing_driver_is_one_line(module: str) -> None:
     program = f"import sys; sys.modules[{module!r}] = None\nfrom callstats.cli import main\nmain(['init', {url!r}])"
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert done.returncode == 2
-    assert f'pip install "callstats[{extra}]"\n' in done.stderr
+    assert f'install callstats with the extra "{extra}"\n' in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

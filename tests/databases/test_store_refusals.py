@@ -128,7 +128,7 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
     """Another file, a folder, nothing at all."""
     other = tmp_path / "other.db"
     other.write_bytes(b"x" * 5000)
-    with pytest.raises(CallstatsError, match=r"^file is not a database$"):
+    with pytest.raises(CallstatsError, match=r"other\.db.: file is not a database$"):
         reduce_table(other, 10)
     with pytest.raises(CallstatsError, match="there is no SQLite database"):
         reduce_table(tmp_path, 10)
@@ -244,7 +244,7 @@ def test_missing_sqlalchemy_is_named() -> None:
         "from callstats import connect\n"
         "try:\n    connect('x')\nexcept ImportError as error:\n    print(error)"
     )
-    assert run(program) == 'callstats.connect needs sqlalchemy: pip install "callstats[cli]"\n'
+    assert run(program) == 'callstats.connect needs sqlalchemy: install callstats with the extra "cli"\n'
 
 
 def test_a_locked_database_is_no_wrong_use(tmp_path: Path) -> None:

@@ -299,7 +299,9 @@ def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_docker(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the missing package and its extra, in one line."""
     monkeypatch.setitem(sys.modules, "docker", None)
-    with pytest.raises(ImportError, match=r'^callstats\.drivers\.DockerDriver needs docker: pip install "callstats\[docker\]"$'):
+    with pytest.raises(
+        ImportError, match=r'^callstats\.drivers\.DockerDriver needs docker: install callstats with the extra "docker"$'
+    ):
         DockerDriver().prepare(Task(image="a", command=["true"]))
 
 

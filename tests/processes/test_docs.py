@@ -57,8 +57,7 @@ def named(pages: list[Path], language: str) -> list[object]:
 
 @pytest.mark.parametrize("page", named(PAGES, "python"))
 def test_python_examples(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other, as a reader types them, in a folder that has the tests' data."""
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    """One after the other, as a reader types them, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     text = "\n".join(blocks(page, "python"))
     example = doctest.DocTestParser().get_doctest(text, {}, page.name, page.name, 0)
@@ -110,6 +109,13 @@ def test_links(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
+
+
+def test_the_citation() -> None:
+    """It names the version and the authors of the package."""
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {callstats.__version__}\n" in text
+    assert "\n  - name: The callstats authors\n" in text
 
 
 def public(module: str) -> dict[str, Any]:

@@ -160,7 +160,9 @@ def test_a_report_without_the_extra(tmp_path: Path) -> None:
     ):
         with started([sys.executable, "-c", program, *map(str, arguments)], stdout=-1, stderr=-1, text=True) as run:
             done = run.communicate(timeout=PATIENCE)
-        wanted = 'callstats: callstats.adapters.prometheus needs prometheus_client: pip install "callstats[prometheus]"\n'
+        wanted = (
+            'callstats: callstats.adapters.prometheus needs prometheus_client: install callstats with the extra "prometheus"\n'
+        )
         assert (run.returncode, *done) == (2, "", wanted)
     assert [path.name for path in tmp_path.iterdir()] == ["x.db"]
     with connect(database) as calls:

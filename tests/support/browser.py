@@ -35,7 +35,7 @@ def chromium() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError:
-        _unavailable('no Playwright here: pip install "callstats[test]"')
+        _unavailable('no Playwright here: install callstats with the extra "test"')
     if binary is None:
         _unavailable("no Chromium here: apt-get install chromium, or name one by CALLSTATS_CHROMIUM")
     with sync_playwright() as playwright:

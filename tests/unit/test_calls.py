@@ -183,6 +183,15 @@ def test_no_processor_use() -> None:
     assert (found.cpu_mean, found.cpu.p95, found.cpu_peak.max) == (0.0, 0.0, 0)
 
 
+def test_page_cache() -> None:
+    """A container's mem_usage includes the page cache. That of a recorded process, which has no network counters, does not."""
+    container = {"mem_usage": [5, 7], "net_rx": [1, 2], "cpu_time@last": [1, 2]}
+    process = {"mem_usage": [5, 7], "cpu_time@last": [1, 2]}
+    fn = {"mem_usage": [5, 7]}
+    found = [summarize_calls([CallData(StatSeries([0, SECOND], metrics))]).page_cache for metrics in (container, process, fn)]
+    assert found == [1, 0, 1]
+
+
 def test_lost_peaks_are_inexact() -> None:
     """A working set without its peaks is inexact, and mem_usage with them does not take its place."""
     series = StatSeries([k * SECOND for k in range(60)], {"mem_usage": [900 + k for k in range(60)], "mem_working": range(60)})
@@ -305,7 +314,7 @@ def test_eight_bytes_a_call_and_scalar() -> None:
         scalars.add(*call)
     arrays = [*scalars.increase.values(), *(held for held in vars(scalars).values() if isinstance(held, array))]
     assert [(len(held), held.itemsize) for held in arrays].count((100, 8)) == len(arrays) - 1 == 13
-    assert scalars.failures.itemsize == 1
+    assert scalars.outcomes.itemsize == 1
 
 
 # --- stored calls, read and taken in at once -----------------------------------------------------------------------------------

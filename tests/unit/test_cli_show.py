@@ -192,3 +192,16 @@ def test_png_that_cannot_be_written(tmp_path: Path) -> None:
     result = run(stored(tmp_path / "calls.db", blob(3)), "--png", tmp_path / "nowhere" / "call.png")
     assert result.exit_code == 2
     assert "No such file" in result.stderr
+
+
+def test_samples_as_csv(tmp_path: Path) -> None:
+    """A line for each row: its time, its count, and a cell for each metric, empty where the row lacks it."""
+    found = StatSeries([0, 1_500_000_000], {"a": [1, None], "=b": [2, 3]})
+    db = stored(tmp_path / "calls.db", found.to_db())
+    assert run(db, "--csv").stdout == ("timestamp,count,'=b,a\n1970-01-01T00:00:00.000Z,1,2,1\n1970-01-01T00:00:01.500Z,1,3,\n")
+    assert run(db, "--csv", "--metric", "a").stdout.splitlines() == [
+        "timestamp,count,a",
+        "1970-01-01T00:00:00.000Z,1,1",
+        "1970-01-01T00:00:01.500Z,1,",
+    ]
+    assert run(db, "--csv", "--metric", "c").exit_code == 2

@@ -16,6 +16,8 @@ from callstats._timestamps import parse_time
 from callstats.demo import demo_calls, docker_frames
 from callstats.drivers import pick_stats
 from callstats.series import StatSeries
+from callstats.stats import CallData, summarize_calls
+from callstats.stats.format import finding_text
 
 # In one worker: the calls are made and read once.
 pytestmark = [pytest.mark.usefixtures("backend"), pytest.mark.xdist_group("demo")]
@@ -175,6 +177,25 @@ def test_metrics(sampled: Read) -> None:
         if not reduced:
             assert not CPU & set(series[0].metrics)
         assert all(set(stat.metrics) > CPU for stat in series[1:])
+
+
+def test_stories(read: Read) -> None:
+    """Each function has its story: a leak, a warm-up, too little and too much memory."""
+    by_name: dict[str, list[CallData]] = {}
+    for call, series in read:
+        by_name.setdefault(call["fn_id"], []).append(
+            CallData(series, call["status"], parse_time(call["created_at"]), lasted(call))
+        )
+    assert {name: finding_text(summarize_calls(calls, risk=0.05)) for name, calls in by_name.items()} == {
+        "captured": "",
+        "checkout": "memory grows",
+        "embed": "warms up",
+        "invoice-pdf": "too much memory",
+        "nightly-export": "too much memory",
+        "reindex": "too little memory",
+        "thumbnail": "too little memory",
+        "transcode": "too much memory",
+    }
 
 
 def test_shapes(sampled: Read) -> None:

@@ -19,7 +19,8 @@ from callstats.plot import ReportCall, figure, png, render, tracks
 from callstats.plot.html.page import MAX_BINS, duration_bins, memory_bins, packed
 from callstats.plot.panels import panels, time_unit, value_text
 from callstats.plot.plotly import outline, traces
-from callstats.stats import CallData, CallsGroup, summarize_calls
+from callstats.stats import CallColumns, CallData, CallsGroup, summarize_calls
+from callstats.stats.calls import OUTCOMES
 from support.reports import HOSTILE, MIB, series
 from support.zoo import SECOND
 
@@ -39,9 +40,16 @@ def group(name: str, calls: int = 3) -> CallsGroup:
     return CallsGroup(
         name=name,
         summary=summarize_calls(members, risk=0.05),
-        peaks=[(i + 1) * MIB for i in range(calls)],
-        durations=[(i + 1) * SECOND for i in range(calls)],
+        calls=columns([(i + 1) * SECOND for i in range(calls)], [(i + 1) * MIB for i in range(calls)]),
     )
+
+
+def columns(durations: Any, peaks: Any, *, times: Any = 0, limit: int = 256 * MIB, outcomes: Any = 0) -> CallColumns:
+    """Numbers of calls."""
+    n, most = len(durations), np.uint64(2**64 - 1)
+    filled = (np.broadcast_to(np.asarray(values, dtype), n) for values, dtype in ((times, "i8"), (limit, "u8"), (outcomes, "i1")))
+    begun, limits, ends = filled
+    return CallColumns(begun, np.asarray(durations, "i8"), np.minimum(np.asarray(peaks, "u8"), most), limits, ends)
 
 
 # --- tracks
@@ -125,31 +133,41 @@ def test_values_in_words(kind: Any, value: float, text: str) -> None:
 def test_memory_bins(most: int) -> None:
     """All calls are counted, in at most 24 bins, each a power of two wide."""
     bins = memory_bins(np.array([0, most // 2, most], dtype=np.uint64))
-    assert bins.counts.sum() == 3
-    assert bins.counts[-1] or not most
-    assert len(bins.counts) == len(bins.edges) - 1 <= MAX_BINS
+    assert bins.counts.sum() == bins.counts[0].sum() == 3
+    assert bins.counts[0, -1] or not most
+    assert bins.counts.shape[1] == len(bins.edges) - 1 <= MAX_BINS
     assert math.frexp(bins.width)[0] == 0.5
 
 
 def test_memory_bins_reach_the_limit() -> None:
     """The axis goes on to a limit beyond all calls."""
     bins = memory_bins(np.array([MIB], dtype=np.uint64), 64 * MIB)
-    assert (len(bins.counts), bins.width, bins.edges[:2]) == (16, 4 * MIB, ("0 B", "4 MiB"))
+    assert (bins.counts.shape[1], bins.width, bins.edges[:2]) == (16, 4 * MIB, ("0 B", "4 MiB"))
 
 
 def test_a_peak_at_the_limit_is_not_beyond_it() -> None:
     """A bin holds its upper edge, and the first also what needs nothing."""
     bins = memory_bins(np.array([0, 1, 4 * MIB, 4 * MIB + 1, 64 * MIB], dtype=np.uint64))
-    assert (bins.counts[:2].tolist(), bins.counts[-1], bins.edges[-1]) == ([3, 1], 1, "64 MiB")
+    assert (bins.counts[0, :2].tolist(), bins.counts[0, -1], bins.edges[-1]) == ([3, 1], 1, "64 MiB")
+
+
+def test_bins_tell_outcomes_apart() -> None:
+    """Calls that failed and that were killed are counted apart, in the same bins."""
+    outcomes = np.array([0, 1, 2, 2], dtype=np.int8)
+    sizes = memory_bins(np.array([MIB, MIB, MIB, 3 * MIB], dtype=np.uint64), 0, outcomes)
+    assert sizes.counts.sum(axis=1).tolist() == [1, 1, 2]
+    assert sizes.counts[:, 3].tolist() == [1, 1, 1]
+    spans = duration_bins(np.array([SECOND, SECOND, SECOND, 2 * SECOND]), outcomes)
+    assert spans.counts.tolist() == [[1, 0], [1, 0], [1, 1]]
 
 
 def test_duration_bins() -> None:
     """Each bin goes to twice its beginning; what is shorter than a millisecond is in the first."""
     bins = duration_bins(np.array([0, 10**6, SECOND, 2 * SECOND - 1, 2 * SECOND, 2**63 - 1]))
     assert bins.counts.sum() == 6
-    assert bins.counts[0] == 2
-    assert bins.counts[bins.edges.index("1 s")] == 2
-    assert bins.counts[bins.edges.index("2 s")] == 1
+    assert bins.counts[0, 0] == 2
+    assert bins.counts[0, bins.edges.index("1 s")] == 2
+    assert bins.counts[0, bins.edges.index("2 s")] == 1
     assert duration_bins(np.zeros(0, dtype=np.int64)).counts.size == 0
 
 
@@ -160,23 +178,74 @@ def test_what_the_page_is_given() -> None:
     """Cells for every column, words, bins with their lines, and the charts of calls by group."""
     page = render([group("resize", 80), group("lone", 1)], [ReportCall(name="c1", series=series(60, 9 * MIB), group="lone")])
     data = data_of(page)
-    columns = data["columns"]
-    assert columns[:3] + columns[-2:] == ["calls", "errors", "killed", "right size", "savings"]
-    assert [len(one["cells"]) for one in data["groups"]] == [len(columns)] * 2
+    titles = [title for title, tip in data["columns"] if tip]
+    assert len(titles) == len(data["columns"])
+    assert titles[:5] + titles[-2:] == ["finding", "memory over time", "calls", "failed", "killed", "CPU mean", "right size"]
+    assert [len(one["cells"]) + 2 for one in data["groups"]] == [len(titles)] * 2
     resize, lone = data["groups"]
     assert resize["cells"][0] == 80
-    assert resize["cells"][columns.index("right size")] == ["128 MiB", 128 * MIB]
-    assert lone["cells"][columns.index("right size")] is None
+    assert resize["cells"][-1] == ["128 MiB", 128 * MIB]
+    assert lone["cells"][-1] is None
+    assert [data["findings"][one["finding"]] for one in (resize, lone)] == ["memory grows", ""]
+    assert resize["count"] == "80 calls: 80 sampled, 0 not"
     words = {data["texts"][title]: data["texts"][text] for title, text in lone["summary"]}
     assert words["right size"].startswith(
         "not enough calls whose memory is known: 1 of the 59 that a risk of 5 % needs; 1 of 1 call sampled, 0 killed; "
     )
     counts, edges, lines = resize["memory"]
-    assert (sum(counts), data["texts"][edges[1]]) == (80, "16 MiB")
+    assert (sum(counts[0]), counts[1:], data["texts"][edges[1]]) == (80, [[], []], "16 MiB")
     assert lines == [[16.0, "limit 256 MiB"], [8.0, "right size 128 MiB"]]
     [call] = data["calls"]
     assert (call["group"], call["unit"], call["peak"]) == (1, "seconds", "8.9 MiB")
     assert [panel["title"] for panel in call["panels"]] == ["Memory", "Processor", "Network", "Disk", "queue"]
+
+
+DAY = 86_400 * SECOND
+MONDAY = 20_402 * DAY  # 2025-11-10
+
+
+@pytest.mark.parametrize(
+    ("times", "step", "at"),
+    [
+        ([MONDAY, MONDAY + 3600 * SECOND - 1, MONDAY + DAY], "hour", [0, 24]),
+        ([MONDAY, MONDAY + DAY, MONDAY + 3 * DAY - 1], "day", [0, 1, 2]),
+        ([MONDAY - 1, MONDAY, MONDAY + 200 * DAY], "week", [0, 1, 29]),
+        ([1, MONDAY - 365 * 5 * DAY, MONDAY], "four weeks", [0, 664, 729]),
+        ([-(2**63) + 1, 2**63 - 1], "four weeks", [0, 7625]),
+    ],
+)
+def test_steps_of_a_timeline(times: list[int], step: str, at: list[int]) -> None:
+    """Days, or hours of up to two days, or weeks from Monday of up to 120, or four of them. Steps without calls are left out."""
+    numbers = columns([SECOND] * len(times), [MIB] * len(times), times=times)
+    [found] = data_of(render([replace(group("x"), calls=numbers)]))["groups"]
+    assert (found["timeline"]["step"], found["timeline"]["at"]) == (step, at)
+    assert sum(found["timeline"]["counts"][0]) == len(times)
+
+
+def test_a_timeline() -> None:
+    """Each day has its calls by outcome, the p95 of peak memory, the last limit, and the p95 of duration; unknown is NaN."""
+    times = [MONDAY] * 20 + [MONDAY + DAY, MONDAY + 2 * DAY, 0]
+    peaks, durations = [*range(1, 21), 0, 7, 1], [*range(1, 21), -1, 300, 1]
+    numbers = columns(
+        [each * SECOND if each >= 0 else -1 for each in durations],
+        [each * MIB for each in peaks],
+        times=times,
+        limit=32 * MIB,
+        outcomes=[0] * 18 + [1, 2, 2, 0, 0],
+    )
+    [found] = data_of(render([replace(group("x"), calls=numbers)]))["groups"]
+    days = found["timeline"]
+    assert (days["start"] * 10**6, days["ms"], days["at"]) == (MONDAY, 86_400_000, [0, 1, 2])
+    assert dict(zip(OUTCOMES, days["counts"], strict=True)) == {"succeeded": [18, 0, 1], "failed": [1, 0, 0], "killed": [1, 1, 0]}
+    np.testing.assert_allclose(unpacked(days["peaks"]), [19, np.nan, 7])
+    np.testing.assert_allclose(unpacked(days["limits"]), [32, 32, 32])
+    np.testing.assert_allclose(unpacked(days["durations"]), [19 / 60, np.nan, 5], rtol=1e-6)
+    assert (days["unit"], days["time_unit"]) == ("MiB", "minutes")
+
+
+def test_no_timeline_without_times() -> None:
+    """Calls whose time is unknown are on no day."""
+    assert data_of(render([group("x")]))["groups"][0]["timeline"] == {}
 
 
 def test_hostile_text_stays_text() -> None:
@@ -184,7 +253,7 @@ def test_hostile_text_stays_text() -> None:
     groups = [replace(group("x"), name=name) for name in HOSTILE]
     calls = [ReportCall(name=name, series=series(9, MIB, metric=name), group=name, facts={name: name}) for name in HOSTILE]
     page = render(groups, calls, title=HOSTILE[1], by=HOSTILE[0], notes=HOSTILE)
-    assert len(re.findall("<script", page.partition("plotly.js v")[0])) == 3
+    assert len(re.findall("<script", page)) == 3
     body = page[page.index('id="data">') : page.index("</script>", page.index('id="data">'))]
     assert not set("<>&\u2028\u2029\x00") & set(body.removeprefix('id="data">'))
     data = data_of(page)
@@ -207,13 +276,12 @@ def test_nothing_at_all() -> None:
 def test_size_of_a_large_report() -> None:
     """2,000 groups of 50 calls each, and 50 calls of 240 rows with all that is kept, stay under 10 MB."""
     rng = np.random.default_rng(7)
-    one = group("x", 60)
+    one, month = group("x", 60), np.sort(rng.integers(20_000, 20_031, 50)) * 86_400 * SECOND
     groups = [
         replace(
             one,
             name=f"application-{i % 40:02}/some-function-of-a-usual-length-{i:04}",
-            peaks=rng.integers(MIB, 2**32, 50),
-            durations=rng.integers(10**7, 10**13, 50),
+            calls=columns(rng.integers(10**7, 10**13, 50), rng.integers(MIB, 2**32, 50), times=month),
         )
         for i in range(2000)
     ]

@@ -122,13 +122,13 @@ def test_texts() -> None:
         "1,000 B",
         "4 EiB",
     ]
-    assert [duration_text(int(s * 1e9)) for s in (0, 0.0005, 12.3456, 326, 599.4, 600, 3599, 5220, 86_400)] == [
+    assert [duration_text(int(s * 1e9)) for s in (0, 0.0005, 12.3456, 59.96, 326.4, 3599, 3599.7, 5220, 86_400)] == [
         "0 s",
         "0.0005 s",
         "12.3 s",
-        "326 s",
-        "599 s",
-        "10 min",
+        "1 min 00 s",
+        "5 min 26 s",
+        "59 min 59 s",
         "1 h 00 min",
         "1 h 27 min",
         "24 h 00 min",

@@ -20,7 +20,7 @@ def main(args: Sequence[str] | None = None) -> None:
         import click  # noqa: F401 - only to see whether they are installed
         import rich  # noqa: F401
     except ModuleNotFoundError as error:
-        sys.stderr.write(f'callstats needs {error.name}: pip install "callstats[cli]"\n')
+        sys.stderr.write(f'callstats needs {error.name}: install callstats with the extra "cli"\n')
         sys.exit(2)
     from callstats.cli.app import cli
 

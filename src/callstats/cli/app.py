@@ -37,7 +37,7 @@ from callstats.cli.summary import summary_command
         import_command,
         schema_command,
     ],
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=examples(
         "callstats demo",
         "callstats record -- make test",

@@ -63,10 +63,11 @@ def compare_command(
     as_json: bool,
     **columns: Any,
 ) -> ExitCode:
-    """Tell whether the calls of two names differ: in duration, peak memory, CPU and failures.
+    """Tell whether the calls of two names differ.
 
-    Nothing is changed in the database. Medians are compared by the percentile bootstrap (Wilcox 2006), shares of failures by
-    Newcombe's interval. Of comparisons without any difference, at most 5 % find one, by Holm's correction over the four.
+    Duration, peak memory, CPU and failures are compared. Nothing is changed in the database. Medians are compared by the
+    percentile bootstrap (Wilcox 2006), shares of failures by Newcombe's interval. Of comparisons without any difference, at
+    most 5 % find one, by Holm's correction over the four.
 
     "No difference to be seen" does not mean that there is none: the interval says how large it may be.
     """

@@ -26,7 +26,9 @@ LINES = (
 @default_option("--db", type=click.Path(dir_okay=False), default="demo.db", help="The file to make.")
 @click.pass_context
 def demo_command(ctx: click.Context, db: str) -> None:
-    """Run the README's first commands: make a database of 2,001 calls and record one more, then look at them in all ways.
+    """Run the README's first commands on example data.
+
+    They make a database of 2,001 calls and record one more. Then they list, reduce, show, summarize and report the calls.
 
     The database of an earlier demo is replaced, any other file stays unchanged. The report beside it is always replaced.
     """
@@ -39,7 +41,7 @@ def demo_command(ctx: click.Context, db: str) -> None:
     for line in LINES:
         shown = re.sub("demo.db|demo-report.html", lambda name: shlex.quote(names[name[0]]), line)
         if line.startswith("callstats report") and find_spec("plotly") is None:
-            click.echo('no report: that needs Plotly: pip install "callstats[report]"')
+            click.echo('no report: that needs Plotly: install callstats with the extra "report"')
             continue
         click.echo(f"$ {shown}")
         code = group.main(shlex.split(shown)[1:], prog_name="callstats", standalone_mode=False)

@@ -94,7 +94,7 @@ class CommandGroup(click.Group):
         except ArgumentError as error:
             raise Failure(self._with_option(error, ctx.invoked_subcommand)) from None
         except (CallstatsError, ImportError) as error:
-            if isinstance(error, ImportError) and "pip install" not in str(error):
+            if isinstance(error, ImportError) and "install callstats with" not in str(error):
                 raise
             raise Failure(str(error)) from None
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import io
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from callstats._json import json_text
+from callstats._timestamps import format_time, stored_time_ns
 from callstats._units import percent_text, plural, printable, size_text
+from callstats.stats.call import CallUsage
 from callstats.stats.format import usage_text
 
 if TYPE_CHECKING:
     from callstats.call import Call, Key
     from callstats.db import JobResult, Reject, TableComparison, TableSummary
-    from callstats.stats.call import CallUsage
 
 
 NOT_EXACT = "~ is not exact: reductions have changed it, or a duration comes from the times of samples"
@@ -72,6 +76,19 @@ def peak_memory_text(usage: CallUsage) -> str:
     return text if usage.peak_ceiling is None else f"{text} sampled, at most {usage_text(usage, 'peak_ceiling')}"
 
 
+def short_number(value: float) -> str:
+    """Return a number: its whole part from 1,000 on, else four digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def time_text(value: object) -> str | None:
+    """Return a stored time in UTC, to the millisecond; a value that is no time as it is."""
+    ns = stored_time_ns(value)
+    if ns is None:
+        return None if value is None else name_text(value)
+    return format_time(ns, digits=3, zone=" UTC").replace("T", " ", 1)
+
+
 def detail_texts(call: Call) -> dict[str, str]:
     """Return how a call ended and when, by the titles that people know."""
     values = {
@@ -80,12 +97,22 @@ def detail_texts(call: Call) -> dict[str, str]:
         "tags": " ".join(f"{name}={value}" for name, value in call.tags.items()) or None,
         "status": call.status,
         "exit": call.exit_code,
-        "created": call.created_at,
-        "started": call.started_at,
-        "completed": call.completed_at,
+        "created": time_text(call.created_at),
+        "started": time_text(call.started_at),
+        "completed": time_text(call.completed_at),
         "error": call.error,
     }
     return {title: name_text(value) for title, value in values.items() if value is not None}
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as CSV without the last line break. Text that a spreadsheet would run as a formula gets a quote before it."""
+    text = io.StringIO()
+    for row in rows:
+        csv.writer(text, lineterminator="\n").writerow(
+            f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell for cell in row
+        )
+    return text.getvalue().rstrip("\n")
 
 
 def call_fields(call: Call) -> dict[str, object]:
@@ -93,6 +120,20 @@ def call_fields(call: Call) -> dict[str, object]:
     usage = None if call.series is None else {**dataclasses.asdict(call.usage), "exact": sorted(call.usage.exact)}
     fields = {each.name: getattr(call, each.name) for each in dataclasses.fields(call) if each.name != "series"}
     return {**fields, "tags": dict(call.tags), "usage": usage}
+
+
+def call_row(call: Call) -> dict[str, object]:
+    """Return a call as a row of CSV: `call_fields` without nesting. An empty cell is an unknown value."""
+    fields = call_fields(call)
+    unknown = dict.fromkeys((field.name for field in dataclasses.fields(CallUsage)), None)
+    used: dict[str, Any] = cast("dict[str, Any] | None", fields.pop("usage")) or unknown
+    row = {
+        **fields,
+        **used,
+        "tags": json_text(fields["tags"]) if fields["tags"] else None,
+        "exact": " ".join(used["exact"] or ()),
+    }
+    return {name: value if value is None or isinstance(value, (int, float)) else name_text(value) for name, value in row.items()}
 
 
 def text_table(rows: Sequence[Sequence[str]], right: int) -> list[str]:

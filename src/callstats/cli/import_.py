@@ -16,7 +16,9 @@ from callstats.db.engine import shown_url
 @click.argument("arguments", nargs=-1, metavar="[DB] FILE")
 @column_options
 def import_command(arguments: tuple[str, ...], table: str, **columns: str) -> ExitCode:
-    """Put the histograms that `reduce --save` kept back into their rows, byte for byte.
+    """Put saved histograms back into their rows.
+
+    These are the histograms that `reduce --save` kept. They come back byte for byte.
 
     A row gets its saved histogram whatever it holds now. Saved rows that the table no longer has are reported.
 

@@ -33,7 +33,7 @@ _FILE_ENDINGS = ("-journal", "-wal", "-shm", "")
 @click.option("--views", is_flag=True, help="Make the views call_usage and call_samples for dashboards.")
 @click.option("--example", is_flag=True, help="Make an SQLite file with 2,001 calls to try callstats on.")
 def init_command(url: str, views: bool, example: bool, **columns: str) -> None:
-    """Make a table of calls, or add the missing columns to an existing table.
+    """Make a table of calls, or add missing columns to one.
 
     A new table has Fn's columns: id, app_id, fn_id (a call's name), status, created_at, started_at, completed_at, stats and
     error. It also has command, host, pid, exit_code and tags (a JSON object).

@@ -76,9 +76,12 @@ def _parse_past(text: str) -> int:
 
 def _parse_tier(text: str) -> tuple[timedelta, int]:
     age, mark, rows = text.partition("=")
-    if not mark or not rows.isascii() or not rows.isdigit() or len(rows) > 18:
-        raise click.UsageError(f"--tier must be an age and a number of samples, such as 7d=60, got {shorten_repr(text)}")
-    return _parse_timedelta(age), int(rows)
+    wrong = f"--tier must be an age with its unit and a number of samples, such as 7d=60, got {shorten_repr(text)}"
+    if age.strip()[-1:].isdigit() or not mark or not rows.isascii() or not rows.isdigit() or len(rows) > 18:
+        raise click.UsageError(wrong)
+    with suppress(ArgumentError):
+        return _parse_timedelta(age), int(rows)
+    raise click.UsageError(wrong)
 
 
 def _parse_address(text: str) -> tuple[str, int]:
@@ -108,7 +111,27 @@ def _parse_how(text: str) -> tuple[str, How]:
     return metric if mark else OTHERS, cast(How, parts if len(parts) > 1 else parts[0])
 
 
-POSITIVE = click.IntRange(1, I64_MAX)
+class WholeNumber(click.IntRange):
+    """A whole number from a min on, and up to a max where there is one."""
+
+    def __init__(self, min: int, max: int | None = None) -> None:  # noqa: A002 - click's names
+        super().__init__(min, I64_MAX if max is None else max)
+        self._what = f"a whole number, {min} or more" if max is None else f"a whole number from {min} to {max}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert the value; an error names the option."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            option = param.opts[0] if param else self.name
+            raise click.UsageError(f"{option} must be {self._what}, got {shorten_repr(value)}", ctx) from None
+
+    def _describe_range(self) -> str:
+        """Leave the range out of the help, which says what the number is for."""
+        return ""
+
+
+POSITIVE = WholeNumber(1)
 SIZE = Parsed("size", parse_size)
 POSITIVE_SIZE = Parsed("size", _parse_positive_size)
 SECONDS = Parsed("duration", lambda text: _parse_timedelta(text).total_seconds())

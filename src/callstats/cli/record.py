@@ -98,17 +98,19 @@ def record_command(
     listen: tuple[str, int] | None,
     command: tuple[str, ...],
 ) -> int:
-    """Run a command with its own input and output, and store what it used.
+    """Run a command, and store what it used.
 
-    Options stand before the command. --driver docker uses the engine of DOCKER_HOST. Signals and Ctrl-Z reach the command.
+    The command has its own input and output. Options stand before the command. --driver docker uses the engine of
+    DOCKER_HOST. Signals and Ctrl-Z reach the command.
 
-    With --pid or --cgroup, nothing is run. The watched processes continue after Ctrl-C; their end and exit code are not known.
+    With --pid or --cgroup, nothing is run. The watched processes continue after Ctrl-C; their end and exit code are not
+    known.
 
     The call is in the table from the start, as running. If its end can't be stored, it is appended to a file that `callstats
     import` takes: DB.spool.jsonl beside an SQLite file, else callstats/spool.jsonl in XDG_STATE_HOME.
 
-    The exit code is the command's own. It is 124 when the command ran out of time, and 125 when the driver failed. It is 126 when
-    the command can't be run, 127 when it isn't found, and 128 + n when signal n ended it.
+    The exit code is the command's own. It is 124 when the command ran out of time, and 125 when the driver failed. It is 126
+    when the command can't be run, 127 when it isn't found, and 128 + n when signal n ended it.
     """
     from callstats.db.spool import keep_call
 

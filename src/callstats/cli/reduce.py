@@ -14,11 +14,10 @@ import click
 from callstats._files import replace_file
 from callstats._json import json_text
 from callstats._timestamps import format_time
-from callstats._types import I64_MAX
 from callstats._units import percent_text, plural, printable
 from callstats.adapters.files import STANDARD, is_blob_file
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
-from callstats.cli.format import key_text, less_text, stopped_lines, table_text
+from callstats.cli.format import key_text, less_text, short_number, stopped_lines, table_text
 from callstats.cli.options import (
     DURATION,
     HOW,
@@ -27,6 +26,7 @@ from callstats.cli.options import (
     POSITIVE_SIZE,
     SECONDS,
     TIER,
+    WholeNumber,
     check_output,
     column_options,
     default_option,
@@ -62,7 +62,7 @@ from callstats.rule import How, Missing, Rule
 @click.option(
     "-o", "--output", metavar="FILE", help="Write a file's calls to this new file, or to - for standard output, the default of -."
 )
-@click.option("--max-samples", type=click.IntRange(0, I64_MAX), metavar="N", help="Keep at most N rows of each histogram.")
+@click.option("--max-samples", type=WholeNumber(0), metavar="N", help="Keep at most N rows of each histogram.")
 @click.option(
     "--max-bytes",
     type=POSITIVE_SIZE,
@@ -127,7 +127,7 @@ from callstats.rule import How, Missing, Rule
 @click.option("--limit", type=POSITIVE, metavar="N", help="Change at most N rows. Run again to continue.")
 @default_option(
     "--retries",
-    type=click.IntRange(0, I64_MAX),
+    type=WholeNumber(0),
     default=10,
     metavar="N",
     help="Retry a batch at most N times in a row when a lock or the connection fails.",
@@ -138,8 +138,8 @@ from callstats.rule import How, Missing, Rule
     help="SQLite: overwrite old histograms with zeros, or leave them readable in free pages of the file, which is faster.  "
     "[default: as SQLite was built]",
 )
-@default_option("--threads", type=click.IntRange(1, 1024), default=1, metavar="N", help="Threads that reduce.")
-@default_option("--jobs", type=click.IntRange(1, 64), default=1, metavar="N", help="Servers: connections that share the work.")
+@default_option("--threads", type=WholeNumber(1, 1024), default=1, metavar="N", help="Threads that reduce.")
+@default_option("--jobs", type=WholeNumber(1, 64), default=1, metavar="N", help="Servers: connections that share the work.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option(
     "--prom",
@@ -267,8 +267,8 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
         lines.append(printable(f"--how names metrics that no call has: {', '.join(map(repr, result.unknown_metrics))}"))
     for what, change in (("peak", result.peak_change), ("mean", result.mean_change)):
         if change is not None:
-            after = "nothing" if change.after is None else f"{change.after:,.10g}"
-            values = f"{change.before:,.10g} to {after}, {percent_text(change.share)}"
+            after = "nothing" if change.after is None else short_number(change.after)
+            values = f"{short_number(change.before)} to {after}, {percent_text(change.share)}"
             lines.append(printable(f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {values}"))
     if result.dry_run:
         lines.append("dry run: nothing was written")

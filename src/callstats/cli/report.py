@@ -16,6 +16,7 @@ from callstats._units import plural, printable, size_text
 from callstats.cli.errors import ExitCode, exit_code
 from callstats.cli.format import detail_texts, left_out_lines, name_text
 from callstats.cli.options import (
+    WholeNumber,
     check_output,
     choice_options,
     column_options,
@@ -47,15 +48,16 @@ from callstats.plot import ReportCall, render
     metavar="FILE",
     help="The file to write. An existing file is replaced, unless it is a database.",
 )
-@default_option("--top", type=click.IntRange(0, 10_000), default=50, metavar="N", help="Draw charts of N calls.")
+@default_option("--top", type=WholeNumber(0, 10_000), default=50, metavar="N", help="Draw charts of N calls.")
 @choice_options
 @detail_options
 @column_options
 def report_command(url: str, output: Path, **asked: Any) -> ExitCode:
-    """Write a page about what calls needed: one HTML file to open in a browser, without a network.
+    """Write a page about what calls needed.
 
-    It has a table of all names to sort and search, and the memory size that suits each. It shows how peaks and durations are
-    distributed, and charts of the heaviest calls of each name. Nothing is changed in the database.
+    The page is one HTML file to open in a browser, without a network. It has a table of all names, with a finding and the right
+    memory size of each. For a name it shows calls, peak memory and duration over time, their distributions, and charts of its
+    heaviest calls. Nothing is changed in the database.
     """
     check_output(output, "--output", url)
     summary = summarize_database(url, **asked)
@@ -77,6 +79,7 @@ def report_page(summary: TableSummary, source: str, now: datetime) -> str:
             series=call.series,
             group=names.get(call.name if summary.by else None, ""),
             facts=detail_texts(call),
+            outcome=call.status if isinstance(call.status, str) else None,
             usage=call.usage,
         )
         for call in summary.heaviest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import click
 
 from callstats._files import replace_file
 from callstats._json import json_text
+from callstats._timestamps import format_times
 from callstats._units import printable
 from callstats.cli.errors import ExitCode, Failure, option_message, print_rejected
-from callstats.cli.format import call_fields, detail_texts, name_text, peak_memory_text
+from callstats.cli.format import call_fields, csv_text, detail_texts, name_text, peak_memory_text
 from callstats.cli.options import check_output, column_options, detail_options, examples, split_key
 from callstats.db import Call, connect
 from callstats.errors import ArgumentError
@@ -31,18 +33,20 @@ STYLES: dict[terminal.Ink, str] = {"title": "bold", "text": "", "axis": "dim", "
         "callstats show calls.db",
         "callstats show calls.db 01M83YEN8Q00000000000001VP --metric mem_usage",
         "callstats show calls.db 01M83YEN8Q00000000000001VP --png call.png",
+        "callstats show calls.db 01M83YEN8Q00000000000001VP --csv > samples.csv",
     ),
 )
 @click.argument("arguments", nargs=-1, metavar="[DB] [ID]")
 @click.option("--metric", "metrics", multiple=True, metavar="METRIC", help="Only this metric. Can be repeated.")
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw into this file instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print the call as JSON, without its samples.")
+@click.option("--json", "form", flag_value="json", help="Print the call as JSON, without its samples.")
+@click.option("--csv", "form", flag_value="csv", help="Print its samples as CSV, a line for each row.")
 @detail_options
 @column_options
 def show_command(
-    arguments: tuple[str, ...], metrics: tuple[str, ...], png: Path | None, as_json: bool, **columns: Any
+    arguments: tuple[str, ...], metrics: tuple[str, ...], png: Path | None, form: str | None, **columns: Any
 ) -> ExitCode:
-    """Show one call: how it ended, when, what it used, and a chart of each metric.
+    """Show one call: how it ended, what it used, and a chart of each metric.
 
     A chart is solid up to the mean of each row, and light from the row's min to its max where those are kept. Missing rows stay
     blank. The memory limit is a dashed line unless it is far above. ~ marks values that reductions have changed.
@@ -60,8 +64,10 @@ def show_command(
                 raise
             table.list(1)  # fails if --key is wrong; else the ID is
             raise Failure(option_message(error, "ID")) from None
-    if as_json:
+    if form == "json":
         click.echo(json_text(call_fields(call), indent=2))
+    elif form == "csv":
+        click.echo(csv_text(_sample_rows(call.series or StatSeries([], {}), metrics)))
     elif call.series is None:
         click.echo("\n".join(head_lines(call)))
     elif png is not None:
@@ -86,6 +92,16 @@ def head_lines(call: Call) -> list[str]:
             "CPU": usage_text(usage, "cpu_mean"),
         }
     return [f"{title:<10}{text}" for title, text in head.items() if text]
+
+
+def _sample_rows(series: StatSeries, metrics: tuple[str, ...]) -> Iterator[list[object]]:
+    """Yield the names of the columns, then the rows of a series; None is an absent metric."""
+    if metrics:
+        tracks(series, metrics)  # fails if the series lacks one
+    names = metrics or series.names
+    yield ["timestamp", "count", *map(name_text, names)]
+    columns = (format_times(series.timestamps), series.counts.tolist(), *(series[name].tolist() for name in names))
+    yield from map(list, zip(*columns, strict=True))
 
 
 def _print(call: Call, series: StatSeries, metrics: tuple[str, ...]) -> None:

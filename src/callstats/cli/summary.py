@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,7 +12,7 @@ from callstats._json import json_text
 from callstats._types import FN_COUNTERS
 from callstats._units import plural, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
-from callstats.cli.format import NOT_EXACT, left_out_lines, name_text, print_reject, stopped_lines, text_table
+from callstats.cli.format import NOT_EXACT, csv_text, left_out_lines, name_text, print_reject, stopped_lines, text_table
 from callstats.cli.kubernetes import kubernetes_patch
 from callstats.cli.options import (
     choice_options,
@@ -70,18 +68,20 @@ _COLUMNS = {
 @detail_options
 @column_options
 def summary_command(url: str, form: str | None, patch: str | None, sort: str, **asked: Any) -> ExitCode:
-    """Summarize what calls needed, by name: time, memory, CPU, network and disk.
+    """Summarize what calls needed, by name.
 
-    Names come in the order of their waste: memory that calls reserved by their limit and did not need, in bytes times seconds.
+    Time, memory, CPU, network and disk are summarized. Names come in the order of their waste: memory that calls reserved by
+    their limit and did not need, in bytes times seconds.
 
-    Nothing is changed. Of the columns with a default, the table may lack some. A call's memory is mem_working where it was
-    recorded, else mem_usage, which includes the page cache; the output says which. ~ marks values that reductions have changed.
+    Nothing is changed. The table need not have every column that is a default below. A call's memory is mem_working where it
+    was recorded, else mem_usage, which includes the page cache; the output says which. ~ marks values that reductions have
+    changed.
 
-    --rightsize has a confidence of 95 %, by the one-sided bound of Clopper and Pearson. A killed call exceeds every size below
-    twice its limit; whether that is enough is not known, and the text says for how many calls it is taken to be.
+    --rightsize has a confidence of 95 %, by the one-sided bound of Clopper and Pearson. A killed call exceeds every size
+    below twice its limit. Twice the limit is taken to be enough; the output says for how many calls.
 
-    --patch prints a strategic merge patch of a Deployment for each name, with its name as those of the Deployment and of its
-    container. Names whose advice is not sound get a comment in place of a patch.
+    --patch prints a strategic merge patch of a Deployment for each name. The Deployment and its container must have that
+    name. Names whose advice is not sound get a comment in place of a patch.
     """
     if form and patch:
         raise click.UsageError(f"--patch must be given without --{form}")
@@ -167,14 +167,8 @@ def summary_json(summary: TableSummary) -> str:
 
 def summary_csv(summary: TableSummary) -> str:
     """Return a line for each name; an empty field means no value."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(_flat("", summarize_calls([]))), lineterminator="\n")
-    writer.writeheader()
-    for group in summary.groups:
-        name = name_text(group.name)
-        formula = name.startswith(("=", "+", "-", "@", "\t", "\r"))  # which a spreadsheet would run
-        writer.writerow(_flat(f"'{name}" if formula else name, group.summary))
-    return text.getvalue().rstrip("\n")
+    rows = (_flat(name_text(group.name), group.summary) for group in summary.groups)
+    return csv_text([list(_flat("", summarize_calls([]))), *(list(row.values()) for row in rows)])
 
 
 def _flat(name: str, summary: CallsSummary) -> dict[str, object]:

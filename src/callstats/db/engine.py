@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from callstats._extras import needs
@@ -59,14 +59,13 @@ class Database:
         dialect = dialect_of(url)
         if self._owns_engine and not create and (missing := dialect.missing_file(url)) is not None:
             raise WrongUseError(f"there is no {dialect.name} database {missing!r}")
-        with (
-            _without_secrets(url),
-            translated(dialect),
-            _connect(self.engine, dialect) as connection,
-            dialect.prepared(connection),
-        ):
-            with dialect.transaction(connection, write=False):
-                dialect.check_database(connection)
+        which = f"{url.database!r}: " if dialect.name == "SQLite" and url.database else ""
+        with _without_secrets(url), translated(dialect), ExitStack() as stack:
+            with translated(dialect, which):
+                connection = stack.enter_context(_connect(self.engine, dialect))
+                stack.enter_context(dialect.prepared(connection))
+                with dialect.transaction(connection, write=False):
+                    dialect.check_database(connection)
             yield connection, dialect
 
     @contextmanager

@@ -134,7 +134,7 @@ def _drift(fn: _Function, number: int, limit: int) -> int:
     """Return by how much memory has grown since the first call."""
     if fn.drift == "leak":
         return limit * 2 * number // (5 * _CALLS)
-    return limit * min(6 * number, _CALLS) // (10 * _CALLS) if fn.drift == "warm-up" else 0
+    return limit * min(4 * number, _CALLS) // (6 * _CALLS) if fn.drift == "warm-up" else 0
 
 
 def _shape(rng: np.random.Generator, name: str, seconds: Counts, limit: int) -> Counts:

@@ -20,6 +20,8 @@ Kind: TypeAlias = Literal["memory", "percent", "rate", "number"]
 
 COLORS = ("#2f6fdb", "#d9822b", "#2e9d6a", "#b0479d", "#8a7a1f", "#5b5fc7")
 LIMIT_COLOR = "#d64545"
+OUTCOME_COLORS = (COLORS[0], "#e0a030", LIMIT_COLOR)
+"""Of calls that succeeded, failed and were killed."""
 
 GAP = 3
 """A gap is a step of more than so many usual steps."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 from callstats._types import FN_COUNTERS, U64_MAX, AnyArray, Counts
 from callstats.kernels.totals_py import ENDS_ARE_EXACT, INCREASE, MIN, MIN_IS_EXACT, ROWS, WEIGHT
 from callstats.series import StatSeries
-from callstats.stats.call import CPU, USAGE, WORKING, CallTotals, CallUsage, call_totals
+from callstats.stats.call import CPU, CPU_TIME, USAGE, WORKING, CallTotals, CallUsage, call_totals
 from callstats.stats.proportions import UNLIMITED, Bernoulli, wilson
 from callstats.stats.rightsize import MIB, RightSize, cpu_request, rightsize
 from callstats.stats.series import slope_of
@@ -69,7 +69,7 @@ class CallsSummary:
     kernel_peaks: int
     """Calls whose peak the kernel measured. A sampled peak may miss a higher one that is shorter than the interval."""
     page_cache: int
-    """Calls whose peak is that of ``mem_usage``, which includes the page cache."""
+    """Calls whose peak is that of a container's ``mem_usage``, which includes the page cache."""
     limit: int | None
     """The memory limit of the latest call that has one; 2**63 - 4096 or more means unlimited."""
     headroom: int | None
@@ -106,6 +106,25 @@ class CallsSummary:
         return self.limit is not None and self.limit >= UNLIMITED
 
 
+class CallColumns(NamedTuple):
+    """Numbers of calls, as arrays of equal length in the order of time."""
+
+    times: AnyArray
+    """Nanoseconds since the epoch; 0 where unknown."""
+    durations: AnyArray
+    """Nanoseconds; -1 where unknown."""
+    peaks: AnyArray
+    """Peak memory in bytes; 0 where unknown."""
+    limits: AnyArray
+    """Memory limits in bytes; 0 where unknown."""
+    outcomes: AnyArray
+    """Of each call its index in `OUTCOMES`."""
+
+
+OUTCOMES = ("succeeded", "failed", "killed")
+"""How calls end, as a distribution tells them apart."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallsGroup:
     """The calls of one group."""
@@ -113,10 +132,8 @@ class CallsGroup:
     name: object
     """The value that its calls have in common, as in the table."""
     summary: CallsSummary
-    peaks: Sequence[int] | AnyArray = field(default=(), repr=False, compare=False)
-    """The peak memory of each call that has one, in bytes."""
-    durations: Sequence[int] | AnyArray = field(default=(), repr=False, compare=False)
-    """The duration of each call that has one, in nanoseconds."""
+    calls: CallColumns | None = field(default=None, repr=False, compare=False)
+    """Numbers of each call, for the distributions and the timeline of a report."""
 
 
 def summarize_calls(calls: Iterable[CallData], *, risk: float | None = None, step: int = 64 * MIB) -> CallsSummary:
@@ -152,7 +169,7 @@ class CallScalars:
         self.waste: int | None = None
         # In step with each other. Unknown memory and limits are 0, unknown durations -1, unknown CPU is NaN.
         self.peaks, self.min_memory, self.limits = array("Q"), array("Q"), array("Q")
-        self.times, self.durations, self.failures = array("q"), array("q"), array("b")
+        self.times, self.durations, self.outcomes = array("q"), array("q"), array("b")
         self.intervals, self.growths = array("Q"), array("d")
         self.cpu_means, self.cpu_peaks = array("d"), array("Q")
         self.cpu_mean, self.cpu_weight = 0.0, 0
@@ -177,7 +194,7 @@ class CallScalars:
         self.sampled += usage.rows > 0
         if usage.rows > 1:  # rows have the mean time of their samples, so the first and the last are half a row short
             self.intervals.append((totals.last - totals.first) * usage.rows // (usage.samples * (usage.rows - 1)))
-        self.failures.append(_KILLED if killed else _ERROR if failed else 0)
+        self.outcomes.append(_KILLED if killed else _ERROR if failed else 0)
         # An engine reports 0 of everything for a container that is gone.
         gone = not usage.cpu_mean and usage.peak_memory is None and not totals.totals.keys().isdisjoint((WORKING, USAGE))
         self.cpu_means.append(math.nan if usage.cpu_mean is None or gone else usage.cpu_mean)
@@ -219,7 +236,8 @@ class CallScalars:
         if peak is None:
             return
         self.kernel_peaks += usage.peak_source == "kernel"
-        self.page_cache += metric == USAGE
+        # A recorded process has its processor time and no network; its memory is that of the processes alone.
+        self.page_cache += metric == USAGE and (CPU_TIME not in totals.totals or "net_rx" in totals.totals)
         if "peak_memory" not in usage.exact:
             self.approximate.update(("memory", "headroom", "near", "rightsize", "waste"))
         if metric is not None and total is not None:
@@ -249,7 +267,7 @@ class CallScalars:
         request = sized = None
         if risk is not None:
             request = replace(cpu_request(known.cpu), unknown=self.calls - len(known.cpu))
-            kills, durations = _view(self.failures) == _KILLED, np.maximum(_view(self.durations), 0)
+            kills, durations = _view(self.outcomes) == _KILLED, np.maximum(_view(self.durations), 0)
             peaks, caps = _view(self.peaks), _view(self.limits)
             sized = rightsize(peaks, risk=risk, step=step, limits=caps, killed=kills, durations=durations)
         return CallsSummary(
@@ -280,10 +298,15 @@ class CallScalars:
 
     def samples(self) -> CallSamples:
         """Return the known numbers of the calls."""
+        calls, cpu = self.columns(), _view(self.cpu_means)[self._time_order()]
+        durations, peaks = calls.durations, calls.peaks
+        return CallSamples(durations[durations >= 0], peaks[peaks > 0], cpu[~np.isnan(cpu)], calls.outcomes != 0)
+
+    def columns(self) -> CallColumns:
+        """Return numbers of each call."""
         order = self._time_order()
-        numbers = (self.durations, self.peaks, self.cpu_means, self.failures)
-        durations, peaks, cpu, failures = (_view(values)[order] for values in numbers)
-        return CallSamples(durations[durations >= 0], peaks[peaks > 0], cpu[~np.isnan(cpu)], failures != 0)
+        numbers = (self.times, self.durations, self.peaks, self.limits, self.outcomes)
+        return CallColumns(*(_view(values)[order] for values in numbers))
 
     def _time_order(self) -> Counts:
         return np.argsort(_view(self.times), kind="stable")

@@ -10,7 +10,7 @@ from callstats.stats.call import CallUsage
 from callstats.stats.calls import CallsSummary, Percentiles
 from callstats.stats.proportions import UNLIMITED
 from callstats.stats.rightsize import RightSize
-from callstats.stats.trend import MIN_CALLS
+from callstats.stats.trend import MAX_P, MIN_CALLS
 
 PERCENTILES = ("p50", "p95", "p99", "max")
 
@@ -87,6 +87,35 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
         yield "right size", _rightsize_text(summary, summary.rightsize, mark("rightsize"))
     if summary.cpu_request is not None and summary.cpu.n:
         yield "CPU request", _cpu_request_text(summary.cpu_request, mark("cpu_request"))
+
+
+def count_text(summary: CallsSummary) -> str:
+    """Return how many calls there are, and how they ended."""
+    sampled = f"{summary.sampled:,} sampled, {summary.calls - summary.sampled:,} not"
+    failed = f"; {summary.errors:,} failed, {summary.killed:,} of them killed" if summary.errors else ""
+    return f"{plural(summary.calls, 'call')}: {sampled}{failed}"
+
+
+FINDINGS = ("", "fits", "warms up", "too much memory", "too little memory", "memory grows")
+"""Findings about a group of calls, the gravest last. An empty text means that there are too few calls to tell."""
+
+_MUCH_SAVED = 0.2
+"""A right size that saves this share of memory is a finding."""
+
+
+def finding_text(summary: CallsSummary) -> str:
+    """Return which of `FINDINGS` a summary shows."""
+    sized, trend = summary.rightsize, summary.trend
+    if trend.growing:
+        return "memory grows"
+    if sized is None or sized.size is None:
+        return ""
+    if summary.limit is not None and sized.size > summary.limit:
+        return "too little memory"
+    if sized.saved is not None and sized.saved >= _MUCH_SAVED:
+        return "too much memory"
+    rose_at_first = trend.p is not None and trend.p < MAX_P and (trend.later_p is None or trend.later_p >= MAX_P)
+    return "warms up" if rose_at_first else "fits"
 
 
 def _trend_text(summary: CallsSummary, mark: str) -> str:

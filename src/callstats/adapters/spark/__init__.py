@@ -1,6 +1,6 @@
 """Stored blobs in Spark, reduced and summarized by the executors over Arrow, without a Python object for each row.
 
-It needs PySpark 4 and Java 17 or newer. The Python of the executors needs ``pip install "callstats[spark]"`` too. A worker has
+It needs PySpark 4 and Java 17 or newer. The Python of the executors needs callstats with the extra ``spark`` too. A worker has
 ``spark.sql.execution.arrow.maxRecordsPerBatch`` rows in memory: set it to 500 or so where blobs are long.
 """
 

@@ -132,8 +132,7 @@ class SummarizeJob(CallsJob):
         for name in sorted(self.groups, key=lambda name: (name is None, str(name))):
             scalars = self.groups[name]
             summary = scalars.summary(risk=self.arguments.risk, step=self.arguments.step)
-            known = scalars.samples()
-            groups.append(CallsGroup(name=name, summary=summary, peaks=known.memory, durations=known.duration_ns))
+            groups.append(CallsGroup(name=name, summary=summary, calls=scalars.columns()))
         return TableSummary(
             stopped=stopped,
             by=self.by,

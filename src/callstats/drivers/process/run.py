@@ -13,6 +13,7 @@ from time import monotonic, time_ns
 from typing import IO, BinaryIO
 from uuid import uuid4
 
+from callstats._units import memory_text
 from callstats.drivers._run import CANNOT_RUN, NOT_FOUND, Exit, TaskRun, next_due
 from callstats.drivers.base import ContainerTask, Status
 from callstats.drivers.process.group import TaskGroup
@@ -149,7 +150,10 @@ class ProcessRun(TaskRun):
             if (now >= due or exceeded) and (metrics := meter.sample()):
                 self.write_stat(time_ns(), metrics)
             if exceeded:
-                self.stop(Status.KILLED, f"the task held {exceeded} bytes of memory, of {memory} allowed")
+                self.stop(
+                    Status.KILLED,
+                    f"the task held {memory_text(exceeded)} of memory, more than its limit of {memory_text(memory)}",
+                )
                 self._exited.wait()
                 break
             due, check_due = next_due(due, interval, now), next_due(check_due, check_interval, now)

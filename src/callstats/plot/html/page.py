@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import html
 import json
@@ -18,34 +19,51 @@ import numpy as np
 
 from callstats._extras import needs
 from callstats._types import AnyArray, Counts
-from callstats._units import duration_text, limit_text, memory_text, printable
+from callstats._units import duration_text, limit_text, memory_text, memory_unit, printable
 from callstats.errors import ArgumentError
-from callstats.plot.panels import COLORS, LIMIT_FACTOR, Panel, panels, time_unit
+from callstats.plot.panels import LIMIT_FACTOR, OUTCOME_COLORS, Panel, panels, time_unit
 from callstats.plot.plotly import traces
 from callstats.series import StatSeries
-from callstats.stats import CallsGroup, CallsSummary, summarize_calls
 from callstats.stats.call import CallUsage, usage_of
-from callstats.stats.format import number_text, samples_text, summary_texts, usage_text
+from callstats.stats.calls import ERRORS, KILLED, OUTCOMES, CallColumns, CallScalars, CallsGroup, CallsSummary, percentiles
+from callstats.stats.format import FINDINGS, count_text, finding_text, number_text, samples_text, summary_texts, usage_text
+from callstats.stats.proportions import UNLIMITED
 
 MAX_BINS = 24
 _MIN_NS = 10**6
 _MARK = re.compile(r"<!--(\w+)-->|/\*(\w+)\*/")
 _IN_SCRIPTS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
-_NUMBER_COLUMNS = (
-    "duration p50",
-    "duration p95",
-    "memory p50",
-    "memory p95",
-    "memory max",
-    "limit",
-    "near limit",
-    "CPU mean",
-    "growing",
-    "right size",
-    "savings",
+_COUNT_COLUMNS = {
+    "calls": "All calls, sampled or not.",
+    "failed": "Calls that ended with an error or a timeout, or were killed.",
+    "killed": "Calls that ran out of memory.",
+}
+_NUMBER_COLUMNS = {
+    "duration p50": "Half of the calls took at most this long.",
+    "duration p95": "95 % of the calls took at most this long.",
+    "memory p95": "95 % of the calls peaked at this memory or less.",
+    "memory max": "The highest peak of all calls.",
+    "limit": "The memory limit of the latest call.",
+    "near limit": "Calls that came within 10 % of their limit or were killed, among those where this is known.",
+    "CPU mean": "The mean use of the processor, in percent of one core.",
+    "right size": "The smallest memory size that few enough calls would have exceeded, with 95 % confidence.",
+}
+"""The numbers of a group in the table, and what each means."""
+
+_FINDING_TIP = (
+    "The finding about a name. Memory grows: a leak from call to call. Too little memory: the right size is above the limit. "
+    "Too much memory: the right size saves 20 % or more. Warms up: memory rises at first."
 )
-"""The numbers of a group in the table."""
+_SPARK_TIP = "The p95 of peak memory over time, and the limit as a dashed line where it is near."
+
+_HOUR_NS, _DAY_NS = 3_600 * 10**9, 86_400 * 10**9
+_STEPS = {"hour": (_HOUR_NS, 1, 0), "day": (_DAY_NS, 1, 0), "week": (_DAY_NS, 7, 4), "four weeks": (_DAY_NS, 28, 4)}
+"""How a timeline may be cut: a unit in nanoseconds, how many of it make a step, and the unit with which step 0 begins.
+
+Weeks begin on Monday; the first one since the epoch was its day 4.
+"""
+_MAX_STEPS = 120  # of a day or a week each
 
 Cell: TypeAlias = "int | tuple[str, float] | None"
 """A cell of the table: a count, or a text and its sort key; None is empty and comes last."""
@@ -61,6 +79,8 @@ class ReportCall:
     """The name of its group."""
     facts: dict[str, str] = field(default_factory=dict)
     """Further facts, such as its status, by their titles."""
+    outcome: str | None = None
+    """Its status, if ``error``, ``timeout`` or ``killed`` is to be seen in colour."""
     usage: CallUsage | None = None
     """The resources that it used; by default those of the series."""
 
@@ -75,7 +95,7 @@ def render(
 ) -> str:
     """Return a report on calls as the text of one HTML file, which opens from disk and needs no network.
 
-    The file has 5 MB, mostly Plotly. Its own policy lets only its two scripts run, and load nothing.
+    The file has 2 MB for Plotly, compressed. Its own policy lets only its two scripts run, and load nothing.
 
     Parameters
     ----------
@@ -97,7 +117,7 @@ def render(
     """
     with needs("plot.render", "report"):
         from plotly.offline import get_plotlyjs
-    plotly, script = _inline(get_plotlyjs()), _part("page.js")
+    plotly, script = get_plotlyjs(), _part("page.js")
     data = json.dumps(_page_data(groups, calls, by=by, notes=notes), separators=(",", ":"), allow_nan=False, default=str)
     policy = (
         f"default-src 'none'; script-src {_hash(plotly)} {_hash(script)}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -109,7 +129,7 @@ def render(
         "by": html.escape(printable(by)),
         "style": _part("page.css"),
         "data": data.translate(_IN_SCRIPTS),
-        "plotly": plotly,
+        "plotly": base64.b64encode(gzip.compress(plotly.encode(), mtime=0)).decode(),
         "script": script,
     }
     return _MARK.sub(lambda found: parts[found[1] or found[2]], _part("page.html"))
@@ -118,11 +138,6 @@ def render(
 @cache
 def _part(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _inline(script: str) -> str:
-    """Escape all parts of a script that could end it in a page."""
-    return re.sub(r"</(?=script)", r"<\\/", script, flags=re.IGNORECASE).replace("<!--", "<\\!--")
 
 
 def _hash(script: str) -> str:
@@ -142,8 +157,14 @@ def _page_data(groups: Iterable[CallsGroup], calls: Iterable[ReportCall], *, by:
     return {
         "by": printable(by),
         "notes": [printable(note) for note in notes],
-        "columns": list(_table_cells(summarize_calls([]))),
-        "color": COLORS[0],
+        "columns": [
+            ("finding", _FINDING_TIP),
+            ("memory over time", _SPARK_TIP),
+            *_COUNT_COLUMNS.items(),
+            *_NUMBER_COLUMNS.items(),
+        ],
+        "findings": FINDINGS,
+        "outcomes": list(zip(OUTCOMES, OUTCOME_COLORS, strict=True)),
         "groups": [_group_data(group, texts) for group in shown],
         "texts": list(texts),
         "calls": [_call_data(call, indexes.get(call.group, -1)) for call in calls],
@@ -152,32 +173,81 @@ def _page_data(groups: Iterable[CallsGroup], calls: Iterable[ReportCall], *, by:
 
 def _group_data(group: CallsGroup, texts: dict[str, int]) -> dict[str, Any]:
     summary = group.summary
-    peaks, durations = np.asarray(group.peaks, dtype=np.uint64), np.asarray(group.durations, dtype=np.int64)
+    calls = group.calls or CallScalars().columns()
+    has_peak, has_duration = calls.peaks > 0, calls.durations >= 0
+    peaks = calls.peaks[has_peak]
     reach = LIMIT_FACTOR * int(peaks.max()) if len(peaks) else 0
     limit = None if summary.is_unlimited else summary.limit
     sizes = {"limit": limit, "right size": None if summary.rightsize is None else summary.rightsize.size}
     lines = [(at, f"{title} {limit_text(at)}") for title, at in sizes.items() if at is not None and at <= reach]
-    memory = memory_bins(peaks, max((at for at, _ in lines), default=0))
+    memory = memory_bins(peaks, max((at for at, _ in lines), default=0), calls.outcomes[has_peak])
+    durations = duration_bins(calls.durations[has_duration], calls.outcomes[has_duration])
     return {
         "name": printable(str(group.name)),
-        "cells": list(_table_cells(summary).values()),
+        "finding": FINDINGS.index(finding_text(summary)),
+        "count": count_text(summary),
+        "cells": _table_cells(summary),
         "summary": [(texts[title], texts[text]) for title, text in summary_texts(summary)],
         "memory": _bars(memory, [(at / memory.width, text) for at, text in lines], texts),
-        "duration": _bars(duration_bins(durations), [], texts),
+        "duration": _bars(durations, [], texts),
+        "timeline": _timeline(calls),
     }
 
 
 def _bars(bins: Bins, lines: list[tuple[float, str]], texts: dict[str, int]) -> list[Any]:
-    """Return counts, the edges as texts, and lines across."""
-    return [bins.counts.tolist(), [texts[edge] for edge in bins.edges], [(round(at, 3), text) for at, text in lines]]
+    """Return the counts of each outcome, the edges as texts, and lines across."""
+    return [
+        [counts.tolist() if counts.any() else [] for counts in bins.counts],
+        [texts[edge] for edge in bins.edges],
+        [(round(at, 3), text) for at, text in lines],
+    ]
 
 
-def _table_cells(summary: CallsSummary) -> dict[str, Cell]:
-    """Return the cells of a row by their columns, which follow the group's name."""
-    cells: dict[str, Cell] = {"calls": summary.calls, "errors": summary.errors, "killed": summary.killed}
+def _timeline(calls: CallColumns) -> dict[str, Any]:
+    """Return the calls of each hour, day, week or four weeks: how many of each outcome, p95 peak, limit and p95 duration.
+
+    Values that are unknown are NaN. A step without calls is left out.
+    """
+    dated = CallColumns(*(column[calls.times != 0] for column in calls))
+    if not len(dated.times):
+        return {}
+    span = int(dated.times[-1]) - int(dated.times[0])
+    limits_ns = {"hour": 2 * _DAY_NS, "day": _MAX_STEPS * _DAY_NS, "week": 7 * _MAX_STEPS * _DAY_NS}
+    step = next((step for step, limit in limits_ns.items() if span < limit), "four weeks")
+    unit_ns, units, origin = _STEPS[step]
+    starts = (dated.times // unit_ns - origin) // units
+    at, first = np.unique(starts, return_index=True)
+    counts = [np.bincount(np.searchsorted(at, starts[dated.outcomes == n]), minlength=len(at)) for n in range(len(OUTCOMES))]
+    peaks, limits, seconds = (np.full(len(at), np.nan) for _ in range(3))
+    for index, part in enumerate(np.split(np.arange(len(starts)), first[1:])):
+        known = (dated.peaks[part], dated.limits[part], dated.durations[part])
+        found = known[0][known[0] > 0], known[1][(known[1] > 0) & (known[1] < UNLIMITED)], known[2][known[2] >= 0]
+        peaks[index] = percentiles(found[0]).p95 or np.nan
+        limits[index] = found[1][-1] if len(found[1]) else np.nan
+        seconds[index] = np.nan if not len(found[2]) else (percentiles(found[2]).p95 or 0) / 1e9
+    top = np.nanmax(peaks) if np.isfinite(peaks).any() else 0.0
+    unit, divisor = memory_unit(float(top))
+    time, seconds_in_unit = time_unit(float(np.nanmax(seconds)) if np.isfinite(seconds).any() else 0.0)
+    return {
+        "step": step,
+        "ms": units * unit_ns // 10**6,
+        "start": (int(at[0]) * units + origin) * unit_ns // 10**6,
+        "at": (at - at[0]).tolist(),
+        "counts": [column.tolist() if column.any() else [] for column in counts],
+        "peaks": packed(peaks / divisor),
+        "limits": packed(np.where(limits <= LIMIT_FACTOR * top, limits, np.nan) / divisor),
+        "unit": unit,
+        "durations": packed(seconds / seconds_in_unit),
+        "time_unit": time,
+    }
+
+
+def _table_cells(summary: CallsSummary) -> list[Cell]:
+    """Return the cells of a row by their columns, which follow the finding and the memory over time."""
+    cells: list[Cell] = [summary.calls, summary.errors, summary.killed]
     for title in _NUMBER_COLUMNS:
         value, text = number_text(summary, title)
-        cells[title] = None if value is None else (text, int(value) if isinstance(value, int) else float(f"{value:.5g}"))
+        cells.append(None if value is None else (text, int(value) if isinstance(value, int) else float(f"{value:.5g}")))
     return cells
 
 
@@ -187,6 +257,7 @@ def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
     unit, divisor = time_unit(max((panel.tracks[0].seconds[-1] for panel in shown), default=0.0))
     duration = usage_text(usage, "duration_ns")
     facts = {
+        "call": call.name,
         **call.facts,
         "duration": duration,
         "samples": samples_text(usage),
@@ -197,6 +268,7 @@ def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
     return {
         "name": printable(call.name),
         "group": group,
+        "outcome": OUTCOMES.index("killed" if call.outcome == KILLED else "failed" if call.outcome in ERRORS else "succeeded"),
         "facts": [(printable(title), printable(text)) for title, text in facts.items() if text],
         "peak": usage_text(usage, "peak_memory"),
         "duration": duration,
@@ -224,13 +296,14 @@ class Bins(NamedTuple):
     """The distribution of calls over bins with readable edges."""
 
     counts: Counts
+    """The calls of each outcome in each bin, of shape (3, n)."""
     edges: tuple[str, ...]
     """The start of each bin, and the end of the last."""
     width: float
     """The width of a bin, if all are equally wide."""
 
 
-def memory_bins(sizes: AnyArray, reach: int = 0) -> Bins:
+def memory_bins(sizes: AnyArray, reach: int = 0, outcomes: AnyArray | None = None) -> Bins:
     """Count sizes in bins of equal width, a power of two of bytes, from 0 to the max size and at least to `reach`.
 
     A bin includes its upper edge, since a peak equal to the limit is within the limit.
@@ -238,16 +311,22 @@ def memory_bins(sizes: AnyArray, reach: int = 0) -> Bins:
     top = max(int(sizes.max()) if len(sizes) else 0, reach, 1)
     width = 1 << (top // MAX_BINS).bit_length()
     n = -(-top // width)
-    counts = np.bincount(((np.maximum(sizes, 1) - np.uint64(1)) // np.uint64(width)).astype(np.int64), minlength=n)
-    return Bins(counts, tuple(memory_text(width * index) for index in range(n + 1)), float(width))
+    indexes = ((np.maximum(sizes, 1) - np.uint64(1)) // np.uint64(width)).astype(np.int64)
+    return Bins(_counted(indexes, n, outcomes), tuple(memory_text(width * index) for index in range(n + 1)), float(width))
 
 
-def duration_bins(durations: AnyArray) -> Bins:
+def duration_bins(durations: AnyArray, outcomes: AnyArray | None = None) -> Bins:
     """Count durations in bins that each end at twice their start. The first has all below a millisecond."""
     if not len(durations):
-        return Bins(np.zeros(0, dtype=np.int64), (), 0.0)
+        return Bins(_counted(np.zeros(0, dtype=np.int64), 0, outcomes), (), 0.0)
     octaves = np.frexp(np.maximum(durations, _MIN_NS) / 1e9)[1] - 1
-    first = int(octaves.min())
-    counts = np.bincount(octaves - first)
-    edges = tuple(duration_text(round(10**9 * 2.0 ** (first + index))) for index in range(len(counts) + 1))
-    return Bins(counts, edges, 0.0)
+    first, n = int(octaves.min()), int(octaves.max() - octaves.min()) + 1
+    edges = tuple(duration_text(round(10**9 * 2.0 ** (first + index))) for index in range(n + 1))
+    return Bins(_counted(octaves - first, n, outcomes), edges, 0.0)
+
+
+def _counted(indexes: AnyArray, n: int, outcomes: AnyArray | None) -> Counts:
+    """Count the indexes of each outcome; without outcomes, all calls succeeded."""
+    rows = 0 if outcomes is None else outcomes.astype(np.int64) * n
+    counts: Counts = np.bincount(indexes + rows, minlength=len(OUTCOMES) * n).reshape(len(OUTCOMES), n)
+    return counts
