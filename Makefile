@@ -35,7 +35,7 @@ demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
 
 # What .venv holds, as stamps: the package with its kernels or without them, and the packages of each extra.
 BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
-SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.p[yx][dix] src/callstats/_version.py)
+SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.p[yx][dix] src/callstats/kernels/*.h src/callstats/_version.py)
 
 .PHONY: demo test simulate bench bench-compare fuzz fuzz-targets lint docs pictures test-cgroup2 test-debug test-minimal test-wheel sdist wheel clean distclean
 .DELETE_ON_ERROR:
