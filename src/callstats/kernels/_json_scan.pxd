@@ -161,13 +161,22 @@ cdef inline Py_ssize_t read_shaped(Scan* scan, const uint8_t** p, const uint8_t*
 
 cdef inline bint end_rows(Scan* scan, Py_ssize_t n) noexcept nogil:
     """Count rows that were read by their shape. Return False where the fallback decoder decides."""
-    cdef Py_ssize_t row
+    cdef Py_ssize_t row, end = scan.rows + n
+    cdef bint goes_back = False
     scan.fused += n
-    for row in range(scan.rows, scan.rows + n):
-        if not scan.shape.has_counts:
-            scan.counts[row] = 1
-        if scan.counts[row] < 1 or not end_row(scan):
-            return False
+    if scan.shape.has_counts:
+        for row in range(scan.rows, end):
+            if scan.counts[row] < 1 or not end_row(scan):
+                return False
+        return True
+    for row in range(scan.rows, end):
+        scan.counts[row] = 1
+    for row in range(max(scan.rows, 1), end):
+        goes_back |= scan.times[row] < scan.times[row - 1]
+    if goes_back or n > INT64_MAX - scan.total:
+        return False
+    scan.total += n
+    scan.rows = end
     return True
 
 
