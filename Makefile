@@ -41,7 +41,7 @@ demo sdist wheel: CALLSTATS_BUILD_EXT := $(or $(CALLSTATS_BUILD_EXT),auto)
 
 # What .venv holds, as stamps: the package with its kernels or without them, and the packages of each extra.
 BUILT = $(VENV)/.callstats-$(if $(filter skip,$(CALLSTATS_BUILD_EXT)),without,with)-kernels
-SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.p[yx][dix] src/callstats/_version.py)
+SOURCES = pyproject.toml setup.py $(wildcard src/callstats/kernels/*.p[yx][dix] src/callstats/kernels/*.h src/callstats/_version.py)
 
 .PHONY: demo test simulate bench bench-compare bench-history bench-keep mutate fuzz fuzz-targets lint actionlint docs pictures test-cgroup2 test-debug test-minimal test-wheel sdist wheel release-check clean distclean
 .DELETE_ON_ERROR:

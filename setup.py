@@ -105,7 +105,8 @@ setup(
         Extension(
             f"callstats.kernels.{source.stem}",
             [source.as_posix()],
-            depends=sorted(path.as_posix() for path in KERNELS.glob("*.px[di]")),
+            depends=sorted(path.as_posix() for path in (*KERNELS.glob("*.px[di]"), *KERNELS.glob("*.h"))),
+            include_dirs=[KERNELS.as_posix()],
             extra_compile_args=[] if os.name == "nt" else FLAGS,
             extra_link_args=LINK_FLAGS,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
@@ -168,11 +169,15 @@ def reduce_json(
 
     def reduce_chunk(numbered: tuple[int, list[object]]) -> list[bytes | CallstatsError]:
         start, chunk = numbered
-        texts = [text_or_none(blob) for blob in chunk]
+        texts = chunk if set(map(type, chunk)) <= {bytes} else [text_or_none(blob) for blob in chunk]
         # The kernel gets b"" for an invalid blob, and its result is replaced.
         limits, layout = _kernel_limits(rule), _layout_for(rule)
         results: list[Any]
-        results, status = kernels.active.reduce_blobs([text or b"" for text in texts], *limits, counts, layout)
+        results, status = kernels.active.reduce_blobs(
+            texts if texts is chunk else [text or b"" for text in texts], *limits, counts, layout
+        )
+        if texts is chunk and not (status >= UNREAD).any():
+            return results
         for i, (blob, text) in enumerate(zip(chunk, texts, strict=True)):
             if results[i] is None or text is None:
                 try:
@@ -185,7 +190,7 @@ def reduce_json(
                     results[i] = detached(error)
         return results
 
-    return [result for results in map_ordered(reduce_chunk, _chunks(blobs), threads) for result in results]
+    return list(chain.from_iterable(map_ordered(reduce_chunk, _chunks(blobs), threads)))
 
 
 def reduce_columns(columns: Columns, rule: Rule, *, counts: bool = True) -> Columns:
@@ -278,6 +283,10 @@ _CHUNK_BLOBS, _CHUNK_BYTES = 256, 2**21
 def _chunks(blobs: Iterable[object]) -> Iterator[tuple[int, list[object]]]:
     """Yield blobs for one call of the kernel, and the index of the first. Chunks are small, since results are copied once."""
     start, chunk, size = 0, [], 0
+    if isinstance(blobs, list) and set(map(type, blobs)) == {bytes} and sum(map(len, blobs)) <= _CHUNK_BYTES:
+        for start in range(0, len(blobs), _CHUNK_BLOBS):
+            yield start, blobs[start : start + _CHUNK_BLOBS]
+        return
     for blob in blobs:
         chunk.append(blob)
         size += len(blob) if isinstance(blob, (bytes, str)) else _CHUNK_BYTES // _CHUNK_BLOBS

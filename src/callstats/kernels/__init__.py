@@ -1,7 +1,8 @@
 """The inner loops of callstats, each in numpy and in Cython. Both backends give the same bytes.
 
 ``decimate_py`` is the specification of ``decimate_cy``, and so on. Callers reach a kernel only as ``kernels.active.NAME``.
-``CALLSTATS_BACKEND=auto|cython|python`` chooses the backend when the package is imported.
+``CALLSTATS_BACKEND=auto|cython|python`` chooses the backend when the package is imported, and
+``CALLSTATS_FUSED=auto|off|portable|avx2`` how the compiled one reads rows that differ in their digits only: see ``_fused.h``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import PurePath
 from types import ModuleType
 
 _BACKENDS = ("auto", "cython", "python")
+_FUSED = ("auto", "off", "portable", "avx2")
 
 
 def _choose(word: str) -> ModuleType:
@@ -45,6 +47,13 @@ def _choose(word: str) -> ModuleType:
     return _py
 
 
+def _choose_form(word: str) -> None:
+    if word not in _FUSED:
+        raise ImportError(f"CALLSTATS_FUSED must be one of {', '.join(_FUSED)}, got {word!r}")
+    if active.BACKEND == "cython" and not active.choose_form(word):
+        raise ImportError(f"CALLSTATS_FUSED={word}, but this processor or build has no such form; set CALLSTATS_FUSED=auto")
+
+
 def _is_command() -> bool:
     """Return whether Python was started as ``callstats`` or as ``python -m callstats``."""
     program = PurePath(sys.argv[0]).name if getattr(sys, "argv", None) else ""
@@ -55,6 +64,7 @@ def _is_command() -> bool:
 
 try:
     active: ModuleType = _choose(os.environ.get("CALLSTATS_BACKEND", "auto"))
+    _choose_form(os.environ.get("CALLSTATS_FUSED", "auto"))
 except ImportError as error:
     # The command can't catch this itself: its package is imported first.
     if not _is_command():

@@ -8,7 +8,7 @@ from callstats.kernels._ascii cimport Day
 from callstats.kernels._binning cimport Output, Reduced, Row, plan_rows, reduce_columns
 from callstats.kernels._budget cimport Search, fit_text, search_free, search_init
 from callstats.kernels._columns cimport Columns, resize
-from callstats.kernels._json_scan cimport Layout, Scan, scanned_columns
+from callstats.kernels._json_columns cimport Layout, Scan, scanned_columns
 from callstats.kernels._json_write cimport Keys, Text, write_columns
 
 cdef enum Status:

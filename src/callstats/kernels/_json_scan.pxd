@@ -5,17 +5,15 @@ reads it by its own steps: there is one way to read a value. It leaves a blob th
 it has no errors and no leniency of its own. Steps and names outlive the blob: the next blob is read by them from its first row.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_RawFree as free
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy, memset
 
-from callstats.kernels._ascii cimport PAD, Minute, load8, read_number, read_time
-from callstats.kernels._columns cimport Columns, grow
-from callstats.kernels._json_names cimport Name, Names, forget_names, names_free
-from callstats.kernels._json_steps cimport (
-    END, OTHER, TIME, VALUE, Piece, Step, Steps, begins_with, forget_steps, learn_row, steps_free
-)
+from callstats.kernels._ascii cimport PAD, read_number, read_time
+from callstats.kernels._columns cimport grow
+from callstats.kernels._fused cimport BEFORE, OFF, REACH, STRIDE, Number, Run, Shape, make_shape, next_minute, read_rows
+from callstats.kernels._json_columns cimport Scan, begin_holes, bind, make_cells, make_rows, without_memory
+from callstats.kernels._json_names cimport forget_names
+from callstats.kernels._json_steps cimport END, OTHER, TIME, VALUE, Step, begins_with, forget_steps, learn_row
 from callstats.kernels._json_text cimport skip_space, skip_value, skip_word
 
 cdef enum Scanned:
@@ -23,185 +21,14 @@ cdef enum Scanned:
     NOT_DECODED  # the fallback decoder decides
     SCAN_FAILED  # no memory
 
-cdef struct Limits:
-    # Those of `callstats._limits`.
-    int64_t cells, cells_per_value
-    int depth
-
-cdef struct Scan:
-    # The columns of one blob: `columns` of them, with room for `row_room` rows each, one after another. The arrays have room for
-    # `time_room` rows and `cell_room` cells, and are kept for the next blob.
-    int64_t* times
-    int64_t* counts
-    uint64_t* values
-    uint8_t* present  # meaningful only once `holes` is set; then all cells are 0 in rows to come
-    int32_t* numbers  # of each column's name
-    Py_ssize_t rows, row_room, columns, time_room, count_room, cell_room, present_room, number_room
-    bint holes, counted, no_memory
-    int64_t total
-    Names names
-    Steps steps
-    uint32_t blob  # the number of this one: columns of an earlier blob are not those of this one
-    Minute minute
-    uint8_t* tail  # the last rows, where PAD bytes more can be read
-    Py_ssize_t tail_room, row_size
-    Limits limits
-    int64_t max_room  # cells for which there may be room
-
-cdef struct Layout:
-    # The columns of a blob that was scanned earlier.
-    int32_t* numbers
-    Py_ssize_t n, room
-    uint64_t edition
-
 cdef enum:
     FEW_ROWS = 248  # room to begin with
     MIN_ROW = 36  # bytes, with a comma: {"timestamp":"2017-11-27T14:52:53Z"}
     MANY_NAMES = 65_536  # more are forgotten between blobs
-
-
-cdef inline void scan_init(Scan* scan, const Limits* limits) noexcept nogil:
-    memset(scan, 0, sizeof(Scan))
-    scan.steps.first = -1
-    scan.limits = limits[0]
-    # A minute that exists, since it is compared with any bytes at all; its seconds are 0.
-    scan.minute.text[0] = load8(<const uint8_t*>b"1970-01-01T00:00")
-    scan.minute.text[1] = load8(<const uint8_t*>b"1970-01-01T00:00" + 8)
-
-
-cdef inline void scan_free(Scan* scan) noexcept nogil:
-    free(scan.times)
-    free(scan.counts)
-    free(scan.values)
-    free(scan.present)
-    free(scan.numbers)
-    free(scan.tail)
-    names_free(&scan.names)
-    steps_free(&scan.steps)
-
-
-cdef inline Py_ssize_t scan_size(const Scan* scan) noexcept nogil:
-    """Return the number of bytes that it keeps."""
-    return (
-        8 * (scan.time_room + scan.count_room + scan.cell_room) + scan.present_room + scan.tail_room
-        + 4 * (scan.number_room + scan.names.n_slots) + sizeof(Name) * scan.names.room + scan.names.text_room
-        + sizeof(Step) * scan.steps.room + scan.steps.text_room
-        + sizeof(Piece) * scan.steps.piece_room + scan.steps.unescaped_room
-    )
-
-
-cdef inline Columns scanned_columns(const Scan* scan) noexcept nogil:
-    cdef Columns columns
-    columns.n = scan.rows
-    columns.k = scan.columns
-    columns.stride = scan.row_room
-    columns.times = scan.times
-    columns.counts = scan.counts if scan.counted else NULL
-    columns.values = scan.values
-    columns.present = scan.present if scan.holes else NULL
-    return columns
-
-
-cdef inline tuple scanned_names(const Scan* scan):
-    """Return the names as bytes, in the order in which they appear in the blob."""
-    cdef Py_ssize_t j
-    cdef const Name* name
-    cdef list names = []
-    for j in range(scan.columns):
-        name = &scan.names.items[scan.numbers[j]]
-        names.append(PyBytes_FromStringAndSize(<const char*>scan.names.text + name.at, name.size))
-    return tuple(names)
-
-
-cdef inline bint same_layout(const Layout* layout, const Scan* scan) noexcept nogil:
-    """Return whether a blob has these columns."""
-    if scan.columns != layout.n or scan.names.edition != layout.edition:
-        return False
-    return scan.columns == 0 or memcmp(scan.numbers, layout.numbers, scan.columns * sizeof(int32_t)) == 0
-
-
-cdef inline bint keep_layout(Layout* layout, const Scan* scan) noexcept nogil:
-    """Remember the columns of a blob. Return False without memory."""
-    if not grow(&layout.numbers, &layout.room, scan.columns, sizeof(int32_t)):
-        return False
-    if scan.columns:
-        memcpy(layout.numbers, scan.numbers, scan.columns * sizeof(int32_t))
-    layout.n = scan.columns
-    layout.edition = scan.names.edition
-    return True
-
-
-# --- room --------------------------------------------------------------------------------------------------------------------
-
-cdef inline bint without_memory(Scan* scan) noexcept nogil:
-    scan.no_memory = True
-    return False
-
-
-cdef inline bint make_presence(Scan* scan, Py_ssize_t cells) noexcept nogil:
-    return grow(&scan.present, &scan.present_room, cells, 1) or without_memory(scan)
-
-
-cdef inline bint make_cells(Scan* scan, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    if rows * columns > scan.max_room:
-        return False
-    if not grow(&scan.values, &scan.cell_room, rows * columns, sizeof(uint64_t)):
-        return without_memory(scan)
-    return not scan.holes or make_presence(scan, rows * columns)
-
-
-cdef inline bint make_rows(Scan* scan, Py_ssize_t rows) noexcept nogil:
-    """Make room for more rows in every column. Return False where that takes too much."""
-    cdef Py_ssize_t column, before = scan.row_room
-    cdef Py_ssize_t n = scan.rows
-    # An odd number of cache lines: columns whose cells compete for the same line of the cache are many times slower.
-    rows = (rows + 7) // 16 * 16 + 8
-    if not make_cells(scan, rows, scan.columns):
-        return False
-    if not (grow(&scan.times, &scan.time_room, rows, 8) and grow(&scan.counts, &scan.count_room, rows, 8)):
-        return without_memory(scan)
-    for column in range(scan.columns - 1, -1, -1):
-        memmove(scan.values + column * rows, scan.values + column * before, n * sizeof(uint64_t))
-        if scan.holes:
-            memmove(scan.present + column * rows, scan.present + column * before, n)
-            memset(scan.present + column * rows + n, 0, rows - n)
-    scan.row_room = rows
-    return True
-
-
-cdef inline bint begin_holes(Scan* scan) noexcept nogil:
-    """Start to record presence: so far every row has every column. Return False without memory."""
-    cdef Py_ssize_t column
-    cdef uint8_t* present
-    if not make_presence(scan, scan.columns * scan.row_room):
-        return False
-    scan.holes = True
-    for column in range(scan.columns):
-        present = scan.present + column * scan.row_room
-        memset(present, 1, scan.rows)
-        memset(present + scan.rows, 0, scan.row_room - scan.rows)
-    return True
-
-
-cdef inline bint bind(Scan* scan, Step* step) noexcept nogil:
-    """Find the column of a step's metric in this blob, or begin one. Return False where there is no room for it."""
-    cdef Py_ssize_t column = scan.columns
-    if scan.names.items[step.name].blob != scan.blob:
-        if scan.rows and not scan.holes and not begin_holes(scan):
-            return False
-        if not make_cells(scan, scan.row_room, column + 1):
-            return False
-        if not grow(&scan.numbers, &scan.number_room, column + 1, sizeof(int32_t)):
-            return without_memory(scan)
-        if scan.holes:
-            memset(scan.present + column * scan.row_room, 0, scan.row_room)
-        scan.numbers[column] = step.name
-        scan.columns += 1
-        scan.names.items[step.name].blob = scan.blob
-        scan.names.items[step.name].column = <int32_t>column
-    step.column = scan.names.items[step.name].column
-    step.blob = scan.blob
-    return True
+    SMALL = 2_048  # bytes of a text that is copied whole, so that there is room around it
+    FEW = 4  # rows read by a shape that are worth trying it
+    MAX_MISSES = 7
+    BEYOND = REACH + STRIDE + 64  # bytes that can be read behind a copy of the last rows
 
 
 # --- rows --------------------------------------------------------------------------------------------------------------------
@@ -241,6 +68,7 @@ cdef inline const uint8_t* read_row(Scan* scan, const uint8_t* begin, const uint
             after = read_time(after, end, &scan.minute, &scan.times[row])
         elif step.slot == END:
             if holes or step.name == scan.columns:
+                scan.last = next
                 return after
             if not begin_holes(scan):
                 return NULL
@@ -279,45 +107,144 @@ cdef inline bint end_row(Scan* scan) noexcept nogil:
 cdef inline bint move_tail(Scan* scan, const uint8_t** p, const uint8_t** end) noexcept nogil:
     """Continue in a copy of the rest of the text, which PAD bytes follow. Return False without memory."""
     cdef Py_ssize_t size = end[0] - p[0]
-    if not grow(&scan.tail, &scan.tail_room, size + PAD, 1):
+    if not grow(&scan.tail, &scan.tail_room, BEFORE + size + BEYOND, 1):
         return without_memory(scan)
-    memcpy(scan.tail, p[0], size)
-    memset(scan.tail + size, 0, PAD)
-    p[0] = scan.tail
-    end[0] = scan.tail + size
+    memset(scan.tail, 0, BEFORE)
+    memcpy(scan.tail + BEFORE, p[0], size)
+    memset(scan.tail + BEFORE + size, 0, BEYOND)
+    p[0] = scan.tail + BEFORE
+    end[0] = p[0] + size
+    return True
+
+
+cdef inline Py_ssize_t read_shaped(Scan* scan, const uint8_t** p, const uint8_t* readable) noexcept nogil:
+    """Read rows by their shape, and lead p behind them. Return how many; -1 without memory."""
+    cdef Shape* shape = &scan.shape
+    cdef Number* number
+    cdef Run run
+    cdef Py_ssize_t j, n, columns = 0
+    cdef bint first = scan.rows == 0
+    n = shape.rows.n_numbers - shape.has_counts
+    if scan.columns != (0 if first else n) or scan.holes:
+        return 0
+    if first and not make_cells(scan, scan.row_room, n):
+        return -scan.no_memory
+    for j in range(shape.rows.n_numbers):
+        number = &shape.rows.numbers[j]
+        if number.step < 0:
+            number.cells = <uint64_t*>scan.counts
+            continue
+        if not first:
+            if scan.steps.items[number.step].blob != scan.blob:
+                return 0
+            columns = scan.steps.items[number.step].column
+        number.cells = scan.values + columns * scan.row_room
+        columns += 1
+    run.at = p[0] - 1
+    run.readable = readable
+    run.times = scan.times
+    run.row = scan.rows
+    run.room = scan.row_room
+    run.minute = &scan.minute
+    run.minute_text = scan.minute.text
+    run.minute_seconds = &scan.minute.seconds
+    run.read_minute = next_minute
+    n = read_rows(scan.form, &shape.rows, &run)
+    if n == 0:
+        return 0
+    for j in range(shape.rows.n_numbers if first else 0):
+        if shape.rows.numbers[j].step >= 0 and not bind(scan, &scan.steps.items[shape.rows.numbers[j].step]):
+            return -1
+    p[0] = run.at
+    return n
+
+
+cdef inline bint end_rows(Scan* scan, Py_ssize_t n) noexcept nogil:
+    """Count rows that were read by their shape. Return False where the fallback decoder decides."""
+    cdef Py_ssize_t row, end = scan.rows + n
+    cdef bint goes_back = False
+    scan.fused += n
+    if scan.shape.has_counts:
+        for row in range(scan.rows, end):
+            if scan.counts[row] < 1 or not end_row(scan):
+                return False
+        return True
+    for row in range(scan.rows, end):
+        scan.counts[row] = 1
+    for row in range(max(scan.rows, 1), end):
+        goes_back |= scan.times[row] < scan.times[row - 1]
+    if goes_back or n > INT64_MAX - scan.total:
+        return False
+    scan.total += n
+    scan.rows = end
+    return True
+
+
+cdef inline bint has_shape(const Scan* scan) noexcept nogil:
+    """Return whether rows may be read by the shape that was made last."""
+    return scan.form != OFF and scan.shape.fits and scan.shape.edition == scan.steps.edition
+
+
+cdef inline bint shape_row(Scan* scan) noexcept nogil:
+    """Take the shape of the row that was read by steps, unless shapes have been of little use. Return False without memory."""
+    cdef Shape* shape = &scan.shape
+    scan.wait -= scan.wait > 0
+    if scan.wait == 0 and scan.form != OFF and (shape.end != scan.last or shape.edition != scan.steps.edition):
+        if not make_shape(shape, &scan.steps, scan.last):
+            return without_memory(scan)
+        if not shape.fits:
+            scan.misses = min(scan.misses + 1, MAX_MISSES)
+            scan.wait = 1 << scan.misses
     return True
 
 
 cdef inline bint scan_rows(Scan* scan, const uint8_t* p, const uint8_t* end) noexcept nogil:
     """Scan rows up to the last bracket, which only white space follows. Return False where the fallback decoder decides."""
     cdef const uint8_t* after
+    cdef const uint8_t* low = p
     cdef bint moved = False
+    cdef Py_ssize_t n, small = 0 if scan.form == OFF else SMALL
+    scan.last = -1
     if not make_rows(scan, min((end - p) // MIN_ROW + 1, FEW_ROWS)):
         return False
     while True:
         if scan.rows == scan.row_room or scan.rows == 1 and scan.row_room * scan.row_size < end - p:
             if not make_rows(scan, scan.rows + scan.rows // 4 + (end - p) * 9 // (8 * scan.row_size) + 1):
                 return False
-        if not moved and end - p <= 2 * scan.row_size + PAD:
+        if not moved and end - p <= max(2 * scan.row_size + PAD, small):
             moved = True
             if not move_tail(scan, &p, &end):
                 return False
-        after = read_row(scan, p, end if moved else end - PAD)
-        if after == NULL:
-            after = learn_row(&scan.steps, &scan.names, p, end, scan.limits.depth)
-            if after == NULL:
+            low = scan.tail
+        n = 0
+        after = p
+        if scan.wait == 0 and p - low >= BEFORE and has_shape(scan):
+            n = read_shaped(scan, &after, end + BEYOND if moved else end)
+            if n < 0 or not end_rows(scan, n):
                 return False
-            scan.row_size = after - p
-            if not moved and end - after <= PAD:
-                moved = True
-                if not move_tail(scan, &p, &end):
-                    return False
+            scan.misses = 0 if n >= FEW or (n and after[0] == b"]") else min(scan.misses + 1, MAX_MISSES)
+            scan.wait = 1 << scan.misses if scan.misses else 0
+        if n == 0:
             after = read_row(scan, p, end if moved else end - PAD)
             if after == NULL:
+                after = learn_row(&scan.steps, &scan.names, p, end, scan.limits.depth)
+                if after == NULL:
+                    return False
+                scan.row_size = after - p
+                if not moved and end - after <= PAD:
+                    moved = True
+                    if not move_tail(scan, &p, &end):
+                        return False
+                    low = scan.tail
+                after = read_row(scan, p, end if moved else end - PAD)
+                if after == NULL:
+                    return False
+            if not end_row(scan):
                 return False
-        if not end_row(scan):
-            return False
-        scan.row_size = after - p
+            if not shape_row(scan):
+                return False
+            n = 1
+        scan.row_size = (after - p) // n
         p = skip_space(after, end)
         if p == end:
             return False

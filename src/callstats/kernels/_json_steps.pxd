@@ -47,7 +47,7 @@ cdef struct Step:
     uint64_t text[2]
     uint64_t mask[2]
     uint32_t size, at
-    int32_t next, other  # -1: none
+    int32_t next, other, parent  # -1: none
     int32_t name  # VALUE: of the metric. END: the number of values in the row
     int32_t column  # VALUE: that of the metric in the blob with the number `blob`
     uint32_t blob
@@ -61,6 +61,7 @@ cdef struct Steps:
     Py_ssize_t n, room, text_size, text_room, n_pieces, piece_room, unescaped_room
     int32_t first
     uint32_t rows  # how many were learnt: each has its number
+    uint32_t edition  # an index means the same step within one edition
     bint no_memory
 
 
@@ -76,6 +77,7 @@ cdef inline void steps_free(Steps* steps) noexcept nogil:
 cdef inline void forget_steps(Steps* steps) noexcept nogil:
     steps.n = steps.text_size = 0
     steps.first = -1
+    steps.edition += 1
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------------
@@ -270,6 +272,7 @@ cdef inline bint add_steps(Steps* steps) noexcept nogil:
     """Add the pieces of a row to the tree. Return False where it would have to grow too wide."""
     cdef Py_ssize_t i, others
     cdef int32_t* link = &steps.first
+    cdef int32_t parent = -1
     for i in range(steps.n_pieces):
         others = 0
         while link[0] >= 0 and not is_piece(&steps.items[link[0]], &steps.pieces[i], steps.text):
@@ -280,8 +283,10 @@ cdef inline bint add_steps(Steps* steps) noexcept nogil:
                 return False
             link[0] = <int32_t>steps.n
             set_step(steps, &steps.items[steps.n], &steps.pieces[i])
+            steps.items[link[0]].parent = parent
             steps.n += 1
-        link = &steps.items[link[0]].next
+        parent = link[0]
+        link = &steps.items[parent].next
     return True
 
 

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t
 
-from callstats.kernels._json_scan cimport Scan
+from callstats.kernels._json_columns cimport Scan
 from callstats.kernels._json_steps cimport Span
 
 cdef Scan* take_scan() except NULL

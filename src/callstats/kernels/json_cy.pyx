@@ -9,10 +9,11 @@ from libc.string cimport memcpy, memset
 
 from callstats.kernels._ascii cimport Day
 from callstats.kernels._columns cimport Columns, columns_of, grow, resize
-from callstats.kernels._json_scan cimport (
-    DECODED, SCAN_FAILED, Layout, Limits, Scan, Scanned,
-    keep_layout, same_layout, scan_free, scan_init, scan_size, scan_text, scanned_names,
+from callstats.kernels._fused cimport AUTO, OFF, PORTABLE, WITH_AVX2, form_for
+from callstats.kernels._json_columns cimport (
+    Layout, Limits, Scan, keep_layout, same_layout, scan_free, scan_init, scan_size, scanned_names,
 )
+from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scanned, scan_text
 from callstats.kernels._json_steps cimport Span
 from callstats.kernels._json_write cimport Keys, Text, write_columns
 
@@ -34,6 +35,24 @@ cdef Limits LIMITS
 LIMITS.cells = MAX_CELLS
 LIMITS.cells_per_value = CELLS_PER_VALUE
 LIMITS.depth = MAX_DEPTH
+cdef int form = form_for(AUTO)
+cdef Py_ssize_t fused = 0
+
+
+def choose_form(str word):
+    """Choose how rows of one shape are read from now on: `auto`, `off`, `portable` or `avx2`. Return whether that can be had."""
+    global form
+    wanted = {"auto": AUTO, "off": OFF, "portable": PORTABLE, "avx2": WITH_AVX2}[word]
+    found = form_for(wanted)
+    if found == OFF and wanted not in (AUTO, OFF):
+        return False
+    form = found
+    return True
+
+
+def fused_rows():
+    """Return how many rows were read by their shape so far."""
+    return fused
 
 
 cdef Scan* take_scan() except NULL:
@@ -42,18 +61,22 @@ cdef Scan* take_scan() except NULL:
     cdef Scan* scan = NULL
     if n_spares:
         n_spares -= 1
-        spare_bytes -= scan_size(spares[n_spares])
-        return spares[n_spares]
-    if not resize(&scan, 1, sizeof(Scan)):
+        scan = spares[n_spares]
+        spare_bytes -= scan_size(scan)
+    elif resize(&scan, 1, sizeof(Scan)):
+        scan_init(scan, &LIMITS)
+    else:
         raise MemoryError
-    scan_init(scan, &LIMITS)
+    scan.form = form
     return scan
 
 
 cdef void keep_scan(Scan* scan) noexcept:
     """Keep a scanner for the next call, unless all that are kept would take too much memory."""
-    global n_spares, spare_bytes
+    global n_spares, spare_bytes, fused
     cdef Py_ssize_t size = scan_size(scan)
+    fused += scan.fused
+    scan.fused = 0
     if n_spares < SPARES and spare_bytes + size <= MAX_SPARE_BYTES:
         spares[n_spares] = scan
         n_spares += 1

@@ -14,7 +14,8 @@ from callstats.kernels._json_reduce cimport (
     REDUCE_FAILED, REWRITTEN, UNCHANGED, UNREAD, Plan, Status, Work,
     reduce_scanned, work_free, work_init,
 )
-from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, keep_layout, same_layout, scan_text, scanned_names
+from callstats.kernels._json_columns cimport Scan, keep_layout, same_layout, scanned_names
+from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scanned, scan_text
 from callstats.kernels._json_steps cimport Span
 from callstats.kernels._json_write cimport Text, reserve
 from callstats.kernels.json_cy cimport keep_scan, spans_of, spans_of_list, take_scan

@@ -8,7 +8,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._extremes cimport max_of, min_of
-from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scan, Scanned, scan_text, scanned_columns, scanned_names
+from callstats.kernels._json_columns cimport Scan, scanned_columns, scanned_names
+from callstats.kernels._json_scan cimport DECODED, SCAN_FAILED, Scanned, scan_text
 from callstats.kernels.json_cy cimport keep_scan, take_scan
 from callstats.kernels._uint128 cimport Wide, add, add_product
 

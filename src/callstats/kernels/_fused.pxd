@@ -1,0 +1,157 @@
+"""Shapes of rows that `_fused.h` reads, made of the steps that the scanner has learnt."""
+
+from cpython.mem cimport PyMem_RawFree as free
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from callstats.kernels._ascii cimport Minute, read_minute
+from callstats.kernels._columns cimport grow
+from callstats.kernels._json_steps cimport COUNT, END, OTHER, TIME, VALUE, Step, Steps
+
+cdef extern from "_fused.h":
+    enum:
+        AUTO "CALLSTATS_AUTO"
+        OFF "CALLSTATS_OFF"
+        PORTABLE "CALLSTATS_PORTABLE"
+        WITH_AVX2 "CALLSTATS_WITH_AVX2"
+    enum:
+        BEFORE "CALLSTATS_BEFORE"
+        REACH "CALLSTATS_REACH"
+        STRIDE "CALLSTATS_STRIDE"
+    ctypedef struct Number "callstats_number":
+        uint64_t* cells
+        uint32_t mark, gap, tail
+        int32_t step
+        uint8_t text[48]
+    ctypedef struct Part "callstats_piece":
+        uint32_t mark, gap
+        uint8_t text[32]
+        uint8_t mask[32]
+    ctypedef struct Rows "callstats_shape":
+        Number* numbers
+        Part* pieces
+        Py_ssize_t n_numbers, n_pieces, n_marks
+        uint32_t time_mark, time_gap, end_mark, end_gap
+    ctypedef struct Run "callstats_run":
+        const uint8_t* at
+        const uint8_t* readable
+        int64_t* times
+        Py_ssize_t row, room
+        void* minute
+        const uint64_t* minute_text
+        const int64_t* minute_seconds
+        int (*read_minute)(const uint8_t*, void*) noexcept nogil
+    int form_for "callstats_form"(int wanted) noexcept nogil
+    Py_ssize_t read_rows "callstats_read_rows"(int form, const Rows* rows, Run* run) noexcept nogil
+
+cdef struct Shape:
+    # Of rows that end with the step `end` (-1: none). `fits`: `_fused.h` can read them.
+    Rows rows
+    int32_t* path
+    Py_ssize_t number_room, piece_room, path_room
+    uint32_t edition  # of the steps
+    int32_t end
+    bint fits, has_counts
+    uint32_t mark, gap  # while it is made: where the next literal text begins
+
+
+cdef inline void shape_free(Shape* shape) noexcept nogil:
+    free(shape.rows.numbers)
+    free(shape.rows.pieces)
+    free(shape.path)
+
+
+cdef inline Py_ssize_t shape_size(const Shape* shape) noexcept nogil:
+    """Return the number of bytes that it keeps."""
+    return sizeof(Number) * shape.number_room + sizeof(Part) * shape.piece_room + sizeof(int32_t) * shape.path_room
+
+
+cdef inline int next_minute(const uint8_t* at, void* minute) noexcept nogil:
+    return read_minute(at, <Minute*>minute)
+
+
+cdef inline bint is_mark(uint8_t c) noexcept nogil:
+    return c == b"," or c == b"}"
+
+
+cdef inline void add_text(Shape* shape, const uint8_t* text, Py_ssize_t size, Py_ssize_t tail) noexcept nogil:
+    """Add a literal text, of which a number compares the last bytes itself."""
+    cdef Part* part
+    cdef Py_ssize_t i
+    if shape.mark and not shape.gap and not is_mark(text[0]):
+        shape.fits = False  # the number before has to end at a mark
+    for i in range(size):
+        shape.rows.n_marks += is_mark(text[i])
+    for i in range(0, size - tail, 32):
+        part = &shape.rows.pieces[shape.rows.n_pieces]
+        shape.rows.n_pieces += 1
+        memset(part, 0, sizeof(Part))
+        memcpy(part.text, text + i, min(size - tail - i, 32))
+        memset(part.mask, 0xFF, min(size - tail - i, 32))
+        part.mark = shape.mark
+        part.gap = shape.gap + <uint32_t>i
+    shape.gap += <uint32_t>size
+    if shape.gap + 32 > REACH:
+        shape.fits = False
+
+
+cdef inline void add_number(Shape* shape, const uint8_t* text, Py_ssize_t size, int32_t step) noexcept nogil:
+    cdef Py_ssize_t tail = size if size < 16 else 16
+    cdef Number* number = &shape.rows.numbers[shape.rows.n_numbers]
+    add_text(shape, text, size, tail)
+    memset(number, 0, sizeof(Number))
+    memset(number.text + 31, 48, 16)
+    memcpy(number.text + 31 - tail, text + size - tail, tail)
+    number.step = step
+    number.tail = <uint32_t>tail
+    number.gap = shape.gap + 1
+    number.mark = shape.mark = <uint32_t>shape.rows.n_marks
+    shape.gap = 0
+    shape.rows.n_numbers += 1
+    shape.has_counts = shape.has_counts or step < 0
+
+
+cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexcept nogil:
+    """Make the shape of rows that end with this step. Return False without memory."""
+    cdef Py_ssize_t n = 0, pieces = 0, i
+    cdef int32_t at = end
+    cdef const Step* step
+    cdef const uint8_t* text
+    shape.end = -1
+    while at >= 0:
+        n += 1
+        pieces += steps.items[at].size // 32 + 1
+        at = steps.items[at].parent
+    if not (
+        grow(&shape.rows.numbers, &shape.number_room, n, sizeof(Number))
+        and grow(&shape.rows.pieces, &shape.piece_room, pieces, sizeof(Part))
+        and grow(&shape.path, &shape.path_room, n, sizeof(int32_t))
+    ):
+        return False
+    at = end
+    for i in range(n - 1, -1, -1):
+        shape.path[i] = at
+        at = steps.items[at].parent
+    shape.rows.n_numbers = shape.rows.n_pieces = 0
+    shape.rows.n_marks = shape.gap = 1
+    shape.mark = 0
+    shape.has_counts = False
+    shape.fits = True
+    for i in range(n):
+        step = &steps.items[shape.path[i]]
+        text = steps.text + step.at
+        if step.slot == VALUE or step.slot == COUNT:
+            add_number(shape, text, step.size, shape.path[i] if step.slot == VALUE else -1)
+            continue
+        add_text(shape, text, step.size, 0)
+        if step.slot == TIME:
+            shape.rows.time_mark = shape.mark
+            shape.rows.time_gap = shape.gap
+            shape.gap += 24
+        elif step.slot == OTHER:
+            shape.fits = False
+    shape.rows.end_mark = shape.mark
+    shape.rows.end_gap = shape.gap
+    shape.end = end
+    shape.edition = steps.edition
+    return True
