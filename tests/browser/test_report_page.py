@@ -99,7 +99,7 @@ def test_by_keyboard(chromium: Any, plain: Path) -> None:
         assert {"theme", "search", "groups-scroll", "failed", "killed", "export", "call", "after"} <= reached
         page.get_by_role("link", name="export").focus()
         page.keyboard.press("Enter")
-        page.wait_for_function("document.activeElement.id === 'group-title'")
+        page.wait_for_function("() => document.activeElement.id === 'group-title'")
         assert page.locator("#group-title").inner_text() == "name export"
         assert page.locator("#call option").count() == 2
 
@@ -187,12 +187,12 @@ def test_links(chromium: Any, plain: Path) -> None:
         choose(page, "short")
         assert page.url.endswith("#short")
         page.go_back()
-        page.wait_for_function("document.querySelector('#facts dd')?.textContent === 'export-2'")
+        page.wait_for_function("() => document.querySelector('#facts dd')?.textContent === 'export-2'")
         assert page.locator("#group-title").inner_text() == "name export"
         page.go_back()
-        page.wait_for_function("document.querySelector('#facts dd').textContent === 'export-1'")
+        page.wait_for_function("() => document.querySelector('#facts dd').textContent === 'export-1'")
         page.go_back()
-        page.wait_for_function("document.getElementById('group-title').textContent === 'name resize'")
+        page.wait_for_function("() => document.getElementById('group-title').textContent === 'name resize'")
     context = chromium.new_context()
     page = context.new_page()
     for address, title, fact in (

@@ -102,7 +102,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert data["by"] == "name"
     assert [one["name"] for one in data["groups"]] == ["export", "resize", "short"]
     assert [one["group"] for one in data["calls"]] == [0, 1, 0]
-    assert data["calls"][0]["facts"][0] == ["status", "killed"]
+    assert data["calls"][0]["facts"][:2] == [["call", "export-1"], ["status", "killed"]]
     assert data["notes"][0].startswith("83 calls in 3 groups, as of ")
 
 

@@ -188,7 +188,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
             "--tier must be an age with its unit and a number of samples, such as 7d=60, got '7y=60'",
         ),
         (["reduce", "{db}", "--max-samples", "10", "--plain", "--how", "max"], "--plain must be given without --how"),
-        (["reduce", "{db}", "--max-samples", "ten"], "'ten' is not a valid integer"),
+        (["reduce", "{db}", "--max-samples", "ten"], "--max-samples must be a whole number, 0 or more, got 'ten'"),
         (
             ["reduce", "{db}", "--max-samples", "10", "--how", "median"],
             "--how must be a reducer: one of mean, min, max, first, last, sum, got 'median'",

@@ -118,6 +118,12 @@ def finding_text(summary: CallsSummary) -> str:
     return "warms up" if rose_at_first else "fits"
 
 
+def finding_mark(summary: CallsSummary) -> str:
+    """Return ``~`` where values that reductions have changed decide the finding."""
+    causes = {"trend"} if summary.trend.growing else {"trend", "rightsize"}
+    return "~" if finding_text(summary) and causes & summary.approximate else ""
+
+
 def _trend_text(summary: CallsSummary, mark: str) -> str:
     trend = summary.trend
     if trend.growing is None:

@@ -17,7 +17,7 @@
   // A cell is a text and its sort key; the data has a count as a number, and an empty cell as null.
   for (const group of data.groups) {
     group.lower = group.name.toLowerCase();
-    group.cells = [[data.findings[group.finding], group.finding || null], null, ...group.cells].map((cell) => (Array.isArray(cell) ? cell : [cell === null ? "" : count(cell), cell]));
+    group.cells = [[group.mark + data.findings[group.finding], group.finding || null], null, ...group.cells].map((cell) => (Array.isArray(cell) ? cell : [cell === null ? "" : count(cell), cell]));
   }
   const [FINDING, SPARK] = [0, 1];
   const collator = new Intl.Collator("en", { numeric: true });
@@ -283,7 +283,7 @@
     drawRows();
     $("group").hidden = false;
     $("group-title").textContent = `${data.by} ${group.name}`;
-    mark($("finding"), data.findings[group.finding], "finding", group.finding);
+    mark($("finding"), group.mark + data.findings[group.finding], "finding", group.finding);
     $("count").textContent = group.count;
     const summary = group.summary.map(([title, text]) => [data.texts[title], data.texts[text]]);
     const advice = summary.find(([title]) => title === "right size");

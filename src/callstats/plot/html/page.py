@@ -26,7 +26,16 @@ from callstats.plot.plotly import traces
 from callstats.series import StatSeries
 from callstats.stats.call import CallUsage, usage_of
 from callstats.stats.calls import ERRORS, KILLED, OUTCOMES, CallColumns, CallScalars, CallsGroup, CallsSummary, percentiles
-from callstats.stats.format import FINDINGS, count_text, finding_text, number_text, samples_text, summary_texts, usage_text
+from callstats.stats.format import (
+    FINDINGS,
+    count_text,
+    finding_mark,
+    finding_text,
+    number_text,
+    samples_text,
+    summary_texts,
+    usage_text,
+)
 from callstats.stats.proportions import UNLIMITED
 
 MAX_BINS = 24
@@ -185,6 +194,7 @@ def _group_data(group: CallsGroup, texts: dict[str, int]) -> dict[str, Any]:
     return {
         "name": printable(str(group.name)),
         "finding": FINDINGS.index(finding_text(summary)),
+        "mark": finding_mark(summary),
         "count": count_text(summary),
         "cells": _table_cells(summary),
         "summary": [(texts[title], texts[text]) for title, text in summary_texts(summary)],
