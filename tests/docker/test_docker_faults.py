@@ -160,7 +160,7 @@ def test_others_at_the_container(
 @pytest.mark.parametrize("how", ["timeout", "cancel", "close"])
 def test_a_paused_container_ends(engine: Engine, bystander: str, how: str) -> None:
     """A container that somebody has paused ends all the same."""
-    recording, cancel = Recording(engine, timeout=2.5 if how == "timeout" else None), threading.Event()
+    recording, cancel = Recording(engine, timeout=6 if how == "timeout" else None), threading.Event()
     if how == "close":
         cookie = DockerDriver(Config(engine.url), network="none").prepare(recording.task)
         run = cookie.run()
@@ -476,7 +476,7 @@ def test_an_engine_that_kills_no_paused_container(
     """Some engines want a paused container to continue before they kill it."""
     monkeypatch.setattr("callstats.drivers.docker.samples.FirstProcess.kill", lambda _self: None)
     proxy.fail("POST .*/kill", answer(409, "Container x is paused. Unpause the container before stopping or killing"), times=1)
-    assert Recording(engine, proxy, timeout=3).run(lambda it: it.docker("pause")).status is Status.TIMEOUT
+    assert Recording(engine, proxy, timeout=6).run(lambda it: it.docker("pause")).status is Status.TIMEOUT
 
 
 def test_a_removal_that_others_have_begun(engine: Engine, bystander: str, proxy: Proxy) -> None:
