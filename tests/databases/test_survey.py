@@ -96,14 +96,14 @@ def test_the_command(tmp_path: Path) -> None:
     before = db.read_bytes()
     result = run(db, "-o", tmp_path / "page.html", "--rightsize", "5%", "--top", 3)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert re.fullmatch(r"83 calls in 3 groups, 0 rejected; wrote \S+page.html, 2\.\d MB: open it in a browser\n", result.stdout)
+    assert re.fullmatch(r"83 calls in 3 names, 0 rejected; wrote \S+page.html, 2\.\d MB: open it in a browser\n", result.stdout)
     assert db.read_bytes() == before
     data = data_of(tmp_path / "page.html")
     assert data["by"] == "name"
     assert [one["name"] for one in data["groups"]] == ["export", "resize", "short"]
     assert [one["group"] for one in data["calls"]] == [0, 1, 0]
     assert data["calls"][0]["facts"][:2] == [["call", "export-1"], ["status", "killed"]]
-    assert data["notes"][0].startswith("83 calls in 3 groups, as of ")
+    assert data["notes"][0].startswith("83 calls in 3 names, as of ")
 
 
 def test_one_group_of_all(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_over_all_databases(database: Database) -> None:
     survey = summarize_table(database.url, top=50)
     assert (survey.calls, survey.stopped, len(survey.groups)) == (3, None, 1)
     assert sorted(call.key for call in survey.heaviest) == ["a", "b"]
-    with pytest.raises(ValueError, match=r"^key must be the key of a call in table 'calls', got 'x'$"):
+    with pytest.raises(ValueError, match=r"^key must be the key of a call in table 'calls', got 'x': list shows the latest$"):
         get_call(database.url, "x")
     database.make([(7, blob(5))], key="BIGINT", table="numbered")
     assert get_call(database.url, "7", table="numbered").key == 7

@@ -231,7 +231,8 @@ source_argument = click.argument(
 def split_file(arguments: tuple[str, ...], first: Callable[..., str] = database) -> tuple[str, str]:
     """Return the database and the file of [DB] FILE. The first one may also be a file if `first` is `source`."""
     if len(arguments) not in (1, 2) or (len(arguments) == 1 and is_surely_database(arguments[0])):
-        raise click.UsageError("the arguments must be [DB] FILE")
+        form = "[DB] FILE" if first is database else "[DB|FILE] FILE"
+        raise click.UsageError(f"the arguments must be {form}{': FILE is missing' if len(arguments) < 2 else ''}")
     if arguments[-1] == STANDARD and first is database:
         raise click.UsageError("FILE must be the path of a file, got '-'; a file of that name is ./-")
     return first(*arguments[:-1]), arguments[-1]
