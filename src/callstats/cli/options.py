@@ -71,7 +71,11 @@ def _parse_past(text: str) -> int:
     if not text.strip()[-1:].isdigit():  # a number alone would be in seconds, where people mean a year
         with suppress(ArgumentError):
             return time.time_ns() - parse_duration(text)
-    return parse_date_or_time(text.strip())
+    try:
+        return parse_date_or_time(text.strip())
+    except ArgumentError:
+        forms = "2026-10-26, 2026-10-26T12:00:00Z, or 7d for so long ago"
+        raise ArgumentError("time", f"a date or an RFC 3339 time, such as {forms}", text) from None
 
 
 def _parse_tier(text: str) -> tuple[timedelta, int]:

@@ -250,7 +250,7 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
     changed = "to change" if result.dry_run else "changed"
     kept = f"{result.kept:,} kept, as their text would grow, " if result.kept else ""
     read = f"{result.changed:,} {changed}, {kept}{result.unchanged:,} unchanged, {result.rejected:,} rejected"
-    why = "short enough" if result.as_of is None else f"short enough, or young enough as of {result.as_of},"
+    why = "short enough" if result.as_of is None else "short or young enough"
     skipped = f", {result.skipped:,} {why} to skip" if result.phases else ""  # of a file each row is read
     lines = [printable(f"{table}, {plural(result.rows, 'row')}: {read}{skipped}")]
     if result.known:
