@@ -312,9 +312,10 @@ def test_init(tmp_path: Path) -> None:
     ],
 )
 def test_help_has_examples(command: list[str]) -> None:
-    """Every help text ends in examples, a line each."""
+    """Every help text ends in examples, a line each, and cuts no sentence at 80 columns."""
     result = run(*command, "--help")
     assert result.exit_code == 0
+    assert "...\n" not in result.output.split("\n", 1)[1]
     examples = result.output.split("Examples:\n")[1].splitlines()
     assert examples
     assert all(line.startswith("    callstats ") for line in examples)

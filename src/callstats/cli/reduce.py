@@ -170,7 +170,7 @@ def reduce_command(
     log_json: bool,
     **job: Any,
 ) -> ExitCode:
-    """Reduce the stored histograms of a table in place, or those of a file into a new one.
+    """Reduce a table's histograms in place, or a file's into a new one.
 
     Give one of --max-samples, --max-bytes and --tier. Each batch is read, reduced, locked, written and committed by itself, so
     other programs can write meanwhile: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
