@@ -61,6 +61,15 @@ def test_the_heaviest_by_turns(tmp_path: Path) -> None:
     assert (found.key, found.status, found.completed_at) == ("a3", "success", "2026-10-26T00:01:00Z")
 
 
+def test_the_heaviest_of_many(tmp_path: Path) -> None:
+    """The heaviest calls are found wherever they are among many more, of many groups."""
+    rows = [call(f"{name}{i:02}", name, series(5, (50 - i) * MIB).to_db()) for i in range(20) for name in "abc"]
+    db = stored(tmp_path / "calls.db", rows)
+    assert [found.key for found in summarize_table(db, top=5).heaviest] == ["a00", "b00", "c00", "a01", "b01"]
+    db = stored(tmp_path / "back.db", [call(f"b{i:02}", "b", series(5, (10 + i) * MIB).to_db()) for i in range(40)])
+    assert [found.key for found in summarize_table(db, top=3).heaviest] == ["b39", "b38", "b37"]
+
+
 def test_the_first_of_many_equals(tmp_path: Path) -> None:
     """Of more equals than are asked for the first ones are kept, whatever their keys."""
     db = stored(tmp_path / "calls.db", [call(f"a{i}", "a", series(5, MIB).to_db()) for i in range(6)])
