@@ -1,7 +1,7 @@
 """callstats against its peers, as ratios from one run: ``python benchmarks/ratios.py``; ``--table`` prints the README's table.
 
 Both sides of a pair take turns, so that a noisy machine troubles them alike, and the best of each is compared. DuckDB's pairs
-are measured in a process of their own, whose allocator keeps large blocks: see docs/sql.md.
+are measured in a process of their own, whose allocator keeps large blocks: see docs/tools.md.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def test_init_makes_the_table(on_server: Database) -> None:
     assert reduce_table(on_server.url, RULE).changed == 139
     with pytest.raises(DatabaseError, match=r"(?i)duplicate"):
         add_calls(on_server.url, [{**row, "id": "new", "stats": ""}, {**row, "id": "c7", "stats": ""}])
-    with pytest.raises(ValueError, match=r"^key must be the key of a call in table 'calls', got 'new'$"):
+    with pytest.raises(ValueError, match=r"^key must be the key of a call in table 'calls', got 'new': list shows the latest$"):
         get_series(on_server.url, "new")
 
 

@@ -356,5 +356,5 @@ def test_calls_can_be_added_and_read(tmp_path: Path) -> None:
     assert get_series(db, "c7") == StatSeries.from_json(blob(7))
     with pytest.raises(DatabaseError, match=r"^UNIQUE constraint failed"):
         add_calls(db, [{**row, "id": "new", "stats": ""}, {**row, "id": "c7", "stats": ""}])
-    with pytest.raises(ValueError, match=r"^key must be the key of a call in table 'calls', got 'new'$"):
+    with pytest.raises(ValueError, match=r"^key must be the key of a call in table 'calls', got 'new': list shows the latest$"):
         get_series(db, "new")

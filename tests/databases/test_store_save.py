@@ -313,9 +313,9 @@ def test_a_whole_last_line_without_its_end_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (b"[1]", "$: expected an object with key, stats and perhaps blob"),
-        (b'{"key":1}', "$: expected an object with key, stats and perhaps blob"),
-        (b'{"key":1,"stats":"","more":1}', "$: expected an object with key, stats and perhaps blob"),
+        (b"[1]", "$: expected an object with key, stats and perhaps blob, as reduce --save writes it"),
+        (b'{"key":1}', "$: expected an object with key, stats and perhaps blob, as reduce --save writes it"),
+        (b'{"key":1,"stats":"","more":1}', "$: expected an object with key, stats and perhaps blob, as reduce --save writes it"),
         (b'{"key":null,"stats":""}', "$.key: expected a number, text or hex"),
         (b'{"key":true,"stats":""}', "$.key: expected a number, text or hex"),
         (b'{"key":{"hex":1},"stats":""}', "$.key: expected a number, text or hex"),

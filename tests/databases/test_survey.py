@@ -61,6 +61,15 @@ def test_the_heaviest_by_turns(tmp_path: Path) -> None:
     assert (found.key, found.status, found.completed_at) == ("a3", "success", "2026-10-26T00:01:00Z")
 
 
+def test_the_heaviest_of_many(tmp_path: Path) -> None:
+    """The heaviest calls are found wherever they are among many more, of many groups."""
+    rows = [call(f"{name}{i:02}", name, series(5, (50 - i) * MIB).to_db()) for i in range(20) for name in "abc"]
+    db = stored(tmp_path / "calls.db", rows)
+    assert [found.key for found in summarize_table(db, top=5).heaviest] == ["a00", "b00", "c00", "a01", "b01"]
+    db = stored(tmp_path / "back.db", [call(f"b{i:02}", "b", series(5, (10 + i) * MIB).to_db()) for i in range(40)])
+    assert [found.key for found in summarize_table(db, top=3).heaviest] == ["b39", "b38", "b37"]
+
+
 def test_the_first_of_many_equals(tmp_path: Path) -> None:
     """Of more equals than are asked for the first ones are kept, whatever their keys."""
     db = stored(tmp_path / "calls.db", [call(f"a{i}", "a", series(5, MIB).to_db()) for i in range(6)])
@@ -96,14 +105,14 @@ def test_the_command(tmp_path: Path) -> None:
     before = db.read_bytes()
     result = run(db, "-o", tmp_path / "page.html", "--rightsize", "5%", "--top", 3)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert re.fullmatch(r"83 calls in 3 groups, 0 rejected; wrote \S+page.html, 2\.\d MB: open it in a browser\n", result.stdout)
+    assert re.fullmatch(r"83 calls in 3 names, 0 rejected; wrote \S+page.html, 2\.\d MB: open it in a browser\n", result.stdout)
     assert db.read_bytes() == before
     data = data_of(tmp_path / "page.html")
     assert data["by"] == "name"
     assert [one["name"] for one in data["groups"]] == ["export", "resize", "short"]
     assert [one["group"] for one in data["calls"]] == [0, 1, 0]
     assert data["calls"][0]["facts"][:2] == [["call", "export-1"], ["status", "killed"]]
-    assert data["notes"][0].startswith("83 calls in 3 groups, as of ")
+    assert data["notes"][0].startswith("83 calls in 3 names, as of ")
 
 
 def test_one_group_of_all(tmp_path: Path) -> None:
@@ -181,7 +190,7 @@ def test_over_all_databases(database: Database) -> None:
     survey = summarize_table(database.url, top=50)
     assert (survey.calls, survey.stopped, len(survey.groups)) == (3, None, 1)
     assert sorted(call.key for call in survey.heaviest) == ["a", "b"]
-    with pytest.raises(ValueError, match=r"^key must be the key of a call in table 'calls', got 'x'$"):
+    with pytest.raises(ValueError, match=r"^key must be the key of a call in table 'calls', got 'x': list shows the latest$"):
         get_call(database.url, "x")
     database.make([(7, blob(5))], key="BIGINT", table="numbered")
     assert get_call(database.url, "7", table="numbered").key == 7

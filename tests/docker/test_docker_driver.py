@@ -289,7 +289,9 @@ def test_an_input_that_never_ends(driver: DockerDriver) -> None:
 
 def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing engine is a DriverError. The default one is that of DOCKER_HOST."""
-    with pytest.raises(DriverError, match="can't reach the engine at unix:///no/such/socket"):
+    with pytest.raises(
+        DriverError, match=r"can't reach the engine at unix:///no/such/socket: .*: start it, or name another by DOCKER_HOST$"
+    ):
         DockerDriver(Config("unix:///no/such/socket")).prepare(Task(image="a", command=["true"]))
     monkeypatch.setenv("DOCKER_HOST", "unix:///no/such/host")
     with pytest.raises(DriverError, match="can't reach the engine at unix:///no/such/host"):

@@ -102,7 +102,7 @@ def test_ctrl_c_ends_after_the_batch(tmp_path: Path) -> None:
     assert "stopped early: asked to stop; the rows counted here are written\n" in out
     code, out, _ = run("reduce", db, "--max-samples", 10)
     assert (code, out.split(" unchanged")[0]) == (0, f"table calls in {db}, 200 rows: {200 - changed} changed, 0")
-    assert f", {changed} too short to be read\n" in out
+    assert f", {changed} short enough to skip\n" in out
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_demo(tmp_path: Path) -> None:
     assert re.search(rf"\n{used}\nmem_usage  max 1\.\d GiB, limit 2 GiB, mean ", out)
     page = tmp_path / "demo-report.html"
     assert re.search(
-        r"\n2,002 calls in 9 groups, 0 rejected; wrote \S+demo-report.html, [23]\.\d MB: open it in a browser\n\n$", out
+        r"\n2,002 calls in 9 names, 0 rejected; wrote \S+demo-report.html, [23]\.\d MB: open it in a browser\n\n$", out
     )
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert "█" in out

@@ -53,7 +53,7 @@ def test_reduce_keeps_peaks_and_counts(db: Path, backend: str) -> None:
     assert result.exit_code == 0
     assert result.stderr == ""
     first, second, third, phases = result.stdout.splitlines()
-    assert first == f"table calls in {db}, 3 rows: 2 changed, 0 unchanged, 0 rejected, 1 too short to be read"
+    assert first == f"table calls in {db}, 3 rows: 2 changed, 0 unchanged, 0 rejected, 1 short enough to skip"
     assert re.fullmatch(r"[\d.]+ kB before, [\d.]+ kB after in the rows changed: [\d.]+ % less", second)
     assert re.fullmatch(rf"[\d.]+ s, [\d.]+ [kM]?B/s, {backend} backend", third)
     assert re.fullmatch(r"seconds to find [\d.]+, read [\d.]+, reduce [\d.]+, write [\d.]+, commit [\d.]+", phases)
@@ -94,7 +94,7 @@ def test_dry_run_and_where(db: Path) -> None:
     before = cells(db)
     result = run("reduce", db, "--max-samples", 10, "--dry-run", "--where", "id <> 'b'")
     assert result.stdout.startswith(
-        f"table calls in {db}, 2 rows: 1 to change, 0 unchanged, 0 rejected, 1 too short to be read\n"
+        f"table calls in {db}, 2 rows: 1 to change, 0 unchanged, 0 rejected, 1 short enough to skip\n"
     )
     assert result.stdout.endswith("dry run: nothing was written\n")
     assert cells(db) == before
@@ -253,7 +253,9 @@ def test_the_environment_names_the_database(db: Path) -> None:
             ["reduce", "none.jsonl", "-o", "x.jsonl", "--max-samples", "10"],
             "FILE must be a file that can be read, got 'none.jsonl': No such file or directory",
         ),
-        (["import", "{db}"], "the arguments must be [DB] FILE"),
+        (["import", "{db}"], "the arguments must be [DB] FILE: FILE is missing"),
+        (["export", "{db}"], "the arguments must be [DB|FILE] FILE: FILE is missing"),
+        (["export", "{db}", "calls.csv"], "FILE must be a file of JSON lines (.jsonl) or Parquet (.parquet), got 'calls.csv'"),
         (["import", "{db}", "none.jsonl"], "FILE must be a file that can be read, got 'none.jsonl': No such file"),
         (["import", "a", "b", "c"], "the arguments must be [DB] FILE"),
         (["init", "{db}", "--key", "x"], "--key must be a column of table 'calls', got 'x'"),
@@ -310,9 +312,10 @@ def test_init(tmp_path: Path) -> None:
     ],
 )
 def test_help_has_examples(command: list[str]) -> None:
-    """Every help text ends in examples, a line each."""
+    """Every help text ends in examples, a line each, and cuts no sentence at 80 columns."""
     result = run(*command, "--help")
     assert result.exit_code == 0
+    assert "...\n" not in result.output.split("\n", 1)[1]
     examples = result.output.split("Examples:\n")[1].splitlines()
     assert examples
     assert all(line.startswith("    callstats ") for line in examples)

@@ -230,7 +230,10 @@ def test_wrong_use(db: Path) -> None:
         ((db, "--rightsize", "0"), "--rightsize must be above 0 and below 100 %"),
         ((db, "--rightsize", "100%"), "--rightsize must be above 0 and below 100 %"),
         ((db, "--step", "0"), "--step must be 1 byte or more, got '0'"),
-        ((db, "--since", "soon"), "--since must be a date or an RFC 3339 time, such as 2026-10-26, "),
+        (
+            (db, "--since", "soon"),
+            "--since must be a date or an RFC 3339 time, such as 2026-10-26, 2026-10-26T12:00:00Z, or 7d ",
+        ),
         ((db, "--patch", "nomad"), "'nomad' is not 'kubernetes'"),
         ((db, "--patch", "kubernetes", "--csv"), "--patch must be given without --csv"),
         ((db, "--where", "nonsense ("), "where must be a condition in the SQL of SQLite, got 'nonsense ('"),

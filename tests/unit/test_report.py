@@ -99,6 +99,8 @@ def test_order_and_choice() -> None:
     assert [track.name for track in tracks(found, ["z", "mem_limit"])] == ["z", "mem_limit"]
     with pytest.raises(CallstatsError, match=r"metrics must be metrics of the series, got 'y': it has 'a', 'cpu_total'"):
         tracks(found, ["y"])
+    with pytest.raises(CallstatsError, match=r"got 'y': it has no samples$"):
+        tracks(StatSeries([], {}), ["y"])
 
 
 @pytest.mark.parametrize("times", [[-(2**63) + 10**9, 2**63 - 1], [0, 2**63 - 1]])

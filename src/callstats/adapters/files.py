@@ -106,6 +106,8 @@ def open_writer(
 
         kind = text.Writer
     elif not has_lines(path):
+        if path.lower().endswith(".csv"):
+            raise ArgumentError(parameter, "a file of JSON lines (.jsonl) or Parquet (.parquet)", path)
         from callstats.adapters import parquet
 
         kind = parquet.Writer

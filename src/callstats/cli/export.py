@@ -32,9 +32,10 @@ from callstats.cli.options import check_output, column_options, examples, open_c
 def export_command(
     arguments: tuple[str, ...], long: bool, openmetrics: bool, others: tuple[str, ...], where: str | None, **columns: str
 ) -> ExitCode:
-    """Write the histograms of a table or a file to a new file: Parquet, OpenMetrics, or JSON lines.
+    """Write the histograms of a table or a file to a new file.
 
-    JSON lines are in a file whose name ends in .jsonl, .jsonl.gz or .jsonl.zst, or in -, the standard output.
+    JSON lines are in a file whose name ends in .jsonl, .jsonl.gz or .jsonl.zst, or in -, the standard output. Any other file is
+    Parquet.
 
     By default the file has each call's key and its stored text, unchanged. With --long it has the columns call, row, timestamp,
     metric, value and count, and a row for each value; a call without samples has one row without them. Columns that --with names

@@ -71,7 +71,11 @@ def _parse_past(text: str) -> int:
     if not text.strip()[-1:].isdigit():  # a number alone would be in seconds, where people mean a year
         with suppress(ArgumentError):
             return time.time_ns() - parse_duration(text)
-    return parse_date_or_time(text.strip())
+    try:
+        return parse_date_or_time(text.strip())
+    except ArgumentError:
+        forms = "2026-10-26, 2026-10-26T12:00:00Z, or 7d for so long ago"
+        raise ArgumentError("time", f"a date or an RFC 3339 time, such as {forms}", text) from None
 
 
 def _parse_tier(text: str) -> tuple[timedelta, int]:
@@ -231,7 +235,8 @@ source_argument = click.argument(
 def split_file(arguments: tuple[str, ...], first: Callable[..., str] = database) -> tuple[str, str]:
     """Return the database and the file of [DB] FILE. The first one may also be a file if `first` is `source`."""
     if len(arguments) not in (1, 2) or (len(arguments) == 1 and is_surely_database(arguments[0])):
-        raise click.UsageError("the arguments must be [DB] FILE")
+        form = "[DB] FILE" if first is database else "[DB|FILE] FILE"
+        raise click.UsageError(f"the arguments must be {form}{': FILE is missing' if len(arguments) < 2 else ''}")
     if arguments[-1] == STANDARD and first is database:
         raise click.UsageError("FILE must be the path of a file, got '-'; a file of that name is ./-")
     return first(*arguments[:-1]), arguments[-1]

@@ -58,7 +58,7 @@ Prepared = TypeVar("Prepared")
         "callstats record --driver docker --image alpine:3.20 --network none -- sh -c 'sleep 5'",
     ),
 )
-@click.option("--db", default=default_database, show_default="CALLSTATS_URL, else calls.db", help="Where to store the call.")
+@click.option("--db", default=default_database, help="Where to store the call.  [default: CALLSTATS_URL, else calls.db]")
 @click.option("--name", help="The name to group the call by.  [default: the image, or the program's name]")
 @click.option("--tag", "tags", multiple=True, type=TAG, metavar="NAME=VALUE", help="A label. Can be repeated.")
 @default_option("--driver", type=click.Choice(["process", "docker"]), default="process", help="How to run the command.")

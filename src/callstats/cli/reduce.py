@@ -60,15 +60,18 @@ from callstats.rule import How, Missing, Rule
 )
 @click.argument("text", required=False, metavar="[DB|FILE]")
 @click.option(
-    "-o", "--output", metavar="FILE", help="Write a file's calls to this new file, or to - for standard output, the default of -."
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="The new file for a file's calls. - is standard output, and the default where the input is -.",
 )
 @click.option("--max-samples", type=WholeNumber(0), metavar="N", help="Keep at most N rows of each histogram.")
 @click.option(
     "--max-bytes",
     type=POSITIVE_SIZE,
     metavar="SIZE",
-    help="Keep at most so many bytes of each histogram, such as 65535 or 64k (1024 bytes a k). A smaller limit of the column, as "
-    "of MySQL's TEXT, counts in any case.",
+    help="Keep at most so many bytes of each histogram, such as 65535 or 64k (1024 bytes a k). The column's own limit, such as "
+    "that of MySQL's TEXT, always holds.",
 )
 @click.option(
     "--tier",
@@ -167,7 +170,7 @@ def reduce_command(
     log_json: bool,
     **job: Any,
 ) -> ExitCode:
-    """Reduce the stored histograms of a table in place, or those of a file into a new one.
+    """Reduce a table's histograms in place, or a file's into a new one.
 
     Give one of --max-samples, --max-bytes and --tier. Each batch is read, reduced, locked, written and committed by itself, so
     other programs can write meanwhile: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
@@ -247,8 +250,8 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
     changed = "to change" if result.dry_run else "changed"
     kept = f"{result.kept:,} kept, as their text would grow, " if result.kept else ""
     read = f"{result.changed:,} {changed}, {kept}{result.unchanged:,} unchanged, {result.rejected:,} rejected"
-    why = "too short to be read" if result.as_of is None else f"too short, or too young as of {result.as_of}, to be read"
-    skipped = f", {result.skipped:,} {why}" if result.phases else ""  # of a file each row is read
+    why = "short enough" if result.as_of is None else "short or young enough"
+    skipped = f", {result.skipped:,} {why} to skip" if result.phases else ""  # of a file each row is read
     lines = [printable(f"{table}, {plural(result.rows, 'row')}: {read}{skipped}")]
     if result.known:
         lines.append(f"{result.known:,} of the rows were rejected before, as the file of known rows says")

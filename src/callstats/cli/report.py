@@ -62,7 +62,7 @@ def report_command(url: str, output: Path, **asked: Any) -> ExitCode:
     check_output(output, "--output", url)
     summary = summarize_database(url, **asked)
     replace_file(output, "output", report_page(summary, shown_source(url), datetime.now(UTC)).encode("utf-8", "replace"))
-    counted = f"{plural(summary.calls, 'call')} in {plural(len(summary.groups), 'group')}, {summary.rejected:,} rejected"
+    counted = f"{plural(summary.calls, 'call')} in {plural(len(summary.groups), 'name')}, {summary.rejected:,} rejected"
     click.echo(printable(f"{counted}; wrote {output}, {size_text(output.stat().st_size)}: open it in a browser"))
     if summary.stopped is not None:
         click.echo(printable(f"stopped early: {summary.stopped}; the report is of the calls read so far"), err=True)
@@ -90,7 +90,7 @@ def report_page(summary: TableSummary, source: str, now: datetime) -> str:
 
 def notes(summary: TableSummary, now: datetime) -> Iterator[str]:
     """Yield lines about which calls the page shows."""
-    groups = f" in {plural(len(summary.groups), 'group')}" if summary.by else ""
+    groups = f" in {plural(len(summary.groups), 'name')}" if summary.by else ""
     yield f"{plural(summary.calls, 'call')}{groups}, as of {now:%Y-%m-%d %H:%M} UTC"
     if summary.rejected:
         yield f"left out, since their histogram can't be read: {plural(summary.rejected, 'row')}"

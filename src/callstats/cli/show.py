@@ -46,7 +46,7 @@ STYLES: dict[terminal.Ink, str] = {"title": "bold", "text": "", "axis": "dim", "
 def show_command(
     arguments: tuple[str, ...], metrics: tuple[str, ...], png: Path | None, form: str | None, **columns: Any
 ) -> ExitCode:
-    """Show one call: how it ended, what it used, and a chart of each metric.
+    """Show one call: its end, what it used, and a chart of each metric.
 
     A chart is solid up to the mean of each row, and light from the row's min to its max where those are kept. Missing rows stay
     blank. The memory limit is a dashed line unless it is far above. ~ marks values that reductions have changed.

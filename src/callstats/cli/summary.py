@@ -71,7 +71,7 @@ def summary_command(url: str, form: str | None, patch: str | None, sort: str, **
     """Summarize what calls needed, by name.
 
     Time, memory, CPU, network and disk are summarized. Names come in the order of their waste: memory that calls reserved by
-    their limit and did not need, in bytes times seconds.
+    their limit and did not need, in GiB hours.
 
     Nothing is changed. The table need not have every column that is a default below. A call's memory is mem_working where it
     was recorded, else mem_usage, which includes the page cache; the output says which. ~ marks values that reductions have

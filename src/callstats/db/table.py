@@ -271,8 +271,8 @@ class CallTable(TableJobs):
             if found:
                 return found[0]
         if key is None:
-            raise ArgumentError("table", "a table with calls", self._names.table)
-        raise ArgumentError("key", f"the key of a call in table {self._names.table!r}", key)
+            raise ArgumentError("table", "a table with calls", self._names.table, hint="it has none")
+        raise ArgumentError("key", f"the key of a call in table {self._names.table!r}", key, hint="list shows the latest")
 
     def list(self, limit: int | None = 20, *, where: str | None = None) -> Calls:
         """Return the calls with the greatest keys, in descending order.

@@ -176,7 +176,7 @@ class CallJobs:
         ----------
         path : str or path
             The file: JSON lines if it ends in ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.zst`` or is ``-``, the standard output; else
-            Parquet, which needs pyarrow. It appears once it is complete. An existing file is not replaced.
+            Parquet, which needs pyarrow, but not ``.csv``. It appears once it is complete. An existing file is not replaced.
         long : bool
             Write a row for each value, as `callstats.adapters.arrow.write_long` does, and reject malformed histograms. By default
             each call is a row with its stored text as it is.

@@ -216,7 +216,7 @@ def _parse(line: bytes) -> SavedBlob:
     """Return the blob of a line as text. A DecodeError says what is wrong with it."""
     row = parsed(line)
     if not isinstance(row, dict) or not {"key", "stats"} <= row.keys() <= {"key", "stats", "blob"}:
-        raise DecodeError("expected an object with key, stats and perhaps blob", path="$")
+        raise DecodeError("expected an object with key, stats and perhaps blob, as reduce --save writes it", path="$")
     key, stats, is_bytes = parse_key(row["key"]), row["stats"], row.get("blob", False)
     if not isinstance(stats, str) or isinstance(stats, Number) or not isinstance(is_bytes, bool):
         raise DecodeError("expected text, and blob true or false", path="$.stats")

@@ -156,8 +156,8 @@ class SummarizeJob(CallsJob):
         heapq.heappush(heap, (weight, -self.calls, row))
         self.kept += 1
         if self.kept >= 2 * self.arguments.top:  # rows of a file are in memory
-            self.heaps = {}
-            for name, entry in self.first():
+            entries, self.heaps = self.first(), {}
+            for name, entry in entries:
                 self.heaps.setdefault(name, []).append(entry)
             for heap in self.heaps.values():
                 heapq.heapify(heap)

@@ -57,7 +57,7 @@ class DockerDriver(Driver):
         from callstats.drivers.docker.owner import abandoned, remove_orphans
         from callstats.drivers.docker.run import DockerRun
 
-        with engine_errors(f"reach the engine at {self._config.docker}"):
+        with engine_errors(f"reach the engine at {self._config.docker}", "start it, or name another by DOCKER_HOST"):
             api = EngineClient(self._config.docker)
         try:
             with engine_errors(f"prepare {task.image!r}"):

@@ -96,13 +96,13 @@ def disown_connections() -> None:
 
 
 @contextmanager
-def engine_errors(action: str) -> Iterator[None]:
-    """Raise the engine's errors as a DriverError: "can't <action>: <the engine's message, on one line>"."""
+def engine_errors(action: str, hint: str = "") -> Iterator[None]:
+    """Raise the engine's errors as a DriverError: "can't <action>: <the engine's message, on one line>", and a way out."""
     try:
         yield
     except (DockerException, OSError, BrokenStream) as error:  # those of requests are OSErrors
         message = " ".join(str(getattr(error, "explanation", None) or error).split())
-        raise DriverError(f"can't {action}: {message}") from error
+        raise DriverError(f"can't {action}: {message}{hint and f': {hint}'}") from error
 
 
 def timed_out(error: OSError) -> bool:
