@@ -50,8 +50,8 @@ cdef extern from "_fused.h":
 cdef struct Shape:
     # Of rows that end with the step `end` (-1: none). `fits`: `_fused.h` can read them.
     Rows rows
-    int32_t* path
-    Py_ssize_t n_values, n_path, number_room, piece_room, path_room
+    int32_t* path  # its steps; once it is made, those of its values
+    Py_ssize_t n_values, number_room, piece_room, path_room
     uint32_t edition  # of the steps
     int32_t end
     bint fits, has_counts
@@ -121,6 +121,7 @@ cdef inline void add_number(Shape* shape, Number* number, const uint8_t* text, c
     else:
         number.step = index
         number.column = <uint32_t>shape.n_values
+        shape.path[shape.n_values] = index
         shape.n_values += 1
 
 
@@ -148,7 +149,6 @@ cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexc
         at = steps.items[at].parent
     shape.rows.n_narrow = wide = narrow
     narrow = shape.n_values = shape.rows.n_pieces = 0
-    shape.n_path = n
     shape.rows.n_marks = shape.gap = 1
     shape.mark = 0
     shape.has_counts = False

@@ -157,9 +157,8 @@ cdef inline Py_ssize_t read_shaped(Scan* scan, const uint8_t** p, const uint8_t*
     n = read_rows(scan.form, &shape.rows, &run)
     if n == 0:
         return 0
-    for j in range(shape.n_path if first else 0):
-        step = shape.path[j]
-        if scan.steps.items[step].slot == VALUE and not bind(scan, &scan.steps.items[step]):
+    for j in range(shape.n_values if first else 0):
+        if not bind(scan, &scan.steps.items[shape.path[j]]):
             return -1
     p[0] = run.at
     return n
