@@ -19,7 +19,7 @@ if "cython" not in TWINS:
     pytest.skip("the compiled kernels were left out", allow_module_level=True)
 
 from callstats.kernels import json_cy
-from support.fused import FORMS, agree, agreeing_mutants, series
+from support.fused import FORMS, agree, agreeing_mutants, series, without_limit
 
 SECOND = 10**9
 
@@ -47,7 +47,7 @@ def test_all_rows_are_read_by_their_shape(form: str, n: int) -> None:
     """But for the first ones of a long text, from which the shape is learnt or before which nothing can be read."""
     full = series(n)
     blob = full.to_json()
-    reduce_json([blob], 3)
+    reduce_json([blob] * (1 + 500 // n), 3)  # until the shape is tried, however often it was of no use before
     for door in (
         lambda: reduce_json([blob], 3),
         lambda: reduce_json([blob], None),
@@ -76,6 +76,35 @@ def test_counts_are_read_too(form: str) -> None:
     assert blob.count(b'"count"') == 240
     assert StatSeries.from_json(blob) == StatSeries.from_json(json.dumps(json.loads(blob), indent=1))
     assert (fused_by(lambda: StatSeries.from_json(blob)) > 230) is (form != "off")
+
+
+def test_wide_numbers_are_read_too(form: str) -> None:
+    """A limit that is no limit has 19 digits in each row. Once a metric had such a number, it may have others."""
+    blobs = [without_limit(240).to_json(), series(240, digits=20).to_json()]
+    for blob in blobs:
+        for _ in range(2):
+            assert reduce_json([blob], 3) == [decimate(StatSeries.from_json(json.dumps(json.loads(blob), indent=1)), 3).to_json()]
+    for blob in [*blobs, series(240).to_json()]:
+        read = fused_by(lambda blob=blob: StatSeries.from_json(blob))  # type: ignore[misc]
+        assert read == 0 if form == "off" else read > 230
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b"), ("n" * 5, "o" * 11), ("n" * 10, "o" * 12, "p" * 50)])
+@pytest.mark.parametrize(
+    "n", [1, 9, 10**15, 10**16 - 1, 10**16, 10**17, 10**19 - 1, 10**19, 1844 * 10**16, 2**64 - 10**16, 2**64 - 1]
+)
+def test_wide_numbers_of_any_size(names: tuple[str, ...], n: int) -> None:
+    """In a slot that is known to have wide numbers, wherever it is in the row; and those that are refused."""
+    for name in names:
+        blob = series(40, names=names, **{name: [2**64 - 1] * 20 + [n] * 20}).to_json()
+        assert agree([blob, blob]) > 60
+        assert StatSeries.from_json(blob)[name].tolist()[20:] == [n] * 20
+        good = f'"{name}":{n}'.encode()
+        for bad in (f"0{n}", f"{n + 2**64}", f"{n}0000", f"{n}"[:-1] + "x", f"-{n}", "", f"{2**64}", f"{10**20}", f"{n:021}"):
+            other = blob[::-1].replace(good[::-1], f'"{name}":{bad}'.encode()[::-1], 1)[::-1]
+            assert other != blob
+            agree([blob, other, blob])
+            assert decoded_differently([other]) == []
 
 
 def test_shapes_that_are_of_no_use_are_left_alone() -> None:

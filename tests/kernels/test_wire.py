@@ -163,6 +163,27 @@ def test_times_are_floored(time: int, three: str, nine: str) -> None:
     assert series.to_json(digits=9).decode() == f'[{{"timestamp":"{nine}","metrics":{{}}}}]\n'
 
 
+def test_each_minute_begins_and_ends() -> None:
+    """A time is written as it is alone, whatever was before it: in the same minute, the next one, or the last one there is."""
+    minute, centre = 60 * 10**9, [TIME_MIN, -60 * 10**9, 0, 951_782_400 * 10**9, TIME_MAX]
+    near = {
+        at + offset for at in centre for offset in (-minute - 1, -minute, -1, 0, 1, 10**6, 59_999_999_999, minute, minute + 1)
+    }
+    times = sorted(at for at in near if TIME_MIN <= at <= TIME_MAX)
+    for series in (StatSeries(times, {}), StatSeries([TIME_MIN, TIME_MAX], {})):
+        for digits in (3, 9):
+            alone = [StatSeries([at.timestamp], {}).to_json(digits=digits).decode()[1:-2] for at in series]
+            assert series.to_json(digits=digits).decode() == f"[{','.join(alone)}]\n"
+
+
+@pytest.mark.parametrize("size", range(1, 21))
+def test_numbers_of_any_size(size: int) -> None:
+    """Around each power of ten."""
+    values = [n for n in (10 ** (size - 1), 10**size - 1, 10**size // 3, 10**size // 9 * 8) if n < 2**64]
+    written = StatSeries([0] * len(values), {"x": values}).to_json().decode()
+    assert [part.split("}")[0] for part in written.split('"x":')[1:]] == [str(n) for n in values]
+
+
 @pytest.mark.parametrize("digits", [0, 1, 6, 12, -3, "3", 3.5, None, True])
 def test_other_digits(digits: Any) -> None:
     """Only 3 and 9 digits are written."""

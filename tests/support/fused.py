@@ -15,17 +15,18 @@ from support.mutants import mutants
 from support.spellings import OTHER, SAME
 
 SECOND = 10**9
+NO_LIMIT = 9_223_372_036_854_771_712
 START = 1_511_794_373 * SECOND
 FN = ("cpu_kernel", "cpu_total", "cpu_user", "disk_read", "disk_write", "mem_limit", "mem_usage", "net_rx", "net_tx")
 FORMS = [form for form in ("off", "portable", "avx2") if json_cy.choose_form(form)]
 json_cy.choose_form("auto")
 
 
-def series(n: int, *, digits: int = 16, names: tuple[str, ...] = FN, step: int = SECOND) -> StatSeries:
-    """Values with 1 digit to so many."""
+def series(n: int, *, digits: int = 16, names: tuple[str, ...] = FN, step: int = SECOND, **metrics: list[int]) -> StatSeries:
+    """Values with 1 digit to so many, but for these metrics."""
     rng = random.Random(n)
-    metrics = {name: [rng.randrange(10 ** rng.randint(1, digits)) for _ in range(n)] for name in names}
-    return StatSeries([START + i * step for i in range(n)], metrics)
+    drawn = {name: [min(rng.randrange(10 ** rng.randint(1, digits)), 2**64 - 1) for _ in range(n)] for name in names}
+    return StatSeries([START + i * step for i in range(n)], {**drawn, **metrics})
 
 
 def results(blobs: list[bytes]) -> tuple[Any, ...]:
@@ -61,20 +62,27 @@ def agree(blobs: list[bytes]) -> int:
     return fewest
 
 
+def without_limit(n: int) -> StatSeries:
+    """A limit of memory that is no limit has 19 digits, in each row."""
+    return series(n, mem_limit=[NO_LIMIT] * n)
+
+
 def seeds() -> list[bytes]:
-    """Texts whose rows have a shape: Go's form, with counts, JSONB's and those of `json.dumps`."""
+    """Texts whose rows have a shape: Go's form, also with wide numbers, with counts, JSONB's and those of `json.dumps`."""
     full = series(12)
-    blobs = [full.to_json(), series(40).to_json(), decimate(series(60), 20, how=("mean", "max")).to_json()]
+    blobs = [without_limit(12).to_json(), series(30, digits=20).to_json(), series(9, digits=20, names=("a", "b")).to_json()]
+    blobs += [full.to_json(), series(40).to_json(), decimate(series(60), 20, how=("mean", "max")).to_json()]
     rows = json.loads(full.to_json())
     return blobs + [spell(rows).encode() for spell in (*SAME.values(), *OTHER.values())]
 
 
 def agreeing_mutants(n: int, seed: int) -> int:
-    """Compare n mutants, each before a text that is whole. Return how many rows were read by their shape."""
-    whole = series(160).to_json()  # after which the shape is tried in each text that follows
+    """Compare n mutants, each after a text that is whole. Return how many rows were read by their shape."""
+    wholes = [series(160).to_json(), without_limit(160).to_json()]  # after one the shape is tried in each text that follows
     rows = 0
     made = list(mutants(seeds(), seed, n))
     for i in range(0, n, 100):
+        whole = wholes[i // 100 % 2]
         blobs = [text for j, mutant in enumerate(made[i : i + 100]) for text in ((whole, mutant) if j % 10 == 0 else (mutant,))]
         rows += agree(blobs)
     return rows

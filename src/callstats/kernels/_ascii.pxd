@@ -135,26 +135,32 @@ cdef inline uint64_t eight_digits(uint64_t value) noexcept nogil:
     return part | (value - part * 10) << 8
 
 
+cdef inline uint8_t* write_short(uint8_t* at, uint64_t value) noexcept nogil:
+    """Write a number below 10**8, and up to 7 bytes more after it; return its end."""
+    cdef uint64_t word = eight_digits(value)
+    cdef int zeros = zero_bytes(word | 1ULL << 56)  # a 0 has one digit
+    store8(at, (word | 0x3030303030303030ULL) >> 8 * zeros)
+    return at + 8 - zeros
+
+
 cdef inline uint8_t* write_number(uint8_t* at, uint64_t value) noexcept nogil:
     """Write a number, and up to 7 bytes more after it; return its end."""
-    cdef uint64_t rest = 0, last = 0, word
-    cdef int zeros, eights = 0
-    while value >= 100_000_000:
-        rest = last
-        last = value % 100_000_000
-        value //= 100_000_000
-        eights += 1
-    word = eight_digits(value)
-    zeros = zero_bytes(word | 1ULL << 56)  # a 0 has one digit
-    store8(at, (word | 0x3030303030303030ULL) >> 8 * zeros)
-    at += 8 - zeros
-    if eights:
-        store8(at, eight_digits(last) | 0x3030303030303030ULL)
-        at += 8
-        if eights > 1:
-            store8(at, eight_digits(rest) | 0x3030303030303030ULL)
-            at += 8
-    return at
+    cdef uint64_t high, higher
+    if value < 100_000_000:
+        return write_short(at, value)
+    high = value // 100_000_000
+    value -= high * 100_000_000
+    if high < 10:
+        at[0] = <uint8_t>(48 + high)
+        at += 1
+    elif high < 100_000_000:
+        at = write_short(at, high)
+    else:
+        higher = high // 100_000_000
+        at = write_short(at, higher) + 8
+        store8(at - 8, eight_digits(high - higher * 100_000_000) | 0x3030303030303030ULL)
+    store8(at, eight_digits(value) | 0x3030303030303030ULL)
+    return at + 8
 
 
 # --- times -------------------------------------------------------------------------------------------------------------------
@@ -165,10 +171,10 @@ cdef struct Minute:
     int64_t seconds
 
 
-cdef struct Day:
-    # The last day written, in days since the epoch and as text.
-    int64_t days
-    uint8_t text[10]
+cdef struct Written:
+    # The last minute written, as `2006-01-02T15:04:`, and in nanoseconds. Without any its size is 0.
+    uint64_t begin, size
+    uint8_t text[24]
 
 
 cdef inline int two(const uint8_t* at) noexcept nogil:
@@ -255,36 +261,41 @@ cdef inline int64_t floor_div(int64_t value, int64_t by) noexcept nogil:
     return value // by - (value % by < 0)  # C rounds towards 0
 
 
-cdef inline uint8_t* write_time(uint8_t* at, int64_t ns, int digits, Day* cached) noexcept nogil:
-    """Write a time in UTC, floored to 3 or 9 digits of a second; return its end."""
-    cdef int64_t seconds = floor_div(ns, 1_000_000_000)
-    cdef int64_t days = floor_div(seconds, 86_400)
-    cdef int64_t year, month
-    cdef int64_t rest = ns % 1_000_000_000
-    cdef uint64_t fraction = <uint64_t>(rest + 1_000_000_000 if rest < 0 else rest)
-    cdef uint64_t of_day = <uint64_t>(seconds - days * 86_400)
-    if days != cached.days:
-        cached.days = days
-        year = 1970 + floor_div(days * 400, 146_097)
-        while days_before(year, 1) > days:
-            year -= 1
-        while days_before(year + 1, 1) <= days:
-            year += 1
-        month = 12
-        while days_before(year, month) > days:
-            month -= 1
-        write_digits(cached.text, <uint64_t>year, 4)
-        write_digits(cached.text + 5, <uint64_t>month, 2)
-        write_digits(cached.text + 8, <uint64_t>(days - days_before(year, month) + 1), 2)
-        cached.text[4] = cached.text[7] = 45
-    memcpy(at, cached.text, 10)
-    at[10] = 84
-    memcpy(at + 11, PAIRS + 2 * (of_day // 3_600), 2)
-    at[13] = 58
-    memcpy(at + 14, PAIRS + 2 * (of_day // 60 % 60), 2)
-    at[16] = 58
-    memcpy(at + 17, PAIRS + 2 * (of_day % 60), 2)
-    at[19] = 46
-    at = write_digits(at + 20, fraction // 1_000_000 if digits == 3 else fraction, digits)
-    at[0] = 90
-    return at + 1
+cdef inline void write_minute(int64_t ns, Written* minute) noexcept nogil:
+    """Write the minute in which a time lies, in UTC."""
+    cdef int64_t minutes = floor_div(ns, 60_000_000_000)
+    cdef int64_t days = floor_div(minutes, 1_440)
+    cdef uint64_t of_day = <uint64_t>(minutes - days * 1_440)
+    cdef int64_t month = 12, year = 1970 + floor_div(days * 400, 146_097)
+    while days_before(year, 1) > days:
+        year -= 1
+    while days_before(year + 1, 1) <= days:
+        year += 1
+    while days_before(year, month) > days:
+        month -= 1
+    memcpy(minute.text, b"0000-00-00T00:00:", 17)
+    write_digits(minute.text, <uint64_t>year, 4)
+    write_digits(minute.text + 5, <uint64_t>month, 2)
+    write_digits(minute.text + 8, <uint64_t>(days - days_before(year, month) + 1), 2)
+    write_digits(minute.text + 11, of_day // 60, 2)
+    write_digits(minute.text + 14, of_day % 60, 2)
+    minute.begin = <uint64_t>minutes * 60_000_000_000ULL
+    minute.size = 60_000_000_000ULL if <int64_t>minute.begin <= ns else 0  # the earliest one begins before all times
+
+
+cdef inline uint8_t* write_time(uint8_t* at, int64_t ns, int digits, Written* minute) noexcept nogil:
+    """Write a time in UTC, floored to 3 or 9 digits of a second; return its end. Up to 7 bytes more are written after it."""
+    cdef uint64_t rest, millis, text
+    if <uint64_t>ns - minute.begin >= minute.size:
+        write_minute(ns, minute)
+    rest = <uint64_t>ns - minute.begin
+    millis = rest // 1_000_000
+    text = eight_digits(millis) | 0x3030303030303030ULL
+    memcpy(at, minute.text, 24)
+    # 00005002 becomes 05.002Z: the first one is in the lowest byte.
+    store8(at + 17, text >> 24 & 0xFFFF | text >> 40 << 24 | 0x5A0000002E0000ULL)
+    if digits == 3:
+        return at + 24
+    store8(at + 23, eight_digits((rest - millis * 1_000_000) * 100) | 0x3030303030303030ULL)
+    at[29] = 90
+    return at + 30

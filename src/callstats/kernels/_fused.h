@@ -6,6 +6,7 @@
  *   1. List the marks: where commas and closing braces are, whatever they belong to. Each number ends at a mark. As literal texts
  *      have a known number of marks, a number of the shape ends at the same mark in each row.
  *   2. Read each number backwards from its end. Where the number before it ended tells how many digits it has.
+ *      Numbers have up to 16 digits; where the scanner has seen a longer one, the slot is wide, and read as two such numbers.
  *   3. Compare the literal texts, and look once a row whether anything was amiss.
  *
  * The list is a hint, not a proof: a row counts only if its literal texts are those of the shape and all between them is digits,
@@ -31,15 +32,18 @@
 #if defined(_MSC_VER)
 #define CALLSTATS_INLINE static __forceinline
 #define CALLSTATS_APART static __declspec(noinline)
+#define CALLSTATS_ALIGNED __declspec(align(64))
 #else
 #define CALLSTATS_INLINE static inline __attribute__((always_inline))
 #define CALLSTATS_APART static __attribute__((noinline))
+#define CALLSTATS_ALIGNED __attribute__((aligned(64))) /* no window over them spans two lines of the cache */
 #endif
 
 enum { CALLSTATS_AUTO, CALLSTATS_OFF, CALLSTATS_PORTABLE, CALLSTATS_WITH_AVX2 };
 
 enum {
-    CALLSTATS_DIGITS = 16,  /* of a number at most */
+    CALLSTATS_DIGITS = 16,  /* of a number at most, */
+    CALLSTATS_WIDE = 20,    /* and of a wide one */
     CALLSTATS_BEFORE = 32,  /* so many bytes can be read before the first row */
     CALLSTATS_STRIDE = 64,  /* bytes whose marks are listed at once */
     CALLSTATS_REACH = 192,  /* how far behind a mark a shape may look */
@@ -47,14 +51,17 @@ enum {
     CALLSTATS_BLOCK = 8192  /* and then: a position fits 16 bits, and the list fits the fastest cache */
 };
 
-/* A number, and the end of the literal text before it: at most 16 bytes, which are compared along with the digits. */
+/* A number, and the end of the literal text before it, which is compared along with the digits: together at most 32 bytes. */
 typedef struct {
     uint64_t *cells;  /* where it goes, one for each row */
     int32_t step;     /* the scanner's; -1: it is a count */
+    uint32_t column;  /* its place among the values of the row */
     uint32_t mark;    /* it ends at this mark of the row */
-    uint32_t gap;     /* bytes from the end of the number before it (or from mark 0) to its second digit */
-    uint32_t tail;    /* bytes of text before it that are compared */
-    uint8_t text[48]; /* 15 bytes of any kind, 16 that end with the text, and 16 times '0' */
+    uint32_t before;  /* and the number before it at this one, or it is mark 0 */
+    uint32_t gap;     /* bytes from there to its second digit */
+    uint32_t digits;  /* at most: DIGITS or WIDE */
+    uint32_t tail;    /* bytes of text before it that are compared: at most 32 - digits */
+    uint8_t text[52]; /* 31 bytes that end with the text, and then only '0' */
 } callstats_number;
 
 /* Up to 32 bytes of other literal text, so many bytes behind a mark. */
@@ -67,7 +74,7 @@ typedef struct {
 typedef struct {
     callstats_number *numbers;
     callstats_piece *pieces;
-    ptrdiff_t n_numbers, n_pieces, n_marks;
+    ptrdiff_t n_narrow, n_numbers, n_pieces, n_marks; /* the wide numbers come last */
     uint32_t time_mark, time_gap, end_mark, end_gap;
 } callstats_shape;
 
@@ -91,20 +98,21 @@ static inline uint64_t callstats_word(const uint8_t *at) {
 }
 
 /* A number with n digits is at least LEAST[n - 1], or it has a leading zero. */
-static const uint64_t callstats_least[CALLSTATS_DIGITS] = {
+static const uint64_t callstats_least[CALLSTATS_WIDE] = {
     0ULL, 10ULL, 100ULL, 1000ULL, 10000ULL, 100000ULL, 1000000ULL, 10000000ULL, 100000000ULL, 1000000000ULL, 10000000000ULL,
-    100000000000ULL, 1000000000000ULL, 10000000000000ULL, 100000000000000ULL, 1000000000000000ULL
+    100000000000ULL, 1000000000000ULL, 10000000000000ULL, 100000000000000ULL, 1000000000000000ULL, 10000000000000000ULL,
+    100000000000000000ULL, 1000000000000000000ULL, 10000000000000000000ULL
 };
 
 /* A window over these that begins at byte n keeps the last n bytes of 32, and has in them the largest digit. */
-static const uint8_t callstats_keep[64] = {
+static const CALLSTATS_ALIGNED uint8_t callstats_keep[64] = {
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
     255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
     255, 255, 255, 255, 255, 255, 255, 255
 };
-static const uint8_t callstats_nines[48] = {
+static const CALLSTATS_ALIGNED uint8_t callstats_nines[52] = {
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9
+    9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9
 };
 
 /* The number of eight digits, each a byte from 0 to 9. */
@@ -149,33 +157,38 @@ static inline ptrdiff_t callstats_list_portable(const uint8_t *base, ptrdiff_t b
     return out - marks;
 }
 
+/* Store a number, whose last 16 digits are `low`. Return whether it is below 2**64 and has no leading zeros. */
+CALLSTATS_INLINE int callstats_store(const callstats_number *number, ptrdiff_t row, size_t i, uint64_t high, uint64_t low) {
+    const uint64_t value = number->cells[row] = high * 10000000000000000ULL + low;
+    return value >= callstats_least[i] && high <= 1844 && value >= low;
+}
+
+/* Read a number, and compare the text before it. */
+static inline int callstats_read_number(const callstats_number *number, const uint8_t *base, const uint16_t *marks, ptrdiff_t row) {
+    const uint64_t upper = 0x8080808080808080ULL;
+    uint32_t end = marks[number->mark], more = end - marks[number->before] - number->gap, i = more < number->digits ? more : 0;
+    const uint8_t *text = base + end - 32, *literal = number->text + i, *keep = callstats_keep + number->tail + 1 + i;
+    uint64_t wrong = more ^ i, words[4];
+    int part;
+    for (part = 0; part < 4; part++) {
+        uint64_t word = (callstats_word(text + 8 * part) ^ callstats_word(literal + 8 * part)) & callstats_word(keep + 8 * part);
+        /* A byte above the largest that may be there carries into its upper bit. */
+        wrong |= (word | (word + 0x7F7F7F7F7F7F7F7FULL - callstats_word(callstats_nines + 1 + i + 8 * part))) & upper;
+        words[part] = word;
+    }
+    words[2] = callstats_join(words[2]) * 100000000 + callstats_join(words[3]);
+    return callstats_store(number, row, i, callstats_join(words[1]), words[2]) && wrong == 0;
+}
+
 /* Read the numbers of a row and compare its texts. Return whether it is of the shape. */
 static inline int callstats_numbers_portable(
     const callstats_shape *shape, const uint8_t *base, const uint16_t *marks, ptrdiff_t row
 ) {
-    const uint64_t upper = 0x8080808080808080ULL;
-    uint64_t wrong = 0, value, word;
-    uint32_t many = 0, before = marks[0];
+    uint64_t wrong = 0;
     ptrdiff_t j;
     int part;
     for (j = 0; j < shape->n_numbers; j++) {
-        const callstats_number *number = &shape->numbers[j];
-        uint32_t end = marks[number->mark], more = end - before - number->gap, i = more % CALLSTATS_DIGITS;
-        const uint8_t *text = base + end - 32, *literal = number->text + i, *keep = callstats_keep + number->tail + 1 + i;
-        many |= more;
-        before = end;
-        value = 0;
-        for (part = 0; part < 16; part += 8) {
-            wrong |= (callstats_word(text + part) ^ callstats_word(literal + part)) & callstats_word(keep + part);
-        }
-        for (; part < 32; part += 8) {
-            word = (callstats_word(text + part) ^ callstats_word(literal + part)) & callstats_word(keep + part);
-            /* A byte above the largest that may be there carries into its upper bit. */
-            wrong |= (word | (word + 0x7F7F7F7F7F7F7F7FULL - callstats_word(callstats_nines + 1 + i + part))) & upper;
-            value = value * 100000000 + callstats_join(word);
-        }
-        wrong |= value < callstats_least[i];
-        number->cells[row] = value;
+        if (!callstats_read_number(&shape->numbers[j], base, marks, row)) return 0;
     }
     for (j = 0; j < shape->n_pieces; j++) {
         const callstats_piece *piece = &shape->pieces[j];
@@ -184,7 +197,7 @@ static inline int callstats_numbers_portable(
             wrong |= (callstats_word(text + part) ^ callstats_word(piece->text + part)) & callstats_word(piece->mask + part);
         }
     }
-    return many < CALLSTATS_DIGITS && wrong == 0;
+    return wrong == 0;
 }
 
 /* --- the form for AVX2 ----------------------------------------------------------------------------------------------------- */
@@ -215,17 +228,17 @@ typedef struct {
     __m256i wrong;         /* not zero: another text, or no digit */
     __m128i leading_zeros; /* not zero: there are some */
     uint32_t many;         /* DIGITS or more: a number without digits, or with too many */
-    uint32_t before;       /* where the number before ended */
+    uint32_t before;       /* where the number before ended, if all are narrow */
 } callstats_checks;
 
 /* The 32 bytes that end with a number: its digits from 0 to 9, and zeros before them. `i`: digits behind the first one. */
 CALLSTATS_AVX2 static inline __m256i callstats_take(
-    const callstats_number *number, const uint8_t *base, const uint16_t *marks, callstats_checks *checks, size_t *i
+    const callstats_number *number, const uint8_t *base, const uint16_t *marks, int wide, callstats_checks *checks, size_t *i
 ) {
-    uint32_t end = marks[number->mark], more = end - checks->before - number->gap;
+    uint32_t end = marks[number->mark], more = end - (wide ? marks[number->before] : checks->before) - number->gap;
     __m256i text = callstats_load32(base + end - 32);
-    *i = more % CALLSTATS_DIGITS;
-    checks->many |= more;
+    *i = wide ? (more < number->digits ? more : 0) : more % CALLSTATS_DIGITS;
+    checks->many |= wide ? more - (uint32_t)*i : more;
     checks->before = end;
     text = _mm256_and_si256(
         _mm256_xor_si256(text, callstats_load32(number->text + *i)), callstats_load32(callstats_keep + number->tail + 1 + *i)
@@ -234,18 +247,21 @@ CALLSTATS_AVX2 static inline __m256i callstats_take(
     return text;
 }
 
-/* Join the last 16 digits of each of two numbers, and store them. */
-CALLSTATS_AVX2 static inline void callstats_store_two(
-    __m256i first, __m256i second, size_t i, size_t j, uint64_t *to_first, uint64_t *to_second, callstats_checks *checks
-) {
-    __m256i digits = _mm256_permute2x128_si256(first, second, 0x31);
-    __m128i values, least;
+/* Two numbers of 16 digits. */
+CALLSTATS_AVX2 static inline __m128i callstats_join_two(__m256i digits) {
     digits = _mm256_maddubs_epi16(digits, _mm256_set1_epi16(0x010A)); /* pairs: 10, 1 */
     digits = _mm256_madd_epi16(digits, _mm256_set1_epi32(0x00010064)); /* fours: 100, 1 */
     digits = _mm256_packus_epi32(digits, digits);
     digits = _mm256_madd_epi16(digits, _mm256_set1_epi32(0x00012710)); /* eights: 10000, 1 */
     digits = _mm256_add_epi64(_mm256_mul_epu32(digits, _mm256_set1_epi64x(100000000)), _mm256_srli_epi64(digits, 32));
-    values = _mm_unpacklo_epi64(_mm256_castsi256_si128(digits), _mm256_extracti128_si256(digits, 1));
+    return _mm_unpacklo_epi64(_mm256_castsi256_si128(digits), _mm256_extracti128_si256(digits, 1));
+}
+
+/* Join the last 16 digits of each of two numbers, and store them. */
+CALLSTATS_AVX2 static inline void callstats_store_two(
+    __m256i first, __m256i second, size_t i, size_t j, uint64_t *to_first, uint64_t *to_second, callstats_checks *checks
+) {
+    __m128i values = callstats_join_two(_mm256_permute2x128_si256(first, second, 0x31)), least;
     least = _mm_loadl_epi64((const __m128i *)(const void *)&callstats_least[i]);
     least = _mm_castpd_si128(_mm_loadh_pd(_mm_castsi128_pd(least), (const double *)(const void *)&callstats_least[j]));
     checks->leading_zeros = _mm_or_si128(checks->leading_zeros, _mm_cmpgt_epi64(least, values));
@@ -257,18 +273,23 @@ CALLSTATS_AVX2 static inline int callstats_numbers_avx2(
     const callstats_shape *shape, const uint8_t *base, const uint16_t *marks, ptrdiff_t row
 ) {
     callstats_checks checks = {_mm256_setzero_si256(), _mm_setzero_si128(), 0, marks[0]};
-    const callstats_number *number = shape->numbers, *end = number + shape->n_numbers;
+    const callstats_number *number = shape->numbers, *end = number + shape->n_narrow, *end_wide = number + shape->n_numbers;
     const callstats_piece *piece = shape->pieces, *end_pieces = piece + shape->n_pieces;
+    const int wide = end < end_wide;
     __m256i first, second;
     size_t i, j;
     for (; number + 1 < end; number += 2) {
-        first = callstats_take(number, base, marks, &checks, &i);
-        second = callstats_take(number + 1, base, marks, &checks, &j);
+        first = callstats_take(number, base, marks, wide, &checks, &i);
+        second = callstats_take(number + 1, base, marks, wide, &checks, &j);
         callstats_store_two(first, second, i, j, number[0].cells + row, number[1].cells + row, &checks);
     }
     if (number < end) {
-        first = callstats_take(number, base, marks, &checks, &i);
+        first = callstats_take(number, base, marks, wide, &checks, &i);
         callstats_store_two(first, first, i, i, number->cells + row, number->cells + row, &checks);
+    }
+    for (number = end; number < end_wide; number++) {
+        __m128i parts = callstats_join_two(callstats_take(number, base, marks, wide, &checks, &i));
+        if (!callstats_store(number, row, i, (uint64_t)_mm_cvtsi128_si64(parts), (uint64_t)_mm_extract_epi64(parts, 1))) return 0;
     }
     for (; piece < end_pieces; piece++) {
         first = _mm256_xor_si256(callstats_load32(base + marks[piece->mark] + piece->gap), callstats_load32(piece->text));

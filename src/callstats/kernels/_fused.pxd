@@ -16,13 +16,15 @@ cdef extern from "_fused.h":
         WITH_AVX2 "CALLSTATS_WITH_AVX2"
     enum:
         BEFORE "CALLSTATS_BEFORE"
+        DIGITS "CALLSTATS_DIGITS"
         REACH "CALLSTATS_REACH"
         STRIDE "CALLSTATS_STRIDE"
+        WIDE "CALLSTATS_WIDE"
     ctypedef struct Number "callstats_number":
         uint64_t* cells
-        uint32_t mark, gap, tail
+        uint32_t column, mark, before, gap, digits, tail
         int32_t step
-        uint8_t text[48]
+        uint8_t text[52]
     ctypedef struct Part "callstats_piece":
         uint32_t mark, gap
         uint8_t text[32]
@@ -30,7 +32,7 @@ cdef extern from "_fused.h":
     ctypedef struct Rows "callstats_shape":
         Number* numbers
         Part* pieces
-        Py_ssize_t n_numbers, n_pieces, n_marks
+        Py_ssize_t n_narrow, n_numbers, n_pieces, n_marks
         uint32_t time_mark, time_gap, end_mark, end_gap
     ctypedef struct Run "callstats_run":
         const uint8_t* at
@@ -41,14 +43,15 @@ cdef extern from "_fused.h":
         const uint64_t* minute_text
         const int64_t* minute_seconds
         int (*read_minute)(const uint8_t*, void*) noexcept nogil
+    const uint64_t* LEAST "callstats_least"
     int form_for "callstats_form"(int wanted) noexcept nogil
     Py_ssize_t read_rows "callstats_read_rows"(int form, const Rows* rows, Run* run) noexcept nogil
 
 cdef struct Shape:
     # Of rows that end with the step `end` (-1: none). `fits`: `_fused.h` can read them.
     Rows rows
-    int32_t* path
-    Py_ssize_t number_room, piece_room, path_room
+    int32_t* path  # its steps; once it is made, those of its values
+    Py_ssize_t n_values, number_room, piece_room, path_room
     uint32_t edition  # of the steps
     int32_t end
     bint fits, has_counts
@@ -74,6 +77,10 @@ cdef inline bint is_mark(uint8_t c) noexcept nogil:
     return c == b"," or c == b"}"
 
 
+cdef inline bint is_number(const Step* step) noexcept nogil:
+    return step.slot == VALUE or step.slot == COUNT
+
+
 cdef inline void add_text(Shape* shape, const uint8_t* text, Py_ssize_t size, Py_ssize_t tail) noexcept nogil:
     """Add a literal text, of which a number compares the last bytes itself."""
     cdef Part* part
@@ -95,25 +102,32 @@ cdef inline void add_text(Shape* shape, const uint8_t* text, Py_ssize_t size, Py
         shape.fits = False
 
 
-cdef inline void add_number(Shape* shape, const uint8_t* text, Py_ssize_t size, int32_t step) noexcept nogil:
-    cdef Py_ssize_t tail = size if size < 16 else 16
-    cdef Number* number = &shape.rows.numbers[shape.rows.n_numbers]
-    add_text(shape, text, size, tail)
+cdef inline void add_number(Shape* shape, Number* number, const uint8_t* text, const Step* step, int32_t index) noexcept nogil:
+    cdef Py_ssize_t tail
     memset(number, 0, sizeof(Number))
-    memset(number.text + 31, 48, 16)
-    memcpy(number.text + 31 - tail, text + size - tail, tail)
-    number.step = step
+    number.digits = WIDE if step.wide else DIGITS
+    tail = min(<Py_ssize_t>step.size, 32 - <Py_ssize_t>number.digits)
+    number.before = shape.mark
+    add_text(shape, text, step.size, tail)
+    memset(number.text + 31, 48, 21)
+    memcpy(number.text + 31 - tail, text + step.size - tail, tail)
     number.tail = <uint32_t>tail
     number.gap = shape.gap + 1
     number.mark = shape.mark = <uint32_t>shape.rows.n_marks
     shape.gap = 0
-    shape.rows.n_numbers += 1
-    shape.has_counts = shape.has_counts or step < 0
+    if step.slot == COUNT:
+        number.step = -1
+        shape.has_counts = True
+    else:
+        number.step = index
+        number.column = <uint32_t>shape.n_values
+        shape.path[shape.n_values] = index
+        shape.n_values += 1
 
 
 cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexcept nogil:
     """Make the shape of rows that end with this step. Return False without memory."""
-    cdef Py_ssize_t n = 0, pieces = 0, i
+    cdef Py_ssize_t n = 0, pieces = 0, narrow = 0, wide, i
     cdef int32_t at = end
     cdef const Step* step
     cdef const uint8_t* text
@@ -121,6 +135,7 @@ cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexc
     while at >= 0:
         n += 1
         pieces += steps.items[at].size // 32 + 1
+        narrow += is_number(&steps.items[at]) and not steps.items[at].wide
         at = steps.items[at].parent
     if not (
         grow(&shape.rows.numbers, &shape.number_room, n, sizeof(Number))
@@ -132,7 +147,8 @@ cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexc
     for i in range(n - 1, -1, -1):
         shape.path[i] = at
         at = steps.items[at].parent
-    shape.rows.n_numbers = shape.rows.n_pieces = 0
+    shape.rows.n_narrow = wide = narrow
+    narrow = shape.n_values = shape.rows.n_pieces = 0
     shape.rows.n_marks = shape.gap = 1
     shape.mark = 0
     shape.has_counts = False
@@ -140,8 +156,10 @@ cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexc
     for i in range(n):
         step = &steps.items[shape.path[i]]
         text = steps.text + step.at
-        if step.slot == VALUE or step.slot == COUNT:
-            add_number(shape, text, step.size, shape.path[i] if step.slot == VALUE else -1)
+        if is_number(step):
+            add_number(shape, &shape.rows.numbers[wide if step.wide else narrow], text, step, shape.path[i])
+            wide += step.wide
+            narrow += not step.wide
             continue
         add_text(shape, text, step.size, 0)
         if step.slot == TIME:
@@ -150,6 +168,7 @@ cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexc
             shape.gap += 24
         elif step.slot == OTHER:
             shape.fits = False
+    shape.rows.n_numbers = wide
     shape.rows.end_mark = shape.mark
     shape.rows.end_gap = shape.gap
     shape.end = end

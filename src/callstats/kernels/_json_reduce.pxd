@@ -4,7 +4,7 @@ from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
-from callstats.kernels._ascii cimport Day
+from callstats.kernels._ascii cimport Written
 from callstats.kernels._binning cimport Output, Reduced, Row, plan_rows, reduce_columns
 from callstats.kernels._budget cimport Search, fit_text, search_free, search_init
 from callstats.kernels._columns cimport Columns, resize
@@ -35,13 +35,12 @@ cdef struct Work:
     Search search
     Output out
     Py_ssize_t row_room, cell_room
-    Day day
+    Written minute
 
 
 cdef inline void work_init(Work* work) noexcept nogil:
     memset(work, 0, sizeof(Work))
     work.plan.layout.n = -1
-    work.day.days = -1_000_000_000
 
 
 cdef inline void work_free(Work* work) noexcept nogil:
@@ -104,4 +103,4 @@ cdef inline Status reduce_scanned(
     result.counts = work.out.counts if counts else NULL
     result.values = work.out.values
     result.present = work.out.present if reduced.holes else NULL
-    return REWRITTEN if write_columns(&work.text, &result, &plan.keys, 3, &work.day) else REDUCE_FAILED
+    return REWRITTEN if write_columns(&work.text, &result, &plan.keys, 3, &work.minute) else REDUCE_FAILED

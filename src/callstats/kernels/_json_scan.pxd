@@ -10,7 +10,9 @@ from libc.string cimport memcpy, memset
 
 from callstats.kernels._ascii cimport PAD, read_number, read_time
 from callstats.kernels._columns cimport grow
-from callstats.kernels._fused cimport BEFORE, OFF, REACH, STRIDE, Number, Run, Shape, make_shape, next_minute, read_rows
+from callstats.kernels._fused cimport (
+    BEFORE, DIGITS, LEAST, OFF, REACH, STRIDE, Number, Run, Shape, make_shape, next_minute, read_rows,
+)
 from callstats.kernels._json_columns cimport Scan, begin_holes, bind, make_cells, make_rows, without_memory
 from callstats.kernels._json_names cimport forget_names
 from callstats.kernels._json_steps cimport END, OTHER, TIME, VALUE, Step, begins_with, forget_steps, learn_row
@@ -58,6 +60,9 @@ cdef inline const uint8_t* read_row(Scan* scan, const uint8_t* begin, const uint
             after = read_number(after, &number)
             if after != NULL:
                 scan.values[cell] = number
+                if number >= LEAST[DIGITS] and not step.wide:
+                    step.wide = True
+                    scan.shape.end = -1  # so that it is made anew
                 if holes:
                     scan.present[cell] = 1
             else:
@@ -122,24 +127,24 @@ cdef inline Py_ssize_t read_shaped(Scan* scan, const uint8_t** p, const uint8_t*
     cdef Shape* shape = &scan.shape
     cdef Number* number
     cdef Run run
-    cdef Py_ssize_t j, n, columns = 0
+    cdef Py_ssize_t j, n = shape.n_values
+    cdef int32_t step
     cdef bint first = scan.rows == 0
-    n = shape.rows.n_numbers - shape.has_counts
     if scan.columns != (0 if first else n) or scan.holes:
         return 0
     if first and not make_cells(scan, scan.row_room, n):
         return -scan.no_memory
     for j in range(shape.rows.n_numbers):
         number = &shape.rows.numbers[j]
-        if number.step < 0:
+        step = number.step
+        if step < 0:
             number.cells = <uint64_t*>scan.counts
-            continue
-        if not first:
-            if scan.steps.items[number.step].blob != scan.blob:
-                return 0
-            columns = scan.steps.items[number.step].column
-        number.cells = scan.values + columns * scan.row_room
-        columns += 1
+        elif first:
+            number.cells = scan.values + number.column * scan.row_room
+        elif scan.steps.items[step].blob == scan.blob:
+            number.cells = scan.values + scan.steps.items[step].column * scan.row_room
+        else:
+            return 0
     run.at = p[0] - 1
     run.readable = readable
     run.times = scan.times
@@ -152,8 +157,8 @@ cdef inline Py_ssize_t read_shaped(Scan* scan, const uint8_t** p, const uint8_t*
     n = read_rows(scan.form, &shape.rows, &run)
     if n == 0:
         return 0
-    for j in range(shape.rows.n_numbers if first else 0):
-        if shape.rows.numbers[j].step >= 0 and not bind(scan, &scan.steps.items[shape.rows.numbers[j].step]):
+    for j in range(shape.n_values if first else 0):
+        if not bind(scan, &scan.steps.items[shape.path[j]]):
             return -1
     p[0] = run.at
     return n

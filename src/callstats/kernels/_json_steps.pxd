@@ -51,6 +51,7 @@ cdef struct Step:
     int32_t name  # VALUE: of the metric. END: the number of values in the row
     int32_t column  # VALUE: that of the metric in the blob with the number `blob`
     uint32_t blob
+    bint wide  # VALUE: one was read that is too long to be read with others by `_fused.h`
     Slot slot
 
 cdef struct Steps:

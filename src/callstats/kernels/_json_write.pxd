@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from callstats.kernels._ascii cimport Day, write_number, write_time
+from callstats.kernels._ascii cimport Written, write_number, write_time
 from callstats.kernels._columns cimport Columns, resize
 
 cdef enum:
@@ -47,7 +47,7 @@ cdef inline int64_t key_size(const Keys* keys, Py_ssize_t j) noexcept nogil:
     return keys.ends[j] - (keys.ends[j - 1] if j else 0)
 
 
-cdef inline bint write_columns(Text* text, const Columns* columns, const Keys* keys, int digits, Day* day) noexcept nogil:
+cdef inline bint write_columns(Text* text, const Columns* columns, const Keys* keys, int digits, Written* minute) noexcept nogil:
     """Add the stored text. Return False without memory."""
     cdef Py_ssize_t i, j, size
     cdef int64_t begin
@@ -62,7 +62,7 @@ cdef inline bint write_columns(Text* text, const Columns* columns, const Keys* k
         p = text.at + text.size
         p[0] = b"," if i else b"["
         memcpy(p + 1, b'{"timestamp":"', 14)
-        p = write_time(p + 15, columns.times[i], digits, day)
+        p = write_time(p + 15, columns.times[i], digits, minute)
         memcpy(p, b'","metrics":{', 13)
         p += 13
         first = True

@@ -7,7 +7,7 @@ from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from callstats.kernels._ascii cimport Day
+from callstats.kernels._ascii cimport Written
 from callstats.kernels._columns cimport Columns, columns_of, grow, resize
 from callstats.kernels._fused cimport AUTO, OFF, PORTABLE, WITH_AVX2, form_for
 from callstats.kernels._json_columns cimport (
@@ -321,7 +321,7 @@ def encode_columns(
     cdef int64_t[2] one
     cdef const int64_t* starts = one
     cdef Text text
-    cdef Day day
+    cdef Written minute
     cdef Keys to_keys
     cdef bint done = True
     cdef Py_ssize_t* ends = NULL
@@ -332,7 +332,7 @@ def encode_columns(
     if offsets is not None:
         starts = &offsets[0]
     memset(&text, 0, sizeof(Text))
-    day.days = -1_000_000_000
+    memset(&minute, 0, sizeof(Written))
     texts = [b""] * m
     if not resize(&ends, m + 1, sizeof(Py_ssize_t)):
         raise MemoryError
@@ -348,7 +348,7 @@ def encode_columns(
                     series.counts = columns.counts + starts[i] if columns.counts != NULL else NULL
                     series.values = columns.values + starts[i] if columns.values != NULL else NULL
                     series.present = columns.present + starts[i] if columns.present != NULL else NULL
-                    done = write_columns(&text, &series, &to_keys, digits, &day)
+                    done = write_columns(&text, &series, &to_keys, digits, &minute)
                     if not done:
                         break
                     i += 1
