@@ -65,7 +65,7 @@ cdef extern from *:
     ) noexcept nogil
 
 cdef enum:
-    SHORT = 16  # samples in a row
+    SHORT = 6  # samples in a row: more are added faster as vectors
 
 cdef enum Reducer:
     # Numbered as `rule.REDUCERS`.
