@@ -93,7 +93,13 @@ def test_too_few(db: Path) -> None:
     """Below ten calls it can't tell."""
     lines = run(db, "few", "resize").stdout.splitlines()
     assert all(line.endswith("can't tell from 1 and 40 calls") for line in lines[4:8])
-    assert run(db, "few", "gone").stdout.splitlines()[1] == "B: gone, 0 calls"
+
+
+def test_a_misspelt_name(db: Path) -> None:
+    """It has no calls, and nothing is compared."""
+    result = run(db, "few", "gone", "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "callstats: there are no calls of 'gone' to compare; callstats summary tells what calls there are\n"
 
 
 def test_what_makes_peaks_differ(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import click
 
 from callstats._json import json_text
 from callstats._units import duration_text, memory_text, percent_text, plural, printable, size_text
-from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
+from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
 from callstats.cli.format import NOT_EXACT, left_out_lines, print_reject, stopped_lines, text_table
 from callstats.cli.options import (
     PAST,
@@ -74,6 +74,9 @@ def compare_command(
     url, sides = _sides(arguments, at, tags)
     with catch_ctrl_c() as caught, connect(url, **columns) as table:
         found = table.compare(*sides, at=at, since=since, where=where, stop=caught.is_set, on_reject=print_reject)
+    if not (found.stopped or found.rejected or all(found.group_calls)):
+        name = found.names[found.group_calls.index(0)]
+        raise Failure(f"there are no calls of {name!r} to compare; callstats summary tells what calls there are")
     click.echo(json_text(asdict(found), indent=2) if as_json else comparison_text(found))
     return exit_code(found)
 
