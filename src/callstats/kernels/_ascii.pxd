@@ -4,7 +4,7 @@ Readers walk through a text by raw pointers, and may look at up to `PAD` bytes f
 number or time ends, and NULL for anything else, also for what only the fallback decoder reads.
 """
 
-from libc.stdint cimport UINT64_MAX as U64_MAX, int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT64_MAX as I64_MAX, UINT64_MAX as U64_MAX, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 cdef extern from *:
@@ -280,7 +280,8 @@ cdef inline void write_minute(int64_t ns, Written* minute) noexcept nogil:
     write_digits(minute.text + 11, of_day // 60, 2)
     write_digits(minute.text + 14, of_day % 60, 2)
     minute.begin = <uint64_t>minutes * 60_000_000_000ULL
-    minute.size = 60_000_000_000ULL if <int64_t>minute.begin <= ns else 0  # the earliest one begins before all times
+    # The earliest one begins before all times, and the latest one ends after them: each would hold times of the other too.
+    minute.size = 60_000_000_000ULL if <int64_t>minute.begin <= ns <= I64_MAX - 60_000_000_000LL else 0
 
 
 cdef inline uint8_t* write_time(uint8_t* at, int64_t ns, int digits, Written* minute) noexcept nogil:
