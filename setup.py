@@ -107,6 +107,8 @@ setup(
             [source.as_posix()],
             depends=sorted(path.as_posix() for path in (*KERNELS.glob("*.px[di]"), *KERNELS.glob("*.h"))),
             include_dirs=[KERNELS.as_posix()],
+            # Cython's short way to make an object by keywords frees what it has not set yet when memory ends.
+            define_macros=[("CYTHON_VECTORCALL_TPNEW", "0")],
             extra_compile_args=[] if os.name == "nt" else FLAGS,
             extra_link_args=LINK_FLAGS,
         )
