@@ -105,7 +105,7 @@ setup(
         Extension(
             f"callstats.kernels.{source.stem}",
             [source.as_posix()],
-            depends=sorted(path.as_posix() for path in (*KERNELS.glob("*.px[di]"), *KERNELS.glob("*.h"))),
+            depends=["setup.py", *sorted(path.as_posix() for path in (*KERNELS.glob("*.px[di]"), *KERNELS.glob("*.h")))],
             include_dirs=[KERNELS.as_posix()],
             # Cython's short way to make an object by keywords frees what it has not set yet when memory ends.
             define_macros=[("CYTHON_VECTORCALL_TPNEW", "0")],

@@ -47,7 +47,7 @@ def ours(source: Path, output: Path) -> None:
 def alone(source: Path, output: Path) -> None:
     """Read and write."""
     with (
-        pq.ParquetFile(source, buffer_size=2**20) as file,
+        pq.ParquetFile(source, buffer_size=2**20, pre_buffer=False) as file,
         pq.ParquetWriter(output, file.schema_arrow, compression="zstd", use_dictionary=False) as new,
     ):
         for batch in file.iter_batches(PAGE_ROWS):

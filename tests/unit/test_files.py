@@ -424,3 +424,15 @@ def test_what_is_a_file_by_what_it_holds(tmp_path: Path) -> None:
     pq.write_table(table(), tmp_path / "part-0")
     assert files.is_blob_file(str(tmp_path))
     assert files.is_blob_file(str(tmp_path / "part-0"))
+
+
+def test_parquet_is_read_as_it_is_needed(tmp_path: Path) -> None:
+    """Memory holds a few row groups of the file, never all."""
+    path = tmp_path / "in.parquet"
+    blobs = [b"%d" % i + b" " * 2**20 for i in range(24)]
+    pq.write_table(pa.table({"stats": blobs}), path, row_group_size=1, compression="none", use_dictionary=False)
+    before = pa.total_allocated_bytes()
+    with files.open_reader(str(path), "stats") as reader:
+        held = [pa.total_allocated_bytes() - before for _ in reader.pages(1, 2**30)]
+    assert len(held) == 24
+    assert max(held) < 12 * 2**20

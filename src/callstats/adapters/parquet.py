@@ -199,8 +199,8 @@ class Reader:
     def _tables(self, wanted: pa.Schema, rows: int, size: int) -> Iterator[pa.Table]:
         for source in self._files:
             parts = dataset.get_partition_keys(source.partition_expression)
-            # Without a size of its buffer, Arrow reads a whole row group at once.
-            with source.open() as handle, pq.ParquetFile(handle, buffer_size=2**20) as file:
+            # Else Arrow reads whole row groups at once, and keeps all that it has read of the file.
+            with source.open() as handle, pq.ParquetFile(handle, buffer_size=2**20, pre_buffer=False) as file:
                 own = [name for name in wanted.names if name in file.schema_arrow.names]
                 total = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
                 fit = size * file.metadata.num_rows // max(total, 1)
