@@ -9,7 +9,7 @@ import click
 
 from callstats._json import json_text
 from callstats.cli.errors import ExitCode, print_rejected
-from callstats.cli.format import call_fields, call_row, csv_text, name_text, text_table, time_text
+from callstats.cli.format import call_fields, call_row, csv_text, name_text, peak_memory_text, text_table, time_text
 from callstats.cli.options import POSITIVE, column_options, database_argument, default_option, detail_options, examples
 from callstats.db import Call, connect
 from callstats.stats.format import usage_text
@@ -37,7 +37,7 @@ def list_command(url: str, limit: int, form: str | None, **columns: Any) -> Exit
     """List the latest calls.
 
     These are the calls with the greatest keys, so keys should sort by time. Times are in UTC. ~ marks values that reductions
-    have changed. A memory of several processes or of a container is a lower bound: --json and --csv have the upper bound too.
+    have changed. The memory of several processes or of a container is sampled, with the upper bound where one is known.
     """
     with connect(url, **columns) as table:
         calls = table.list(limit)
@@ -70,5 +70,5 @@ def _call_cells(call: Call) -> tuple[str, ...]:
         return (key, name, *rest, started, "", "?", "", "")
     usage = call.usage
     duration = usage_text(usage, "duration_ns") if usage.rows or "duration_ns" in usage.exact else ""
-    numbers = (usage_text(usage, name) for name in ("samples", "peak_memory", "cpu_mean"))
-    return (key, name, *rest, started, duration, *numbers)
+    numbers = duration, usage_text(usage, "samples"), peak_memory_text(usage), usage_text(usage, "cpu_mean")
+    return (key, name, *rest, started, *numbers)
