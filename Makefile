@@ -6,7 +6,7 @@
 # make mutate      plant mutants in the package and tell which ones the tests let live; ARGS="--seed 2 --only recorder"
 # make simulate    how often leaks, right sizes and comparisons are right over simulated calls: the tables of the docs
 # make fuzz        MUTANTS=1000000 mutants of stored histograms through both readers, then SECONDS=120 of a fuzzer guided by coverage
-# make lint        ruff, mypy, stubtest of the kernels' stubs, cython-lint, zizmor, codespell, the glossary of the prose
+# make lint        ruff, mypy, stubtest of the kernels' stubs, cython-lint, the workflows' schema, zizmor, codespell, the glossary of the prose
 # make actionlint  the workflows again, by a program that its package fetches from GitHub
 # make docs        the documentation, into build/docs
 # make pictures    the pictures of the README, from the example data
@@ -149,7 +149,9 @@ lint: $(BUILT) $(VENV)/.extra-dev
 		$(patsubst src/callstats/kernels/%.pyi,callstats.kernels.%,$(wildcard src/callstats/kernels/*_cy.pyi))
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint src/callstats/kernels
 	$(VENV)/bin/codespell
-	@! test -d .github || $(VENV)/bin/zizmor --quiet --offline --min-severity medium .github
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.readthedocs .readthedocs.yaml
+	@! test -d .github || { $(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml && \
+		$(VENV)/bin/zizmor --quiet --offline --min-severity medium .github; }
 	PYTHONPATH=tests $(PY) -m support.prose src
 
 actionlint: $(VENV)/.extra-dev
