@@ -149,8 +149,8 @@ lint: $(BUILT) $(VENV)/.extra-dev
 		$(patsubst src/callstats/kernels/%.pyi,callstats.kernels.%,$(wildcard src/callstats/kernels/*_cy.pyi))
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint src/callstats/kernels
 	$(VENV)/bin/codespell
-	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.readthedocs .readthedocs.yaml
-	@! test -d .github || { $(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml && \
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.readthedocs .readthedocs.yaml
+	@! test -d .github || { $(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml && \
 		$(VENV)/bin/zizmor --quiet --offline --min-severity medium .github; }
 	PYTHONPATH=tests $(PY) -m support.prose src
 
