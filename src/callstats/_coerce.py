@@ -105,18 +105,21 @@ def _from_array(data: AnyArray, where: str, kind: Domain) -> AnyArray:
 
 
 def _from_dates(data: AnyArray, where: str, kind: Domain) -> AnyArray:
-    if np.datetime_data(data.dtype)[0] == "generic":
+    unit, step = np.datetime_data(data.dtype)
+    if unit == "generic":
         if len(data):
             _reject_value(where, 0, "NaT" if np.isnat(data[0]) else f"{shorten_repr(data[0])}, a date without a unit", kind)
         return np.zeros(0, dtype=kind.dtype)
-    # Years and months have no fixed length. Days cover all of int64 nanoseconds.
-    fixed = data.astype("M8[D]" if np.datetime_data(data.dtype)[0] in ("Y", "M") else data.dtype.newbyteorder("="))
+    fixed = data.astype(data.dtype.newbyteorder("="))
+    if unit in ("Y", "M"):  # which have no fixed length; days cover all of int64 nanoseconds, and what numpy can't turn into days is none
+        steps, most = fixed.view(np.int64), 12 * 300 // step
+        fixed = np.where((steps >= -most) & (steps <= most), steps, 0).view(fixed.dtype).astype("M8[D]")
     unit, step = np.datetime_data(fixed.dtype)
     tick, ns = np.timedelta64(1, cast(Any, unit)), np.timedelta64(1, "ns")
     scale, parts = step * max(int(tick // ns), 1), max(int(ns // tick), 1)  # a tick is scale / parts nanoseconds
     raw = fixed.view(np.int64)
     bad = (raw < -(min(-kind.min * parts, I64_MAX) // scale)) | (raw > min(kind.max * parts, I64_MAX) // scale)
-    bad |= (raw * scale % parts != 0) | (fixed.astype(data.dtype) != data)  # days that wrapped, or NaT
+    bad |= (raw * scale % parts != 0) | (fixed.astype(data.dtype) != data)  # no days, or NaT
     if bad.any():
         i = int(bad.argmax())
         _reject_value(where, i, shorten_repr(data[i]), kind)
