@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 heeded_by_children()  # else tests that send signals fail under nohup and in the background
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a thread for each core costs every program that tests start 0.05 s
 
 # The backend fixture is the same for every example of a test, so a function's scope does no harm.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

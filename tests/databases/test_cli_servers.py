@@ -16,6 +16,7 @@ from callstats import KEEP_PEAKS, reduce_json
 from callstats.cli.app import cli
 from support.database import blob
 from support.databases import Database
+from support.forked import callstats
 from support.programs import IN_THE_THIRD, PATIENCE, started
 
 KEPT = KEEP_PEAKS
@@ -129,9 +130,7 @@ def test_passwords_are_never_shown(on_server: Database) -> None:
         (on_server.url + "?no_such_option=1", 2),
     ]:
         for command in (["reduce", url, "--max-samples", "10"], ["init", url]):
-            done = subprocess.run(
-                [sys.executable, "-m", "callstats", *command], check=False, capture_output=True, text=True, timeout=60
-            )
+            done = subprocess.run([callstats(), *command], check=False, capture_output=True, text=True, timeout=60)
             told = done.stdout + done.stderr
             assert done.returncode == code, told
             assert "Traceback" not in told

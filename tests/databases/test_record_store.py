@@ -9,7 +9,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -24,10 +23,10 @@ from callstats import Call, StatSeries
 from callstats import connect as connect_table
 from support.database import ask, connect
 from support.databases import Database
+from support.forked import COMMAND, callstats
 from support.programs import PATIENCE, gone, marked, started
 from support.servers import PASSWORD, free_port
 
-CALLSTATS = Path(sys.executable).with_name("callstats")
 CODE = 7
 
 
@@ -54,7 +53,7 @@ def recorded(url: object, folder: Path, *options: str) -> Iterator[Recorded]:
     command = ["sh", "-c", f"echo up; read line; exit {CODE}; : {mark}"]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     env = {**os.environ, "XDG_STATE_HOME": str(state)}
-    arguments = [CALLSTATS, "record", "--db", str(url), *options, "--", *command]
+    arguments = [COMMAND, "record", "--db", str(url), *options, "--", *command]
     with started(arguments, text=True, env=env, **pipes) as program:
         assert program.stdout is not None and program.stdout.readline() == "up\n"
         yield Recorded(program, mark, state)
@@ -70,7 +69,7 @@ def wait_until_over(record: Recorded) -> None:
 
 def run(*args: object) -> subprocess.CompletedProcess[str]:
     """Another command."""
-    return subprocess.run([CALLSTATS, *map(str, args)], capture_output=True, text=True, check=False, timeout=4 * PATIENCE)
+    return subprocess.run([callstats(), *map(str, args)], capture_output=True, text=True, check=False, timeout=4 * PATIENCE)
 
 
 def imported(url: object, spool: Path, key: str) -> Call:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +15,8 @@ import pytest
 
 from support.database import ask
 from support.engine import IMAGE, Engine
+from support.forked import COMMAND
 from support.programs import PATIENCE, started
-
-CALLSTATS = Path(sys.executable).with_name("callstats")
 
 
 @contextmanager
@@ -26,7 +24,7 @@ def recorded(engine: Engine, db: Path, script: str) -> Iterator[subprocess.Popen
     """Record a container until its script says that it is up."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     command = [
-        CALLSTATS,
+        COMMAND,
         "record",
         "--db",
         db,

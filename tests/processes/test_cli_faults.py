@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,15 @@ import pytest
 from callstats import CallstatsError, StatSeries
 from callstats.db import connect
 from support.databases import Database
+from support.forked import callstats
 from support.tables import create_table, reduce_table, restore_table
 
-PROGRAM = str(Path(sys.executable).with_name("callstats"))
 MINUTE = StatSeries([second * 10**9 for second in range(60)], {"x": range(60)}).to_db()
 
 
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
     """A line of a POSIX shell, in which ``$callstats`` is the command."""
-    environment = os.environ | {"callstats": PROGRAM}
+    environment = os.environ | {"callstats": str(callstats())}
     return subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, env=environment, timeout=120, check=False)
 
 
@@ -202,7 +201,7 @@ def test_the_room_of_a_column(mysql: Database) -> None:
     times = ", ".join(f"{name}_at TEXT" for name in ("created", "started", "completed"))
     mysql.ask(f"CREATE TABLE calls (id VARCHAR(64) PRIMARY KEY, {columns}, {times})")
     assert connect(mysql.url).max_blob_bytes() == 65_535
-    command = [PROGRAM, "record", "--db", mysql.url, "--interval", "10ms", "--max-samples", "5000", "--", "sleep", "4"]
+    command = [callstats(), "record", "--db", mysql.url, "--interval", "10ms", "--max-samples", "5000", "--", "sleep", "4"]
     assert subprocess.run(command, timeout=120, check=False).returncode == 0
     [(stored,)] = mysql.ask("SELECT stats FROM calls")
     assert len(stored) <= 65_535

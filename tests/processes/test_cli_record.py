@@ -23,15 +23,14 @@ import pytest
 from callstats import StatSeries
 from support.database import ask, connect, made
 from support.engine import IMAGE, Engine
+from support.forked import COMMAND, callstats
 from support.programs import PATIENCE, gone, marked, started
 from support.signals import ENDING
 
-CALLSTATS = Path(sys.executable).with_name("callstats")
-
 
 def record(db: Path, *args: str, given: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
-    """The command in a process of its own."""
-    command = [CALLSTATS, "record", "--db", db, *args]
+    """The command, to its end."""
+    command = [callstats(), "record", "--db", db, *args]
     return subprocess.run(command, input=given, capture_output=True, check=False, timeout=120, env={**os.environ, **env})
 
 
@@ -86,7 +85,7 @@ def test_signals(db: Path, number: signal.Signals) -> None:
     """A signal ends the command and its tree first; the call is stored as cancelled, and the code is 128 + n."""
     mark = uuid4().hex
     script = f"(sleep 99; : {mark}) & (setsid sh -c 'sleep 99; : {mark}' &) ; sleep 99; : {mark}"
-    with started([CALLSTATS, "record", "--db", db, "--", "sh", "-c", script], stderr=subprocess.PIPE) as program:
+    with started([COMMAND, "record", "--db", db, "--", "sh", "-c", script], stderr=subprocess.PIPE) as program:
         deadline = monotonic() + PATIENCE
         while len(marked(mark)) < 4 and monotonic() < deadline:  # callstats' own is one
             sleep(0.02)
@@ -100,7 +99,7 @@ def test_signals(db: Path, number: signal.Signals) -> None:
 def test_ignored_signals(db: Path, number: signal.Signals) -> None:
     """A signal that callstats was started to ignore, as by nohup, ends neither it nor its command. Other signals still do."""
     other = next(one for one in ENDING if one != number)
-    command = [CALLSTATS, "record", "--db", db, "--", "sh", "-c", f"echo runs; read line; kill -{int(number)} $$; exit 7"]
+    command = [COMMAND, "record", "--db", db, "--", "sh", "-c", f"echo runs; read line; kill -{int(number)} $$; exit 7"]
     for sent, code, status in ((number, 7, "error"), (other, 128 + other, "cancelled")):
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         with started(command, ignores=[number], **pipes) as program:
@@ -116,7 +115,7 @@ def test_ignored_signals(db: Path, number: signal.Signals) -> None:
 
 def test_children_that_are_waited_for(db: Path) -> None:
     """The code of the command is known where SIGCHLD was ignored, which makes the system throw codes away."""
-    with started([CALLSTATS, "record", "--db", db, "--", "sh", "-c", "exit 7"], ignores=[signal.SIGCHLD]) as program:
+    with started([COMMAND, "record", "--db", db, "--", "sh", "-c", "exit 7"], ignores=[signal.SIGCHLD]) as program:
         assert program.wait(PATIENCE) == 7
     assert last(db, "status") == ("error",)
 
@@ -171,7 +170,7 @@ def test_its_own_input_and_output(db: Path) -> None:
 
 def test_a_terminal(db: Path) -> None:
     """A command may read from the terminal that callstats was started in, which is callstats' again afterwards."""
-    script = f"{CALLSTATS} record --db {db} -- sh -c 'read x; echo got $x'; read y; echo then $y"
+    script = f"{COMMAND} record --db {db} -- sh -c 'read x; echo got $x'; read y; echo then $y"
     terminal, end = pty.openpty()
     with (
         os.fdopen(terminal, "r+b", buffering=0) as screen,
@@ -256,7 +255,7 @@ def test_docker(db: Path, engine: Engine) -> None:
 
 def listed(*args: Any) -> subprocess.CompletedProcess[str]:
     """`callstats list` in a process of its own."""
-    return subprocess.run([CALLSTATS, "list", *map(str, args)], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([callstats(), "list", *map(str, args)], capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_list(db: Path) -> None:
@@ -302,7 +301,7 @@ def test_list_of_any_table(tmp_path: Path) -> None:
 
 def test_a_command_that_another_program_stops(db: Path) -> None:
     """The recording waits until it is continued, and does not stop itself."""
-    command = [CALLSTATS, "record", "--db", db, "--", "sh", "-c", "echo $$; read line; exit 7"]
+    command = [COMMAND, "record", "--db", db, "--", "sh", "-c", "echo $$; read line; exit 7"]
     with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
         assert program.stdout is not None and program.stdin is not None
         child = psutil.Process(int(program.stdout.readline()))
@@ -327,7 +326,7 @@ def test_names_and_tags(db: Path, options: str) -> None:
     name, tags, command, host, code = last(db, "fn_id", "tags", "command", "host", "exit_code")
     assert (name, json.loads(tags), command) == ("nightly", {"a": "1=2", "b": ""}, "sh -c 'exit 3'")
     assert (host, code) == (os.uname().nodename, 3)
-    shown = subprocess.run([CALLSTATS, "show", db], capture_output=True, text=True, check=True, timeout=60).stdout
+    shown = subprocess.run([callstats(), "show", db], capture_output=True, text=True, check=True, timeout=60).stdout
     assert "exit      3\n" in shown and "tags      a=1=2 b=\n" in shown and "command   sh -c 'exit 3'\n" in shown
 
 

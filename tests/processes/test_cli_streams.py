@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.database import ask, blob, cells, made
+from support.forked import callstats
 
 COMMANDS = (
     "--version",
@@ -42,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, command: str, streams: str = "") -> subprocess.CompletedProcess[str]:
     """What a shell sees of the command under these redirections."""
-    line = f"{shlex.quote(sys.executable)} -m callstats {command} {streams}"
+    line = f"{callstats()} {command} {streams}"
     return subprocess.run(["sh", "-c", line], cwd=folder, check=False, capture_output=True, text=True, timeout=120)
 
 

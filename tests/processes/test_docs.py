@@ -21,6 +21,7 @@ import sqlalchemy
 import callstats
 from callstats.cli.demo import LINES
 from callstats.drivers import ContainerTask
+from support import forked
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -85,7 +86,7 @@ def test_commands(page: Path, tmp_path: Path) -> None:
     for line in lines:
         name, *arguments = shlex.split(line)
         assert name == "callstats"
-        command = [Path(sys.executable).with_name(name), *arguments]
+        command = [forked.callstats(), *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 

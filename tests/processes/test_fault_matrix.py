@@ -20,6 +20,7 @@ import pytest
 
 from callstats import CallstatsError, connect
 from callstats.drivers import ProcessDriver, Status, Task
+from support.forked import callstats
 from support.programs import PATIENCE, gone
 from support.signals import ignored
 
@@ -141,7 +142,7 @@ def test_the_database_at_the_end(fault: str, tmp_path: Path) -> None:
     again = tmp_path / "again.db"
     with connect(str(again)) as table:
         table.create()
-    subprocess.run([sys.executable, "-m", "callstats", "import", str(again), str(taken)], capture_output=True, check=True)
+    subprocess.run([callstats(), "import", str(again), str(taken)], capture_output=True, check=True)
     ((*found, samples),) = stored(again)
     assert found == ["error", 7] and samples >= 1
     assert gone(mark, 5)

@@ -16,11 +16,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from callstats import Call, StatSeries, connect
 from callstats.adapters.prometheus import Collector
 from support.database import blob, made
+from support.forked import COMMAND
 from support.monitoring import Prometheus, promtool
 from support.programs import PATIENCE, started
 from support.zoo import SECOND
 
-CALLSTATS = Path(sys.executable).with_name("callstats")
 HOLD = "x = bytearray(64 * 2**20)\nimport time\nwhile True: time.sleep(0.01)"
 """Python that holds 64 MiB until it is ended."""
 
@@ -30,7 +30,7 @@ Start = Callable[..., AbstractContextManager[Prometheus]]
 def test_a_recording_is_scraped(tmp_path: Path, prometheus: Start) -> None:
     """What `record --listen` serves arrives in Prometheus while the command runs; the call is stored as ever."""
     command = [
-        CALLSTATS,
+        COMMAND,
         "record",
         "--db",
         tmp_path / "calls.db",
@@ -67,11 +67,11 @@ def test_an_address_in_use_runs_nothing(tmp_path: Path) -> None:
     """It is wrong use: the command does not run, and no row is made."""
     touch = ["touch", tmp_path / "ran"]
     with started(
-        [CALLSTATS, "record", "--db", tmp_path / "a.db", "--listen", "127.0.0.1:0", "--", "sleep", "99"], stderr=-1
+        [COMMAND, "record", "--db", tmp_path / "a.db", "--listen", "127.0.0.1:0", "--", "sleep", "99"], stderr=-1
     ) as one:
         assert one.stderr is not None
         address = one.stderr.readline().decode().rstrip().removesuffix("/metrics").rpartition("/")[2]
-        with started([CALLSTATS, "record", "--db", tmp_path / "b.db", "--listen", address, "--", *touch], stderr=-1) as two:
+        with started([COMMAND, "record", "--db", tmp_path / "b.db", "--listen", address, "--", *touch], stderr=-1) as two:
             _, error = two.communicate(timeout=PATIENCE)
         one.terminate()
         one.communicate(timeout=PATIENCE)
@@ -84,7 +84,7 @@ def test_an_address_in_use_runs_nothing(tmp_path: Path) -> None:
 def test_a_watched_process_is_served(tmp_path: Path) -> None:
     """`--pid` with `--listen`: the samples are served in the text that the client asks for, OpenMetrics too."""
     with started([sys.executable, "-c", HOLD]) as held:
-        command = [CALLSTATS, "record", "--db", tmp_path / "calls.db", "--interval", "50ms", "--listen", "127.0.0.1:0", "--pid"]
+        command = [COMMAND, "record", "--db", tmp_path / "calls.db", "--interval", "50ms", "--listen", "127.0.0.1:0", "--pid"]
         with started([*command, str(held.pid), "--name", "other"], stderr=-1, text=True) as program:
             assert program.stderr is not None
             url = program.stderr.readline().removeprefix("callstats: metrics at ").rstrip()
@@ -109,7 +109,7 @@ def test_promtool_checks_all_families(tmp_path: Path, prometheus: Start) -> None
         on_stat(0, dict.fromkeys([*names, "disk_read", "disk_write", "net_rx", "net_tx", "own"], 7))
         promtool("check", "metrics", data=generate_latest(registry))
     database, report = made(tmp_path / "x.db", [("a", blob(300))]), tmp_path / "reduce.prom"
-    with started([CALLSTATS, "reduce", database, "--max-samples", "60", "--prom", report], stdout=-3) as program:
+    with started([COMMAND, "reduce", database, "--max-samples", "60", "--prom", report], stdout=-3) as program:
         program.wait(PATIENCE)
     promtool("check", "metrics", data=report.read_bytes())
 

@@ -7,7 +7,6 @@ import pty
 import re
 import select
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,9 +17,8 @@ import psutil
 import pytest
 
 from support.database import ask
+from support.forked import COMMAND
 from support.programs import PATIENCE, marked, started
-
-CALLSTATS = Path(sys.executable).with_name("callstats")
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
@@ -98,7 +96,7 @@ def test_ctrl_z_and_fg(tmp_path: Path, redirection: str) -> None:
     mark, db = uuid4().hex, tmp_path / "calls.db"
     script = f"echo up; read line <{waiting(tmp_path)}; exit 7; : {mark}"
     with shell() as screen:
-        screen.type(f"set -o pipefail; {CALLSTATS} record --db {db} --interval 20ms -- sh -c '{script}' {redirection}\n")
+        screen.type(f"set -o pipefail; {COMMAND} record --db {db} --interval 20ms -- sh -c '{script}' {redirection}\n")
         screen.expect("\nup\r")
         for _ in range(2):
             screen.type("\x1a")
@@ -119,7 +117,7 @@ def test_ctrl_c(tmp_path: Path, redirection: str) -> None:
     mark, db = uuid4().hex, tmp_path / "calls.db"
     script = f"echo up; read line <{waiting(tmp_path)}; : {mark}"
     with shell() as screen:
-        screen.type(f"set -o pipefail; {CALLSTATS} record --db {db} -- sh -c '{script}' {redirection}\n")
+        screen.type(f"set -o pipefail; {COMMAND} record --db {db} -- sh -c '{script}' {redirection}\n")
         screen.expect("\nup\r")
         screen.type("\x03")
         screen.expect("callstats: ")
@@ -133,7 +131,7 @@ def test_a_command_that_reads_from_the_terminal(tmp_path: Path, redirection: str
     """It gets the terminal: at the start, when it asks for it in a pipeline, or with fg; then the shell has it again."""
     db = tmp_path / "calls.db"
     with shell() as screen:
-        screen.type(f"{CALLSTATS} record --db {db} -- sh -c 'read line; echo got $line' {redirection}\n")
+        screen.type(f"{COMMAND} record --db {db} -- sh -c 'read line; echo got $line' {redirection}\n")
         if redirection == "&":
             screen.expect("ready> ")
             screen.type("jobs\n")
@@ -155,7 +153,7 @@ def test_a_terminal_without_job_control(tmp_path: Path) -> None:
     screen, other = pty.openpty()
     script = f"echo up; read line <{waiting(tmp_path)}"
     with started(
-        ["setsid", "--ctty", CALLSTATS, "record", "--db", db, "--", "sh", "-c", script], stdin=other, stdout=other, stderr=other
+        ["setsid", "--ctty", COMMAND, "record", "--db", db, "--", "sh", "-c", script], stdin=other, stdout=other, stderr=other
     ) as program:
         os.close(other)
         one = Shell(screen)

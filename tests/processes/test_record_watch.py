@@ -14,16 +14,16 @@ import psutil
 import pytest
 
 from support.database import ask
+from support.forked import COMMAND, callstats
 from support.programs import PATIENCE, started
 
-CALLSTATS = Path(sys.executable).with_name("callstats")
 CONTROLLERS = Path("/sys/fs/cgroup")
 
 
 @contextmanager
 def watched(db: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
     """Record what the options name, until the row is there."""
-    command = [CALLSTATS, "record", "--db", str(db), "--interval", "20ms", *map(str, options)]
+    command = [COMMAND, "record", "--db", str(db), "--interval", "20ms", *map(str, options)]
     with started(command, stderr=subprocess.PIPE, text=True) as program:
         deadline = monotonic() + PATIENCE
         while not db.exists() or not ask(db, "SELECT 1 FROM sqlite_master") or not ask(db, "SELECT 1 FROM calls"):
@@ -113,5 +113,5 @@ def test_a_control_group(tmp_path: Path, group: Path) -> None:
 def test_wrong_use(options: list[str], message: str, tmp_path: Path) -> None:
     """Nothing is stored."""
     db = tmp_path / "calls.db"
-    done = subprocess.run([CALLSTATS, "record", "--db", db, *options], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([callstats(), "record", "--db", db, *options], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2 and message in done.stderr and not db.exists()

@@ -26,6 +26,36 @@ import pytest
 PASSWORD = "s3kr3t-w0rd"
 _NUMBERS = count(1)
 
+END_OTHERS = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+ONLY_SCHEMAS = """
+SELECT current_setting('server_version_num')::int >= 150000
+    AND (SELECT count(*) FROM pg_extension) = 1
+    AND (SELECT count(*) FROM pg_language) = 4
+    AND (SELECT datacl IS NULL AND encoding = pg_char_to_encoding('UTF8') FROM pg_database WHERE datname = current_database())
+    AND NOT EXISTS (
+        SELECT FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()))
+    AND NOT EXISTS (SELECT FROM pg_event_trigger)
+    AND NOT EXISTS (SELECT FROM pg_largeobject_metadata)
+    AND NOT EXISTS (SELECT FROM pg_default_acl)
+    AND NOT EXISTS (SELECT FROM pg_publication)
+    AND NOT EXISTS (SELECT FROM pg_foreign_data_wrapper)
+"""
+"""Whether a database of PostgreSQL is as a new one, but for what its schemas hold."""
+
+NEW_SCHEMAS = r"""
+DO $$
+DECLARE name text;
+BEGIN
+    FOR name IN SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%' AND nspname <> 'information_schema'
+    LOOP EXECUTE format('DROP SCHEMA %I CASCADE', name); END LOOP;
+    CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+    GRANT USAGE ON SCHEMA public TO PUBLIC;
+END $$
+"""
+
 
 class Server:
     """A running server, in which each test gets a database of its own."""
@@ -34,6 +64,7 @@ class Server:
         self.kind = kind
         self.address = address
         self.process = process
+        self.empty: list[str] = []
 
     def connect(self, database: str | None, **options: Any) -> Any:
         """A connection of the driver's that commits each statement."""
@@ -45,17 +76,30 @@ class Server:
             return psycopg.connect(**address, autocommit=True, **options)
         import pymysql
 
-        return pymysql.connect(**address, autocommit=True, binary_prefix=True, **options)
+        return pymysql.connect(**address, autocommit=True, binary_prefix=True, ssl_disabled=True, **options)
 
     def new_database(self) -> str:
-        """Make an empty database."""
+        """Make an empty database, or take one that was emptied: PostgreSQL copies a thousand files for each."""
+        if self.empty:
+            return self.empty.pop()
         name = f"calls_{os.getpid()}_{next(_NUMBERS)}"
         self._run(f"CREATE DATABASE {name}" + ("" if self.kind == "postgres" else " CHARACTER SET utf8mb4"))
         return name
 
     def drop_database(self, name: str) -> None:
-        """Drop it, whoever is still connected."""
+        """Empty it for another test or drop it, whoever is still connected."""
+        if self.kind == "postgres" and self.process is not None and self._emptied(name):
+            self.empty.append(name)
+            return
         self._run(f"DROP DATABASE {name}" + (" WITH (FORCE)" if self.kind == "postgres" else ""))
+
+    def _emptied(self, name: str) -> bool:
+        with self.connect(name) as connection:
+            connection.execute(END_OTHERS)
+            if not connection.execute(ONLY_SCHEMAS).fetchone()[0]:
+                return False
+            connection.execute(NEW_SCHEMAS)
+            return True
 
     def url(self, database: str) -> str:
         """Its URL, as users write it."""
