@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from callstats._limits import CELLS_PER_VALUE, MAX_CELLS
 from callstats._types import I64_MAX, AnyArray, Block, Counts, Present, Times
 from callstats.errors import SeriesError
+
+Array = TypeVar("Array", bound=AnyArray)
 
 
 class Columns(NamedTuple):
@@ -26,7 +28,17 @@ class Columns(NamedTuple):
     counts: Counts | None
 
 
-EMPTY = Columns((), np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.uint64), None, None)
+# By position: the keyword takes longer than the work, and every new series needs this.
+_set_writeable = cast("Callable[[AnyArray, bool], None]", np.ndarray.setflags)
+
+
+def freeze(array: Array) -> Array:
+    """Make an array read-only."""
+    _set_writeable(array, False)
+    return array
+
+
+EMPTY = Columns((), freeze(np.zeros(0, dtype=np.int64)), freeze(np.zeros((0, 0), dtype=np.uint64)), None, None)
 
 
 class ReadOnlyColumns:
@@ -75,10 +87,6 @@ def take(columns: Columns, rows: Counts | slice) -> Columns:
     )
 
 
-# By position: the keyword takes longer than the work, and every new series needs this.
-_set_writeable = cast("Callable[[AnyArray, bool], None]", np.ndarray.setflags)
-
-
 def normalize(columns: Columns) -> Columns:
     """Return read-only columns without empty metrics; `present` and `counts` are None where they would be all True or all 1."""
     names, times, values, present, counts = columns
@@ -94,7 +102,7 @@ def normalize(columns: Columns) -> Columns:
     _, times, values, present, counts = columns
     for array in (times, values, present, counts):
         if array is not None:
-            _set_writeable(array, False)
+            freeze(array)
     return columns
 
 
@@ -176,8 +184,3 @@ def describe_array(array: object) -> str:
     if not isinstance(array, np.ndarray):
         return type(array).__name__
     return f"{array.dtype} of shape {array.shape}{'' if array.flags.c_contiguous else ', with gaps'}"
-
-
-def freeze(array: Counts) -> Counts:
-    array.flags.writeable = False
-    return array

@@ -151,7 +151,9 @@ def suggest_keywords(door: Door) -> Door:
 
     @functools.wraps(door)
     def checked(*args: Any, **keywords: Any) -> Any:
-        if keywords and not keywords.keys() <= known.keys():
+        if not keywords:
+            return door(*args)  # to pass on none takes time too
+        if not keywords.keys() <= known.keys():
             wrong = next(name for name in keywords if name not in known)
             # The number of rows is a rule's max_samples, but the argument is called rule.
             close = ["rule"] if wrong == "max_samples" and "rule" in known else difflib.get_close_matches(wrong, known, n=1)

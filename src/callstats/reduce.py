@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 import numpy as np
 
 from callstats import _json, kernels
-from callstats._columns import EMPTY, Columns
+from callstats._columns import EMPTY, Columns, normalize
 from callstats._parallel import map_ordered
 from callstats._types import I64_MAX, U64_MAX, Bytes, Counts
 from callstats.batch import StatBatch, text_or_none, validate_buffer
@@ -199,8 +199,9 @@ def reduce_columns(columns: Columns, rule: Rule, *, counts: bool = True) -> Colu
     `counts` says whether the text that `max_bytes` limits has counts.
     """
     names, times, values, present, weights = columns
-    n = len(times)
-    rows = n if rule.max_samples is None else min(n, rule.max_samples)
+    n, rows = len(times), rule.max_samples
+    if rows is None or rows > n:
+        rows = n
     if rule.max_bytes is not None and rows > 0:
         out_names, plan = plan_metrics(names, rule)
         limit, keys = min(rule.max_bytes, I64_MAX), _json.keys_of(out_names)
@@ -215,7 +216,7 @@ def reduce_columns(columns: Columns, rule: Rule, *, counts: bool = True) -> Colu
 
 def _decimate_series(series: StatSeries, rule: Rule) -> StatSeries:
     reduced = reduce_columns(series._columns, rule)
-    return series if reduced is series._columns else StatSeries._of(reduced)
+    return series if reduced is series._columns else StatSeries._with(reduced)
 
 
 def _decimate_columns(columns: Columns, offsets: Counts | None, rule: Rule, max_samples: int) -> tuple[Columns, Counts | None]:
@@ -230,7 +231,7 @@ def _decimate_columns(columns: Columns, offsets: Counts | None, rule: Rule, max_
         _json.as_bytes(present),
         counts,
         offsets,
-        min(I64_MAX, max_samples),
+        max_samples,
         rule.missing == "zero",
         plan,
     )
@@ -243,9 +244,10 @@ def _decimate_columns(columns: Columns, offsets: Counts | None, rule: Rule, max_
         raise SeriesError(
             f"{where}the sum of metrics[{out_names[column]!r}] must be at most {U64_MAX}, got more in row {row} of the result"
         )
+    reduced = Columns(out_names, out_times, out_values, None, out_counts)
     if out_present is not None:
-        out_present = out_present.view(np.bool_)
-    return Columns(out_names, out_times, out_values, out_present, out_counts), out_offsets
+        reduced = normalize(reduced._replace(present=out_present.view(np.bool_)))
+    return reduced, out_offsets
 
 
 def plan_metrics(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
@@ -254,11 +256,12 @@ def plan_metrics(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], C
     The plan has the indices of a metric's source and of its fallback, both -1 where there is none, its reducer's index, and
     whether the rule asks for it.
     """
-    return (_plan_metrics if len(names) <= _json.MANY_NAMES else _plan_metrics.__wrapped__)(names, rule)
+    return (_plan_metrics if len(names) <= _json.MANY_NAMES else _plan_metrics.__wrapped__)(names, rule.how)
 
 
 @lru_cache(maxsize=256)
-def _plan_metrics(names: tuple[str, ...], rule: Rule) -> tuple[tuple[str, ...], Counts]:
+def _plan_metrics(names: tuple[str, ...], how: How | Mapping[str, How] | None) -> tuple[tuple[str, ...], Counts]:
+    rule = Rule(how=how)
     index_of = {name: index for index, name in enumerate(names)}
     plan: dict[str, tuple[int, int, Reducer, bool]] = {}
     for name, index in index_of.items():

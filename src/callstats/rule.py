@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Literal, TypeAlias, cast, get_args
 
 from callstats.errors import ArgumentError, suggest_keywords
@@ -26,10 +26,11 @@ OTHERS = "*"
 class HowByMetric(Mapping[str, "How"]):
     """An immutable, hashable mapping of metrics to reducers."""
 
-    __slots__ = ("_items",)
+    __slots__ = ("_hash", "_items")
 
     def __init__(self, items: Mapping[str, How]) -> None:
         self._items = dict(items)
+        self._hash = hash(tuple(self._items.items()))  # once: each reduction looks its reducers up
 
     def __getitem__(self, name: str) -> How:
         return self._items[name]
@@ -41,7 +42,10 @@ class HowByMetric(Mapping[str, "How"]):
         return len(self._items)
 
     def __hash__(self) -> int:
-        return hash(tuple(self._items.items()))
+        return self._hash
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return HowByMetric, (self._items,)  # without the hash: each process has its own
 
     def __repr__(self) -> str:
         return repr(self._items)
@@ -106,17 +110,6 @@ class Rule:
             assign(self, "how", HowByMetric(by_metric))
         elif self.how is not None:
             assign(self, "how", _validate_how("how", self.how))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
-        # Cached: each reduction of a series looks its rule up.
-        return hash((self.max_samples, self.how, self.missing, self.max_bytes))
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Rule, (self.max_samples, self.how, self.missing, self.max_bytes)  # without the hash: each process has its own
 
     def reducers(self, name: str) -> tuple[Reducer, ...]:
         """Return the reducers of a metric: the first for the metric itself, the others for its peaks.

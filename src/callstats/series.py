@@ -303,8 +303,13 @@ class StatSeries(ReadOnlyColumns):
     @classmethod
     def _of(cls, columns: Columns) -> StatSeries:
         """Make a series of validated arrays that nothing else refers to."""
+        return cls._with(normalize(columns))
+
+    @classmethod
+    def _with(cls, columns: Columns) -> StatSeries:
+        """Make a series of normalized columns."""
         series = cls.__new__(cls)
-        series._columns = normalize(columns)
+        series._columns = columns
         return series
 
 

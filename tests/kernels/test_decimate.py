@@ -507,14 +507,22 @@ def test_what_is_no_series_is_refused(x: Any) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_series_is_left_alone(rule: str) -> None:
-    """The input holds what it held, and the result's arrays are read-only too."""
+    """The input holds what it held."""
     rows = [(i * SECOND, {"x": i, "mem_usage": 2 * i}, 1) for i in range(300)]
     series = series_of(rows)
     got = decimate(series, Rule(**RULES[rule]))
     assert rows_of(series) == rows
-    assert not got.values.flags.writeable
-    assert not got.timestamps.flags.writeable
     assert all(type(value) is int for stat in got for value in (stat.timestamp, *stat.metrics.values()))
+
+
+@pytest.mark.parametrize("x", [uneven(300), StatSeries(range(300), {"x": [7, *[None] * 299]}), StatSeries([], {})])
+@pytest.mark.parametrize("max_samples", [0, 10, 299])
+def test_the_arrays_of_a_result_are_read_only(x: StatSeries, max_samples: int) -> None:
+    """No array of a reduced series, or of a reduced batch, can be written to."""
+    for got in (decimate(x, max_samples), decimate(StatBatch([x, x]), max_samples)):
+        assert not any(
+            array.flags.writeable for array in (got.timestamps, got.values, got.present, got.counts) if array is not None
+        )
 
 
 def test_extra_memory_is_that_of_the_output() -> None:

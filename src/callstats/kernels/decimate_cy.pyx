@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
@@ -12,6 +13,15 @@ cdef object empty = np.empty
 cdef object INT64 = np.dtype(np.int64)
 cdef object UINT8 = np.dtype(np.uint8)
 cdef object UINT64 = np.dtype(np.uint64)
+
+
+cdef inline void* freeze(object array) except? NULL:
+    """Make an array read-only, and return where its cells are. The array must outlive the pointer."""
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(array, &buffer, PyBUF_SIMPLE)
+    PyBuffer_Release(&buffer)
+    array.setflags(False)
+    return buffer.buf
 
 
 def decimate_columns(
@@ -31,9 +41,6 @@ def decimate_columns(
     cdef const int64_t* starts = one
     cdef int64_t* ends = one_end
     cdef int64_t[::1] to_offsets
-    cdef int64_t[:, ::1] to_times
-    cdef uint64_t[:, ::1] to_values
-    cdef uint8_t[:, ::1] to_present
     cdef Columns source = columns_of(times, values, present, counts)
     cdef Output out
     cdef Reduced reduced
@@ -59,17 +66,18 @@ def decimate_columns(
             for i in range(m):
                 r += plan_rows(source.times, starts[i], starts[i + 1] - starts[i], max_samples, rows + r)
                 ends[i + 1] = r
-        times_and_counts = to_times = empty((2, r), INT64)  # in one array: each array less saves time
-        out_values = to_values = empty((k, r), UINT64)
+        times_and_counts = empty((2, r), INT64)  # in one array: each array less saves time
+        out.times = <int64_t*>freeze(times_and_counts)
+        out.counts = out.times + r
+        out_values = empty((k, r), UINT64)
+        out.values = <uint64_t*>freeze(out_values)
         out_present = None
+        out.present = NULL
         for j in range(k):
             if present is not None or plan[0, j] < 0:
-                out_present = to_present = empty((k, r), UINT8)
+                out_present = empty((k, r), UINT8)
+                out.present = <uint8_t*>freeze(out_present)
                 break
-        out.times = &to_times[0, 0] if r else NULL
-        out.counts = &to_times[1, 0] if r else NULL
-        out.values = &to_values[0, 0] if r and k else NULL
-        out.present = &to_present[0, 0] if r and out_present is not None else NULL
         with nogil:
             reduced = reduce_columns(&source, &plan[0, 0] if k else NULL, k, rows, r, starts, ends, m, zero, &out)
     finally:

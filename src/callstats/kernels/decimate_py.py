@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from callstats._columns import EMPTY, freeze
 from callstats._types import U64_MAX, AnyArray, Block, Bytes, Counts, Times
 from callstats.rule import REDUCERS, Reducer
 
@@ -39,8 +40,8 @@ def decimate_columns(
     one sample. plan[2, j] is the number of the reducer. Where plan[3, j] is 0, only series that have any value of the metric get
     the column. `zero`: count absent values as 0.
 
-    Return times, values, present (None: all), counts (None: all one), offsets, and the (row, column) of the first sum above
-    2**64 - 1 (None: there is none).
+    Return times, values, present (None: all), counts (None: all one), all read-only; offsets, and the (row, column) of the first
+    sum above 2**64 - 1 (None: there is none).
 
     The caller guarantees non-decreasing times, max_samples >= 1, and 0 wherever a value is absent.
     """
@@ -49,7 +50,8 @@ def decimate_columns(
     starts, row_offsets = _edges(times, offsets, max_samples)
     n, r, k = len(times), len(starts), plan.shape[1]
     if r == 0:
-        return np.zeros(0, dtype=np.int64), np.zeros((k, r), dtype=np.uint64), None, None, None if one else row_offsets, None
+        values = freeze(np.zeros((k, r), dtype=np.uint64))
+        return EMPTY.times, values, None, None, None if one else row_offsets, None
     out_values, out_present, totals, faults = reduce_rows(values, present, counts, starts, zero, plan)
     for j, (own, _, _, requested) in enumerate(plan.T.tolist()):
         if not requested:
@@ -61,10 +63,10 @@ def decimate_columns(
     weights = None if counts is None else counts.astype(np.uint64)
     out_times = (base.view(np.uint64) + _mean(since, weights, starts, totals.astype(np.uint64))).view(np.int64)
     return (
-        out_times,
-        out_values,
-        None if out_present.all() else out_present.view(np.uint8),
-        None if (totals == 1).all() else totals,
+        freeze(out_times),
+        freeze(out_values),
+        None if out_present.all() else freeze(out_present).view(np.uint8),
+        None if (totals == 1).all() else freeze(totals),
         None if one else row_offsets,
         min(faults, default=None),
     )
