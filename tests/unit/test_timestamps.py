@@ -41,6 +41,15 @@ def test_wrong_times(text: str) -> None:
         parse_date_or_time(text)
 
 
+@pytest.mark.parametrize("text", ["1677-09-21T00:12:43Z", "2262-04-11T23:47:17Z", "0001-01-01T00:00:00Z"])
+def test_times_out_of_range(text: str) -> None:
+    """The error shows the first and the last time, as they are written."""
+    with pytest.raises(CallstatsError) as caught:
+        parse_time(text)
+    first, last = "1677-09-21T00:12:43.146Z", "2262-04-11T23:47:16.854Z"
+    assert str(caught.value) == f"expected a time from {first} to {last}, got {text!r}"
+
+
 def test_text_of_times() -> None:
     """Floored to the digits asked for, before 1970 too."""
     times = np.array([-1, 0, 1_700_000_000 * SECOND + 123_456_789], dtype=np.int64)
