@@ -61,7 +61,7 @@ def column(values: object, where: str, kind: Domain) -> tuple[AnyArray, AnyArray
     if kind.dates and getattr(getattr(values, "dtype", None), "tz", None) is not None:
         # By default, numpy makes objects of pandas' times with a zone, and drops their nanoseconds.
         values = np.asarray(values, dtype=f"M8[{cast(Any, values).dtype.unit}]")
-    if isinstance(values, np.ndarray) or hasattr(values, "__array__") or isinstance(values, (memoryview, array)):
+    if hasattr(values, "__array__") or isinstance(values, (memoryview, array)):
         data = np.asarray(values)
         if data.ndim != 1:
             raise SeriesError(f"{where} must have one dimension, got {data.ndim}")

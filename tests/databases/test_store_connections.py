@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import callstats
 from callstats.db import ReduceResult
 from support.database import blob, connect, made
 from support.tables import add_calls, create_table, get_series, reduce_table
@@ -29,6 +30,21 @@ def test_no_lock_is_left(tmp_path: Path, journal: str) -> None:
 
     assert reduce_table(db, 10, batch_size=3, progress=lock).changed == 10
     lock()
+
+
+def test_what_reads_takes_no_lock(tmp_path: Path) -> None:
+    """While another program has the lock for writing, all that reads does its work at once: also a job that changes nothing."""
+    db = made(tmp_path / "calls.db", [(str(i), blob(12)) for i in range(10)])
+    with closing(connect(db)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with callstats.connect(f"sqlite:///{db}?timeout=0") as calls:
+            assert [call.key for call in calls.list(2)] == ["9", "8"]
+            assert calls.max_blob_bytes() is None
+            assert calls.summarize(by=None).calls == 10
+            assert calls.export(tmp_path / "calls.parquet").written == 10
+            assert calls.reduce(10, dry_run=True).changed == 10
+            assert calls.reduce(20).skipped == 10
+            assert calls.reduce(10).stopped == "database is locked: another program kept its lock for too long"
 
 
 def test_an_engine_of_the_callers(tmp_path: Path) -> None:

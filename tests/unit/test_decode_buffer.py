@@ -129,3 +129,19 @@ def test_figures_of_many() -> None:
         seen[i, metrics[j]] = figures
     assert len(seen) == sum(map(len, each))
     assert not len(batches.totals_of(StatBatch([]))[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[] x", "byte 3: expected nothing more, got 'x'"),
+        ("[1,]", "byte 3: expected value, got ']'"),
+        ('[{"a":1 "b":2}]', "byte 8: expected ',' delimiter, got '\"'"),
+        ('["ä\n"]', r"byte 4: expected JSON: invalid control character, got '\n'"),
+    ],
+)
+def test_what_is_no_json(text: str, error: str) -> None:
+    """The error says where the fault is, in bytes, and what stands there, in one form whatever Python's json calls it."""
+    with pytest.raises(DecodeError) as caught:
+        StatSeries.from_json(text)
+    assert str(caught.value) == error

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from callstats.demo import docker_frames
 from callstats.drivers import pick_stats
+from callstats.drivers.docker.stats import cpu_time
 from callstats.series import Stat
 
 READ = "2017-11-27T14:52:53.5Z"
@@ -397,6 +398,8 @@ def test_a_windows_frame() -> None:
     common = {"mem_working": 8_192, "net_rx": 1, "net_tx": 2, "disk_read": 4_096, "disk_write": 512}
     # 1.5 s, 1 s and 0.5 s of processor time in 2 s
     assert picked(**WINDOWS) == {"cpu_total": 75, "cpu_user": 50, "cpu_kernel": 25, **common}
+    assert cpu_time(WINDOWS) == 100 * WINDOWS["cpu_stats"]["cpu_usage"]["total_usage"]
+    assert cpu_time({**WINDOWS, "cpu_stats": {}}) is None
     assert picked(**WINDOWS | {"num_procs": 0}) == common
     for preread in ("0001-01-01T00:00:00Z", READ, "2017-11-27T14:52:54Z", None, ABSENT):
         assert picked(**{**WINDOWS, "preread": preread}) == common

@@ -20,6 +20,10 @@ def inside(n: int = 2, *, of: list[int]) -> bool:
         raise ValueError(f"{n + 1} is too few")
     of[0] = min(n, 7)
     return n < 5
+
+def abstract() -> None:
+    zip(strict=True)
+    raise NotImplementedError
 '''
 CYTHON = '''cdef enum:
     SIZE = 1 + 2
@@ -53,6 +57,7 @@ def test_mutants_of_python() -> None:
         (9, "n < 5", "None"),
         (9, "n < 5", "n <= 5"),
         (9, "5", "6"),
+        (12, "zip(strict=True)", None),
     }
 
 

@@ -17,6 +17,7 @@ SECOND = 10**9
         ("1970-01-01T00:00:00Z", 0),
         ("2023-11-14T22:13:20Z", 1_700_000_000 * SECOND),
         ("2023-11-15t00:13:20.5+02:00", 1_700_000_000 * SECOND + SECOND // 2),
+        ("2023-11-14T23:12:20+00:59", 1_700_000_000 * SECOND),
         ("2023-11-14 20:13:20.1234567891-02:00", 1_700_000_000 * SECOND + 123_456_789),
     ],
 )
@@ -39,6 +40,15 @@ def test_wrong_times(text: str) -> None:
     """The error shows the forms and the text."""
     with pytest.raises(CallstatsError, match=f"^time must be a date or an RFC 3339 time, such as 2026-10-26, .*, got '{text}'"):
         parse_date_or_time(text)
+
+
+@pytest.mark.parametrize("text", ["1677-09-21T00:12:43Z", "2262-04-11T23:47:17Z", "0001-01-01T00:00:00Z"])
+def test_times_out_of_range(text: str) -> None:
+    """The error shows the first and the last time, as they are written."""
+    with pytest.raises(CallstatsError) as caught:
+        parse_time(text)
+    first, last = "1677-09-21T00:12:43.146Z", "2262-04-11T23:47:16.854Z"
+    assert str(caught.value) == f"expected a time from {first} to {last}, got {text!r}"
 
 
 def test_text_of_times() -> None:

@@ -61,9 +61,9 @@ class Search:
             if size <= self.max_bytes:
                 return -max_rows if size < 0 else max_rows
             max_rows -= 1
-        return self._fit_between(1, max_rows, 0, 0) if max_rows else 0
+        return self._fit_between(1, max_rows) if max_rows else 0
 
-    def _fit_between(self, low: int, high: int, low_size: int, high_size: int) -> int:
+    def _fit_between(self, low: int, high: int, *, low_size: int = 0, high_size: int = 0) -> int:
         """Return the largest number of rows from low to high whose text fits; 0, or -k, as `fit` does.
 
         The sizes are those at low and high; 0 where they were not measured yet.
@@ -85,7 +85,7 @@ class Search:
             if low_size > self.max_bytes and self.is_excluded(low, high, (high_size - low_size) / (high - low)):
                 return 0
         middle = low + (high - low) // 2
-        return self._fit_between(middle + 1, high, 0, high_size) or self._fit_between(low, middle, low_size, 0)
+        return self._fit_between(middle + 1, high, high_size=high_size) or self._fit_between(low, middle, low_size=low_size)
 
     def measure(self, k: int) -> int:
         """Return the size of the text of k rows; -1 where a sum is too large."""

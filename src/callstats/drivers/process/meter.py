@@ -43,13 +43,10 @@ class Meter:
         self._sharing_cost = 0.0
         self._peak = self._stored_peak = 0
         self._sampled = False
-        self._now = self._living = 0
         self._began = self._before_at = monotonic()
         self._before = self._base = Used()
         if relative:
-            self._base = self._measure(relative=True)
-            self._before = self._base
-            self._peak = 0
+            self._base = self._before = self._measure(relative=True)
 
     def look(self) -> None:
         """Note the peaks so far, and no sample."""
@@ -104,7 +101,7 @@ class Meter:
             return False
         peak, cache = self._family.group.peak()
         self._peak = max(self._peak, peak - max(cache, int(totals.disk_read + totals.disk_write)))
-        return peak > 0 and abs(self._peak - peak) <= _PEAKS_DIFFER * peak
+        return abs(self._peak - peak) < _PEAKS_DIFFER * peak
 
     def _common(self, totals: Used) -> dict[str, int]:
         used = totals.minus(self._base)
@@ -133,9 +130,8 @@ class Meter:
             disks[process.pid] = read_disk(process.pid)
             totals = totals.plus(process.user, process.kernel, disks[process.pid])
         self._disks = disks
-        several = len(sizes) > 1 and not may_read_shares
         self._now = self._memory(members, sizes, may_read_shares=may_read_shares)
-        if not several:
+        if may_read_shares and not relative:  # else the sum of several processes may count pages twice, or it is no news
             self._peak = max(self._peak, self._now)
         return self._grouped(totals).at_least(self._before)
 
@@ -162,15 +158,16 @@ class Meter:
         # Processes that fork inherit peaks, so peaks are never added.
         if relative:
             self._peaks[process.pid] = process.started, peak
-        if self._peaks.get(process.pid, (0, 0))[0] != process.started or peak > self._peaks[process.pid][1]:
+        begun = self._peaks.get(process.pid)
+        if begun is None or begun[0] != process.started or peak > begun[1]:
             self._peak = max(self._peak, peak)
 
     def _memory(
         self, members: list[Process], sizes: dict[int, int], *, may_read_shares: bool = True, must_read_shares: bool = False
     ) -> int:
         """Return the memory of the tree, where shared pages count once as far as that is known."""
-        total, largest = sum(sizes.values()), max(sizes.values(), default=0)
-        if total <= _SHARED_BYTES or total <= _SHARED_RATIO * largest:
+        total = sum(sizes.values())
+        if total <= _SHARED_BYTES or total <= _SHARED_RATIO * max(sizes.values()):
             self._shared = {}
             return total
         within_cost = self._sharing_cost <= _SHARED_COST * (monotonic() - self._began)
@@ -187,9 +184,9 @@ class Meter:
                 pid: size - min(size if (share := shares[pid]) is None else share, size) for pid, size in sizes.items()
             }
             self._sharing_cost += thread_time() - began
-            total, largest = sum(sizes.values()), max(sizes.values(), default=0)
+            total = sum(sizes.values())
         parents = {process.pid: process.parent for process in members}
         for pid, size in sizes.items():
             # A fork shares nearly all with its parent, until the next reading says what.
             total -= min(self._shared.get(pid, sizes.get(parents[pid], 0)), size)
-        return max(total, largest)
+        return max([total, *sizes.values()])
