@@ -119,9 +119,10 @@ def test_parity_of_the_kernels() -> None:
 
 
 def plan_for(names: tuple[bytes, ...]) -> tuple[Any, Any]:
-    """Fill each metric in by the others, and ask for the moments of all but the first."""
-    indexes = np.arange(len(names), dtype=np.int64)
-    return np.array([indexes, np.roll(indexes, 1), indexes[::-1], indexes * 0 - 1, indexes], dtype=np.int64), indexes[1:]
+    """Fill each metric in by others, and by one alone, and ask for the moments of all but the first."""
+    own = np.arange(len(names), dtype=np.int64)
+    other = np.roll(own, 1)
+    return np.hstack([[own, other, own[::-1], own * 0 - 1, own], [own, other, other, other, other]]), own[1:]
 
 
 @compiled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,15 @@ def test_no_good_character_is_left_to_the_fallback_decoder(escaped: bool) -> Non
     (found,), times, values, present, counts = callstats.kernels.active.decode_blob(blob)
     assert found.decode() == name
     assert (times.tolist(), values.tolist(), present, counts) == ([1_511_794_373 * 10**9], [[1]], None, None)
+
+
+@compiled
+@pytest.mark.parametrize("year", [1678, 1970, 2000, 2261])
+def test_no_year_is_left_to_the_fallback_decoder(year: int) -> None:
+    """From the first full year to the last one, at both ends."""
+    for time in (f"{year}-01-01T00:00:00Z", f"{year}-12-31T23:59:59Z"):
+        _, times, *_ = callstats.kernels.active.decode_blob(f'[{{"timestamp":"{time}"}}]'.encode())
+        assert times.tolist() == [int(datetime.fromisoformat(time).timestamp()) * 10**9]
 
 
 @compiled
