@@ -35,6 +35,7 @@ def every_k(series: StatSeries, rule: Rule, max_bytes: int, counts: bool) -> int
 def found(series: StatSeries, rule: Rule, max_bytes: int, counts: bool = True) -> int:
     """What the kernel finds."""
     names, times, values, present, weights = series._columns
+    times = np.r_[times[:1], times][1:]  # a part of a longer array: what lies before it must not count
     out_names, plan = plan_metrics(names, rule)
     rows = len(times) if rule.max_samples is None else min(len(times), rule.max_samples)
     zero, keys = rule.missing == "zero", _json.keys_of(out_names)
@@ -89,6 +90,28 @@ def test_every_number_of_rows(seed: int) -> None:
         max_bytes = int(len(series.to_json()) * rng.random()) + 1
         want = every_k(series, rule, max_bytes, turn % 3 > 0)
         assert found(series, rule, max_bytes, turn % 3 > 0) == want, (seed, turn)
+
+
+def test_pauses_in_which_windows_are_empty() -> None:
+    """They are no rows, so more numbers of rows may fit than there are windows."""
+    for turn in range(60):
+        rng, n = np.random.default_rng((100, 6, 10, turn)), 100
+        pauses = np.zeros(n, dtype=np.int64)
+        pauses[rng.integers(1, n, 6)] = rng.integers(1, 10, 6)
+        times = SECOND * (np.arange(n) + np.cumsum(pauses)) + rng.integers(0, SECOND, n)
+        series = StatSeries(EPOCH + np.sort(times), {"x": np.full(n, 2**64 - 1, np.uint64)})
+        max_bytes = int(len(series.to_json()) * rng.uniform(0.4, 0.99))
+        assert found(series, Rule(None), max_bytes, False) == every_k(series, Rule(None), max_bytes, False), turn
+
+
+def test_a_budget_that_is_met_to_the_byte() -> None:
+    """Means just below and just above 10 have another number of digits."""
+    values = np.random.default_rng(1).integers(9, 11, 24)
+    series = StatSeries(EPOCH + SECOND * np.arange(24), {"a": values, "b": np.ma.MaskedArray(values[::-1], mask=values > 9)})
+    for k in range(1, 24):
+        max_bytes = len(decimate(series, k).to_json())
+        for less in (0, 1):
+            assert found(series, Rule(None), max_bytes - less) == every_k(series, Rule(None), max_bytes - less, True), k
 
 
 @pytest.mark.parametrize("where", ["all of int64", "the end of int64", "two halves far apart"])

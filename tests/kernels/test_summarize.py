@@ -6,14 +6,16 @@ import math
 import random
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 
-from callstats import CallstatsError, StatBatch, StatSeries, Summary, decimate, summarize
+from callstats import CallstatsError, StatBatch, StatSeries, Summary, decimate, kernels, summarize
 from callstats.kernels import totals_py
 from support import strategies
+from support.backends import compiled
 from support.parity import same
 from support.reference import PEAKS, Row
 from support.zoo import SECOND, Item, series_of, zoo
@@ -108,14 +110,36 @@ def test_parity_of_the_kernels() -> None:
     present = None if batch.present is None else batch.present.view(np.uint8)
 
     def words() -> object:
-        from callstats import kernels
-
         totals = kernels.active.totals(batch.values, present, batch.counts, batch.offsets, plan)
         return totals, kernels.active.moments(batch.timestamps, batch.values, present, batch.offsets, places)
 
     totals, moments = same(words)
     assert totals.shape == (len(places), len(batch), totals_py.TOTALS)
     assert moments.shape == (len(places), len(batch), totals_py.MOMENTS)
+
+
+def plan_for(names: tuple[bytes, ...]) -> tuple[Any, Any]:
+    """Fill each metric in by others, and by one alone, and ask for the moments of all but the first."""
+    own = np.arange(len(names), dtype=np.int64)
+    other = np.roll(own, 1)
+    return np.hstack([[own, other, own[::-1], own * 0 - 1, own], [own, other, other, other, other]]), own[1:]
+
+
+@compiled
+@pytest.mark.parametrize("item", ZOO, ids=lambda item: item.name)
+def test_totals_and_moments_of_a_blob(item: Item) -> None:
+    """They are those of its columns, and absent where the columns are left to the fallback decoder: times of 1677 and 2262."""
+    blob = item.series().to_json(digits=9)
+    columns, found = kernels.active.decode_blob(blob), kernels.active.blob_totals(blob, plan_for)
+    if columns is None:
+        assert found is None
+        return
+    names, times, values, present, counts = columns
+    plan, metrics = plan_for(names)
+    offsets = np.array([0, len(times)], dtype=np.int64)
+    assert found[:4] == (names, len(times), *((times[0], times[-1]) if len(times) else (0, 0)))
+    assert found[4].tolist() == totals_py.totals(values, present, counts, offsets, plan)[:, 0].tolist()
+    assert found[5].tolist() == totals_py.moments(times, values, present, offsets, metrics)[:, 0].tolist()
 
 
 @pytest.mark.usefixtures("backend")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,35 @@ def test_every_character_by_both_ways() -> None:
         blobs = [form % text for text in texts]
         assert disagreements(blobs, rule=1) == []
         assert decoded_differently(blobs) == []
+
+
+@compiled
+@pytest.mark.parametrize("escaped", [False, True])
+def test_no_good_character_is_left_to_the_fallback_decoder(escaped: bool) -> None:
+    """All of Unicode in one name, as it is and as escapes, and in an unknown member."""
+    name = "".join(map(chr, [*range(0x20, 0xD800), *range(0xE000, 0x110000)]))
+    blob = json.dumps([{"timestamp": "2017-11-27T14:52:53Z", "metrics": {name: 1}, "y": name}], ensure_ascii=escaped).encode()
+    (found,), times, values, present, counts = callstats.kernels.active.decode_blob(blob)
+    assert found.decode() == name
+    assert (times.tolist(), values.tolist(), present, counts) == ([1_511_794_373 * 10**9], [[1]], None, None)
+
+
+@compiled
+@pytest.mark.parametrize("year", [1678, 1970, 2000, 2261])
+def test_no_year_is_left_to_the_fallback_decoder(year: int) -> None:
+    """From the first full year to the last one, at both ends."""
+    for time in (f"{year}-01-01T00:00:00Z", f"{year}-12-31T23:59:59Z"):
+        _, times, *_ = callstats.kernels.active.decode_blob(f'[{{"timestamp":"{time}"}}]'.encode())
+        assert times.tolist() == [int(datetime.fromisoformat(time).timestamp()) * 10**9]
+
+
+@compiled
+@pytest.mark.parametrize("value", ["true", "false", "null", '""', "0", "-1.5e+3", "7E-2", "[]", "{}", '[false,{"a":null}]'])
+def test_no_unknown_value_is_left_to_the_fallback_decoder(value: str) -> None:
+    """Last in its row, and before another member."""
+    for row in (f'"timestamp":"2017-11-27T14:52:53Z","y":{value}', f'"y":{value} ,"timestamp":"2017-11-27T14:52:53Z"'):
+        names, times, *_ = callstats.kernels.active.decode_blob(f"[{{{row}}}]".encode())
+        assert (names, times.tolist()) == ((), [1_511_794_373 * 10**9])
 
 
 @backends

@@ -55,7 +55,6 @@ cdef inline void search_free(Search* search) noexcept nogil:
     free(search.sums)
     free(search.sizes)
     free(search.best)
-    memset(search, 0, sizeof(Search))
 
 
 cdef inline Py_ssize_t search_size(const Search* search) noexcept nogil:

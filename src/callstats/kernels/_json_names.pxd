@@ -31,7 +31,6 @@ cdef inline void names_free(Names* names) noexcept nogil:
     free(names.items)
     free(names.text)
     free(names.slots)
-    memset(names, 0, sizeof(Names))
 
 
 cdef inline void forget_names(Names* names) noexcept nogil:

@@ -71,8 +71,6 @@ cdef inline void steps_free(Steps* steps) noexcept nogil:
     free(steps.text)
     free(steps.pieces)
     free(steps.unescaped)
-    memset(steps, 0, sizeof(Steps))
-    steps.first = -1
 
 
 cdef inline void forget_steps(Steps* steps) noexcept nogil:
