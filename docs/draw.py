@@ -13,7 +13,7 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 SUMMARY = ("summary", "calls.db", "--rightsize", "5%")
-WIDTH = 124
+WIDTH = 100
 SIZE = (1280, 965)
 
 

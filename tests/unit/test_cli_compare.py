@@ -55,13 +55,15 @@ def test_two_names(db: Path) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert lines[:2] == ["A: resize, 40 calls", "B: RESIZE, 40 calls"]
-    verdicts = {line[:16].strip(): line.rsplit("  ", 1)[1] for line in lines[4:8]}
+    verdicts = {line[:12].strip(): line.rsplit("  ", 1)[1] for line in lines[4:8]}
     assert verdicts == {
-        "duration": "higher in B",
-        "peak memory": "can't tell from 40 and 40 calls, as good as 4 and 40 independent ones",  # since it rose half-way
-        "CPU of one core": "no difference to be seen",
-        "failures": "higher in B",
+        "duration": "96 % higher",
+        "peak memory": "can't tell",  # since it rose half-way
+        "CPU": "no difference seen",
+        "failures": "higher",
     }
+    assert lines[9] == "confidence of the intervals: duration 97.5 %, CPU 95 %, failures 98.3 %"
+    assert lines[10] == "peak memory: can't tell from 40 and 40 calls, as good as 4 and 40 independent ones"
     assert "+50 points" in lines[7]
 
 
@@ -92,14 +94,15 @@ def test_two_tags(db: Path) -> None:
 def test_too_few(db: Path) -> None:
     """Below ten calls it can't tell."""
     lines = run(db, "few", "resize").stdout.splitlines()
-    assert all(line.endswith("can't tell from 1 and 40 calls") for line in lines[4:8])
+    assert all(line.endswith("can't tell") for line in lines[4:8])
+    assert lines[9:13] == [f"{title}: can't tell from 1 and 40 calls" for title in ("duration", "peak memory", "CPU", "failures")]
 
 
 def test_a_misspelt_name(db: Path) -> None:
     """It has no calls, and nothing is compared."""
     result = run(db, "few", "gone", "--json")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "callstats: there are no calls of 'gone' to compare; callstats summary tells what calls there are\n"
+    assert result.stderr == "callstats: there are no calls of gone to compare: callstats summary tells what calls there are\n"
 
 
 def test_what_makes_peaks_differ(tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ def test_list_and_record(form: str, timed: bool, tmp_path: Path) -> None:
     """The memory and CPU of a call are marked where reductions have changed them, in a list, a line and JSON alike."""
     db = database(tmp_path / "calls.db", form, calls=1, timed=timed)
     want = INEXACT[form] | (set() if timed else {"duration_ns"})
-    texts = output("list", db).splitlines()[1].split("  ")
+    texts = output("list", db).splitlines()[2].split("  ")
     assert [("~" in text) for text in (texts[-2], texts[-1])] == ["peak_memory" in want, "cpu_mean" in want]
     [known] = [json.loads(line)["usage"] for line in output("list", db, "--json").splitlines()]
     assert set(known["exact"]) == {name for name in NUMBERS if known[name] is not None} - want

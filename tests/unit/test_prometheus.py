@@ -231,8 +231,8 @@ def test_the_command_exports(tmp_path: Path) -> None:
     assert (done.exit_code, done.stdout.partition(";")[0]) == (1, "2 rows: 1 written, 1 rejected")
     for arguments, why in (
         (["x.om"], "FILE must be a new file, got"),
-        (["new.om", "--long"], "--openmetrics must be given without long and others, which are for other files"),
-        (["new.om", "--with", "status"], "--openmetrics must be given without long and others, which are for other files"),
+        (["new.om", "--long"], "--openmetrics must be given without --long and --with, which are for other files"),
+        (["new.om", "--with", "status"], "--openmetrics must be given without --long and --with, which are for other files"),
         (["no/new.om"], "FILE must be a writable file, got"),
     ):
         done = CliRunner().invoke(cli, ["export", "--openmetrics", str(database), str(tmp_path / arguments[0]), *arguments[1:]])

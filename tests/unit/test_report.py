@@ -97,7 +97,7 @@ def test_order_and_choice() -> None:
     found = StatSeries([0], {name: [1] for name in ("a", "cpu_total", "mem_limit", "mem_usage", "net_rx", "z@max", "z")})
     assert [track.name for track in tracks(found)] == ["mem_usage", "cpu_total", "net_rx", "a", "z"]
     assert [track.name for track in tracks(found, ["z", "mem_limit"])] == ["z", "mem_limit"]
-    with pytest.raises(CallstatsError, match=r"metrics must be metrics of the series, got 'y': it has 'a', 'cpu_total'"):
+    with pytest.raises(CallstatsError, match=r"metrics must be among those of the series, got 'y': it has 'a', 'cpu_total'"):
         tracks(found, ["y"])
     with pytest.raises(CallstatsError, match=r"got 'y': it has no samples$"):
         tracks(StatSeries([], {}), ["y"])

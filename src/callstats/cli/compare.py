@@ -11,7 +11,7 @@ import click
 from callstats._json import json_text
 from callstats._units import duration_text, memory_text, percent_text, plural, printable, size_text
 from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
-from callstats.cli.format import NOT_EXACT, left_out_lines, print_reject, stopped_lines, text_table
+from callstats.cli.format import NOT_EXACT, left_out_lines, name_text, print_reject, stopped_lines, text_table, wrap_lines
 from callstats.cli.options import (
     PAST,
     TAG,
@@ -20,20 +20,24 @@ from callstats.cli.options import (
     detail_options,
     examples,
     is_surely_database,
+    require_time_column,
     since_option,
     where_option,
 )
 from callstats.db import TableComparison, connect
+from callstats.errors import shorten_repr
 from callstats.stats import Difference
 from callstats.stats.compare import MIN_COMPARED
 
 _NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "duration_ns": ("duration", lambda ns: duration_text(round(ns))),
     "memory": ("peak memory", lambda size: memory_text(round(size))),
-    "cpu": ("CPU of one core", lambda percent: f"{percent:.1f} %"),
+    "cpu": ("CPU", lambda percent: f"{percent:.1f} %"),
     "failures": ("failures", percent_text),
 }
 """The title of each number, and its text."""
+
+_CHANGE, _INTERVAL = "B - A", "interval of B - A"
 
 
 @click.command(
@@ -69,14 +73,17 @@ def compare_command(
     percentile bootstrap (Wilcox 2006), shares of failures by Newcombe's interval. Of comparisons without any difference, at
     most 5 % find one, by Holm's correction over the four.
 
-    "No difference to be seen" does not mean that there is none: the interval says how large it may be.
+    "No difference seen" does not mean that there is none: the interval says how large it may be.
     """
+    require_time_column(columns["time_column"], at=at, since=since)
     url, sides = _sides(arguments, at, tags)
+    if columns["group_column"] is None and not tags:
+        raise click.UsageError("A must be given with a --by column; without one, compare by --tag")
     with catch_ctrl_c() as caught, connect(url, **columns) as table:
         found = table.compare(*sides, at=at, since=since, where=where, stop=caught.is_set, on_reject=print_reject)
     if not (found.stopped or found.rejected or all(found.group_calls)):
         name = found.names[found.group_calls.index(0)]
-        raise Failure(f"there are no calls of {name!r} to compare; callstats summary tells what calls there are")
+        raise Failure(f"there are no calls of {name_text(name)} to compare: callstats summary tells what calls there are")
     click.echo(json_text(asdict(found), indent=2) if as_json else comparison_text(found))
     return exit_code(found)
 
@@ -87,30 +94,33 @@ def _sides(arguments: tuple[str, ...], at: int | None, tags: tuple[tuple[str, st
     names = list(arguments)
     url = database(names.pop(0) if names and (tags or len(names) > wanted or is_surely_database(names[0])) else None)
     if tags:
-        if names or len(tags) != wanted:
-            times = "twice" if at is None else "once beside --at"
+        if names or len(tags) != wanted or len({*tags}) != wanted:
+            times = "twice with two values" if at is None else "once beside --at"
             raise click.UsageError(f"--tag must be NAME=VALUE, {times} and without A and B")
         return url, [dict([tag]) for tag in tags]
     if len(names) != wanted:
         raise click.UsageError("the arguments must be [DB] A B, or [DB] A with --at")
+    if len({*names}) != wanted:
+        raise click.UsageError(f"B must be another name than A, got {shorten_repr(names[0])}")
     return url, names
 
 
 def comparison_text(found: TableComparison) -> str:
     """Return a comparison as text."""
     a, b = found.names
-    rows = [("", "A", "B", "B - A", "interval", "")] + [_row(one) for one in found.differences]
-    lines = [
-        f"A: {a}, {plural(found.group_calls[0], 'call')}",
-        f"B: {b}, {plural(found.group_calls[1], 'call')}",
-        "",
-        *text_table(rows, right=1),
+    rows = [("", "A", "B", _CHANGE, _INTERVAL, "B is")] + [_row(one) for one in found.differences]
+    head = [f"A: {a}, {plural(found.group_calls[0], 'call')}", f"B: {b}, {plural(found.group_calls[1], 'call')}", ""]
+    notes = [
+        *_confidence_lines(found),
+        *_unknown_lines(found),
+        *_memory_lines(found),
+        *[NOT_EXACT] * any(not one.exact for one in found.differences),
+        f"medians, and the share of failures; {found.rejected:,} rejected; {size_text(found.bytes_read)} read",
+        *left_out_lines(found),
+        *stopped_lines(found, "the numbers are of the calls read so far"),
     ]
-    lines += ["", *_memory_lines(found)]
-    lines += [NOT_EXACT] * any(not one.exact for one in found.differences)
-    lines += [f"medians, and the share of failures; {found.rejected:,} rejected; {size_text(found.bytes_read)} read"]
-    lines += left_out_lines(found) + stopped_lines(found, "the numbers are of the calls read so far")
-    return "\n".join(map(printable, lines))
+    table = [*text_table(rows, right=1, optional=(_INTERVAL, _CHANGE)), ""]
+    return "\n".join([*map(printable, head), *table, *wrap_lines(map(printable, notes), indent=2)])
 
 
 def _memory_lines(found: TableComparison) -> list[str]:
@@ -125,19 +135,39 @@ def _memory_lines(found: TableComparison) -> list[str]:
     ]
 
 
+def _confidence_lines(found: TableComparison) -> list[str]:
+    """Return how sure the intervals are, by Holm's correction each in its own way."""
+    texts = [f"{_NUMBERS[one.name][0]} {percent_text(one.confidence)}" for one in found.differences if one.confidence is not None]
+    return [f"confidence of the intervals: {', '.join(texts)}"] * bool(texts)
+
+
+def _unknown_lines(found: TableComparison) -> list[str]:
+    """Return why some numbers can't be compared."""
+    lines = []
+    for one in found.differences:
+        if one.differs is None:
+            line = f"{_NUMBERS[one.name][0]}: can't tell from {one.calls_a:,} and {plural(one.calls_b, 'call')}"
+            if min(one.calls_a, one.calls_b) >= MIN_COMPARED:
+                line += f", as good as {one.effective_a:.0f} and {one.effective_b:.0f} independent ones"
+            lines.append(line)
+    return lines
+
+
+def _points_text(share: float) -> str:
+    return f"{100 * share:.3g} points"
+
+
 def _row(one: Difference) -> tuple[str, ...]:
     title, text = _NUMBERS[one.name]
     mark = "" if one.exact else "~"
     a, b = ("-" if value is None else mark + text(value) for value in (one.a, one.b))
-    if one.differs is None or one.difference is None or one.low is None or one.high is None or one.confidence is None:
-        reason = f"can't tell from {one.calls_a:,} and {plural(one.calls_b, 'call')}"
-        if min(one.calls_a, one.calls_b) >= MIN_COMPARED:
-            reason += f", as good as {one.effective_a:.0f} and {one.effective_b:.0f} independent ones"
-        return title, a, b, "", "", reason
+    if one.differs is None or one.difference is None or one.low is None or one.high is None:
+        return title, a, b, "", "", "can't tell"
     if one.name == "failures":
-        text, relative = (lambda share: f"{100 * share:.3g} points"), ""
-    else:
-        relative = f" ({one.difference / one.a:+.0%})" if one.a else ""
+        text = _points_text
     change, low, high = (f"{'-' if value < 0 else '+'}{text(abs(value))}" for value in (one.difference, one.low, one.high))
-    verdict = f"{'higher' if one.difference > 0 else 'lower'} in B" if one.differs else "no difference to be seen"
-    return title, a, b, mark + change + relative, f"{mark}{low} to {mark}{high} ({percent_text(one.confidence)})", verdict
+    verdict = "no difference seen"
+    if one.differs:
+        by = f"{abs(one.difference / one.a):.0%} ".replace("%", " %") if one.a and one.name != "failures" else ""
+        verdict = f"{by}{'higher' if one.difference > 0 else 'lower'}"
+    return title, a, b, mark + change, f"{mark}{low} to {mark}{high}", verdict

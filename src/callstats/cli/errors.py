@@ -19,7 +19,7 @@ from callstats._units import printable
 from callstats.cli.format import print_reject
 from callstats.db import Call, JobResult, Reject
 from callstats.db.engine import hide_passwords
-from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DriverError
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DriverError, ImageError
 
 
 class ExitCode(IntEnum):
@@ -93,6 +93,8 @@ class CommandGroup(click.Group):
             raise Failure(str(error), ExitCode.DRIVER_FAULT) from None
         except ArgumentError as error:
             raise Failure(self._with_option(error, ctx.invoked_subcommand)) from None
+        except ImageError as error:
+            raise Failure(f"--image {str(error).removeprefix('image ').removeprefix('name ')}") from None
         except (CallstatsError, ImportError) as error:
             if isinstance(error, ImportError) and "install callstats with" not in str(error):
                 raise

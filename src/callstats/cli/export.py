@@ -43,6 +43,8 @@ def export_command(
 
     With --openmetrics each call has a series for each metric, in base units and labelled by call and name.
     """
+    if openmetrics and (long or others):
+        raise click.UsageError("--openmetrics must be given without --long and --with, which are for other files")
     url, file = split_file(arguments, source)
     check_output(file, "FILE", url)
     with catch_ctrl_c() as caught, open_calls(url, **columns) as calls:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable, Sequence
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -76,6 +79,12 @@ def peak_memory_text(usage: CallUsage) -> str:
     return text if usage.peak_ceiling is None else f"{text} sampled, at most {usage_text(usage, 'peak_ceiling')}"
 
 
+def memory_range_text(usage: CallUsage) -> str:
+    """Return `peak_memory_text` for a column: "8.6-44 MiB" for a peak and its upper bound."""
+    low, high = usage_text(usage, "peak_memory"), usage_text(usage, "peak_ceiling")
+    return f"{low.removesuffix(high[high.rfind(' ') :])}-{high}" if high else low
+
+
 def short_number(value: float) -> str:
     """Return a number: its whole part from 1,000 on, else four digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
@@ -136,8 +145,57 @@ def call_row(call: Call) -> dict[str, object]:
     return {name: value if value is None or isinstance(value, (int, float)) else name_text(value) for name, value in row.items()}
 
 
-def text_table(rows: Sequence[Sequence[str]], right: int) -> list[str]:
-    """Return rows as lines, with the columns from the index `right` on aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    pads = [str.rjust if index >= right else str.ljust for index in range(len(widths))]
-    return ["  ".join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)).rstrip() for row in rows]
+def terminal_width() -> int | None:
+    """Return how many columns the terminal has; None where the output is none, which gets whole lines."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def wrap_lines(lines: Iterable[str], indent: int) -> Iterator[str]:
+    """Yield lines that fit the terminal: the rest of a longer one follows, indented."""
+    width = terminal_width()
+    for line in lines:
+        fits = width is None or len(line) <= width or width <= 2 * indent
+        yield from [line] if fits or width is None else textwrap.wrap(line, width, subsequent_indent=" " * indent)
+
+
+def text_table(rows: Sequence[Sequence[str]], right: int, optional: Sequence[str] = (), cut: str | None = None) -> list[str]:
+    """Return rows as lines, the headings first, with the columns from the index `right` on aligned to the right.
+
+    A line break in a heading makes two lines of it. Where the terminal is too narrow, the cells of the column `cut` are cut to
+    16 characters. Then the columns `optional` are left out, the first of them first, and a line says so.
+    """
+    columns = {heading: [row[index] for row in rows[1:]] for index, heading in enumerate(rows[0])}
+    rights, room, left_out = set(rows[0][right:]), terminal_width(), []
+
+    def excess() -> int:
+        return 0 if room is None else sum(_width(*column) + 2 for column in columns.items()) - 2 - room
+
+    def cut_to(width: int) -> None:
+        if cut is not None and excess() > 0:
+            most = max(_width(cut, columns[cut]) - excess(), width)
+            columns[cut] = [_shorten(cell, most) for cell in columns[cut]]
+
+    cut_to(16)
+    for heading in optional:
+        if heading in columns and excess() > 0:
+            del columns[heading]
+            left_out.append(heading.replace("\n", " "))
+    cut_to(8)
+    tall = any("\n" in heading for heading in columns)
+    blocks = []
+    for heading, cells in columns.items():
+        above, _, below = heading.rpartition("\n")
+        pad = str.rjust if heading in rights else str.ljust
+        blocks.append([pad(cell, _width(heading, cells)) for cell in [*[above] * tall, below, *cells]])
+    lines = ["  ".join(cells).rstrip() for cells in zip(*blocks, strict=True)]
+    note = [f"(a wider terminal shows {', '.join(left_out)} too)"] * bool(left_out)
+    return [*lines, *wrap_lines(note, indent=2)]
+
+
+def _width(heading: str, cells: Iterable[str]) -> int:
+    return max(map(len, (*heading.split("\n"), *cells)))
+
+
+def _shorten(text: str, width: int) -> str:
+    """Return the text with its middle left out where it is longer."""
+    return text if len(text) <= width else f"{text[: width // 2]}\u2026{text[width // 2 + 1 - width :]}"

@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 from callstats._json import json_text
+from callstats._timestamps import stored_time_ns
 from callstats.cli.errors import ExitCode, print_rejected
-from callstats.cli.format import call_fields, call_row, csv_text, name_text, peak_memory_text, text_table, time_text
+from callstats.cli.format import call_fields, call_row, csv_text, memory_range_text, name_text, text_table, time_text
 from callstats.cli.options import POSITIVE, column_options, database_argument, default_option, detail_options, examples
 from callstats.db import Call, connect
 from callstats.stats.format import usage_text
 
-_HEADINGS = ("call", "name", "status", "exit", "started", "duration", "samples", "peak memory", "CPU")
-_NAME_WIDTH = 32
-"""Characters of a name that the table shows."""
+_HEADINGS = ("call", "name", "status", "started", "duration", "peak\nmemory", "CPU")
+_STARTED = _HEADINGS.index("started")
 
 
 @click.command(
@@ -36,8 +36,9 @@ _NAME_WIDTH = 32
 def list_command(url: str, limit: int, form: str | None, **columns: Any) -> ExitCode:
     """List the latest calls.
 
-    These are the calls with the greatest keys, so keys should sort by time. Times are in UTC. ~ marks values that reductions
-    have changed. The memory of several processes or of a container is sampled, with the upper bound where one is known.
+    These are the calls with the greatest keys, so keys should sort by time. Times are in UTC. An exit code other than 0 follows
+    the status. ~ marks values that reductions have changed. The memory of several processes or of a container is sampled, so
+    that a peak may have been missed: 8.6-44 MiB is the sampled peak and its upper bound. --json and --csv have all numbers.
     """
     with connect(url, **columns) as table:
         calls = table.list(limit)
@@ -54,21 +55,27 @@ def list_command(url: str, limit: int, form: str | None, **columns: Any) -> Exit
 
 def _table_lines(calls: Sequence[Call]) -> list[str]:
     """Return a table of calls, without the columns that are empty for all of them."""
-    rows = [_HEADINGS, *map(_call_cells, calls)]
-    kept = [index for index, column in enumerate(zip(*rows, strict=True)) if any(column[1:]) or not calls]
-    right = sum(index < _HEADINGS.index("duration") for index in kept)
-    return text_table([[row[index] for index in kept] for row in rows], right=right)
+    rows = [list(_call_cells(call)) for call in calls]
+    headings = list(_HEADINGS)
+    years = {row[_STARTED][:5] for row in rows} - {""}
+    if len(years) == 1:  # which then stands above the column
+        headings[_STARTED] += f"\nin {years.pop()[:4]}"
+        rows = [[*row[:_STARTED], row[_STARTED][5:], *row[_STARTED + 1 :]] for row in rows]
+    kept = [index for index in range(len(headings)) if any(row[index] for row in rows) or not calls]
+    table = [[row[index] for index in kept] for row in (headings, *rows)]
+    right = sum(index <= _STARTED for index in kept)
+    optional = ("CPU", headings[_STARTED], "status")
+    return text_table(table, right, optional, cut="name" if "name" in table[0] else None)
 
 
 def _call_cells(call: Call) -> tuple[str, ...]:
-    values = (call.key, call.name, call.status, call.exit_code)
-    key, name, *rest = ("" if value is None else name_text(value) for value in values)
-    if len(name) > _NAME_WIDTH:
-        name = f"{name[: _NAME_WIDTH - 1]}\u2026"
-    started = (time_text(call.started_at) or "").removesuffix(" UTC").partition(".")[0]
+    key, name, status = ("" if value is None else name_text(value) for value in (call.key, call.name, call.status))
+    ended = f"{status} {call.exit_code}".lstrip() if call.exit_code else status
+    started = (time_text(call.started_at) or "").removesuffix(" UTC")
+    if stored_time_ns(call.started_at) is not None:
+        started = started[: -len(":07.000")]
     if call.series is None:
-        return (key, name, *rest, started, "", "?", "", "")
+        return (key, name, ended, started, "", "?", "")
     usage = call.usage
     duration = usage_text(usage, "duration_ns") if usage.rows or "duration_ns" in usage.exact else ""
-    numbers = duration, usage_text(usage, "samples"), peak_memory_text(usage), usage_text(usage, "cpu_mean")
-    return (key, name, *rest, started, *numbers)
+    return (key, name, ended, started, duration, memory_range_text(usage), usage_text(usage, "cpu_mean"))

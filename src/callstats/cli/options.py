@@ -242,6 +242,13 @@ def split_file(arguments: tuple[str, ...], first: Callable[..., str] = database)
     return first(*arguments[:-1]), arguments[-1]
 
 
+def require_time_column(time_column: str | None, **given: int | None) -> None:
+    """Reject options that choose calls by their time where no column has it."""
+    for name, value in given.items():
+        if value is not None and time_column is None:
+            raise click.UsageError(f"--{name} must be given with a --time-column")
+
+
 def split_key(arguments: tuple[str, ...]) -> tuple[str, str | None]:
     """Return the database and the call of [DB] [ID]."""
     if len(arguments) > 2:

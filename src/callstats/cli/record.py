@@ -15,18 +15,18 @@ from typing import Any, Self, TypeVar
 import click
 
 from callstats._json import json_text
-from callstats._units import duration_text, printable
+from callstats._units import duration_text, parse_duration, printable
 from callstats.call import Call
-from callstats.cli.errors import ExitCode, say
+from callstats.cli.errors import ExitCode, Failure, option_message, say
 from callstats.cli.format import call_fields, name_text, peak_memory_text, table_text
-from callstats.cli.options import ADDRESS, POSITIVE, SECONDS, SIZE, TAG, default_database, default_option, examples
+from callstats.cli.options import ADDRESS, POSITIVE, SECONDS, SIZE, TAG, Parsed, default_database, default_option, examples
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
 from callstats.drivers import FN_METRICS, DockerDriver, Driver, ProcessDriver, Status, Task, WaitResult
 from callstats.drivers._record import Recording, command_of
 from callstats.drivers._run import TaskRun
 from callstats.drivers._watch import follow, make_sampler
-from callstats.errors import DatabaseError
+from callstats.errors import ArgumentError, DatabaseError
 from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS
 from callstats.stats.format import usage_text
@@ -44,6 +44,13 @@ _CONTAINER_SECONDS = 10.0
 """How long a container may continue after a signal that ends programs; the first program of a container may not heed it."""
 
 Prepared = TypeVar("Prepared")
+
+
+def _parse_interval(text: str) -> float:
+    ns = parse_duration(text)
+    if ns < 10**7:
+        raise ArgumentError("interval", "10ms or more", text)
+    return ns / 10**9
 
 
 @click.command(
@@ -70,7 +77,7 @@ Prepared = TypeVar("Prepared")
 @click.option("--timeout", type=SECONDS, metavar="TIME", help="End it after this long, such as 60s or 1h30m.  [default: never]")
 @default_option(
     "--interval",
-    type=SECONDS,
+    type=Parsed("duration", _parse_interval),
     default="1s",
     metavar="TIME",
     help="Time between samples, 10ms or more. A Docker engine has its own.",
@@ -126,7 +133,10 @@ def record_command(
     runner: Driver = ProcessDriver(interval, adopts=True)
     if driver == "docker":
         runner = DockerDriver(network=network)
-    sampler = make_sampler(pid, cgroup) if watched else None
+    try:
+        sampler = make_sampler(pid, cgroup) if watched else None
+    except ArgumentError as error:
+        raise Failure(option_message(error, watched[0])) from None
     seen = command if sampler is None else command_of(pid) or ((cgroup or str(pid)).rstrip("/"),)
     recording = Recording(seen, name=name, tags=dict(tags), image=image)
     with (

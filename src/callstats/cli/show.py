@@ -114,9 +114,10 @@ def _print(call: Call, series: StatSeries, metrics: tuple[str, ...]) -> None:
             """End as other commands do, and not as Rich would."""
             raise BrokenPipeError
 
+    panels = tracks(series, metrics or None)  # fails before anything is printed if the series lacks a metric
     console = Screen(file=sys.stdout, highlight=False)
     click.echo("\n".join(head_lines(call)))
-    for chart in terminal.charts(tracks(series, metrics or None), width=console.width, blocks=_fits(sys.stdout.encoding)):
+    for chart in terminal.charts(panels, width=console.width, blocks=_fits(sys.stdout.encoding)):
         console.print()
         for pieces in chart:
             inked = Text.assemble(*((piece.text, STYLES[piece.ink]) for piece in pieces))

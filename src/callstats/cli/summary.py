@@ -12,7 +12,16 @@ from callstats._json import json_text
 from callstats._types import FN_COUNTERS
 from callstats._units import plural, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
-from callstats.cli.format import NOT_EXACT, csv_text, left_out_lines, name_text, print_reject, stopped_lines, text_table
+from callstats.cli.format import (
+    NOT_EXACT,
+    csv_text,
+    left_out_lines,
+    name_text,
+    print_reject,
+    stopped_lines,
+    text_table,
+    wrap_lines,
+)
 from callstats.cli.kubernetes import kubernetes_patch
 from callstats.cli.options import (
     choice_options,
@@ -21,6 +30,7 @@ from callstats.cli.options import (
     detail_options,
     examples,
     open_calls,
+    require_time_column,
     source_argument,
 )
 from callstats.db import TableSummary
@@ -38,11 +48,18 @@ _SORT_KEYS: dict[str, Callable[[CallsSummary], int | float | None]] = {
 """The columns that groups may be sorted by, the largest value first."""
 
 _COLUMNS = {
-    "p95 time": "duration p95",
-    "max memory": "memory max",
-    **{title: title for title in ("limit", "right size", "CPU request", "growing", "waste")},
+    "p95\ntime": ("duration p95", ""),
+    "max\nmemory": ("memory max", ""),
+    "limit": ("limit", ""),
+    "right\nsize": ("right size", ""),
+    "CPU\ncores": ("CPU request", "core"),
+    "growing": ("growing", ""),
+    "waste\nGiB h": ("waste", "GiB h"),
 }
-"""The columns of the table after the counts, and the number that each has."""
+"""The columns of the table after the counts: the number that each has, and the unit that its heading tells."""
+
+_OPTIONAL = ("CPU\ncores", "p95\ntime", "errors", "growing")
+"""The columns that a narrow terminal leaves out, the first of them first."""
 
 
 @click.command(
@@ -98,8 +115,7 @@ def summarize_database(
     url: str, *, since: int | None, where: str | None, risk: float | None, step: int, top: int = 0, **columns: Any
 ) -> TableSummary:
     """Summarize a table until Ctrl-C, and print its rejects to standard error."""
-    if since is not None and columns["time_column"] is None:
-        raise click.UsageError("--since must be given with a --time-column")
+    require_time_column(columns["time_column"], since=since)
     with catch_ctrl_c() as caught, open_calls(url, **columns) as calls:
         return calls.summarize(
             since=since, where=where, risk=risk, step=step, top=top, stop=caught.is_set, on_reject=print_reject
@@ -109,13 +125,15 @@ def summarize_database(
 def table_lines(summary: TableSummary) -> list[str]:
     """Return a line for each name."""
     if not summary.groups:
-        return _end_lines(summary)
-    rows = [("name", "calls", "sampled", "errors", *_COLUMNS)]
+        return list(wrap_lines(_end_lines(summary), indent=2))
+    rows = [("name", "sampled\n/ calls", "errors", *_COLUMNS)]
     for group in summary.groups:
-        counts = (f"{n:,}" for n in (group.summary.calls, group.summary.sampled, group.summary.errors))
-        numbers = (number_text(group.summary, title)[1] or "-" for title in _COLUMNS.values())
-        rows.append((_group_name(summary.by, group), *counts, *numbers))
-    return [*text_table(rows, right=1), "", *_end_lines(summary)]
+        one = group.summary
+        numbers = [(number_text(one, title)[1], unit) for title, unit in _COLUMNS.values()]
+        cells = (text.partition(f" {unit}")[0] if unit else text for text, unit in numbers)
+        name = _group_name(summary.by, group)
+        rows.append((name, f"{one.sampled:,}/{one.calls:,}", f"{one.errors:,}", *(cell or "-" for cell in cells)))
+    return [*text_table(rows, right=1, optional=_OPTIONAL, cut="name"), "", *wrap_lines(_end_lines(summary), indent=2)]
 
 
 def _group_name(by: str | None, group: CallsGroup) -> str:
@@ -192,7 +210,7 @@ def _flat(name: str, summary: CallsSummary) -> dict[str, object]:
 
 _FORMS: dict[str | None, Callable[[TableSummary], str]] = {
     None: lambda summary: "\n".join(table_lines(summary)),
-    "long": lambda summary: "\n".join(summary_lines(summary)),
+    "long": lambda summary: "\n".join(wrap_lines(summary_lines(summary), indent=14)),
     "json": summary_json,
     "csv": summary_csv,
     "kubernetes": lambda summary: "\n".join([*(f"# {line}".rstrip() for line in _end_lines(summary)), kubernetes_patch(summary)]),

@@ -16,8 +16,8 @@ from callstats._json import is_text
 from callstats._types import I64_MAX
 from callstats.call import LOST, RUNNING, Call, Key, is_lost
 from callstats.db.dialects.base import Dialect
-from callstats.db.engine import translated
-from callstats.errors import ArgumentError, CallstatsError, shorten_repr
+from callstats.db.engine import WrongUseError, translated
+from callstats.errors import ArgumentError, CallstatsError
 from callstats.series import StatSeries
 
 PAGE_ROWS = 1000
@@ -75,12 +75,14 @@ class TableSession:
             none: ColumnElement[bool] = literal_column("0 = 1")
             connection.execute(select(self._bare_key, self.blob).select_from(self.table).where(none)).all()
             if where is not None:
-                prefix = f"where must be a condition in the SQL of {dialect.name}, got {shorten_repr(where)}: "
                 # "1=1) or (1=1" fits the parentheses, but is no expression; nothing but an expression fits this as well.
                 alone: ColumnElement[bool] = literal_column(f"CASE WHEN {where}\n THEN 1 ELSE 0 END = 1")
-                with translated(dialect, prefix):
-                    connection.execute(select(func.count()).select_from(self.table).where(none, alone)).all()
-                    connection.execute(self.select(func.count()).where(none)).all()
+                try:
+                    with translated(dialect):
+                        connection.execute(select(func.count()).select_from(self.table).where(none, alone)).all()
+                        connection.execute(self.select(func.count()).where(none)).all()
+                except WrongUseError as error:
+                    raise ArgumentError("where", f"a condition in the SQL of {dialect.name}", where, hint=str(error)) from None
 
     def check_columns(self, **asked: str | None) -> None:
         """Raise unless the table has the columns, each given by its parameter."""

@@ -119,7 +119,7 @@ def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Tra
         for name in chosen:
             if name not in summaries:
                 hint = f"it has {', '.join(map(repr, summaries)) or ('none' if len(series) else 'no samples')}"
-                raise ArgumentError("metrics", "metrics of the series", name, hint=hint)
+                raise ArgumentError("metrics", "among those of the series", name, hint=hint)
     return [_make_track(series, name, summaries) for name in chosen]
 
 
