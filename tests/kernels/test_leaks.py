@@ -60,7 +60,7 @@ WORK: dict[str, Callable[[], Any]] = {
     "read refused": lambda: StatSeries.from_json(BROKEN),
     "read batch": lambda: StatBatch.from_json([BLOB] * 3),
     "write": SERIES.to_json,
-    "reduce text": lambda: reduce_json([BLOB, None, SPACED], RULE),
+    "reduce text": lambda: reduce_json([BLOB, None, SPACED] * 4, RULE),
     "reduce text refused": lambda: reduce_json([BLOB, BROKEN], RULE, errors="return"),
     "reduce text raised": lambda: reduce_json([BLOB, BROKEN], RULE),
     "summarize": lambda: summarize(BATCH),

@@ -62,11 +62,21 @@ def test_every_character_by_both_ways() -> None:
 @pytest.mark.parametrize("escaped", [False, True])
 def test_no_good_character_is_left_to_the_fallback_decoder(escaped: bool) -> None:
     """All of Unicode in one name, as it is and as escapes, and in an unknown member."""
-    name = "".join(map(chr, [*range(0x20, 0xD800), *range(0xE000, 0x110000)]))
-    blob = json.dumps([{"timestamp": "2017-11-27T14:52:53Z", "metrics": {name: 1}, "y": name}], ensure_ascii=escaped).encode()
+    name = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+    text = json.dumps([{"timestamp": "2017-11-27T14:52:53Z", "metrics": {name: 1}, "y": name}], ensure_ascii=escaped)
+    blob = (text.replace("/", r"\/") if escaped else text).encode()
     (found,), times, values, present, counts = callstats.kernels.active.decode_blob(blob)
     assert found.decode() == name
     assert (times.tolist(), values.tolist(), present, counts) == ([1_511_794_373 * 10**9], [[1]], None, None)
+
+
+@compiled
+@pytest.mark.parametrize("names", [1, 300, 3_000])
+def test_no_width_is_left_to_the_fallback_decoder(names: int) -> None:
+    """The scanner makes room for the rows of a wide text too."""
+    series = StatSeries([0, 1, 2], {f"m{i:04}": [i, 2**64 - 1 - i, 0] for i in range(names)})
+    found, _, values, *_ = callstats.kernels.active.decode_blob(series.to_json(digits=9))
+    assert (tuple(name.decode() for name in found), values.tolist()) == (series.names, series.values.tolist())
 
 
 @compiled

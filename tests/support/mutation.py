@@ -69,13 +69,31 @@ SWAPPED = {
 CALLS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 HEADER = """
+#include <stdio.h>
+#include <stdlib.h>
 static int mutant_wanted = 0;
 static unsigned char mutant_reached[100000];
-static inline int mutant_on(int number) { mutant_reached[number] = 1; return number == mutant_wanted; }
+static const char *mutant_told = NULL;
+static inline void mutant_tell(int number) {
+    FILE *file = fopen(mutant_told, "a");
+    if (file != NULL) { fprintf(file, "%d\\n", number); fclose(file); }
+}
+static inline int mutant_on(int number) {
+    if (mutant_told != NULL && !mutant_reached[number]) mutant_tell(number);
+    mutant_reached[number] = 1;
+    return number == mutant_wanted;
+}
+/* In a program that a test starts the environment says which mutant is on. */
+static inline void mutant_start(void) {
+    if (getenv("CALLSTATS_MUTANT") == NULL) return;
+    mutant_wanted = atoi(getenv("CALLSTATS_MUTANT"));
+    mutant_told = getenv("CALLSTATS_MUTANTS_REACHED");
+}
 """
 DECLARED = """
 cdef extern from "mutant_on.h":
     bint mutant_on(int) noexcept nogil
+    void mutant_start()
     int mutant_wanted
     unsigned char mutant_reached[100000]
 
@@ -89,6 +107,8 @@ def mutant_state(int wanted):
     for number in range(100000):
         mutant_reached[number] = 0
     return found
+
+mutant_start()
 """
 SWITCH = """
 import os
