@@ -342,9 +342,8 @@ CALLSTATS_AVX512 static inline ptrdiff_t callstats_list_avx512(
     return out - marks;
 }
 
-/* The list went as far as the row, so nothing but digits can be wrong. What lies between two numbers has a known number of bytes,
- * none of them a digit: one too many there would be one of the second number, in its first bytes, which are text then and refused.
- * Behind the last number there is none that would tell, so the text is compared. */
+/* The list went as far as the row, so nothing but digits can be wrong. A digit too many before a number makes the number seem longer,
+ * and what is taken for its first digit is then text. Behind the last number nothing would tell, so the text there is compared. */
 CALLSTATS_AVX512 static inline int callstats_numbers_avx512(
     const callstats_shape *shape, const uint8_t *base, const uint16_t *marks, ptrdiff_t row
 ) {
