@@ -18,7 +18,7 @@ SECOND = 10**9
 NO_LIMIT = 9_223_372_036_854_771_712
 START = 1_511_794_373 * SECOND
 FN = ("cpu_kernel", "cpu_total", "cpu_user", "disk_read", "disk_write", "mem_limit", "mem_usage", "net_rx", "net_tx")
-FORMS = [form for form in ("off", "portable", "avx2") if json_cy.choose_form(form)]
+FORMS = [form for form in ("off", "portable", "avx2", "avx512") if json_cy.choose_form(form)]
 json_cy.choose_form("auto")
 
 

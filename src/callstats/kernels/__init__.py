@@ -2,7 +2,8 @@
 
 ``decimate_py`` is the specification of ``decimate_cy``, and so on. Callers reach a kernel only as ``kernels.active.NAME``.
 ``CALLSTATS_BACKEND=auto|cython|python`` chooses the backend when the package is imported, and
-``CALLSTATS_FUSED=auto|off|portable|avx2`` how the compiled one reads rows that differ in their digits only: see ``_fused.h``.
+``CALLSTATS_FUSED=auto|off|portable|avx2|avx512`` how the compiled one reads rows that differ in their digits only:
+see ``_fused.h``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import PurePath
 from types import ModuleType
 
 _BACKENDS = ("auto", "cython", "python")
-_FUSED = ("auto", "off", "portable", "avx2")
+_FUSED = ("auto", "off", "portable", "avx2", "avx512")
 
 
 def _choose(word: str) -> ModuleType:

@@ -12,8 +12,8 @@
  * The list is a hint, not a proof: a row counts only if its literal texts are those of the shape and all between them is digits,
  * wherever the marks were. What fails is left to the scanner, which reads it in full. So there are no errors here.
  *
- * There is one form for processors with AVX2, chosen when the program runs, and a portable one, which is there to tell whether
- * both give the same: without AVX2 the scanner is faster.
+ * There is a form for processors with AVX2 and one for AVX-512, chosen when the program runs, and a portable one, which is there to
+ * tell whether all give the same: without AVX2 the scanner is faster. AVX-512 takes step 3 first: see there.
  */
 #ifndef CALLSTATS_FUSED_H
 #define CALLSTATS_FUSED_H
@@ -25,9 +25,7 @@
 #if defined(__GNUC__) && defined(__x86_64__)
 #include <immintrin.h>
 #define CALLSTATS_AVX2 __attribute__((target("avx2,bmi")))
-#endif
-#if defined(__GNUC__) && defined(__SSE2__)
-#include <emmintrin.h>
+#define CALLSTATS_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi,bmi2,popcnt")))
 #endif
 #if defined(_MSC_VER)
 #define CALLSTATS_INLINE static __forceinline
@@ -39,7 +37,7 @@
 #define CALLSTATS_ALIGNED __attribute__((aligned(64))) /* no window over them spans two lines of the cache */
 #endif
 
-enum { CALLSTATS_AUTO, CALLSTATS_OFF, CALLSTATS_PORTABLE, CALLSTATS_WITH_AVX2 };
+enum { CALLSTATS_AUTO, CALLSTATS_OFF, CALLSTATS_PORTABLE, CALLSTATS_WITH_AVX2, CALLSTATS_WITH_AVX512 };
 
 enum {
     CALLSTATS_DIGITS = 16,  /* of a number at most, */
@@ -70,11 +68,20 @@ typedef struct {
     uint8_t text[32], mask[32];
 } callstats_piece;
 
+/* The same of four numbers that are not wide, for one vector: bytes of the marks from the first one's `before` on; 255 for none. */
+typedef struct {
+    uint8_t marks[16], befores[16];
+    uint32_t gaps[4];
+} callstats_four;
+
 /* Mark 0 is the comma or bracket before the row. All places are told as a mark and the bytes behind it. */
 typedef struct {
     callstats_number *numbers;
     callstats_piece *pieces;
+    callstats_four *fours; /* of the numbers, the last of which is repeated until there are four */
+    uint8_t *others;       /* all bytes of rows but digits and their commas: of one, or for STRIDE bytes; and STRIDE bytes more */
     ptrdiff_t n_narrow, n_numbers, n_pieces, n_marks; /* the wide numbers come last */
+    ptrdiff_t n_fours, n_others, n_inner;             /* 0 fours: not for AVX-512; the inner pieces come before a number */
     uint32_t time_mark, time_gap, end_mark, end_gap;
 } callstats_shape;
 
@@ -138,22 +145,15 @@ CALLSTATS_INLINE int callstats_read_time(const callstats_run *run, const uint8_t
 }
 
 /* List the marks of the bytes from `begin` to `end` of `base`, and up to STRIDE - 1 more; return their number. */
-static inline ptrdiff_t callstats_list_portable(const uint8_t *base, ptrdiff_t begin, ptrdiff_t end, uint16_t *marks) {
+static inline ptrdiff_t callstats_list_portable(
+    const callstats_shape *shape, const uint8_t *base, ptrdiff_t begin, ptrdiff_t end, uint16_t *marks
+) {
     uint16_t *out = marks;
     ptrdiff_t at;
-#if defined(__GNUC__) && defined(__SSE2__)
-    const __m128i comma = _mm_set1_epi8(','), brace = _mm_set1_epi8('}');
-    for (at = begin; at < end; at += 16) {
-        __m128i text = _mm_loadu_si128((const __m128i *)(const void *)(base + at));
-        int found = _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(text, comma), _mm_cmpeq_epi8(text, brace)));
-        for (; found; found &= found - 1) *out++ = (uint16_t)(at + __builtin_ctz((unsigned)found));
-    }
-#else
     for (at = begin; at < end; at++) {
         *out = (uint16_t)at;
         out += base[at] == ',' || base[at] == '}';
     }
-#endif
     return out - marks;
 }
 
@@ -204,9 +204,16 @@ static inline int callstats_numbers_portable(
 
 #ifdef CALLSTATS_AVX2
 
+static const CALLSTATS_ALIGNED uint8_t callstats_order[64] = {
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63
+};
+
 CALLSTATS_AVX2 static inline __m256i callstats_load32(const void *at) { return _mm256_loadu_si256((const __m256i *)at); }
 
-CALLSTATS_AVX2 static inline ptrdiff_t callstats_list_avx2(const uint8_t *base, ptrdiff_t begin, ptrdiff_t end, uint16_t *marks) {
+CALLSTATS_AVX2 static inline ptrdiff_t callstats_list_avx2(
+    const callstats_shape *shape, const uint8_t *base, ptrdiff_t begin, ptrdiff_t end, uint16_t *marks
+) {
     /* A byte is a mark if the table has it where its lower half points to. */
     const __m256i table = _mm256_broadcastsi128_si256(_mm_setr_epi8(1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ',', '}', 0, 0));
     uint16_t *out = marks, *next;
@@ -238,8 +245,8 @@ CALLSTATS_AVX2 static inline __m256i callstats_take(
     uint32_t end = marks[number->mark], more = end - (wide ? marks[number->before] : checks->before) - number->gap;
     __m256i text = callstats_load32(base + end - 32);
     *i = wide ? (more < number->digits ? more : 0) : more % CALLSTATS_DIGITS;
-    checks->many |= wide ? more - (uint32_t)*i : more;
     checks->before = end;
+    checks->many |= wide ? more - (uint32_t)*i : more;
     text = _mm256_and_si256(
         _mm256_xor_si256(text, callstats_load32(number->text + *i)), callstats_load32(callstats_keep + number->tail + 1 + *i)
     );
@@ -298,6 +305,93 @@ CALLSTATS_AVX2 static inline int callstats_numbers_avx2(
     return checks.many < CALLSTATS_DIGITS && _mm256_testz_si256(checks.wrong, checks.wrong)
         && _mm_testz_si128(checks.leading_zeros, checks.leading_zeros);
 }
+
+/* --- the form for AVX-512 -------------------------------------------------------------------------------------------------- */
+
+CALLSTATS_AVX512 static inline __m128i callstats_load16(const void *at) { return _mm_loadu_si128((const __m128i *)at); }
+CALLSTATS_AVX512 static inline __m512i callstats_load64(const void *at) { return _mm512_loadu_si512(at); }
+
+/* List marks as long as all bytes but digits, pushed together, are those of the shape: its rows without digits, over and over. */
+CALLSTATS_AVX512 static inline ptrdiff_t callstats_list_avx512(
+    const callstats_shape *shape, const uint8_t *base, ptrdiff_t begin, ptrdiff_t end, uint16_t *marks
+) {
+    const __m512i order = callstats_load64(callstats_order);
+    uint16_t *out = marks;
+    ptrdiff_t at, place = 0, i;
+    uint64_t wrong = 0;
+    for (at = begin; at < end && !wrong; at += CALLSTATS_STRIDE) {
+        const __m512i text = callstats_load64(base + at);
+        const __m256i where = _mm256_set1_epi16((short)at);
+        const uint64_t other = _mm512_cmpgt_epu8_mask(_mm512_sub_epi8(text, _mm512_set1_epi8('0')), _mm512_set1_epi8(9));
+        const ptrdiff_t n = (ptrdiff_t)_mm_popcnt_u64(other);
+        __m512i found = _mm512_maskz_compress_epi8(other, text);
+        uint64_t mark = _mm512_cmpeq_epi8_mask(text, _mm512_set1_epi8(','));
+        mark |= _mm512_cmpeq_epi8_mask(text, _mm512_set1_epi8('}'));
+        wrong = _bzhi_u64(_mm512_cmpneq_epi8_mask(found, callstats_load64(shape->others + place)), (unsigned)n);
+        if (wrong) mark &= _blsmsk_u64(_pdep_u64(_blsi_u64(wrong), other)) >> 1;
+        place += n;
+        place -= place >= shape->n_others ? shape->n_others : 0;
+        found = _mm512_maskz_compress_epi8(mark, order);
+        for (i = 0; i < (ptrdiff_t)_mm_popcnt_u64(mark); i += 16) {
+            __m256i places = _mm256_add_epi16(_mm256_cvtepu8_epi16(_mm512_castsi512_si128(found)), where);
+            _mm256_storeu_si256((__m256i *)(void *)(out + i), places);
+            found = _mm512_alignr_epi32(found, found, 4);
+        }
+        out += _mm_popcnt_u64(mark);
+    }
+    return out - marks;
+}
+
+/* The list went as far as the row, so nothing but digits can be wrong. A digit too many before a number makes the number seem longer,
+ * and what is taken for its first digit is then text. Behind the last number nothing would tell, so the text there is compared. */
+CALLSTATS_AVX512 static inline int callstats_numbers_avx512(
+    const callstats_shape *shape, const uint8_t *base, const uint16_t *marks, ptrdiff_t row
+) {
+    const __m512i behind = _mm512_broadcast_i32x4(_mm_setr_epi8(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
+    const __m512i begins = _mm512_broadcast_i32x4(_mm_setr_epi8(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, -1));
+    const callstats_number *number = shape->numbers;
+    const callstats_piece *piece = shape->pieces + shape->n_inner, *end_pieces = shape->pieces + shape->n_pieces;
+    const callstats_four *four = shape->fours, *end = four + shape->n_fours;
+    const __m512i lanes = _mm512_setr_epi32(
+        0, 0, 0, 0, 0x04040404, 0x04040404, 0x04040404, 0x04040404,
+        0x08080808, 0x08080808, 0x08080808, 0x08080808, 0x0C0C0C0C, 0x0C0C0C0C, 0x0C0C0C0C, 0x0C0C0C0C
+    );
+    __m512i largest = _mm512_setzero_si512();
+    __m128i most = _mm_setzero_si128();
+    __mmask64 wrong = 0;
+    for (; four < end; four++, number += 4) {
+        const __m128i ends = callstats_load16(marks + number->before);
+        __m128i lengths = _mm_sub_epi32(
+            _mm_shuffle_epi8(ends, callstats_load16(four->marks)), _mm_shuffle_epi8(ends, callstats_load16(four->befores))
+        );
+        __m512i digits, more;
+        lengths = _mm_sub_epi32(lengths, callstats_load16(four->gaps));
+        most = _mm_max_epu32(most, lengths);
+        more = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(lengths), lanes);
+        digits = _mm512_castsi128_si512(callstats_load16(base - 16 + marks[number->mark]));
+        digits = _mm512_inserti32x4(digits, callstats_load16(base - 16 + marks[number[1].mark]), 1);
+        digits = _mm512_inserti32x4(digits, callstats_load16(base - 16 + marks[number[2].mark]), 2);
+        digits = _mm512_inserti32x4(digits, callstats_load16(base - 16 + marks[number[3].mark]), 3);
+        digits = _mm512_maskz_sub_epi8(_mm512_cmpge_epu8_mask(more, behind), digits, _mm512_set1_epi8('0'));
+        largest = _mm512_max_epu8(largest, digits);
+        wrong |= _mm512_mask_testn_epi8_mask(_mm512_cmpeq_epi8_mask(more, begins), digits, digits);
+        digits = _mm512_maddubs_epi16(digits, _mm512_set1_epi16(0x010A));
+        digits = _mm512_madd_epi16(digits, _mm512_set1_epi32(0x00010064));
+        digits = _mm512_packus_epi32(digits, digits);
+        digits = _mm512_madd_epi16(digits, _mm512_set1_epi32(0x00012710));
+        digits = _mm512_add_epi64(_mm512_mul_epu32(digits, _mm512_set1_epi64(100000000)), _mm512_srli_epi64(digits, 32));
+        _mm_storel_epi64((__m128i *)(void *)(number[0].cells + row), _mm512_castsi512_si128(digits));
+        _mm_storel_epi64((__m128i *)(void *)(number[1].cells + row), _mm512_extracti32x4_epi32(digits, 1));
+        _mm_storel_epi64((__m128i *)(void *)(number[2].cells + row), _mm512_extracti32x4_epi32(digits, 2));
+        _mm_storel_epi64((__m128i *)(void *)(number[3].cells + row), _mm512_extracti32x4_epi32(digits, 3));
+    }
+    for (; piece < end_pieces; piece++) {
+        __m256i text = _mm256_xor_si256(callstats_load32(base + marks[piece->mark] + piece->gap), callstats_load32(piece->text));
+        wrong |= _mm256_test_epi8_mask(text, callstats_load32(piece->mask));
+    }
+    wrong |= _mm512_cmpgt_epu8_mask(largest, _mm512_set1_epi8(9));
+    return (wrong | _mm_cmpgt_epu32_mask(most, _mm_set1_epi32(CALLSTATS_DIGITS - 1))) == 0;
+}
 #endif
 
 /* --- all rows -------------------------------------------------------------------------------------------------------------- */
@@ -310,17 +404,17 @@ CALLSTATS_AVX2 static inline int callstats_numbers_avx2(
  */
 CALLSTATS_INLINE ptrdiff_t callstats_read_all(
     const callstats_shape *shape, callstats_run *run,
-    ptrdiff_t (*list)(const uint8_t *, ptrdiff_t, ptrdiff_t, uint16_t *),
+    ptrdiff_t (*list)(const callstats_shape *, const uint8_t *, ptrdiff_t, ptrdiff_t, uint16_t *),
     int (*numbers)(const callstats_shape *, const uint8_t *, const uint16_t *, ptrdiff_t)
 ) {
-    uint16_t list_of_marks[CALLSTATS_BLOCK + CALLSTATS_STRIDE + 8], *marks, *end;
+    uint16_t list_of_marks[CALLSTATS_BLOCK + 2 * CALLSTATS_STRIDE], *marks, *end;
     ptrdiff_t first = run->row, before, size, block = CALLSTATS_FIRST;
     do {
         const uint8_t *base = run->at;
         size = run->readable - base - CALLSTATS_STRIDE - CALLSTATS_REACH;
         if (size > block) size = block;
         list_of_marks[0] = 0;
-        end = list_of_marks + 1 + list(base, 1, size, list_of_marks + 1);
+        end = list_of_marks + 1 + list(shape, base, 1, size, list_of_marks + 1);
         before = run->row;
         for (marks = list_of_marks; end - marks >= shape->n_marks && run->row < run->room; marks += shape->n_marks) {
             if (!callstats_read_time(run, base + marks[shape->time_mark] + shape->time_gap, run->times + run->row)
@@ -343,6 +437,10 @@ CALLSTATS_APART ptrdiff_t callstats_read_portable(const callstats_shape *shape, 
 CALLSTATS_AVX2 CALLSTATS_APART ptrdiff_t callstats_read_avx2(const callstats_shape *shape, callstats_run *run) {
     return callstats_read_all(shape, run, callstats_list_avx2, callstats_numbers_avx2);
 }
+
+CALLSTATS_AVX512 CALLSTATS_APART ptrdiff_t callstats_read_avx512(const callstats_shape *shape, callstats_run *run) {
+    return callstats_read_all(shape, run, callstats_list_avx512, callstats_numbers_avx512);
+}
 #endif
 
 /* The form to take: `wanted`, or for AUTO the fastest; OFF where it can't be had. Without AVX2 the scanner is faster still. */
@@ -351,6 +449,11 @@ static inline int callstats_form(int wanted) {
     return CALLSTATS_OFF;
 #endif
 #ifdef CALLSTATS_AVX2
+    if (wanted == CALLSTATS_AUTO || wanted == CALLSTATS_WITH_AVX512) {
+        if (__builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+            return CALLSTATS_WITH_AVX512;
+        }
+    }
     if (wanted == CALLSTATS_AUTO || wanted == CALLSTATS_WITH_AVX2) {
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi")) return CALLSTATS_WITH_AVX2;
     }
@@ -360,7 +463,8 @@ static inline int callstats_form(int wanted) {
 
 static inline ptrdiff_t callstats_read_rows(int form, const callstats_shape *shape, callstats_run *run) {
 #ifdef CALLSTATS_AVX2
-    if (form == CALLSTATS_WITH_AVX2) return callstats_read_avx2(shape, run);
+    if (form == CALLSTATS_WITH_AVX512 && shape->n_fours) return callstats_read_avx512(shape, run);
+    if (form >= CALLSTATS_WITH_AVX2) return callstats_read_avx2(shape, run);
 #endif
     return form == CALLSTATS_PORTABLE ? callstats_read_portable(shape, run) : 0;
 }

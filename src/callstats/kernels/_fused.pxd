@@ -14,6 +14,7 @@ cdef extern from "_fused.h":
         OFF "CALLSTATS_OFF"
         PORTABLE "CALLSTATS_PORTABLE"
         WITH_AVX2 "CALLSTATS_WITH_AVX2"
+        WITH_AVX512 "CALLSTATS_WITH_AVX512"
     enum:
         BEFORE "CALLSTATS_BEFORE"
         DIGITS "CALLSTATS_DIGITS"
@@ -29,10 +30,16 @@ cdef extern from "_fused.h":
         uint32_t mark, gap
         uint8_t text[32]
         uint8_t mask[32]
+    ctypedef struct Four "callstats_four":
+        uint8_t marks[16]
+        uint8_t befores[16]
+        uint32_t gaps[4]
     ctypedef struct Rows "callstats_shape":
         Number* numbers
         Part* pieces
-        Py_ssize_t n_narrow, n_numbers, n_pieces, n_marks
+        Four* fours
+        uint8_t* others
+        Py_ssize_t n_narrow, n_numbers, n_pieces, n_marks, n_fours, n_others, n_inner
         uint32_t time_mark, time_gap, end_mark, end_gap
     ctypedef struct Run "callstats_run":
         const uint8_t* at
@@ -51,22 +58,27 @@ cdef struct Shape:
     # Of rows that end with the step `end` (-1: none). `fits`: `_fused.h` can read them.
     Rows rows
     int32_t* path  # its steps; once it is made, those of its values
-    Py_ssize_t n_values, number_room, piece_room, path_room
+    Py_ssize_t n_values, number_room, piece_room, path_room, four_room, other_room
     uint32_t edition  # of the steps
     int32_t end
-    bint fits, has_counts
+    bint fits, has_counts, has_digits
     uint32_t mark, gap  # while it is made: where the next literal text begins
 
 
 cdef inline void shape_free(Shape* shape) noexcept nogil:
     free(shape.rows.numbers)
     free(shape.rows.pieces)
+    free(shape.rows.fours)
+    free(shape.rows.others)
     free(shape.path)
 
 
 cdef inline Py_ssize_t shape_size(const Shape* shape) noexcept nogil:
     """Return the number of bytes that it keeps."""
-    return sizeof(Number) * shape.number_room + sizeof(Part) * shape.piece_room + sizeof(int32_t) * shape.path_room
+    return (
+        sizeof(Number) * shape.number_room + sizeof(Part) * shape.piece_room + sizeof(int32_t) * shape.path_room
+        + sizeof(Four) * shape.four_room + shape.other_room
+    )
 
 
 cdef inline int next_minute(const uint8_t* at, void* minute) noexcept nogil:
@@ -81,6 +93,11 @@ cdef inline bint is_number(const Step* step) noexcept nogil:
     return step.slot == VALUE or step.slot == COUNT
 
 
+cdef inline void add_others(Shape* shape, const uint8_t* text, Py_ssize_t size) noexcept nogil:
+    memcpy(shape.rows.others + shape.rows.n_others, text, size)
+    shape.rows.n_others += size
+
+
 cdef inline void add_text(Shape* shape, const uint8_t* text, Py_ssize_t size, Py_ssize_t tail) noexcept nogil:
     """Add a literal text, of which a number compares the last bytes itself."""
     cdef Part* part
@@ -89,6 +106,9 @@ cdef inline void add_text(Shape* shape, const uint8_t* text, Py_ssize_t size, Py
         shape.fits = False  # the number before has to end at a mark
     for i in range(size):
         shape.rows.n_marks += is_mark(text[i])
+        if 48 <= text[i] <= 57:
+            shape.has_digits = True
+    add_others(shape, text, size)
     for i in range(0, size - tail, 32):
         part = &shape.rows.pieces[shape.rows.n_pieces]
         shape.rows.n_pieces += 1
@@ -106,8 +126,8 @@ cdef inline void add_number(Shape* shape, Number* number, const uint8_t* text, c
     cdef Py_ssize_t tail
     memset(number, 0, sizeof(Number))
     number.digits = WIDE if step.wide else DIGITS
-    tail = min(<Py_ssize_t>step.size, 32 - <Py_ssize_t>number.digits)
     number.before = shape.mark
+    tail = min(<Py_ssize_t>step.size, 32 - <Py_ssize_t>number.digits)
     add_text(shape, text, step.size, tail)
     memset(number.text + 31, 48, 21)
     memcpy(number.text + 31 - tail, text + step.size - tail, tail)
@@ -125,9 +145,41 @@ cdef inline void add_number(Shape* shape, Number* number, const uint8_t* text, c
         shape.n_values += 1
 
 
-cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexcept nogil:
-    """Make the shape of rows that end with this step. Return False without memory."""
-    cdef Py_ssize_t n = 0, pieces = 0, narrow = 0, wide, i
+cdef inline void add_fours(Shape* shape) noexcept nogil:
+    """Take the numbers as fours, if that can be done."""
+    cdef Rows* rows = &shape.rows
+    cdef Number* number
+    cdef Four* four
+    cdef Py_ssize_t n = (rows.n_numbers + 3) // 4 * 4, i, lane, size
+    cdef uint32_t first
+    if rows.n_narrow < rows.n_numbers or shape.has_digits:
+        return
+    add_others(shape, b",", 1)
+    size = rows.n_others
+    rows.n_others *= STRIDE // size + 1
+    for i in range(size, rows.n_others + STRIDE):
+        rows.others[i] = rows.others[i - size]
+    memset(rows.fours, 255, n // 4 * sizeof(Four))
+    for i in range(n):
+        number = &rows.numbers[i]
+        if i >= rows.n_numbers:
+            number[0] = rows.numbers[i - 1]
+        four = &rows.fours[i // 4]
+        first = rows.numbers[i // 4 * 4].before
+        if number.mark - first >= 8:
+            return
+        lane = i % 4 * 4
+        four.marks[lane] = <uint8_t>(2 * (number.mark - first))
+        four.marks[lane + 1] = four.marks[lane] + 1
+        four.befores[lane] = <uint8_t>(2 * (number.before - first))
+        four.befores[lane + 1] = four.befores[lane] + 1
+        four.gaps[i % 4] = number.gap
+    rows.n_fours = n // 4
+
+
+cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end, uint8_t time_mark) noexcept nogil:
+    """Make the shape of rows that end with this step, and whose times have this mark. Return False without memory."""
+    cdef Py_ssize_t n = 0, pieces = 0, narrow = 0, size = 0, wide, i
     cdef int32_t at = end
     cdef const Step* step
     cdef const uint8_t* text
@@ -135,10 +187,13 @@ cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexc
     while at >= 0:
         n += 1
         pieces += steps.items[at].size // 32 + 1
+        size += steps.items[at].size + 8
         narrow += is_number(&steps.items[at]) and not steps.items[at].wide
         at = steps.items[at].parent
     if not (
-        grow(&shape.rows.numbers, &shape.number_room, n, sizeof(Number))
+        grow(&shape.rows.numbers, &shape.number_room, n + 3, sizeof(Number))
+        and grow(&shape.rows.fours, &shape.four_room, n // 4 + 1, sizeof(Four))
+        and grow(&shape.rows.others, &shape.other_room, size + 2 * STRIDE, 1)
         and grow(&shape.rows.pieces, &shape.piece_room, pieces, sizeof(Part))
         and grow(&shape.path, &shape.path_room, n, sizeof(int32_t))
     ):
@@ -148,10 +203,10 @@ cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexc
         shape.path[i] = at
         at = steps.items[at].parent
     shape.rows.n_narrow = wide = narrow
-    narrow = shape.n_values = shape.rows.n_pieces = 0
+    narrow = shape.n_values = shape.rows.n_pieces = shape.rows.n_fours = shape.rows.n_others = shape.rows.n_inner = 0
     shape.rows.n_marks = shape.gap = 1
     shape.mark = 0
-    shape.has_counts = False
+    shape.has_counts = shape.has_digits = False
     shape.fits = True
     for i in range(n):
         step = &steps.items[shape.path[i]]
@@ -160,12 +215,16 @@ cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexc
             add_number(shape, &shape.rows.numbers[wide if step.wide else narrow], text, step, shape.path[i])
             wide += step.wide
             narrow += not step.wide
+            shape.rows.n_inner = shape.rows.n_pieces
             continue
         add_text(shape, text, step.size, 0)
         if step.slot == TIME:
             shape.rows.time_mark = shape.mark
             shape.rows.time_gap = shape.gap
             shape.gap += 24
+            add_others(shape, b"--", 2)
+            add_others(shape, &time_mark, 1)
+            add_others(shape, b"::.Z", 4)
         elif step.slot == OTHER:
             shape.fits = False
     shape.rows.n_numbers = wide
@@ -173,4 +232,6 @@ cdef inline bint make_shape(Shape* shape, const Steps* steps, int32_t end) noexc
     shape.rows.end_gap = shape.gap
     shape.end = end
     shape.edition = steps.edition
+    if shape.fits:
+        add_fours(shape)
     return True

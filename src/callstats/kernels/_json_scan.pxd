@@ -134,7 +134,7 @@ cdef inline Py_ssize_t read_shaped(Scan* scan, const uint8_t** p, const uint8_t*
         return 0
     if first and not make_cells(scan, scan.row_room, n):
         return -scan.no_memory
-    for j in range(shape.rows.n_numbers):
+    for j in range(max(shape.rows.n_numbers, 4 * shape.rows.n_fours)):
         number = &shape.rows.numbers[j]
         step = number.step
         if step < 0:
@@ -195,7 +195,7 @@ cdef inline bint shape_row(Scan* scan) noexcept nogil:
     cdef Shape* shape = &scan.shape
     scan.wait -= scan.wait > 0
     if scan.wait == 0 and scan.form != OFF and (shape.end != scan.last or shape.edition != scan.steps.edition):
-        if not make_shape(shape, &scan.steps, scan.last):
+        if not make_shape(shape, &scan.steps, scan.last, (<const uint8_t*>scan.minute.text)[10]):
             return without_memory(scan)
         if not shape.fits:
             scan.misses = min(scan.misses + 1, MAX_MISSES)

@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 from callstats.kernels._ascii cimport Written
 from callstats.kernels._columns cimport Columns, columns_of, grow, resize
-from callstats.kernels._fused cimport AUTO, OFF, PORTABLE, WITH_AVX2, form_for
+from callstats.kernels._fused cimport AUTO, OFF, PORTABLE, WITH_AVX2, WITH_AVX512, form_for
 from callstats.kernels._json_columns cimport (
     Layout, Limits, Scan, keep_layout, same_layout, scan_free, scan_init, scan_size, scanned_names,
 )
@@ -40,9 +40,9 @@ cdef Py_ssize_t fused = 0
 
 
 def choose_form(str word):
-    """Choose how rows of one shape are read from now on: `auto`, `off`, `portable` or `avx2`. Return whether that can be had."""
+    """Choose how rows of one shape are read from now on: `auto` or one of `_fused.h`. Return whether that can be had."""
     global form
-    wanted = {"auto": AUTO, "off": OFF, "portable": PORTABLE, "avx2": WITH_AVX2}[word]
+    wanted = {"auto": AUTO, "off": OFF, "portable": PORTABLE, "avx2": WITH_AVX2, "avx512": WITH_AVX512}[word]
     found = form_for(wanted)
     if found == OFF and wanted not in (AUTO, OFF):
         return False
