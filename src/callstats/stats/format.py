@@ -63,7 +63,7 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
     if summary.limit is not None:
         text = f"{memory_limit_text(summary.limit)} of the latest call"
         if summary.headroom is not None:
-            how = "came within {} of" if summary.headroom >= 0 else "was {} over"
+            how = "came within {} of" if summary.headroom > 0 else "was {} over" if summary.headroom else "reached"
             text += f"; a call {how.format(mark('headroom') + memory_text(abs(summary.headroom)))} its own"
         yield "limit", text
     if summary.waste is not None:
@@ -145,7 +145,9 @@ def _rightsize_text(summary: CallsSummary, found: RightSize, mark: str) -> str:
         parts.append(f"{of} sampled{_interval_text(summary.interval_ns)}; a shorter peak would not be seen")
     if found.saved is not None and found.limit is not None:
         limits = f"limits of {memory_text(found.limit)} on average"
-        parts.append(f"{savings_text(found.saved)} {'than' if found.saved < 0 else 'of'} {limits}")
+        same = percent_text(abs(found.saved), ".0f") == "0 %"
+        text = "as much as" if same else f"{savings_text(found.saved)} {'than' if found.saved < 0 else 'of'}"
+        parts.append(f"{text} {limits}")
     return "; ".join(parts)
 
 
