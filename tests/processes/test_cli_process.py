@@ -155,7 +155,7 @@ def test_demo(tmp_path: Path) -> None:
         err,
         re.MULTILINE,
     )
-    assert re.search(r"\n\w{26}  sh  +success  0 +20\d\d-\d\d-\d\d [\d:.]+ +[\d.]+ s +\d+ +[\d.]+ MiB +[\d.]+ %\n", out)
+    assert re.search(r"\n\w{26}  sh  +success +\d\d-\d\d \d\d:\d\d +[\d.]+ s +[\d.]+ MiB +[\d.]+ %\n", out)
     assert re.search(r"\ntable calls in .*demo.db, 2,002 rows: [\d,]+ changed", out)
     assert re.search(r"[\d.]+ MB before, [\d.]+ MB after in the rows changed: [\d.]+ % less\n[\d.]+ s, .* backend\n", out)
     used = r"duration  2 h \d\d min\nsamples   7,\d\d\d in 60 rows\nmemory    1\.\d GiB\nCPU       ~[\d.]+ %\n"

@@ -150,7 +150,7 @@ def test_wrong_use(db: Path) -> None:
     for args in ((db,), (db, "a"), (db, "a", "b", "c"), (db, "resize", "resize"), (db, "a", "b", "--at", "2026-10-16"), ("a",)):
         result = run(*args)
         assert (result.exit_code, result.stdout) == (2, "")
-    assert "--tag must be NAME=VALUE, twice and without A and B" in run(db, "--tag", "a=1").stderr
+    assert "--tag must be NAME=VALUE, twice with two values and without A and B" in run(db, "--tag", "a=1").stderr
     assert "--tag must be NAME=VALUE" in run(db, "--tag", "a", "--tag", "b=1").stderr
     assert run("resize", "RESIZE", CALLSTATS_URL=str(db)).exit_code == 0
     with connect(db) as table:
