@@ -66,9 +66,7 @@ $(FIRST)/venv: | $(VENV)/.build-tools
 
 bench: $(BUILT) $(VENV)/.extra-test $(FIRST)/venv
 	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
-	$(PY) benchmarks/ratios.py
-	$(PY) benchmarks/db.py
-	$(PY) benchmarks/recording.py
+	@missed=0; for peers in ratios db recording; do $(PY) benchmarks/$$peers.py || missed=1; done; exit $$missed
 
 # Base, head, base, head; where something seems slower all get a second chance, as many runs again. Peers and the numpy twins, whose
 # speed nobody is promised, are left out.
