@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from callstats.cli.demo import LINES
 from support.database import ask, blob, cell, cells, connect, made
 from support.programs import FOR_EVER, IN_THE_THIRD, PATIENCE, TELLING, started
 
@@ -210,6 +212,25 @@ def test_the_example_leaves_other_files_alone(tmp_path: Path) -> None:
     code, _, err = run("init", tmp_path / "no" / "such.db", "--example", first=FEW)
     assert code == 2
     assert "can't make" in err
+
+
+def test_the_example_with_added_calls_stays(tmp_path: Path) -> None:
+    """Calls that were recorded or added are not deleted with it: that is refused, with the way out. The demo's own goes."""
+    db = tmp_path / "demo.db"
+    assert run("init", db, "--example", first=FEW)[0] == 0
+    demo = LINES[1].partition(" -- ")[2]
+    assert run("record", "--db", db, "--", *shlex.split(demo))[0] == 0
+    assert run("init", db, "--example", first=FEW)[0] == 0
+    assert ask(db, "SELECT count(*) FROM calls") == [(40,)]
+    assert run("record", "--db", db, "--name", "mine", "--", "true")[0] == 0
+    refused = f"Error: {str(db)!r} has 1 call that was added to the example, so it stays: "
+    for command in (["init", db, "--example"], ["demo", "--db", db]):
+        code, _, err = run(*command, first=FEW)
+        assert code == 2
+        assert err.endswith(refused + "name another file, or delete this one first\n")
+    assert ask(db, "SELECT count(*) FROM calls WHERE fn_id = 'mine'") == [(1,)]
+    ask(db, "INSERT INTO calls (id, fn_id) VALUES ('x', 'other')")
+    assert "has 2 calls that were added to the example, so it stays" in run("init", db, "--example", first=FEW)[2]
 
 
 def test_the_example_over_a_locked_database(tmp_path: Path) -> None:
