@@ -132,7 +132,8 @@ def record_command(
         raise click.UsageError("--driver docker needs an --image; --image and --network must be given with --driver docker")
     runner: Driver = ProcessDriver(interval, adopts=True)
     if driver == "docker":
-        runner = DockerDriver(network=network)
+        runner = docker = DockerDriver(network=network)
+        docker.validate(Task(image=image or "", command=command))  # wrong use stores no call
     try:
         sampler = make_sampler(pid, cgroup) if watched else None
     except ArgumentError as error:

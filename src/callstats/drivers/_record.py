@@ -130,6 +130,8 @@ def record(
         on_stat=on_stat,
     )
     rule = make_rule(rule, None, None, None).with_default(KEEP_PEAKS)
+    if isinstance(runner, DockerDriver):
+        runner.validate(task)  # wrong use stores nothing
     if into is not None:
         limits = [limit for limit in (rule.max_bytes, into.begin(recording.call)) if limit is not None]
         rule = replace(rule, max_bytes=min(limits, default=None))
