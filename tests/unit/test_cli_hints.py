@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -34,3 +36,52 @@ def test_wrong_use_of_docker_stores_no_call(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(ImportError, match="needs docker"):
             record(["true"], driver="docker", image="alpine", into=calls)
         assert calls.list() == []
+
+
+# --- reduce ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_column_without_a_histogram(tmp_path: Path) -> None:
+    """Plain text is not told to be a histogram that is short enough; a table that has one is not doubted."""
+    db = made(tmp_path / "calls.db", [(str(i), "keep me") for i in range(100)])
+    lines = run("reduce", db, "--max-samples", 10).stdout.splitlines()
+    assert lines[0] == f"table calls in {db}, 100 rows: 0 changed, 0 unchanged, 0 rejected, 100 too short to be read"
+    assert lines[1] == "no row has a histogram with samples: is --column right?"
+    ask(db, "UPDATE calls SET stats = ? WHERE id = '50'", blob(2))
+    assert "is --column right?" not in run("reduce", db, "--max-samples", 10).stdout
+    with connect(made(tmp_path / "none.db", [("a", None)])) as calls:
+        assert not calls.reduce(10).has_histograms
+        assert calls.reduce(10, where="id = 'b'").has_histograms, "no row is in scope"
+
+
+def test_the_file_keeps_its_size(tmp_path: Path) -> None:
+    """After bytes were saved in an SQLite file, a line says what frees them; a dry run frees none."""
+    db = made(tmp_path / "calls.db", [("a", blob(100))])
+    note = "\nthe database file keeps its size until a VACUUM\n"
+    assert note not in run("reduce", db, "--max-samples", 10, "--dry-run").stdout
+    assert note in run("reduce", db, "--max-samples", 10).stdout
+    assert note not in run("reduce", db, "--max-samples", 10).stdout
+
+
+def test_equal_rejections_are_grouped(tmp_path: Path) -> None:
+    """Ten rows of a reason and twenty reasons are shown, and how many more there are; a file and a log in JSON have all."""
+    db = made(tmp_path / "calls.db", [(f"{i:03}", blob(100)) for i in range(100)])
+    result = run("reduce", db, "--max-bytes", 10, "--rejects", tmp_path / "rejects.jsonl")
+    lines = result.stderr.splitlines()
+    assert (result.exit_code, len(lines)) == (1, 11)
+    assert lines[9].startswith("rejected '009': ")
+    assert lines[10] == lines[9].replace("'009':", "90 more rows too:") + "; --rejects FILE has all"
+    assert len((tmp_path / "rejects.jsonl").read_text().splitlines()) == 100
+    log = run("reduce", db, "--max-bytes", 10, "--log-json").stderr
+    assert sum(json.loads(line)["event"] == "reject" for line in log.splitlines()) == 100
+    ask(db, """UPDATE calls SET stats = '[{"timestamp":"' || id || '"}]' WHERE id < '030'""")
+    lines = run("reduce", db, "--max-samples", 10, "--verify").stderr.splitlines()
+    assert lines[19].startswith("rejected '019': $[0].timestamp: ")
+    assert lines[20:] == ["rejected 10 more rows with further reasons; --rejects FILE has all"]
+
+
+def test_a_change_names_its_call_last(tmp_path: Path) -> None:
+    """The largest change in a dry run: metric, values and share first, so that a key is not read as a value."""
+    db = made(tmp_path / "calls.db", [("0", blob(100))])
+    out = run("reduce", db, "--max-samples", 10, "--dry-run").stdout
+    assert re.search(r"\nlargest change of a mean: \w+, [^\n]+ to [^\n]+ %, in call '0'\n", out), out

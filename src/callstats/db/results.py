@@ -132,6 +132,8 @@ class ReduceResult(JobResult):
     """In a dry run, the largest change of any metric's mean."""
     retries: int = 0
     """How often a batch was retried after a deadlock, a lock timeout or a lost connection."""
+    has_histograms: bool = True
+    """Whether any row in scope has samples. This is looked up only if no row was read."""
     unknown_metrics: tuple[str, ...] = ()
     """Metrics that the rule's `how` names and no blob had. Empty if no blob was read."""
 
