@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from callstats import ImageError, connect, record
+from callstats import ImageError, Recorder, SeriesError, StatBatch, StatSeries, connect, record
 from callstats.cli.app import cli
 from support.database import ask, blob, made
 
@@ -85,3 +86,28 @@ def test_a_change_names_its_call_last(tmp_path: Path) -> None:
     db = made(tmp_path / "calls.db", [("0", blob(100))])
     out = run("reduce", db, "--max-samples", 10, "--dry-run").stdout
     assert re.search(r"\nlargest change of a mean: \w+, [^\n]+ to [^\n]+ %, in call '0'\n", out), out
+
+
+# --- the library ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_of_series() -> None:
+    """A metric's name as an index, and one series in place of several: both say what to write."""
+    series = StatSeries([0], {"mem_usage": [1]})
+    with pytest.raises(TypeError, match=re.escape("a batch has series, and they have metrics: batch[0]['mem_usage']")):
+        StatBatch([series])["mem_usage"]  # type: ignore[call-overload]
+    with pytest.raises(SeriesError, match="^series must be an iterable of StatSeries, got a single one: put it in a list$"):
+        StatBatch(series)  # type: ignore[arg-type]
+
+
+def test_a_datetime_without_a_zone() -> None:
+    """It could be of any zone, so the error says to give it one, wherever it came in."""
+    at, advice = datetime(2026, 1, 1), "got datetime.datetime(2026, 1, 1, 0, 0): give it a time zone, such as timezone.utc"  # noqa: DTZ001
+    for work in (
+        lambda: StatSeries([at], {"x": [1]}),
+        lambda: StatSeries.from_samples([(at, {"x": 1})]),
+        lambda: Recorder().write_stat(at, {"x": 1}),
+    ):
+        with pytest.raises(SeriesError, match=re.escape(advice) + "$"):
+            work()
+    assert len(StatSeries([at.replace(tzinfo=UTC)], {"x": [1]})) == 1
