@@ -111,3 +111,20 @@ def test_a_datetime_without_a_zone() -> None:
         with pytest.raises(SeriesError, match=re.escape(advice) + "$"):
             work()
     assert len(StatSeries([at.replace(tzinfo=UTC)], {"x": [1]})) == 1
+
+
+# --- columns --------------------------------------------------------------------------------------------------------------------
+
+
+def test_default_columns_that_were_not_found(tmp_path: Path) -> None:
+    """One line names them and their options; columns that were named away are not missed, nor those of a file."""
+    table = "CREATE TABLE calls (id TEXT PRIMARY KEY, stats, created_at TEXT, job TEXT)"
+    db = made(tmp_path / "calls.db", [("a", blob(5))], table=table)
+    line = "the table has no {}status (--status-column), started_at (--start-column), completed_at (--end-column): "
+    line += "with these options, name its own columns\n"
+    assert line.format("fn_id (--by), ") in run("summary", db).stdout
+    assert line.format("") in run("summary", db, "--by", "job").stdout
+    away = ["--by", "", "--status-column", "", "--start-column", "", "--end-column", ""]
+    assert "the table has no " not in run("summary", db, *away).stdout
+    (tmp_path / "calls.jsonl").write_text(blob(5))
+    assert "has no " not in run("summary", tmp_path / "calls.jsonl").stdout

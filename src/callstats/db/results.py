@@ -154,6 +154,8 @@ class TableSummary(JobResult):
     """Rows left out because `since` needs their time and it can't be read."""
     unfinished: int = 0
     """Rows left out because their call is still running, or its recorder is gone."""
+    missing_columns: tuple[str, ...] = ()
+    """Columns that the table lacks, among those of names, status and times. Empty for a file, which need not have them."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
     backend: str = ""
@@ -178,6 +180,8 @@ class TableComparison(JobResult):
     """Rows left out because their time is needed and can't be read."""
     unfinished: int = 0
     """Rows left out because their calls are still running, or are lost."""
+    missing_columns: tuple[str, ...] = ()
+    """Columns that the table lacks, among those of names, status and times. Empty for a file, which need not have them."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
 
