@@ -128,3 +128,44 @@ def test_default_columns_that_were_not_found(tmp_path: Path) -> None:
     assert "the table has no " not in run("summary", db, *away).stdout
     (tmp_path / "calls.jsonl").write_text(blob(5))
     assert "has no " not in run("summary", tmp_path / "calls.jsonl").stdout
+
+
+# --- texts ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_time_without_a_zone(tmp_path: Path) -> None:
+    """It says that the zone is missing, and how the time is written with one; other text is only told the forms."""
+    db = made(tmp_path / "calls.db", [])
+    at = "2026-11-26T09:39:30"
+    error = run("compare", db, "a", "--at", at).stderr
+    assert error.endswith(f"or 7d for so long ago, got '{at}': its zone is missing: {at}Z is in UTC\n")
+    assert run("compare", db, "a", "--at", "soon").stderr.endswith("or 7d for so long ago, got 'soon'\n")
+
+
+def test_a_database_that_is_not_there(tmp_path: Path) -> None:
+    """Somebody new needs `record`, and not `init` alone."""
+    error = run("summary", tmp_path / "no.db").stderr
+    assert error.endswith("no.db': callstats record makes one with its first call, callstats init an empty one\n")
+
+
+def test_a_command_as_one_text() -> None:
+    """The library takes words; it says how to make them of a line."""
+    for command, hint in (("python3 job.py 5", ": shlex.split makes one of it"), (b"true", ""), ([], "")):
+        with pytest.raises(
+            ValueError, match=re.escape(f"command must be a list of one word or more, got {command!r}{hint}") + "$"
+        ):
+            record(command)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("record", "A process is killed at the next sample that exceeds it; a container never holds more."),
+        ("reduce", "A counter's last value goes into a mean, unless --how net_rx=mean,first,last keeps it."),
+        ("", "--db takes any name."),
+        ("", "or as a number of seconds; sizes as 64k, 32m or 1.5g, in units of 1024; shares as 0.1% or 0.001."),
+    ],
+)
+def test_the_help_says_so(command: str, text: str) -> None:
+    """What surprised people stands in the help."""
+    assert text in " ".join(run(*filter(None, [command]), "--help").stdout.split())

@@ -73,7 +73,14 @@ def _parse_interval(text: str) -> float:
 @click.option("--network", help="The network that the container joins.")
 @click.option("--pid", type=POSITIVE, metavar="N", help="Watch this process and its children, until it ends or Ctrl-C.")
 @click.option("--cgroup", metavar="PATH", help="Watch this control group, such as /sys/fs/cgroup/system.slice/cron.service.")
-@click.option("--memory", type=SIZE, default="0", metavar="SIZE", help="Its max memory, such as 128m (k = 1024).  [default: any]")
+@click.option(
+    "--memory",
+    type=SIZE,
+    default="0",
+    metavar="SIZE",
+    help="Its max memory, such as 128m (k = 1024). A process is killed at the next sample that exceeds it; a container never "
+    "holds more.  [default: any]",
+)
 @click.option("--timeout", type=SECONDS, metavar="TIME", help="End it after this long, such as 60s or 1h30m.  [default: never]")
 @default_option(
     "--interval",

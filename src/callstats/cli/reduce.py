@@ -179,6 +179,9 @@ def reduce_command(
     other programs can write meanwhile: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
     changes nothing.
 
+    Means are kept, and by default the peaks of memory and CPU. A counter's last value goes into a mean, unless --how
+    net_rx=mean,first,last keeps it. --dry-run reports by how much peaks and means would change.
+
     A file has JSON lines (.jsonl, .jsonl.gz, .jsonl.zst), each a histogram or an object with one, or is Parquet, also a folder; -
     is lines of standard input. Rejected histograms are in the new file as they are. It appears when it is complete.
     """
