@@ -19,7 +19,7 @@ from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, AnyArray
 from callstats.errors import SeriesError, shorten_repr
 
 NAIVE = "give it a time zone, such as timezone.utc"
-"""What to do with a datetime that lacks a zone."""
+"""The advice for a datetime that lacks a zone."""
 
 _FLOAT_EXACT = 2**53  # float64 is exact only below
 
@@ -114,7 +114,7 @@ def _from_dates(data: AnyArray, where: str, kind: Domain) -> AnyArray:
             _reject_value(where, 0, "NaT" if np.isnat(data[0]) else f"{shorten_repr(data[0])}, a date without a unit", kind)
         return np.zeros(0, dtype=kind.dtype)
     fixed = data.astype(data.dtype.newbyteorder("="))
-    if unit in ("Y", "M"):  # which have no fixed length; days cover all of int64 nanoseconds, and what numpy can't turn into days is none
+    if unit in ("Y", "M"):  # which have no fixed length; days cover all of int64 nanoseconds, and what is too far for numpy is none
         steps, most = fixed.view(np.int64), 12 * 300 // step
         fixed = np.where((steps >= -most) & (steps <= most), steps, 0).view(fixed.dtype).astype("M8[D]")
     unit, step = np.datetime_data(fixed.dtype)

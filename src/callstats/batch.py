@@ -48,7 +48,8 @@ class StatBatch(ReadOnlyColumns):
     _offsets: Counts
 
     def __init__(self, series: Iterable[StatSeries]) -> None:
-        if isinstance(series, StatSeries):
+        given: object = series
+        if isinstance(given, StatSeries):
             raise SeriesError("series must be an iterable of StatSeries, got a single one: put it in a list")
         members = list(series)
         for i, member in enumerate(members):

@@ -274,13 +274,15 @@ class CallTable(TableJobs):
             raise ArgumentError("table", "a table with calls", self._names.table, hint="it has none")
         raise ArgumentError("key", f"the key of a call in table {self._names.table!r}", key, hint="list shows the latest")
 
-    def list(self, limit: int | None = 20, *, where: str | None = None) -> Calls:
+    def list(self, limit: int | None = 20, *, name: str | None = None, where: str | None = None) -> Calls:
         """Return the calls with the greatest keys, in descending order.
 
         Parameters
         ----------
         limit : int or None
             The maximum number of calls; None for all.
+        name : str, optional
+            Only calls of this name, compared as text, as the database does it.
         where
             As for `reduce`.
 
@@ -292,11 +294,11 @@ class CallTable(TableJobs):
         ...     [call.key for call in calls.list(2)]
         ['4', '3']
         """
-        return self._read(limit=limit, where=where)
+        return self._read(limit=limit, name=name, where=where)
 
-    def _read(self, key: Key | None = None, *, limit: int | None, where: str | None = None) -> Calls:
+    def _read(self, key: Key | None = None, *, limit: int | None, name: str | None = None, where: str | None = None) -> Calls:
         from callstats.db.query import TableSession
 
         with self._database.session() as (connection, dialect):
             session = TableSession(connection, dialect, self._names, where=where)
-            return [*session.calls(by=self._names.group_column, key=key, limit=limit)]
+            return [*session.calls(by=self._names.group_column, key=key, name=name, limit=limit)]

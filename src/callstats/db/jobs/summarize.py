@@ -115,7 +115,11 @@ class CallsJob(Job):
     def fields(self) -> dict[str, Any]:
         """Return the fields of the result that are known here."""
         calls = sum(scalars.calls for scalars in self.groups.values())
-        return {**super().fields(), "missing_columns": self.missing, "rows": calls + self.counts["untimed"] + self.counts["unfinished"] + self.rejected}
+        return {
+            **super().fields(),
+            "missing_columns": self.missing,
+            "rows": calls + self.counts["untimed"] + self.counts["unfinished"] + self.rejected,
+        }
 
 
 class SummarizeJob(CallsJob):
