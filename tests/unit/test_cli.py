@@ -308,7 +308,7 @@ def test_init(tmp_path: Path) -> None:
     """Says what it did."""
     db = tmp_path / "new.db"
     assert run("init", db).stdout == f"created table calls in {db}\n"
-    assert run("init", db, "--column", "more").stdout == f"added the missing columns to table calls in {db}\n"
+    assert run("init", db, "--column", "more").stdout == f"added to table calls in {db}: more\n"
     assert run("init", db).stdout == f"nothing to do: table calls in {db} has its columns\n"
 
 

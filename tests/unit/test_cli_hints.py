@@ -96,7 +96,7 @@ def test_a_batch_is_of_series() -> None:
     series = StatSeries([0], {"mem_usage": [1]})
     with pytest.raises(TypeError, match=r"^a batch has series, and they have metrics: batch\[0\]\['mem_usage'\]$"):
         StatBatch([series])["mem_usage"]  # type: ignore[call-overload]
-    with pytest.raises(SeriesError, match="an iterable of StatSeries, got a single one: put it in a list$"):
+    with pytest.raises(SeriesError, match=r"an iterable of StatSeries, got a single one: put it in a list$"):
         StatBatch(series)  # type: ignore[arg-type]
 
 
@@ -207,3 +207,12 @@ def test_show_the_latest_call_of_a_name(named: Path) -> None:
     for options in ([], ["--by", ""]):
         error = run("show", named, "nobody", *options).stderr
         assert error == "callstats: ID must be the key of a call in table 'calls', got 'nobody': list shows the latest\n"
+
+
+def test_init_names_what_it_added(tmp_path: Path) -> None:
+    """An older table gets columns and an index; each is named."""
+    table = "CREATE TABLE calls (id TEXT PRIMARY KEY, stats, created_at TEXT, pid INTEGER)"
+    db = made(tmp_path / "calls.db", [], table=table)
+    added = "command, host, exit_code, tags, an index on created_at"
+    assert run("init", db).stdout == f"added to table calls in {db}: {added}\n"
+    assert run("init", db).stdout == f"nothing to do: table calls in {db} has its columns\n"

@@ -16,7 +16,7 @@ from callstats.cli.options import column_options, database_argument, detail_opti
 from callstats.db import connect
 from callstats.db.engine import parse_url, shown_url
 
-_DONE = {"created": "created {}", "added": "added the missing columns to {}", "nothing": "nothing to do: {} has its columns"}
+_DONE = {"created": "created {}", "added": "added to {}: {}", "nothing": "nothing to do: {} has its columns"}
 
 _EXAMPLE_ID = 0x63616C6C
 """SQLite's application id of a database that holds the example."""
@@ -52,6 +52,7 @@ def init_command(url: str, views: bool, example: bool, **columns: str) -> None:
     from callstats.db.query import Names
     from callstats.db.views import view_names
 
+    added: list[str] = []
     if example:
         if columns != vars(Names()):
             raise click.UsageError("--example must be given without names of the table and its columns: it has Fn's")
@@ -65,8 +66,8 @@ def init_command(url: str, views: bool, example: bool, **columns: str) -> None:
         message = f"{number:,} calls are in {{}}"
     else:
         with connect(url, **columns) as calls:
-            message = _DONE[calls.create(views=views)]
-    click.echo(printable(message.format(table_text(columns["table"], shown_url(url)))))
+            message = _DONE[calls.create(views=views, on_add=added.append)]
+    click.echo(printable(message.format(table_text(columns["table"], shown_url(url)), ", ".join(added))))
     if views:
         click.echo(printable("made its views {} and {}".format(*view_names(columns["table"]))))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from callstats._extras import needs
@@ -135,12 +135,14 @@ class CallTable(TableJobs):
         """Close the connections of an engine that was made from a URL."""
         self._database.close()
 
-    def create(self, *, views: bool = False) -> Literal["created", "added", "nothing"]:
+    def create(
+        self, *, views: bool = False, on_add: Callable[[str], object] | None = None
+    ) -> Literal["created", "added", "nothing"]:
         """Create the table, or add the columns and the index on the times that it lacks.
 
         With `views`, also create or replace its views ``call_samples`` and ``call_usage``; those of a table ``runs`` are
         ``run_samples`` and ``run_usage``. Return ``"created"`` if there was no table, ``"added"`` if it lacked something, else
-        ``"nothing"``.
+        ``"nothing"``. `on_add` is called with the name of each column that was added to an older table, and then for the index.
 
         Examples
         --------
@@ -151,7 +153,7 @@ class CallTable(TableJobs):
         """
         from callstats.db.schema import create_table
 
-        return create_table(self._database, self._names, views=views)
+        return create_table(self._database, self._names, views=views, on_add=on_add)
 
     def add(self, calls: Iterable[Call | Mapping[str, object]]) -> int:
         """Insert calls, all or none, and return their number.
