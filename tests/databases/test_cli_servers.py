@@ -191,3 +191,18 @@ def test_record_fits_what_the_column_holds(mysql: Database) -> None:
     rows = json.loads(cell)
     assert 1000 < len(cell.encode()) <= 2000
     assert sum(row.get("count", 1) for row in rows) > len(rows) > 1
+
+
+def test_names_and_columns_of_a_table(database: Database) -> None:
+    """Every database tells of a column without a histogram, lists the calls of a name, and shows its latest."""
+    rows = [("a", "keep me", "resize"), ("b", "keep me", "nightly"), ("c", None, "resize")]
+    database.make(rows, more=", fn_id VARCHAR(99)", columns="id, stats, fn_id")
+    doubt = "\nno row has a histogram with samples: is --column right?\n"
+    assert doubt in run("reduce", database.url, "--max-samples", 10).stdout
+    for key in "abc":
+        database.ask("UPDATE calls SET stats = ? WHERE id = ?", blob(3), key)
+    assert doubt not in run("reduce", database.url, "--max-samples", 10).stdout
+    listed = run("list", database.url, "--name", "resize", "--json").stdout.splitlines()
+    assert [json.loads(line)["key"] for line in listed] == ["c", "a"]
+    assert json.loads(run("show", database.url, "resize", "--json").stdout)["key"] == "c"
+    assert "the table has no created_at (--time-column), started_at (--start-column), " in run("summary", database.url).stdout
