@@ -160,7 +160,7 @@ def test_a_command_as_one_text() -> None:
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        ("record", "A process is killed at the next sample that exceeds it; a container never holds more."),
+        ("record", "A process is looked at 20 times a second, and may hold more until then; a container may not."),
         ("reduce", "A counter's last value goes into a mean, unless --how net_rx=mean,first,last keeps it."),
         ("", "--db takes any name."),
         ("", "or as a number of seconds; sizes as 64k, 32m or 1.5g, in units of 1024; shares as 0.1% or 0.001."),

@@ -78,8 +78,8 @@ def _parse_interval(text: str) -> float:
     type=SIZE,
     default="0",
     metavar="SIZE",
-    help="Its max memory, such as 128m (k = 1024). A process is killed at the next sample that exceeds it; a container never "
-    "holds more.  [default: any]",
+    help="Its max memory, such as 128m (k = 1024). A process is looked at 20 times a second, and may hold more until then; a "
+    "container may not.  [default: any]",
 )
 @click.option("--timeout", type=SECONDS, metavar="TIME", help="End it after this long, such as 60s or 1h30m.  [default: never]")
 @default_option(

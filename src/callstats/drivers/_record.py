@@ -80,7 +80,8 @@ def record(
     env : mapping of str to str, optional
         Further environment variables.
     memory : int, optional
-        Max bytes of memory. The command is killed when it holds more.
+        Max bytes of memory. The command is killed when it holds more. A process, which is looked at 20 times a second, may hold
+        more until then; a container may not.
     timeout : float, optional
         Max seconds to run.
     interval : float
