@@ -60,6 +60,6 @@ def cli() -> None:
     90s, 30min, 1.5h, 1h30m, 7d or 4w, or as a number of seconds; sizes as 64k, 32m or 1.5g, in units of 1024; shares as 0.1% or
     0.001.
 
-    Exit codes: 0 done; 1 some rows were rejected, each reported with its key and the reason; 2 wrong use; 3 stopped early.
+    Exit codes: 0 done; 1 some rows were rejected, reported with their keys and reasons; 2 wrong use; 3 stopped early.
     `record` ends with its command's own code.
     """
