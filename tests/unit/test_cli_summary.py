@@ -111,7 +111,7 @@ def test_a_block_for_each(db: Path) -> None:
         "  duration    p50 0.5 s, p95 0.5 s, p99 0.5 s, max 0.5 s",
         "  memory      p50 50.5 MiB, p95 95 MiB, p99 99 MiB, max 100 MiB",
         "              page cache included",
-        "  limit       256 MiB of the latest call; a call reached its own",
+        "  limit       256 MiB of the latest call; a call reached its limit",
         "  waste       0.00276 GiB h reserved and not needed",
         "  near limit  1 of 100 calls came within 10 % of their limit: 1 % (95 %: 0.177 % to 5.45 %)",
         "  CPU         mean 50.0 %, p95 50.0 % of one core",
