@@ -73,7 +73,7 @@ cdef inline bint write_columns(Text* text, const Columns* columns, const Keys* k
     for i in range(columns.n):
         if not reserve(text, size):
             return False
-        if i % 4 == 0 and columns.k <= FOUR_ROWS:
+        if i % 4 == 0 and 0 < columns.k <= FOUR_ROWS:
             found = i + 4 <= columns.n and digits_of_four(columns.values + i, columns.stride, columns.k, four)
         p = text.at + text.size
         p[0] = b"," if i else b"["
