@@ -18,6 +18,9 @@ from callstats._timestamps import since_epoch
 from callstats._types import FIRST_TIME, I64_MAX, U64_MAX, AnyArray
 from callstats.errors import SeriesError, shorten_repr
 
+NAIVE = "give it a time zone, such as timezone.utc"
+"""The advice for a datetime that lacks a zone."""
+
 _FLOAT_EXACT = 2**53  # float64 is exact only below
 
 
@@ -151,7 +154,9 @@ def _to_int(value: Any, where: str, i: int | None, kind: Domain) -> int:
             return int(_from_dates(np.array([value]), where, kind)[0])
         except SeriesError:
             _reject_value(where, i, shorten_repr(value), kind)
-    if isinstance(value, datetime) and kind.dates and type(value).__name__ != "NaTType" and value.utcoffset() is not None:
+    if isinstance(value, datetime) and kind.dates and type(value).__name__ != "NaTType":
+        if value.utcoffset() is None:
+            _reject_value(where, i, f"{shorten_repr(value)}: {NAIVE}", kind)
         value = since_epoch(value)
     if isinstance(value, (float, np.floating)) and -_FLOAT_EXACT < value < _FLOAT_EXACT and value == int(value):
         value = int(value)

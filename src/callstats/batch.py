@@ -48,6 +48,9 @@ class StatBatch(ReadOnlyColumns):
     _offsets: Counts
 
     def __init__(self, series: Iterable[StatSeries]) -> None:
+        given: object = series
+        if isinstance(given, StatSeries):
+            raise SeriesError("series must be an iterable of StatSeries, got a single one: put it in a list")
         members = list(series)
         for i, member in enumerate(members):
             if not isinstance(member, StatSeries):
@@ -126,6 +129,8 @@ class StatBatch(ReadOnlyColumns):
         """Return one series, or a batch of a slice."""
         if isinstance(key, slice):
             return StatBatch(self[i] for i in range(len(self))[key])
+        if isinstance(key, str):
+            raise TypeError(f"a batch has series, and they have metrics: batch[0][{shorten_repr(key)}]")
         i = range(len(self))[key]
         return StatSeries._of(take(self._columns, slice(self._offsets.item(i), self._offsets.item(i + 1))))
 

@@ -155,9 +155,10 @@ def suggest_keywords(door: Door) -> Door:
             return door(*args)  # to pass on none takes time too
         if not keywords.keys() <= known.keys():
             wrong = next(name for name in keywords if name not in known)
-            # The number of rows is a rule's max_samples, but the argument is called rule.
-            close = ["rule"] if wrong == "max_samples" and "rule" in known else difflib.get_close_matches(wrong, known, n=1)
+            close = difflib.get_close_matches(wrong, known, n=1)
             advice = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(known)}"
+            if wrong == "max_samples" and "rule" in known:  # the number of rows is a field of the rule
+                advice = f"write rule={shorten_repr(keywords[wrong])}"
             raise TypeError(f"{door.__qualname__.removesuffix('.__init__')}: unexpected keyword {wrong!r}: {advice}")
         return door(*args, **keywords)
 

@@ -76,7 +76,8 @@ class Rule:
         The reducers: ``mean``, ``min``, ``max``, ``first``, ``last`` or ``sum``. Give one for all metrics, or a mapping by
         metric, where ``"*"`` names all others (default ``mean``). In a tuple, the first reducer gives ``x``; each further one of
         ``min``, ``max``, ``first`` or ``last`` adds a metric such as ``x@max``. None is the default of the function that uses
-        the rule: `KEEP_PEAKS` for tables and the command, ``mean`` elsewhere.
+        the rule: `KEEP_PEAKS` for tables and the command, ``mean`` elsewhere. Metrics that a series lacks are ignored, so that
+        one mapping fits series with different metrics.
     missing : {"skip", "zero"}
         How to treat samples without a metric: skip them, or count them as 0 (Fn's rule). A metric that no sample of a row has is
         absent either way.

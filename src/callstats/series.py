@@ -351,7 +351,8 @@ def to_nanoseconds(timestamp: object, where: str) -> object:
             raise SeriesError(f"{where} must have a time: {error}") from None
     if isinstance(timestamp, datetime):
         if timestamp.utcoffset() is None:
-            raise SeriesError(f"{where} must have a time with its offset from UTC, got {shorten_repr(timestamp)}")
+            got = f"{shorten_repr(timestamp)}: {_coerce.NAIVE}"
+            raise SeriesError(f"{where} must have a time with its offset from UTC, got {got}")
         return since_epoch(timestamp)
     return timestamp
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from callstats.cli.demo import LINES
 from support.database import ask, blob, cell, cells, connect, made
 from support.programs import FOR_EVER, IN_THE_THIRD, PATIENCE, TELLING, started
 
@@ -102,7 +104,7 @@ def test_ctrl_c_ends_after_the_batch(tmp_path: Path) -> None:
     assert "stopped early: asked to stop; the rows counted here are written\n" in out
     code, out, _ = run("reduce", db, "--max-samples", 10)
     assert (code, out.split(" unchanged")[0]) == (0, f"table calls in {db}, 200 rows: {200 - changed} changed, 0")
-    assert f", {changed} short enough to skip\n" in out
+    assert f", {changed} too short to be read\n" in out
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
@@ -157,7 +159,11 @@ def test_demo(tmp_path: Path) -> None:
     )
     assert re.search(r"\n\w{26}  sh  +success +\d\d-\d\d \d\d:\d\d +[\d.]+ s +[\d.]+ MiB +[\d.]+ %\n", out)
     assert re.search(r"\ntable calls in .*demo.db, 2,002 rows: [\d,]+ changed", out)
-    assert re.search(r"[\d.]+ MB before, [\d.]+ MB after in the rows changed: [\d.]+ % less\n[\d.]+ s, .* backend\n", out)
+    assert re.search(
+        r"[\d.]+ MB before, [\d.]+ MB after in the rows changed: [\d.]+ % less\n"
+        r"the database file keeps its size until a VACUUM\n[\d.]+ s, .*backend\n",
+        out,
+    )
     used = r"duration  2 h \d\d min\nsamples   7,\d\d\d in 60 rows\nmemory    1\.\d GiB\nCPU       ~[\d.]+ %\n"
     assert re.search(rf"\n{used}\nmem_usage  max 1\.\d GiB, limit 2 GiB, mean ", out)
     page = tmp_path / "demo-report.html"
@@ -210,6 +216,25 @@ def test_the_example_leaves_other_files_alone(tmp_path: Path) -> None:
     code, _, err = run("init", tmp_path / "no" / "such.db", "--example", first=FEW)
     assert code == 2
     assert "can't make" in err
+
+
+def test_the_example_with_added_calls_stays(tmp_path: Path) -> None:
+    """Calls that were recorded or added are not deleted with it: that is refused, with the way out. The demo's own goes."""
+    db = tmp_path / "demo.db"
+    assert run("init", db, "--example", first=FEW)[0] == 0
+    demo = LINES[1].partition(" -- ")[2]
+    assert run("record", "--db", db, "--", *shlex.split(demo))[0] == 0
+    assert run("init", db, "--example", first=FEW)[0] == 0
+    assert ask(db, "SELECT count(*) FROM calls") == [(40,)]
+    assert run("record", "--db", db, "--name", "mine", "--", "true")[0] == 0
+    refused = f"Error: {str(db)!r} has 1 call that was added to the example, so it stays: "
+    for command in (["init", db, "--example"], ["demo", "--db", db]):
+        code, _, err = run(*command, first=FEW)
+        assert code == 2
+        assert err.endswith(refused + "name another file, or delete this one first\n")
+    assert ask(db, "SELECT count(*) FROM calls WHERE fn_id = 'mine'") == [(1,)]
+    ask(db, "INSERT INTO calls (id, fn_id) VALUES ('x', 'other')")
+    assert "has 2 calls that were added to the example, so it stays" in run("init", db, "--example", first=FEW)[2]
 
 
 def test_the_example_over_a_locked_database(tmp_path: Path) -> None:

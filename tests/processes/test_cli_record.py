@@ -138,9 +138,10 @@ def test_children_that_are_waited_for(db: Path) -> None:
     ],
 )
 def test_wrong_use(db: Path, args: list[str], reason: str) -> None:
-    """What can't be done is refused before anything runs."""
+    """What can't be done is refused before anything runs or is stored."""
     done = record(db, *args)
     assert done.returncode == 2 and reason in done.stderr.decode()
+    assert not db.exists()
 
 
 def test_a_driver_s_fault(db: Path) -> None:

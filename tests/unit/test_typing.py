@@ -103,7 +103,7 @@ def test_the_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
         (lambda: decimate(StatSeries([], {}), 60, hwo="max"), "decimate: unexpected keyword 'hwo': did you mean 'how'?"),
         (
             lambda: decimate(StatSeries([], {}), max_samples=60),
-            "decimate: unexpected keyword 'max_samples': did you mean 'rule'?",
+            "decimate: unexpected keyword 'max_samples': write rule=60",
         ),
         (lambda: reduce_json([], max_byte=60), "reduce_json: unexpected keyword 'max_byte': did you mean 'max_bytes'?"),
         (lambda: Recorder(60, capasity=9), "Recorder: unexpected keyword 'capasity': did you mean 'capacity'?"),

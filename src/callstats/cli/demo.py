@@ -21,6 +21,9 @@ LINES = (
     "callstats report demo.db -o demo-report.html --rightsize 5%",
 )
 
+RECORDED = shlex.join(shlex.split(LINES[1].partition(" -- ")[2]))
+"""The command line that the demo records."""
+
 
 @click.command("demo", epilog=examples("callstats demo", "callstats demo --db /tmp/calls.db"))
 @default_option("--db", type=click.Path(dir_okay=False), default="demo.db", help="The file to make.")
@@ -30,7 +33,8 @@ def demo_command(ctx: click.Context, db: str) -> None:
 
     They make a database of 2,001 calls and record one more. Then they list, reduce, show, summarize and report the calls.
 
-    The database of an earlier demo is replaced, any other file stays unchanged. The report beside it is always replaced.
+    The database of an earlier demo is replaced. Any other file stays unchanged, and so does a demo's to which calls were added.
+    The report beside it is always replaced.
     """
     if not Path(db).name:
         raise click.UsageError(f"--db must name a file, got {db!r}")

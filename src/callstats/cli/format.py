@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 
 NOT_EXACT = "~ is not exact: reductions have changed it, or a duration comes from the times of samples"
 
+_OPTIONS = {
+    "fn_id": "--by",
+    "status": "--status-column",
+    "created_at": "--time-column",
+    "started_at": "--start-column",
+    "completed_at": "--end-column",
+}
+"""The options for columns that a table may lack, by the default names."""
+
 
 def key_text(key: Key | None) -> str:
     """Return a key as SQL writes it."""
@@ -62,9 +71,13 @@ def stopped_lines(result: JobResult, rest: str) -> list[str]:
 
 
 def left_out_lines(result: TableSummary | TableComparison) -> list[str]:
-    """Return how many calls the numbers leave out, and why."""
+    """Return how many calls the numbers leave out, and why, and which columns they lack."""
     left_out = {"their time can't be read": result.untimed, "they have not ended": result.unfinished}
-    return [f"left out, since {why}: {plural(n, 'call')}" for why, n in left_out.items() if n]
+    lines = [f"left out, since {why}: {plural(n, 'call')}" for why, n in left_out.items() if n]
+    if result.missing_columns:
+        lacking = ", ".join(f"{name} ({_OPTIONS[name]})" for name in result.missing_columns)
+        lines.append(f"the table has no {lacking}: with these options, name its own columns")
+    return lines
 
 
 def less_text(before: int, after: int, what: str) -> str:

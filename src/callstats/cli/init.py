@@ -9,16 +9,20 @@ from pathlib import Path
 
 import click
 
-from callstats._units import printable
+from callstats._units import plural, printable
+from callstats.cli.demo import RECORDED
 from callstats.cli.format import table_text
 from callstats.cli.options import column_options, database_argument, detail_options, examples
 from callstats.db import connect
 from callstats.db.engine import parse_url, shown_url
 
-_DONE = {"created": "created {}", "added": "added the missing columns to {}", "nothing": "nothing to do: {} has its columns"}
+_DONE = {"created": "created {}", "added": "added to {}: {}", "nothing": "nothing to do: {} has its columns"}
 
 _EXAMPLE_ID = 0x63616C6C
 """SQLite's application id of a database that holds the example."""
+
+_ADDED_CALLS = "SELECT count(*) FROM calls WHERE substr(id, 11, 13) IS NOT '0000000000000' AND command IS NOT ?"
+"""Counts the calls that are neither the example's, whose keys have a small number after their time, nor the demo's own."""
 
 _FILE_ENDINGS = ("-journal", "-wal", "-shm", "")
 """The endings of one database's files; the database itself comes last, since it shows that the others are its own."""
@@ -42,11 +46,13 @@ def init_command(url: str, views: bool, example: bool, **columns: str) -> None:
     value of each sample. The views of a table runs are run_usage and run_samples. Existing ones are replaced.
 
     One call of the example is a real container's, as a Docker engine reported it. The others are made up, and last from a tenth
-    of a second to two hours. A file that holds the example is replaced; any other file stays unchanged.
+    of a second to two hours. A file that holds the example is replaced. Any other file stays unchanged, and so does an example
+    to which calls were added.
     """
     from callstats.db.query import Names
     from callstats.db.views import view_names
 
+    added: list[str] = []
     if example:
         if columns != vars(Names()):
             raise click.UsageError("--example must be given without names of the table and its columns: it has Fn's")
@@ -60,8 +66,8 @@ def init_command(url: str, views: bool, example: bool, **columns: str) -> None:
         message = f"{number:,} calls are in {{}}"
     else:
         with connect(url, **columns) as calls:
-            message = _DONE[calls.create(views=views)]
-    click.echo(printable(message.format(table_text(columns["table"], shown_url(url)))))
+            message = _DONE[calls.create(views=views, on_add=added.append)]
+    click.echo(printable(message.format(table_text(columns["table"], shown_url(url)), ", ".join(added))))
     if views:
         click.echo(printable("made its views {} and {}".format(*view_names(columns["table"]))))
 
@@ -79,15 +85,20 @@ def _file_of(url: str) -> Path:
 
 
 def _start_anew(file: Path) -> None:
-    """Make an empty database with the example's id. It may replace only a database with this id."""
+    """Make an empty database with the example's id. It may replace only a database with this id and no calls but its own."""
     if os.path.lexists(file) and not file.is_file():
         raise click.UsageError(f"{str(file)!r} is no file, so it stays: name another one")
     if file.exists() and file.stat().st_size:
-        application_id = None
+        application_id, added = None, 0
         with suppress(sqlite3.Error), closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as old:
             application_id = old.execute("PRAGMA application_id").fetchone()[0]
+            if old.execute("SELECT 1 FROM sqlite_master WHERE name = 'calls'").fetchone():  # a kill may have come before
+                added = old.execute(_ADDED_CALLS, [RECORDED]).fetchone()[0]
         if application_id != _EXAMPLE_ID:
             raise click.UsageError(f"{str(file)!r} does not hold the example, so it stays: name another file")
+        if added:
+            calls = f"{plural(added, 'call')} that {'was' if added == 1 else 'were'} added to the example"
+            raise click.UsageError(f"{str(file)!r} has {calls}, so it stays: name another file, or delete this one first")
     else:
         for ending in _FILE_ENDINGS[:-1]:
             if os.path.lexists(f"{file}{ending}"):

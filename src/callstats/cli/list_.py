@@ -11,7 +11,15 @@ from callstats._json import json_text
 from callstats._timestamps import stored_time_ns
 from callstats.cli.errors import ExitCode, print_rejected
 from callstats.cli.format import call_fields, call_row, csv_text, memory_range_text, name_text, text_table, time_text
-from callstats.cli.options import POSITIVE, column_options, database_argument, default_option, detail_options, examples
+from callstats.cli.options import (
+    POSITIVE,
+    column_options,
+    database_argument,
+    default_option,
+    detail_options,
+    examples,
+    where_option,
+)
 from callstats.db import Call, connect
 from callstats.stats.format import usage_text
 
@@ -23,17 +31,20 @@ _STARTED = _HEADINGS.index("started")
     "list",
     epilog=examples(
         "callstats list calls.db",
+        "callstats list calls.db --name nightly --where \"status = 'error'\"",
         "callstats list calls.db --limit 100 --json",
         "callstats list calls.db --limit 1000 --csv > calls.csv",
     ),
 )
 @database_argument
 @default_option("--limit", "-n", type=POSITIVE, default=20, metavar="N", help="Show at most N calls.")
+@click.option("--name", metavar="NAME", help="Only calls of this name.")
+@where_option
 @click.option("--json", "form", flag_value="json", help="Print a JSON object for each call, one a line.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, a line for each call.")
 @detail_options
 @column_options
-def list_command(url: str, limit: int, form: str | None, **columns: Any) -> ExitCode:
+def list_command(url: str, limit: int, name: str | None, where: str | None, form: str | None, **columns: Any) -> ExitCode:
     """List the latest calls.
 
     These are the calls with the greatest keys, so keys should sort by time. Times are in UTC. An exit code other than 0 follows
@@ -41,7 +52,7 @@ def list_command(url: str, limit: int, form: str | None, **columns: Any) -> Exit
     that a peak may have been missed: 8.6-44 MiB is the sampled peak and its upper bound. --json and --csv have all numbers.
     """
     with connect(url, **columns) as table:
-        calls = table.list(limit)
+        calls = table.list(limit, name=name, where=where)
     if form == "json":
         for call in calls:
             click.echo(json_text(call_fields(call)))

@@ -74,8 +74,11 @@ def _parse_past(text: str) -> int:
     try:
         return parse_date_or_time(text.strip())
     except ArgumentError:
-        forms = "2026-10-26, 2026-10-26T12:00:00Z, or 7d for so long ago"
-        raise ArgumentError("time", f"a date or an RFC 3339 time, such as {forms}", text) from None
+        forms, hint = "2026-10-26, 2026-10-26T12:00:00Z, or 7d for so long ago", None
+        with suppress(ArgumentError):
+            parse_date_or_time(f"{text.strip()}Z")
+            hint = f"its zone is missing: {text.strip()}Z is in UTC"
+        raise ArgumentError("time", f"a date or an RFC 3339 time, such as {forms}", text, hint=hint) from None
 
 
 def _parse_tier(text: str) -> tuple[timedelta, int]:

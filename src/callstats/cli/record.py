@@ -73,7 +73,14 @@ def _parse_interval(text: str) -> float:
 @click.option("--network", help="The network that the container joins.")
 @click.option("--pid", type=POSITIVE, metavar="N", help="Watch this process and its children, until it ends or Ctrl-C.")
 @click.option("--cgroup", metavar="PATH", help="Watch this control group, such as /sys/fs/cgroup/system.slice/cron.service.")
-@click.option("--memory", type=SIZE, default="0", metavar="SIZE", help="Its max memory, such as 128m (k = 1024).  [default: any]")
+@click.option(
+    "--memory",
+    type=SIZE,
+    default="0",
+    metavar="SIZE",
+    help="Its max memory, such as 128m (k = 1024). A process is killed at the next sample that exceeds it; a container never "
+    "holds more.  [default: any]",
+)
 @click.option("--timeout", type=SECONDS, metavar="TIME", help="End it after this long, such as 60s or 1h30m.  [default: never]")
 @default_option(
     "--interval",
@@ -132,7 +139,8 @@ def record_command(
         raise click.UsageError("--driver docker needs an --image; --image and --network must be given with --driver docker")
     runner: Driver = ProcessDriver(interval, adopts=True)
     if driver == "docker":
-        runner = DockerDriver(network=network)
+        runner = docker = DockerDriver(network=network)
+        docker.validate(Task(image=image or "", command=command))  # wrong use stores no call
     try:
         sampler = make_sampler(pid, cgroup) if watched else None
     except ArgumentError as error:

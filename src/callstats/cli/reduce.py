@@ -38,12 +38,15 @@ from callstats.cli.options import (
     validate_options,
     where_option,
 )
-from callstats.cli.progress import JSONLog, ProgressLine, rate_text
+from callstats.cli.progress import FewRejects, JSONLog, ProgressLine, rate_text
 from callstats.db import CallTable, ReduceResult, Reject
-from callstats.db.engine import shown_url
+from callstats.db.engine import parse_url, shown_url
 from callstats.db.jobs.save import known_line
 from callstats.errors import ArgumentError, DatabaseError
 from callstats.rule import How, Missing, Rule
+
+_MEASURABLE_SECONDS = 0.1
+"""Of a shorter job neither speed nor phases are reported: all of them round to 0."""
 
 
 @click.command(
@@ -176,6 +179,9 @@ def reduce_command(
     other programs can write meanwhile: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
     changes nothing.
 
+    Means are kept, and by default the peaks of memory and CPU. A counter's last value goes into a mean, unless --how
+    net_rx=mean,first,last keeps it. --dry-run reports by how much peaks and means would change.
+
     A file has JSON lines (.jsonl, .jsonl.gz, .jsonl.zst), each a histogram or an object with one, or is Parquet, also a folder; -
     is lines of standard input. Rejected histograms are in the new file as they are. It appears when it is complete.
     """
@@ -210,7 +216,12 @@ def reduce_command(
     write_reject = reject_writer(rejects)
     if tiers and as_of is None:
         as_of = time.time_ns()
-    with catch_ctrl_c() as caught, JSONLog() if log_json else ProgressLine() as progress, open_calls(url, **names) as calls:
+    with (
+        catch_ctrl_c() as caught,
+        JSONLog() if log_json else ProgressLine() as progress,
+        FewRejects(progress) as few_rejects,
+        open_calls(url, **names) as calls,
+    ):
         if as_of is not None:
             progress.say(f"ages are as of {format_time(as_of)}")
         if known is not None and not known.exists():  # an earlier run without rejects has made no file
@@ -219,7 +230,7 @@ def reduce_command(
 
         def on_reject(reject: Reject) -> None:
             if not reject.known:
-                progress.reject(reject)
+                few_rejects.add(reject)
             write_reject(reject)
 
         batches.update(known=known, progress=progress.update, on_reject=on_reject, stop=caught.is_set)
@@ -234,7 +245,9 @@ def reduce_command(
     if prom is not None:
         replace_file(prom, "prom", reduce_text(asdict(result), exit_code(result), where))
     shown = shown_source(url) if is_file else table_text(*where.values())
-    click.echo(result_json(result, where) if as_json else "\n".join(result_lines(result, shown)), err=output == STANDARD)
+    in_file = not is_file and parse_url(url).get_backend_name() == "sqlite"
+    lines = [result_json(result, where)] if as_json else result_lines(result, shown, in_file=in_file)
+    click.echo("\n".join(lines), err=output == STANDARD)
     return exit_code(result)
 
 
@@ -245,14 +258,16 @@ def result_json(result: ReduceResult, where: dict[str, str]) -> str:
     return json_text({**where, **asdict(result), "peak_change": peak, "mean_change": mean, "rejects": rejects}, indent=2)
 
 
-def result_lines(result: ReduceResult, table: str) -> list[str]:
-    """Return what the job did."""
+def result_lines(result: ReduceResult, table: str, *, in_file: bool = False) -> list[str]:
+    """Return what the job did; `in_file` is whether the table is in an SQLite file."""
     changed = "to change" if result.dry_run else "changed"
     kept = f"{result.kept:,} kept, as their text would grow, " if result.kept else ""
     read = f"{result.changed:,} {changed}, {kept}{result.unchanged:,} unchanged, {result.rejected:,} rejected"
-    why = "short enough" if result.as_of is None else "short or young enough"
-    skipped = f", {result.skipped:,} {why} to skip" if result.phases else ""  # of a file each row is read
+    why = "short" if result.as_of is None else "short or young"
+    skipped = f", {result.skipped:,} too {why} to be read" if result.phases else ""  # of a file each row is read
     lines = [printable(f"{table}, {plural(result.rows, 'row')}: {read}{skipped}")]
+    if not result.has_histograms:
+        lines.append("no row has a histogram with samples: is --column right?")
     if result.known:
         lines.append(f"{result.known:,} of the rows were rejected before, as the file of known rows says")
     if result.untimed:
@@ -261,8 +276,11 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
         lines.append(f"{result.locked:,} more rows were locked by other programs, and stay unchanged")
     if result.changed:
         lines.append(less_text(result.bytes_before, result.bytes_after, f"rows {changed}"))
-    lines.append(f"{result.seconds:.1f} s, {rate_text(result)}, {result.backend} backend")
-    if result.phases:
+    if in_file and result.bytes_after < result.bytes_before and not result.dry_run:
+        lines.append("the database file keeps its size until a VACUUM")
+    rate = f", {rate_text(result)}" if result.seconds >= _MEASURABLE_SECONDS else ""
+    lines.append(f"{result.seconds:.1f} s{rate}, {result.backend} backend")
+    if result.phases and rate:
         lines.append("seconds to " + ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in result.phases.items()))
     if result.retries:
         lines.append(f"{result.retries:,} times a batch was tried again, since a lock or the connection failed")
@@ -272,7 +290,7 @@ def result_lines(result: ReduceResult, table: str) -> list[str]:
         if change is not None:
             after = "nothing" if change.after is None else short_number(change.after)
             values = f"{short_number(change.before)} to {after}, {percent_text(change.share)}"
-            lines.append(printable(f"largest change of a {what}: {change.metric} of {key_text(change.key)}, {values}"))
+            lines.append(printable(f"largest change of a {what}: {change.metric}, {values}, in call {key_text(change.key)}"))
     if result.dry_run:
         lines.append("dry run: nothing was written")
     if result.more is not None:

@@ -31,12 +31,13 @@ STYLES: dict[terminal.Ink, str] = {"title": "bold", "text": "", "axis": "dim", "
     "show",
     epilog=examples(
         "callstats show calls.db",
+        "callstats show calls.db nightly",
         "callstats show calls.db 01M83YEN8Q00000000000001VP --metric mem_usage",
         "callstats show calls.db 01M83YEN8Q00000000000001VP --png call.png",
         "callstats show calls.db 01M83YEN8Q00000000000001VP --csv > samples.csv",
     ),
 )
-@click.argument("arguments", nargs=-1, metavar="[DB] [ID]")
+@click.argument("arguments", nargs=-1, metavar="[DB] [ID|NAME]")
 @click.option("--metric", "metrics", multiple=True, metavar="METRIC", help="Only this metric. Can be repeated.")
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw into this file instead.")
 @click.option("--json", "form", flag_value="json", help="Print the call as JSON, without its samples.")
@@ -51,8 +52,8 @@ def show_command(
     A chart is solid up to the mean of each row, and light from the row's min to its max where those are kept. Missing rows stay
     blank. The memory limit is a dashed line unless it is far above. ~ marks values that reductions have changed.
 
-    Without ID, it is the call with the greatest key. A single argument is a database if it is a URL, has a /, ends in .db or
-    .sqlite, or is an SQLite file; else it is the ID.
+    With NAME, it is the latest call of that name, by its key. Without, it is the latest of all. A single argument
+    is a database if it is a URL, has a /, ends in .db or .sqlite, or is an SQLite file; else it is the ID or the name.
     """
     url, key = split_key(arguments)
     check_output(png, "--png", url)
@@ -62,8 +63,13 @@ def show_command(
         except ArgumentError as error:
             if error.parameter != "key":
                 raise
-            table.list(1)  # fails if --key is wrong; else the ID is
-            raise Failure(option_message(error, "ID")) from None
+            table.list(1)  # fails if --key is wrong; else the ID is, or it is a name
+            named = []
+            with suppress(ArgumentError):  # a table without names
+                named = table.list(1, name=key)
+            if not named:
+                raise Failure(option_message(error, "ID")) from None
+            call = named[0]
     if form == "json":
         click.echo(json_text(call_fields(call), indent=2))
     elif form == "csv":

@@ -58,7 +58,8 @@ class Database:
         url = self.engine.url
         dialect = dialect_of(url)
         if self._owns_engine and not create and (missing := dialect.missing_file(url)) is not None:
-            raise WrongUseError(f"there is no {dialect.name} database {missing!r}: callstats init makes one")
+            makers = "callstats record makes one with its first call, callstats init an empty one"
+            raise WrongUseError(f"there is no {dialect.name} database {missing!r}: {makers}")
         which = f"{url.database!r}: " if dialect.name == "SQLite" and url.database else ""
         with _without_secrets(url), translated(dialect), ExitStack() as stack:
             with translated(dialect, which):

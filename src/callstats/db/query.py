@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Select, column, func, literal_column, null, select, table
+from sqlalchemy import Select, Text, column, func, literal_column, null, select, table
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -148,13 +149,20 @@ class TableSession:
             if rows < wanted and size < PAGE_BYTES:
                 return
 
-    def calls(self, *, by: str | None = None, key: Key | None = None, limit: int | None = None) -> Iterator[Call]:
+    def calls(
+        self, *, by: str | None = None, key: Key | None = None, name: str | None = None, limit: int | None = None
+    ) -> Iterator[Call]:
         """Yield the calls with the greatest keys, or the call with this key. `by` is the column of their name."""
         others = [name if self.dialect.has(self.columns, name) else None for name in _OTHERS]
         if key is not None and not self.dialect.can_hold(key):
             return
         conditions = [] if key is None else [self.key == self.dialect.literal(key)]
-        for row in self.scan([*self.present(by), *others], *conditions, limit=limit, newest_first=True):
+        columns = self.present(by)
+        if name is not None:
+            if columns[0] is None:
+                raise ArgumentError("name", "None for a table without names", name)
+            conditions.append(sql_cast(column(columns[0]), Text) == name)
+        for row in self.scan([*columns, *others], *conditions, limit=limit, newest_first=True):
             yield self._call(*row)
 
     def _call(self, key: Key, blob: bytes | None, kind: str, *values: Any) -> Call:

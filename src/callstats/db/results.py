@@ -132,6 +132,8 @@ class ReduceResult(JobResult):
     """In a dry run, the largest change of any metric's mean."""
     retries: int = 0
     """How often a batch was retried after a deadlock, a lock timeout or a lost connection."""
+    has_histograms: bool = True
+    """Whether any row in scope has samples. This is looked up only if no row was read."""
     unknown_metrics: tuple[str, ...] = ()
     """Metrics that the rule's `how` names and no blob had. Empty if no blob was read."""
 
@@ -152,6 +154,8 @@ class TableSummary(JobResult):
     """Rows left out because `since` needs their time and it can't be read."""
     unfinished: int = 0
     """Rows left out because their call is still running, or its recorder is gone."""
+    missing_columns: tuple[str, ...] = ()
+    """Columns that the table lacks, among those of names, status and times. Empty for a file, which need not have them."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
     backend: str = ""
@@ -176,6 +180,8 @@ class TableComparison(JobResult):
     """Rows left out because their time is needed and can't be read."""
     unfinished: int = 0
     """Rows left out because their calls are still running, or are lost."""
+    missing_columns: tuple[str, ...] = ()
+    """Columns that the table lacks, among those of names, status and times. Empty for a file, which need not have them."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
 

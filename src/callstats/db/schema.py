@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text
@@ -32,11 +33,19 @@ _LATER: dict[str, TypeEngine[Any]] = {
 """Columns that an older table may lack."""
 
 
-def create_table(database: Database, names: Names, *, extend: bool = True, views: bool = False) -> Created:
+def create_table(
+    database: Database,
+    names: Names,
+    *,
+    extend: bool = True,
+    views: bool = False,
+    on_add: Callable[[str], object] | None = None,
+) -> Created:
     """Create the table, or add the columns and the index that it lacks; with `extend` false an existing one is unchanged.
 
-    With `views` create its views, or replace them.
+    With `views` create its views, or replace them. `on_add` gets what was added.
     """
+    added: list[str] = []
     url = database.engine.url
     _check_names(dialect_of(url), names)
     if dialect_of(url).missing_file(url) is not None:
@@ -51,15 +60,18 @@ def create_table(database: Database, names: Names, *, extend: bool = True, views
             connection.execute(CreateTable(wanted))
             connection.execute(CreateIndex(_time_index(wanted, names)))
             done = "created"
-        elif extend and _extend(connection, dialect, names, columns):
+        elif extend and (added := _extend(connection, dialect, names, columns)):
             done = "added"
         for statement in statements:
             connection.exec_driver_sql(statement)
-        return done
+    if on_add is not None:
+        for one in added:
+            on_add(one)
+    return done
 
 
-def _extend(connection: Connection, dialect: Dialect, names: Names, columns: list[str]) -> bool:
-    """Add the columns and the index that a table lacks. Return whether there were any."""
+def _extend(connection: Connection, dialect: Dialect, names: Names, columns: list[str]) -> list[str]:
+    """Add the columns and the index that a table lacks, and return them."""
     if not dialect.has(columns, names.key):
         raise missing_column("key", names.key, names.table, columns)
     wanted = _calls_table(names, dialect)
@@ -71,9 +83,9 @@ def _extend(connection: Connection, dialect: Dialect, names: Names, columns: lis
         connection.exec_driver_sql(f"ALTER TABLE {quoted} ADD COLUMN {added}")
     time = names.time_column
     if is_view or not dialect.has(columns, time) or dialect.has(dialect.indexed(connection), time):
-        return bool(missing)
+        return missing
     connection.execute(CreateIndex(_time_index(wanted, names, dialect.index_length(connection, str(time)))))
-    return True
+    return [*missing, f"an index on {time}"]
 
 
 def _check_names(dialect: Dialect, names: Names) -> None:

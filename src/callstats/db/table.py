@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from callstats._extras import needs
@@ -135,12 +135,14 @@ class CallTable(TableJobs):
         """Close the connections of an engine that was made from a URL."""
         self._database.close()
 
-    def create(self, *, views: bool = False) -> Literal["created", "added", "nothing"]:
+    def create(
+        self, *, views: bool = False, on_add: Callable[[str], object] | None = None
+    ) -> Literal["created", "added", "nothing"]:
         """Create the table, or add the columns and the index on the times that it lacks.
 
         With `views`, also create or replace its views ``call_samples`` and ``call_usage``; those of a table ``runs`` are
         ``run_samples`` and ``run_usage``. Return ``"created"`` if there was no table, ``"added"`` if it lacked something, else
-        ``"nothing"``.
+        ``"nothing"``. `on_add` is called with the name of each column that was added to an older table, and then for the index.
 
         Examples
         --------
@@ -151,7 +153,7 @@ class CallTable(TableJobs):
         """
         from callstats.db.schema import create_table
 
-        return create_table(self._database, self._names, views=views)
+        return create_table(self._database, self._names, views=views, on_add=on_add)
 
     def add(self, calls: Iterable[Call | Mapping[str, object]]) -> int:
         """Insert calls, all or none, and return their number.
@@ -274,13 +276,15 @@ class CallTable(TableJobs):
             raise ArgumentError("table", "a table with calls", self._names.table, hint="it has none")
         raise ArgumentError("key", f"the key of a call in table {self._names.table!r}", key, hint="list shows the latest")
 
-    def list(self, limit: int | None = 20, *, where: str | None = None) -> Calls:
+    def list(self, limit: int | None = 20, *, name: str | None = None, where: str | None = None) -> Calls:
         """Return the calls with the greatest keys, in descending order.
 
         Parameters
         ----------
         limit : int or None
             The maximum number of calls; None for all.
+        name : str, optional
+            Only calls of this name, compared as text, as the database does it.
         where
             As for `reduce`.
 
@@ -292,11 +296,11 @@ class CallTable(TableJobs):
         ...     [call.key for call in calls.list(2)]
         ['4', '3']
         """
-        return self._read(limit=limit, where=where)
+        return self._read(limit=limit, name=name, where=where)
 
-    def _read(self, key: Key | None = None, *, limit: int | None, where: str | None = None) -> Calls:
+    def _read(self, key: Key | None = None, *, limit: int | None, name: str | None = None, where: str | None = None) -> Calls:
         from callstats.db.query import TableSession
 
         with self._database.session() as (connection, dialect):
             session = TableSession(connection, dialect, self._names, where=where)
-            return [*session.calls(by=self._names.group_column, key=key, limit=limit)]
+            return [*session.calls(by=self._names.group_column, key=key, name=name, limit=limit)]

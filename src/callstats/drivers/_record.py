@@ -116,7 +116,8 @@ def record(
     ('error', 3, 'build')
     """
     if isinstance(command, (str, bytes)) or not all(isinstance(word, str) for word in command) or not command:
-        raise ArgumentError("command", "a list of one word or more", command)
+        hint = "shlex.split makes one of it" if isinstance(command, str) and command else None
+        raise ArgumentError("command", "a list of one word or more", command, hint=hint)
     runner = make_driver(driver, interval, image)
     recording = Recording(command, name=name, tags=tags, image=image)
     task = Task(
@@ -130,6 +131,8 @@ def record(
         on_stat=on_stat,
     )
     rule = make_rule(rule, None, None, None).with_default(KEEP_PEAKS)
+    if isinstance(runner, DockerDriver):
+        runner.validate(task)  # wrong use stores nothing
     if into is not None:
         limits = [limit for limit in (rule.max_bytes, into.begin(recording.call)) if limit is not None]
         rule = replace(rule, max_bytes=min(limits, default=None))

@@ -99,6 +99,12 @@ class BatchSession(TableSession):
 
     # --- finding and reading ---
 
+    def has_histograms(self) -> bool:
+        """Return whether any blob in scope has a row. A key that is spelt with escapes goes unseen."""
+        with self.transaction(write=False):
+            query = self.select(literal_column("1")).where(self.dialect.rows(self.blob) > 0).limit(1)
+            return self.connection.execute(query).first() is not None
+
     def span(self, after: Key | None, rows: int, end: Key | None = None) -> Span:
         """Return the range of the next so many keys, up to the last one."""
         rest = self.select(self.selected_key).where(*self.key_range(after, end)).order_by(self.key)

@@ -68,6 +68,7 @@ class ReduceJob(Job):
         self._now = _coerce.scalar(now, "as_of", _coerce.TIME) or 0
         self._unseen = UnseenMetrics(self.rule)
         self._total: int | None = None
+        self._has_histograms = True
         self._changes: list[Change | None] = [None, None]
         """The largest changes of a peak and of a mean."""
         self._workers: list[Worker] = []
@@ -95,6 +96,8 @@ class ReduceJob(Job):
                     Saver(save) if save is not None else nullcontext() as self.saver,
                 ):
                     self._run(worker, database, names)
+                    if self.counts["skipped"] and not self.counts["bytes_read"]:
+                        self._has_histograms = worker.attempt(worker.session.has_histograms)
         except PlannedEndError as end:
             more = str(end)
         except DatabaseError as error:
@@ -250,6 +253,7 @@ class ReduceJob(Job):
             peak_change=peak,
             mean_change=mean,
             retries=self.retries,
+            has_histograms=self._has_histograms,
             unknown_metrics=self._unseen.names(),
             **self.fields(),
         )

@@ -14,7 +14,7 @@ from callstats._timestamps import stored_time_ns
 from callstats._types import I64_MAX
 from callstats.call import RUNNING, Call, Value, duration_of
 from callstats.db.jobs.base import Job
-from callstats.db.query import Names, TableSession, optional
+from callstats.db.query import CALL_COLUMNS, Names, TableSession, optional
 from callstats.db.results import StoppedError, TableSummary
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
@@ -41,6 +41,7 @@ class CallsJob(Job):
         self.groups: dict[Any, CallScalars] = {}
         self.counts.update(untimed=0, unfinished=0, bytes_read=0)
         self.has_times = False
+        self.missing: tuple[str, ...] = ()
 
     def read(self, database: Calls, names: Names) -> str | None:
         """Read a table, up to its end or to what stops the job. Return what that is."""
@@ -59,7 +60,10 @@ class CallsJob(Job):
         return stopped
 
     def _read(self, session: Session) -> None:
+        wanted = (self.by, *(getattr(session.names, parameter) for parameter in CALL_COLUMNS.values()))
         columns = session.present(self.by)
+        if isinstance(session, TableSession):
+            self.missing = tuple(name for name, found in zip(wanted, columns, strict=True) if name and not found)
         self.by, _, came_at, *_ = columns
         self.has_times = came_at is not None
         if self.since is not None and came_at is None:
@@ -111,7 +115,11 @@ class CallsJob(Job):
     def fields(self) -> dict[str, Any]:
         """Return the fields of the result that are known here."""
         calls = sum(scalars.calls for scalars in self.groups.values())
-        return {**super().fields(), "rows": calls + self.counts["untimed"] + self.counts["unfinished"] + self.rejected}
+        return {
+            **super().fields(),
+            "missing_columns": self.missing,
+            "rows": calls + self.counts["untimed"] + self.counts["unfinished"] + self.rejected,
+        }
 
 
 class SummarizeJob(CallsJob):

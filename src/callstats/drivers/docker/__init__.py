@@ -37,6 +37,14 @@ class DockerDriver(Driver):
         self._network = network
         self._orphans_removed = False
 
+    def validate(self, task: ContainerTask) -> ImageRef | None:
+        """Return the image's reference, None for an image's ID. Raise what `prepare` does for wrong use, and ask no engine."""
+        validate_task(task)
+        image = None if _LOCAL_IMAGE.fullmatch(task.image) else parse_image(task.image)
+        with needs("drivers.DockerDriver", "docker"):
+            import docker  # noqa: F401 - `engine` imports it
+        return image
+
     def prepare(self, task: ContainerTask) -> Cookie:
         """Pull the image if the engine lacks it, and create the container.
 
@@ -49,10 +57,7 @@ class DockerDriver(Driver):
         ImageError
             When ``task.image`` is neither an image's name nor its ID.
         """
-        validate_task(task)
-        image = None if _LOCAL_IMAGE.fullmatch(task.image) else parse_image(task.image)
-        with needs("drivers.DockerDriver", "docker"):
-            import docker  # noqa: F401 - `engine` imports it
+        image = self.validate(task)
         from callstats.drivers.docker.engine import EngineClient, engine_errors
         from callstats.drivers.docker.owner import abandoned, remove_orphans
         from callstats.drivers.docker.run import DockerRun

@@ -1,0 +1,218 @@
+"""What the command and the library say to somebody who is new to them: refusals name the way out."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from callstats import ImageError, Recorder, SeriesError, StatBatch, StatSeries, connect, record
+from callstats.cli.app import cli
+from support.database import ask, blob, made
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+
+def run(*args: object) -> Result:
+    """What a command prints and how it ends."""
+    return CliRunner(env={"CALLSTATS_URL": None}).invoke(cli, [str(arg) for arg in args], prog_name="callstats")
+
+
+def test_wrong_use_of_docker_stores_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing extra and a wrong image are told before the call has a row; so it is in Python."""
+    db = tmp_path / "calls.db"
+    with connect(db) as calls:
+        calls.create()
+        with pytest.raises(ImageError):
+            record(["true"], driver="docker", image="a@b@c", into=calls)
+        monkeypatch.setitem(sys.modules, "docker", None)
+        result = run("record", "--db", db, "--driver", "docker", "--image", "alpine", "--", "true")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert 'needs docker: install callstats with the extra "docker"' in result.stderr
+        with pytest.raises(ImportError, match="needs docker"):
+            record(["true"], driver="docker", image="alpine", into=calls)
+        assert calls.list() == []
+
+
+# --- reduce ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_column_without_a_histogram(tmp_path: Path) -> None:
+    """Plain text is not told to be a histogram that is short enough; a table that has one is not doubted."""
+    db = made(tmp_path / "calls.db", [(str(i), "keep me") for i in range(100)])
+    lines = run("reduce", db, "--max-samples", 10).stdout.splitlines()
+    assert lines[0] == f"table calls in {db}, 100 rows: 0 changed, 0 unchanged, 0 rejected, 100 too short to be read"
+    assert lines[1] == "no row has a histogram with samples: is --column right?"
+    ask(db, "UPDATE calls SET stats = ? WHERE id = '50'", blob(2))
+    assert "is --column right?" not in run("reduce", db, "--max-samples", 10).stdout
+    with connect(made(tmp_path / "none.db", [("a", None)])) as calls:
+        assert not calls.reduce(10).has_histograms
+        assert calls.reduce(10, where="id = 'b'").has_histograms, "no row is in scope"
+
+
+def test_the_file_keeps_its_size(tmp_path: Path) -> None:
+    """After bytes were saved in an SQLite file, a line says what frees them; a dry run frees none."""
+    db = made(tmp_path / "calls.db", [("a", blob(100))])
+    note = "\nthe database file keeps its size until a VACUUM\n"
+    assert note not in run("reduce", db, "--max-samples", 10, "--dry-run").stdout
+    assert note in run("reduce", db, "--max-samples", 10).stdout
+    assert note not in run("reduce", db, "--max-samples", 10).stdout
+
+
+def test_equal_rejections_are_grouped(tmp_path: Path) -> None:
+    """Ten rows of a reason and twenty reasons are shown, and how many more there are; a file and a log in JSON have all."""
+    db = made(tmp_path / "calls.db", [(f"{i:03}", blob(100)) for i in range(100)])
+    result = run("reduce", db, "--max-bytes", 10, "--rejects", tmp_path / "rejects.jsonl")
+    lines = result.stderr.splitlines()
+    assert (result.exit_code, len(lines)) == (1, 11)
+    assert lines[9].startswith("rejected '009': ")
+    assert lines[10] == lines[9].replace("'009':", "90 more rows too:") + "; --rejects FILE has all"
+    assert len((tmp_path / "rejects.jsonl").read_text().splitlines()) == 100
+    log = run("reduce", db, "--max-bytes", 10, "--log-json").stderr
+    assert sum(json.loads(line)["event"] == "reject" for line in log.splitlines()) == 100
+    ask(db, """UPDATE calls SET stats = '[{"timestamp":"' || id || '"}]' WHERE id < '030'""")
+    lines = run("reduce", db, "--max-samples", 10, "--verify").stderr.splitlines()
+    assert lines[19].startswith("rejected '019': $[0].timestamp: ")
+    assert lines[20:] == ["rejected 10 more rows with further reasons; --rejects FILE has all"]
+
+
+def test_a_change_names_its_call_last(tmp_path: Path) -> None:
+    """The largest change in a dry run: metric, values and share first, so that a key is not read as a value."""
+    db = made(tmp_path / "calls.db", [("0", blob(100))])
+    out = run("reduce", db, "--max-samples", 10, "--dry-run").stdout
+    assert re.search(r"\nlargest change of a mean: \w+, [^\n]+ to [^\n]+ %, in call '0'\n", out), out
+
+
+# --- the library ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_of_series() -> None:
+    """A metric's name as an index, and one series in place of several: both say what to write."""
+    series = StatSeries([0], {"mem_usage": [1]})
+    with pytest.raises(TypeError, match=r"^a batch has series, and they have metrics: batch\[0\]\['mem_usage'\]$"):
+        StatBatch([series])["mem_usage"]  # type: ignore[call-overload]
+    with pytest.raises(SeriesError, match=r"an iterable of StatSeries, got a single one: put it in a list$"):
+        StatBatch(series)  # type: ignore[arg-type]
+
+
+def test_a_datetime_without_a_zone() -> None:
+    """It could be of any zone, so the error says to give it one, wherever it came in."""
+    at, advice = datetime(2026, 1, 1), "got datetime.datetime(2026, 1, 1, 0, 0): give it a time zone, such as timezone.utc"
+    for work in (
+        lambda: StatSeries([at], {"x": [1]}),
+        lambda: StatSeries.from_samples([(at, {"x": 1})]),
+        lambda: Recorder().write_stat(at, {"x": 1}),
+    ):
+        with pytest.raises(SeriesError, match=re.escape(advice) + "$"):
+            work()
+    assert len(StatSeries([at.replace(tzinfo=UTC)], {"x": [1]})) == 1
+
+
+# --- columns --------------------------------------------------------------------------------------------------------------------
+
+
+def test_default_columns_that_were_not_found(tmp_path: Path) -> None:
+    """One line names them and their options; columns that were named away are not missed, nor those of a file."""
+    table = "CREATE TABLE calls (id TEXT PRIMARY KEY, stats, created_at TEXT, job TEXT)"
+    db = made(tmp_path / "calls.db", [("a", blob(5))], table=table)
+    line = "the table has no {}status (--status-column), started_at (--start-column), completed_at (--end-column): "
+    line += "with these options, name its own columns\n"
+    assert line.format("fn_id (--by), ") in run("summary", db).stdout
+    assert line.format("") in run("summary", db, "--by", "job").stdout
+    away = ["--by", "", "--status-column", "", "--start-column", "", "--end-column", ""]
+    assert "the table has no " not in run("summary", db, *away).stdout
+    (tmp_path / "calls.jsonl").write_text(blob(5))
+    assert "has no " not in run("summary", tmp_path / "calls.jsonl").stdout
+
+
+# --- texts ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_time_without_a_zone(tmp_path: Path) -> None:
+    """It says that the zone is missing, and how the time is written with one; other text is only told the forms."""
+    db = made(tmp_path / "calls.db", [])
+    at = "2026-11-26T09:39:30"
+    error = run("compare", db, "a", "--at", at).stderr
+    assert error.endswith(f"or 7d for so long ago, got '{at}': its zone is missing: {at}Z is in UTC\n")
+    assert run("compare", db, "a", "--at", "soon").stderr.endswith("or 7d for so long ago, got 'soon'\n")
+
+
+def test_a_database_that_is_not_there(tmp_path: Path) -> None:
+    """Somebody new needs `record`, and not `init` alone."""
+    error = run("summary", tmp_path / "no.db").stderr
+    assert error.endswith("no.db': callstats record makes one with its first call, callstats init an empty one\n")
+
+
+def test_a_command_as_one_text() -> None:
+    """The library takes words; it says how to make them of a line."""
+    for command, hint in (("python3 job.py 5", ": shlex.split makes one of it"), (b"true", ""), ([], "")):
+        with pytest.raises(
+            ValueError, match=re.escape(f"command must be a list of one word or more, got {command!r}{hint}") + "$"
+        ):
+            record(command)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("record", "A process is killed at the next sample that exceeds it; a container never holds more."),
+        ("reduce", "A counter's last value goes into a mean, unless --how net_rx=mean,first,last keeps it."),
+        ("", "--db takes any name."),
+        ("", "or as a number of seconds; sizes as 64k, 32m or 1.5g, in units of 1024; shares as 0.1% or 0.001."),
+    ],
+)
+def test_the_help_says_so(command: str, text: str) -> None:
+    """What surprised people stands in the help."""
+    assert text in " ".join(run(*filter(None, [command]), "--help").stdout.split())
+
+
+# --- calls of a name ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    """Three calls of two names, the last of which failed."""
+    db = tmp_path / "calls.db"
+    with connect(db) as calls:
+        calls.create()
+        names = {"1": ("nightly", "success"), "2": ("nightly", "error"), "3": ("resize", "success")}
+        calls.add({"id": key, "fn_id": name, "status": status, "stats": blob(3)} for key, (name, status) in names.items())
+    return db
+
+
+def test_list_by_name_and_condition(named: Path) -> None:
+    """--name and --where choose, each alone and both together; so does the library."""
+
+    def keys(*options: str) -> list[str]:
+        return [json.loads(line)["key"] for line in run("list", named, "--json", *options).stdout.splitlines()]
+
+    assert (keys("--name", "nightly"), keys("--where", "status = 'success'")) == (["2", "1"], ["3", "1"])
+    assert keys("--name", "nightly", "--where", "status = 'success'") == ["1"]
+    assert keys("--name", "nobody") == []
+    result = run("list", named, "--name", "nightly", "--by", "")
+    assert (result.exit_code, result.stderr) == (2, "callstats: --name must be None for a table without names, got 'nightly'\n")
+    with connect(named) as calls:
+        assert [call.key for call in calls.list(1, name="nightly")] == ["2"]
+
+
+def test_show_the_latest_call_of_a_name(named: Path) -> None:
+    """A key comes first, then a name; what is neither is told as before."""
+    assert json.loads(run("show", named, "nightly", "--json").stdout)["key"] == "2"
+    assert json.loads(run("show", named, "1", "--json").stdout)["key"] == "1"
+    for options in ([], ["--by", ""]):
+        error = run("show", named, "nobody", *options).stderr
+        assert error == "callstats: ID must be the key of a call in table 'calls', got 'nobody': list shows the latest\n"
+
+
+def test_init_names_what_it_added(tmp_path: Path) -> None:
+    """An older table gets columns and an index; each is named."""
+    table = "CREATE TABLE calls (id TEXT PRIMARY KEY, stats, created_at TEXT, pid INTEGER)"
+    db = made(tmp_path / "calls.db", [], table=table)
+    added = "command, host, exit_code, tags, an index on created_at"
+    assert run("init", db).stdout == f"added to table calls in {db}: {added}\n"
+    assert run("init", db).stdout == f"nothing to do: table calls in {db} has its columns\n"
