@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -36,6 +37,9 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "failures": ("failures", percent_text),
 }
 """The title of each number, and its text."""
+
+_TREND = 8
+"""More calls than this for one independent call are a sign of a trend or a step, which more calls don't cure."""
 
 _CHANGE, _INTERVAL = "B - A", "interval of B - A"
 
@@ -115,7 +119,8 @@ def comparison_text(found: TableComparison) -> str:
         *_unknown_lines(found),
         *_memory_lines(found),
         *[NOT_EXACT] * any(not one.exact for one in found.differences),
-        f"medians, and the share of failures; {found.rejected:,} rejected; {size_text(found.bytes_read)} read",
+        "medians, and the share of failures; differences are of values before rounding",
+        f"{found.rejected:,} rejected; {size_text(found.bytes_read)} read",
         *left_out_lines(found),
         *stopped_lines(found, "the numbers are of the calls read so far"),
     ]
@@ -142,19 +147,31 @@ def _confidence_lines(found: TableComparison) -> list[str]:
 
 
 def _unknown_lines(found: TableComparison) -> list[str]:
-    """Return why some numbers can't be compared."""
+    """Return why some numbers can't be compared, and what would help."""
     lines = []
     for one in found.differences:
         if one.differs is None:
             line = f"{_NUMBERS[one.name][0]}: can't tell from {one.calls_a:,} and {plural(one.calls_b, 'call')}"
+            ways = [f"needs {MIN_COMPARED} of each"]
             if min(one.calls_a, one.calls_b) >= MIN_COMPARED:
-                line += f", as good as {one.effective_a:.0f} and {one.effective_b:.0f} independent ones"
-            lines.append(line)
+                line += f", as good as {math.floor(one.effective_a)} and {math.floor(one.effective_b)} independent ones"
+                sides = ("A", one.calls_a, one.effective_a), ("B", one.calls_b, one.effective_b)
+                ways += [_way_out(*side) for side in sides if side[2] < MIN_COMPARED]
+            lines.append(f"{line}: {'; '.join(ways)}")
     return lines
 
 
-def _points_text(share: float) -> str:
-    return f"{100 * share:.3g} points"
+def _way_out(side: str, calls: int, effective: float) -> str:
+    if calls > _TREND * effective:
+        return f"{side} has a trend or a step: compare calls since it by --since, and see growing in callstats summary"
+    return f"about {plural(math.ceil(MIN_COMPARED * calls / effective) - calls, 'more call')} of {side}"
+
+
+_POINTS: dict[str, Callable[[float], str]] = {
+    "cpu": "{:.1f} points".format,
+    "failures": lambda share: f"{100 * share:.3g} points",
+}
+"""Texts of the differences of percentages."""
 
 
 def _row(one: Difference) -> tuple[str, ...]:
@@ -163,8 +180,7 @@ def _row(one: Difference) -> tuple[str, ...]:
     a, b = ("-" if value is None else mark + text(value) for value in (one.a, one.b))
     if one.differs is None or one.difference is None or one.low is None or one.high is None:
         return title, a, b, "", "", "can't tell"
-    if one.name == "failures":
-        text = _points_text
+    text = _POINTS.get(one.name, text)
     change, low, high = (f"{'-' if value < 0 else '+'}{text(abs(value))}" for value in (one.difference, one.low, one.high))
     verdict = "no difference seen"
     if one.differs:
