@@ -112,7 +112,8 @@ def test_the_way_out() -> None:
     both = replace(one, name="duration_ns", effective_a=9.5)
     cpu = replace(one, name="cpu", a=88.0, b=87.5, difference=-0.44, low=-1.0, high=0.0, differs=False)
     lines = comparison_text(TableComparison(names=("old", "new"), differences=(one, both, cpu))).splitlines()
-    text = "{}: can't tell from 14 and 15 calls, as good as {} and 6 independent ones: needs 10 of each; {}about 10 more calls of B"
+    text = "{}: can't tell from 14 and 15 calls, as good as {} and 6 independent ones: needs 10 of each; {}"
+    text += "about 10 more calls of B"
     expected = [text.format("peak memory", 14, ""), text.format("duration", 9, "about 1 more call of A; ")]
     assert [line for line in lines if "can't tell from" in line] == expected
     assert "-0.4 points  -1.0 points to +0.0 points" in lines[6]

@@ -12,7 +12,7 @@ import click
 from callstats._json import json_text
 from callstats._units import duration_text, memory_text, percent_text, plural, printable, size_text
 from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
-from callstats.cli.format import NOT_EXACT, left_out_lines, name_text, print_reject, stopped_lines, text_table, wrap_lines
+from callstats.cli.format import NOT_EXACT, caveat_lines, name_text, print_reject, stopped_lines, text_table, wrap_lines
 from callstats.cli.options import (
     PAST,
     TAG,
@@ -121,7 +121,7 @@ def comparison_text(found: TableComparison) -> str:
         *[NOT_EXACT] * any(not one.exact for one in found.differences),
         "medians, and the share of failures; differences are of values before rounding",
         f"{found.rejected:,} rejected; {size_text(found.bytes_read)} read",
-        *left_out_lines(found),
+        *caveat_lines(found),
         *stopped_lines(found, "the numbers are of the calls read so far"),
     ]
     table = [*text_table(rows, right=1, optional=(_INTERVAL, _CHANGE)), ""]

@@ -152,6 +152,8 @@ class TableSummary(JobResult):
     """Rows left out because `since` needs their time and it can't be read."""
     unfinished: int = 0
     """Rows left out because their call is still running, or its recorder is gone."""
+    unknown_statuses: dict[str, int] = field(default_factory=dict)
+    """Calls by their status where its meaning is not known, the most frequent first. They count as successes."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
     backend: str = ""
@@ -176,6 +178,8 @@ class TableComparison(JobResult):
     """Rows left out because their time is needed and can't be read."""
     unfinished: int = 0
     """Rows left out because their calls are still running, or are lost."""
+    unknown_statuses: dict[str, int] = field(default_factory=dict)
+    """Calls by their status where its meaning is not known, the most frequent first. They count as successes."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
 
