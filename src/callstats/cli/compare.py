@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -152,19 +152,25 @@ def _unknown_lines(found: TableComparison) -> list[str]:
     for one in found.differences:
         if one.differs is None:
             line = f"{_NUMBERS[one.name][0]}: can't tell from {one.calls_a:,} and {plural(one.calls_b, 'call')}"
-            ways = [f"needs {MIN_COMPARED} of each"]
-            if min(one.calls_a, one.calls_b) >= MIN_COMPARED:
-                line += f", as good as {math.floor(one.effective_a)} and {math.floor(one.effective_b)} independent ones"
-                sides = ("A", one.calls_a, one.effective_a), ("B", one.calls_b, one.effective_b)
-                ways += [_way_out(*side) for side in sides if side[2] < MIN_COMPARED]
-            lines.append(f"{line}: {'; '.join(ways)}")
+            if min(one.calls_a, one.calls_b) < MIN_COMPARED:
+                lines.append(f"{line}: needs {MIN_COMPARED} of each")
+                continue
+            lines.append(f"{line}, as good as {math.floor(one.effective_a)} and {math.floor(one.effective_b)} independent ones")
+            lines += _ways_out({"A": (one.calls_a, one.effective_a), "B": (one.calls_b, one.effective_b)})
     return lines
 
 
-def _way_out(side: str, calls: int, effective: float) -> str:
-    if calls > _TREND * effective:
-        return f"{side} has a trend or a step: compare calls since it by --since, and see growing in callstats summary"
-    return f"about {plural(math.ceil(MIN_COMPARED * calls / effective) - calls, 'more call')} of {side}"
+def _ways_out(sides: dict[str, tuple[int, float]]) -> Iterator[str]:
+    trending = [side for side, (calls, effective) in sides.items() if calls > _TREND * effective]
+    more = [
+        f"about {plural(math.ceil(MIN_COMPARED * calls / effective) - calls, 'more call')} of {side}"
+        for side, (calls, effective) in sides.items()
+        if effective < MIN_COMPARED and side not in trending
+    ]
+    yield f"  needs {MIN_COMPARED} of each{': ' * bool(more)}{' and '.join(more)}"
+    if trending:
+        have = f"{' and '.join(trending)} {'has' if len(trending) == 1 else 'have'} a trend or a step"
+        yield f"  {have}: compare calls since then by --since; see growing in summary"
 
 
 _POINTS: dict[str, Callable[[float], str]] = {
@@ -186,4 +192,4 @@ def _row(one: Difference) -> tuple[str, ...]:
     if one.differs:
         by = f"{abs(one.difference / one.a):.0%} ".replace("%", " %") if one.a and one.name != "failures" else ""
         verdict = f"{by}{'higher' if one.difference > 0 else 'lower'}"
-    return title, a, b, mark + change, f"{mark}{low} to {mark}{high}", verdict
+    return title, a, b, mark + change, f"{mark}{low.removesuffix(' points')} to {mark}{high}", verdict
