@@ -224,6 +224,29 @@ def test_untimed_calls_are_told_of(tmp_path: Path) -> None:
     assert run(path, "--since", "1d").stdout.splitlines()[-1] == "left out, since their time can't be read: 1 call"
 
 
+def test_unknown_statuses_are_told_of(tmp_path: Path) -> None:
+    """A status of unknown meaning counts as a success, and the output says so; a cancelled call is an error."""
+    path = tmp_path / "calls.db"
+    words: list[Value] = ["failed", "FAILURE", "failed", "cancelled", "success", "", None, 0, "a", "b", "c"]
+    with closing(connect(path)) as there:
+        there.execute(FN)
+        for key, status in enumerate(words):
+            there.execute("INSERT INTO calls VALUES (?, 'f', ?, '', '', '', '')", (f"{key:02}", status))
+    said = "counted as successes, since their status is unknown: 7 calls (failed, FAILURE, 0, a, b, and others); "
+    said += "callstats knows success, cancelled, error, killed, timeout"
+    assert said in run(path).stdout.splitlines()
+    found = json.loads(run(path, "--json").stdout)
+    assert found["unknown_statuses"] == {"failed": 2, "FAILURE": 1, "0": 1, "a": 1, "b": 1, "c": 1}
+    assert found["groups"][0]["errors"] == 1
+    assert "since their status is unknown" not in run(path, "--where", "status = 'success'").stdout
+    with closing(connect(path)) as there:
+        there.executemany("INSERT INTO calls VALUES (?, 'g', ?, '', '', '', '')", [(f"x{word}", word) for word in range(200)])
+    counted = json.loads(run(path, "--json").stdout)["unknown_statuses"]
+    assert (len(counted), counted["0"], counted["others"]) == (101, 2, 105)
+    compared = CliRunner().invoke(cli, ["compare", str(path), "f", "g"], prog_name="callstats").stdout
+    assert "counted as successes, since their status is unknown: 207 calls (others, failed, 0, " in compared
+
+
 def test_wrong_use(db: Path) -> None:
     """Options that mean nothing are refused in one line, by code 2."""
     for args, said in (
