@@ -186,7 +186,7 @@ def _row(one: Difference) -> tuple[str, ...]:
     a, b = ("-" if value is None else mark + text(value) for value in (one.a, one.b))
     if one.differs is None or one.difference is None or one.low is None or one.high is None:
         return title, a, b, "", "", "can't tell"
-    text = _POINTS[one.name] if one.name in _POINTS else text
+    text = _POINTS.get(one.name) or text
     change, low, high = (f"{'-' if value < 0 else '+'}{text(abs(value))}" for value in (one.difference, one.low, one.high))
     verdict = "no difference seen"
     if one.differs:
