@@ -197,7 +197,7 @@ def test_an_older_table_with_other_names(database: Database) -> None:
     blob = StatSeries([START], {"mem_usage": [4096]}).to_db()
     database.ask("INSERT INTO runs VALUES (?, ?, ?, ?)", 7, "resize", blob, "2023-11-14T00:00:00.000Z")
     names = ("--table", "runs", "--key", "run", "--column", "hist", "--by", "image", "--time-column", "at")
-    for done in ("added to table", "nothing to do:"):
+    for done in ("added to", "nothing to do:"):
         made = run("init", database.url, "--views", *names).splitlines()
         assert made[0].startswith(f"{done} table runs")
         assert made[1] == "made its views run_samples and run_usage"

@@ -49,8 +49,10 @@ def show_command(
 ) -> ExitCode:
     """Show one call: its end, what it used, and a chart of each metric.
 
-    A chart is solid up to the mean of each row, and light from the row's min to its max where those are kept. Missing rows stay
-    blank. The memory limit is a dashed line unless it is far above. ~ marks values that reductions have changed.
+    A chart is solid up to the mean of each row, and light from the row's min to its max where those are kept. It lasts from the
+    first sample to the last, with straight lines from row to row. Gaps, and rows without the metric, stay blank. The memory limit
+    is a dashed line unless it is far above. ~ marks values that reductions have changed. CPU above the charts is processor time
+    over duration where both are known.
 
     With NAME, it is the latest call of that name, by its key. Without, it is the latest of all. A single argument
     is a database if it is a URL, has a /, ends in .db or .sqlite, or is an SQLite file; else it is the ID or the name.

@@ -81,8 +81,8 @@ def _chart(track: Track, width: int, margin: int, glyphs: _Glyphs) -> list[list[
         lines.append([Piece(f"{mark:>{margin}} ", "text"), Piece(glyphs.up, "axis"), *_join_inks(cells)])
     n = len(eighths[0])
     lines.append([Piece(f"{'0':>{margin}} ", "text"), Piece(glyphs.corner + glyphs.along * n, "axis")])
-    end = duration_text(round(float(track.seconds[-1]) * 10**9))
-    lines.append([Piece(f"{'':>{margin}}  0 s{end:>{max(n - 3, len(end) + 1)}}", "text")])
+    end = duration_text(round(float(track.seconds[-1]) * 10**9)) if track.seconds[-1] else ""
+    lines.append([Piece(f"{'':>{margin}}  0 s{end:>{max(n - 3, len(end) + 1)}}".rstrip(), "text")])
     return lines
 
 
