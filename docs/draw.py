@@ -12,18 +12,22 @@ import tempfile
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
-SUMMARY = ("summary", "calls.db", "--rightsize", "5%")
-WIDTH = 100
+SUMMARY = ("summary", "example.db", "--rightsize", "5%")
+WIDTH = 72  # which a phone shows large enough to read
 SIZE = (1280, 965)
 
 
 def example(folder: Path, *command: str) -> str:
-    """Make the example's calls in a folder, and return what a command prints about them."""
+    """Make the example's calls in a folder, and return what a command prints about them on a terminal."""
     env = os.environ | {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}
-    for arguments in (("init", "calls.db", "--example"), command):
+    for arguments in (("init", "example.db", "--example"), command):
+        reader, terminal = os.openpty()
         line = [sys.executable, "-m", "callstats", *arguments]
-        done = subprocess.run(line, cwd=folder, env=env, check=True, capture_output=True, text=True)  # noqa: S603 - our own
-    return done.stdout
+        subprocess.run(line, cwd=folder, env=env, check=True, stdout=terminal)  # noqa: S603 - our own
+        os.close(terminal)
+        printed = os.read(reader, 1 << 16).decode()  # a terminal holds more than that they print
+        os.close(reader)
+    return printed.replace("\r\n", "\n")
 
 
 def table(folder: Path) -> list[str]:
@@ -39,7 +43,7 @@ def summary_svg(lines: list[str]) -> str:
     console.print(f"[bold]$ callstats {' '.join(SUMMARY)}[/bold]")
     for line in lines:
         console.print(line, markup=False, no_wrap=True)
-    svg = console.export_svg(title="callstats", unique_id="callstats")
+    svg = console.export_svg(title="callstats", unique_id="callstats").replace("<svg ", '<svg width="680" ', 1)
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # which is loaded from a network
 
 
@@ -58,7 +62,7 @@ def report_png(folder: Path) -> bytes:
     from PIL.PngImagePlugin import PngInfo
     from playwright.sync_api import sync_playwright
 
-    example(folder, "report", "calls.db", "-o", "report.html", "--rightsize", "5%")
+    example(folder, "report", "example.db", "-o", "report.html", "--rightsize", "5%")
     with sync_playwright() as playwright:
         path = os.environ.get("CALLSTATS_CHROMIUM", "/usr/bin/chromium")
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
@@ -66,7 +70,7 @@ def report_png(folder: Path) -> bytes:
         page.goto((folder / "report.html").as_uri() + "#checkout")
         page.wait_for_selector("html[data-ready]", state="attached")
         page.wait_for_timeout(2000)
-        page.evaluate("document.activeElement.blur(), scrollTo(0, 0)")
+        page.evaluate("scrollTo(0, 0)")
         shot = page.screenshot()
         browser.close()
     info, small = PngInfo(), io.BytesIO()

@@ -114,7 +114,7 @@ def _from_dates(data: AnyArray, where: str, kind: Domain) -> AnyArray:
             _reject_value(where, 0, "NaT" if np.isnat(data[0]) else f"{shorten_repr(data[0])}, a date without a unit", kind)
         return np.zeros(0, dtype=kind.dtype)
     fixed = data.astype(data.dtype.newbyteorder("="))
-    if unit in ("Y", "M"):  # which have no fixed length; days cover int64 nanoseconds, and what numpy can't make them of is none
+    if unit in ("Y", "M"):  # of no fixed length; days cover all of int64 nanoseconds, and what numpy can't turn into days is none
         steps, most = fixed.view(np.int64), 12 * 300 // step
         fixed = np.where((steps >= -most) & (steps <= most), steps, 0).view(fixed.dtype).astype("M8[D]")
     unit, step = np.datetime_data(fixed.dtype)

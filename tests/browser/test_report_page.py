@@ -45,7 +45,7 @@ def names(page: Any) -> list[str]:
 def choose(page: Any, name: str) -> None:
     """Follow the link of a name."""
     page.get_by_role("link", name=name, exact=True).click()
-    page.wait_for_function("title => document.getElementById('group-title').textContent === title", arg=f"name {name}")
+    page.wait_for_function("title => document.getElementById('group-title').textContent === title", arg=name)
 
 
 @SIZES
@@ -100,7 +100,7 @@ def test_by_keyboard(chromium: Any, plain: Path) -> None:
         page.get_by_role("link", name="export").focus()
         page.keyboard.press("Enter")
         page.wait_for_function("() => document.activeElement.id === 'group-title'")
-        assert page.locator("#group-title").inner_text() == "name export"
+        assert page.locator("#group-title").inner_text() == "export"
         assert page.locator("#call option").count() == 2
 
 
@@ -151,10 +151,29 @@ def test_zoom_legend_and_hover(chromium: Any, plain: Path) -> None:
         page.wait_for_function(
             "chart => chart.querySelector('.hoverlayer').textContent.includes('cpu_total')", arg=chart.element_handle()
         )
-        assert re.match(r"[0-9.]+ minutescpu_total: [0-9]+ %", chart.locator(".hoverlayer").text_content())
+        assert re.match(r"[0-9.]{1,5} minutescpu_total: [0-9]+ %", chart.locator(".hoverlayer").text_content())
         chart.locator(".legendtoggle").first.click()
         page.wait_for_function("chart => chart._fullData[0].visible === 'legendonly'", arg=chart.element_handle())
         page.mouse.move(0, 0)
+
+
+@SIZES
+def test_buttons_cover_no_label(chromium: Any, plain: Path, size: tuple[int, int]) -> None:
+    """A chart's buttons stand beside its levels, its legend and its ticks."""
+    boxes = """(chart, parts) => [...chart.querySelectorAll(parts)].map(node => node.getBoundingClientRect())
+        .filter(box => box.width).map(box => [box.left, box.top, box.right, box.bottom])"""
+    with opened(chromium, plain, size) as page:
+        charts = page.locator(".chart")
+        seen = 0
+        for place in range(charts.count()):
+            buttons = charts.nth(place).evaluate(boxes, ".modebar-group")
+            labels = charts.nth(place).evaluate(boxes, ".annotation, .legend, .xtick, .ytick")
+            assert buttons and labels, place
+            for left, top, right, bottom in buttons:
+                for label in labels:
+                    assert label[2] <= left or right <= label[0] or label[3] <= top or bottom <= label[1], (place, label)
+                    seen += 1
+        assert seen > 50
 
 
 def span_of(chart: Any) -> float:
@@ -188,18 +207,18 @@ def test_links(chromium: Any, plain: Path) -> None:
         assert page.url.endswith("#short")
         page.go_back()
         page.wait_for_function("() => document.querySelector('#facts dd')?.textContent === 'export-2'")
-        assert page.locator("#group-title").inner_text() == "name export"
+        assert page.locator("#group-title").inner_text() == "export"
         page.go_back()
         page.wait_for_function("() => document.querySelector('#facts dd').textContent === 'export-1'")
         page.go_back()
-        page.wait_for_function("() => document.getElementById('group-title').textContent === 'name resize'")
+        page.wait_for_function("() => document.getElementById('group-title').textContent === 'resize'")
     context = chromium.new_context()
     page = context.new_page()
     for address, title, fact in (
-        ("#export/export-2", "name export", "export-2"),
-        ("#export/none", "name export", "export-1"),
-        ("#%ff", "name resize", "resize-78"),
-        ("#nothing", "name resize", "resize-78"),
+        ("#export/export-2", "export", "export-2"),
+        ("#export/none", "export", "export-1"),
+        ("#%ff", "resize", "resize-78"),
+        ("#nothing", "resize", "resize-78"),
     ):
         page.goto("about:blank")
         page.goto(plain.absolute().as_uri() + address)
@@ -297,7 +316,7 @@ def test_hostile_names_are_text(chromium: Any, wicked: Path, size: tuple[int, in
             page.get_by_label("Search").fill(name)
             buttons = page.locator("#groups tbody th a")
             buttons.nth(buttons.evaluate_all("all => all.map(node => node.textContent)").index(name)).click()
-            page.wait_for_function("title => document.getElementById('group-title').textContent === title", arg=f"name {name}")
+            page.wait_for_function("title => document.getElementById('group-title').textContent === title", arg=name)
             assert name in page.locator("#call").evaluate("node => node.options[0].textContent")
             facts = page.locator("#facts dd").evaluate_all("all => all.map(node => node.textContent)")
             assert facts.count(name) == 2

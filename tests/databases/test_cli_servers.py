@@ -98,7 +98,7 @@ def test_a_planned_end_is_no_failure(calls: Database) -> None:
         (["--tier", "7d"], "--tier must be an age with its unit and a number of samples, such as 7d=60, got '7d'"),
         (["--tier", "7y=60"], "--tier must be an age with its unit and a number of samples, such as 7d=60, got '7y=60'"),
         (["--tier", "7d=many"], "--tier must be an age with its unit and a number of samples, such as 7d=60, got '7d=many'"),
-        (["--tier", "7d=1", "--tier", "168h=2"], "--tier must be of different ages, got '7 days"),
+        (["--tier", "7d=1", "--tier", "168h=2"], "--tier must be of different ages, got '7 days twice'"),
         (["--tier", "7d=1", "--max-samples", "2"], "--max-samples must be given without --tier"),
         (["--max-samples", "2", "--as-of", "2026-01-01T00:00:00Z"], "--as-of must be given with --tier"),
         (["--tier", "7d=1", "--as-of", "yesterday"], "--as-of must be a date or an RFC 3339 time, such as 2026-10-26, "),

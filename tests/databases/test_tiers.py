@@ -154,7 +154,7 @@ def test_wrong_use_of_tiers_is_named(database: Database) -> None:
     database.make([("a", blob(12))], more=", n INTEGER")
     for options, message in [
         ({"tiers": []}, "tiers must be None, or at least one tier, got"),
-        ({"tiers": [(timedelta(1), 5), (timedelta(1), 6)]}, "tiers must be of different ages, got '1 day"),
+        ({"tiers": [(timedelta(1), 5), (timedelta(1), 6)]}, "tiers must be of different ages, got '1 day twice'"),
         ({"tiers": [(timedelta(-1), 5)]}, "tiers must be of ages that are 0 or more, got '-1 day"),
         ({"tiers": TIERS, "time_column": "at"}, "time_column must be a column of table 'calls', got 'at'"),
         ({"tiers": TIERS, "time_column": "n", "as_of": "now"}, "expected an RFC 3339 time, got 'now'"),

@@ -298,6 +298,14 @@ def test_means_of_anything_are_exact(pairs: list[tuple[int, int]]) -> None:
 # --- 3.7: peaks -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("size", range(1, 11))
+@pytest.mark.parametrize("top", [2**8, 2**51, 2**52, 2**53, 2**63])
+def test_means_just_below_a_whole_number(top: int, size: int) -> None:
+    """Rows whose sums lack 1 to a multiple of their size: a quotient that is rounded up would be one too large."""
+    values = [(top // size - i // size) - (i % size == 0) for i in range(9 * size)]
+    assert [max(row[1].values()) for row in step(values, max_samples=9)] == [top // size - i - 1 for i in range(9)]
+
+
 def test_a_tuple_adds_peaks() -> None:
     """The first reducer gives x, each further one a metric of its own."""
     got = step([3, 1, 9, 5], max_samples=1, how=("mean", "min", "max", "first", "last"))

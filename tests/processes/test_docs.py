@@ -97,6 +97,12 @@ def test_the_pages_have_examples() -> None:
     assert len(named(PAGES, "console")) >= 5
 
 
+def test_lines_of_the_readme() -> None:
+    """GitHub shows 97 characters of a line of code on a screen of 1280 px; the rest is cut."""
+    lines = [line for block in blocks(README, r"\w+") for line in block.splitlines()]
+    assert len(lines) > 30 and max(map(len, lines)) <= 97
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links(page: Path) -> None:
     """A link within the project leads to a file that is there, and to a heading that it has."""

@@ -29,7 +29,7 @@ def test_the_terminal(draw: ModuleType, tmp_path: Path) -> None:
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", (STATIC / "summary.svg").read_text(encoding="utf-8"))
     shown = "".join(html.unescape(text).replace("\xa0", " ") for text in texts)
     lines = draw.table(tmp_path)
-    assert len(lines) == 10 and "growing" in lines[1]
+    assert len(lines) == 11 and "growing" in lines[1]
     missing = [line for line in lines if line.strip() not in shown]
     assert not missing, "make pictures"
 

@@ -21,7 +21,7 @@ MIB = 2**20
 MEDIAN = 200 * MIB
 Floats = NDArray[np.float64]
 KINDS = ("10 % noise", "log-normal", "two values")
-PAIRS = ((200, 0.0), (20, 0.8), (50, 0.8), (200, 0.5))
+PAIRS = ((200, 0.0), (10, 0.8), (20, 0.8), (50, 0.8), (200, 0.5))
 """The number of calls, and the correlation of neighbours, of equal pairs beside those of 50 independent calls."""
 
 

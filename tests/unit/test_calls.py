@@ -238,8 +238,9 @@ def test_killed_calls_are_not_told_as_enough() -> None:
         "; 9 killed are taken to need twice the limit, and may need more; 108 of 108 calls sampled, 9 killed"
         in texts["right size"]
     )
-    assert texts["limit"] == "99 MiB of the latest call; a call was 1 MiB over its own"
+    assert texts["limit"] == "99 MiB of the latest call; a call was 1 MiB over its limit"
     assert texts["waste"] == "0 GiB h reserved and not needed"
+    assert texts["right size"].endswith("costs 159 % more than limits of 99 MiB on average")
 
 
 def test_calls_of_containers_that_had_gone() -> None:

@@ -429,7 +429,7 @@ def test_how_names_a_metric_that_no_call_has(db: Path) -> None:
 
 def test_json_of_a_call(db: Path) -> None:
     """List and show give the same fields: the call's own, and its usage with the names of exact values as a list."""
-    first = json.loads(run("list", db, "--json").stdout.splitlines()[0])
+    [first] = [json.loads(line) for line in run("list", db, "-n", 1, "--json").stdout.splitlines()]
     assert json.loads(run("show", db, "--json").stdout) == first
     assert (first["key"], first["name"], first["rejected"]) == ("c", None, None)
     assert first["usage"]["samples"] == 2

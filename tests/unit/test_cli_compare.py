@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from click.testing import CliRunner, Result
 
 from callstats import Call, StatSeries, connect, decimate
 from callstats.cli.app import cli
+from callstats.cli.compare import comparison_text
+from callstats.db import TableComparison
 from callstats.errors import ArgumentError
+from callstats.stats import Difference
 from support.zoo import SECOND
 
 MIB = 2**20
@@ -63,7 +67,11 @@ def test_two_names(db: Path) -> None:
         "failures": "higher",
     }
     assert lines[9] == "confidence of the intervals: duration 97.5 %, CPU 95 %, failures 98.3 %"
-    assert lines[10] == "peak memory: can't tell from 40 and 40 calls, as good as 4 and 40 independent ones"
+    assert lines[10:13] == [
+        "peak memory: can't tell from 40 and 40 calls, as good as 4 and 40 independent ones",
+        "  needs 10 of each",
+        "  A has a trend or a step: compare calls since then by --since; see growing in summary",
+    ]
     assert "+50 points" in lines[7]
 
 
@@ -95,7 +103,24 @@ def test_too_few(db: Path) -> None:
     """Below ten calls it can't tell."""
     lines = run(db, "few", "resize").stdout.splitlines()
     assert all(line.endswith("can't tell") for line in lines[4:8])
-    assert lines[9:13] == [f"{title}: can't tell from 1 and 40 calls" for title in ("duration", "peak memory", "CPU", "failures")]
+    few = "can't tell from 1 and 40 calls: needs 10 of each"
+    assert lines[9:13] == [f"{title}: {few}" for title in ("duration", "peak memory", "CPU", "failures")]
+
+
+def test_the_way_out() -> None:
+    """About how many more calls would tell, of each group that has too few; differences of percentages are points."""
+    one = Difference(name="memory", calls_a=14, calls_b=15, effective_a=14.0, effective_b=6.0, exact=True)
+    both = replace(one, name="duration_ns", effective_a=9.5)
+    cpu = replace(one, name="cpu", a=88.0, b=87.5, difference=-0.44, low=-1.0, high=0.0, differs=False)
+    lines = comparison_text(TableComparison(names=("old", "new"), differences=(one, both, cpu))).splitlines()
+    assert lines[8:12] == [
+        "peak memory: can't tell from 14 and 15 calls, as good as 14 and 6 independent ones",
+        "  needs 10 of each: about 10 more calls of B",
+        "duration: can't tell from 14 and 15 calls, as good as 9 and 6 independent ones",
+        "  needs 10 of each: about 1 more call of A and about 10 more calls of B",
+    ]
+    assert "-0.4 points  -1.0 to +0.0 points" in lines[6]
+    assert "differences are of values before rounding" in lines[-2]
 
 
 def test_a_misspelt_name(db: Path) -> None:

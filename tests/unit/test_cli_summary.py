@@ -111,7 +111,7 @@ def test_a_block_for_each(db: Path) -> None:
         "  duration    p50 0.5 s, p95 0.5 s, p99 0.5 s, max 0.5 s",
         "  memory      p50 50.5 MiB, p95 95 MiB, p99 99 MiB, max 100 MiB",
         "              page cache included",
-        "  limit       256 MiB of the latest call; a call reached its own",
+        "  limit       256 MiB of the latest call; a call reached its limit",
         "  waste       0.00276 GiB h reserved and not needed",
         "  near limit  1 of 100 calls came within 10 % of their limit: 1 % (95 %: 0.177 % to 5.45 %)",
         "  CPU         mean 50.0 %, p95 50.0 % of one core",
@@ -222,6 +222,29 @@ def test_untimed_calls_are_told_of(tmp_path: Path) -> None:
         there.execute(FN)
         there.execute("INSERT INTO calls VALUES ('a', 'f', '', 'some day', '', '', '')")
     assert run(path, "--since", "1d").stdout.splitlines()[-1] == "left out, since their time can't be read: 1 call"
+
+
+def test_unknown_statuses_are_told_of(tmp_path: Path) -> None:
+    """A status of unknown meaning counts as a success, and the output says so; a cancelled call is an error."""
+    path = tmp_path / "calls.db"
+    words: list[Value] = ["failed", "FAILURE", "failed", "cancelled", "success", "", None, 0, "a", "b", "c"]
+    with closing(connect(path)) as there:
+        there.execute(FN)
+        for key, status in enumerate(words):
+            there.execute("INSERT INTO calls VALUES (?, 'f', ?, '', '', '', '')", (f"{key:02}", status))
+    said = "counted as successes, since their status is unknown: 7 calls (failed, FAILURE, 0, a, b, and others); "
+    said += "callstats knows success, cancelled, error, killed, timeout"
+    assert said in run(path).stdout.splitlines()
+    found = json.loads(run(path, "--json").stdout)
+    assert found["unknown_statuses"] == {"failed": 2, "FAILURE": 1, "0": 1, "a": 1, "b": 1, "c": 1}
+    assert found["groups"][0]["errors"] == 1
+    assert "since their status is unknown" not in run(path, "--where", "status = 'success'").stdout
+    with closing(connect(path)) as there:
+        there.executemany("INSERT INTO calls VALUES (?, 'g', ?, '', '', '', '')", [(f"x{word}", word) for word in range(200)])
+    counted = json.loads(run(path, "--json").stdout)["unknown_statuses"]
+    assert (len(counted), counted["0"], counted["others"]) == (101, 2, 105)
+    compared = CliRunner().invoke(cli, ["compare", str(path), "f", "g"], prog_name="callstats").stdout
+    assert "counted as successes, since their status is unknown: 207 calls (others, failed, 0, " in compared
 
 
 def test_wrong_use(db: Path) -> None:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from callstats import Call, StatSeries, connect
 from callstats.cli.app import cli
-from callstats.cli.format import text_table
+from callstats.cli.format import short_number, text_table
 
 MIB = 2**20
 TABLES = {
@@ -125,3 +125,8 @@ def test_a_long_name_is_cut_first(terminal: Callable[[int], None]) -> None:
     ]
     terminal(20)
     assert text_table(rows, 1, ("small", "big\nnumber"), cut="name")[:2] == ["name", "aaaaaaaa\u2026bbbbbbb"]
+
+
+def test_short_numbers() -> None:
+    """A change is told with four digits, however many the mean has."""
+    assert [short_number(value) for value in (0.5157894737, 0.3894736842, 12.0, 1234.5678)] == ["0.5158", "0.3895", "12", "1,235"]

@@ -111,17 +111,29 @@ def test_too_few() -> None:
 
 
 def test_calls_that_depend_on_each_other() -> None:
-    """They count as fewer, and below ten independent ones there is no answer, however large the difference."""
+    """They count as fewer, and below ten independent ones there is no answer, unless the groups are far apart."""
     # The correlation of 0 to 19 in order with the one before is 0.85, which stands for (20 x 0.85 + 1) / 16 > 1.
-    [_, slow, *_] = compare_samples(only_memory([*range(1000, 1020)]), only_memory([7] * 20))
+    [_, slow, *_] = compare_samples(only_memory([*range(1000, 1020)]), only_memory([990] * 20))
     assert (slow.differs, slow.effective_a, slow.effective_b) == (None, 0.0, 20.0)
-    [_, steps, *_] = compare_samples(only_memory([1] * 30 + [2] * 30), only_memory([7] * 60))
+    [_, steps, *_] = compare_samples(only_memory([1] * 30 + [2] * 30), only_memory([3] * 60))
     assert steps.differs is None
     [_, quick, *_] = compare_samples(only_memory([1, 2] * 10), only_memory([7] * 20))
     assert (quick.differs, quick.effective_a) == (True, 20.0)
 
 
-@pytest.mark.parametrize("n", [20, 50])
+@pytest.mark.parametrize(("n", "differs"), [(9, None), (10, True), (22, True)])
+def test_groups_far_apart(n: int, differs: bool | None) -> None:
+    """From ten calls on, a gap wider than both ranges together is a difference, whatever the calls are worth."""
+    low, high = [*range(n)], [*range(3 * n - 2, 4 * n - 2)]
+    [_, found, *_] = compare_samples(only_memory(low), only_memory(high))
+    assert (found.differs, found.difference) == (differs, 3 * n - 2 if differs else None)
+    if found.low is not None and found.high is not None:
+        assert 2 * n - 1 <= found.low < found.difference < found.high <= 4 * n - 3
+    [_, closer, *_] = compare_samples(only_memory(low), only_memory([value - 1 for value in high]))
+    assert closer.differs is None
+
+
+@pytest.mark.parametrize("n", [10, 20, 50])
 def test_strong_dependence(n: int) -> None:
     """Few calls whose neighbours have a correlation of 0.8 seldom differ falsely."""
     cell = equal_cell(KINDS[0], n, 100, 0.8)

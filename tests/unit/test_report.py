@@ -20,6 +20,7 @@ from callstats.plot.html.page import MAX_BINS, duration_bins, memory_bins, packe
 from callstats.plot.panels import panels, time_unit, value_text
 from callstats.plot.plotly import outline, traces
 from callstats.stats import CallColumns, CallData, CallsGroup, summarize_calls
+from callstats.stats.call import usage_of
 from callstats.stats.calls import OUTCOMES
 from support.reports import HOSTILE, MIB, series
 from support.zoo import SECOND
@@ -200,6 +201,18 @@ def test_what_the_page_is_given() -> None:
     [call] = data["calls"]
     assert (call["group"], call["unit"], call["peak"]) == (1, "seconds", "8.9 MiB")
     assert [panel["title"] for panel in call["panels"]] == ["Memory", "Processor", "Network", "Disk", "queue"]
+    words = {data["texts"][title]: data["texts"][text] for title, text in resize["summary"]}
+    assert words["growing"] == "yes, by 341.3 KiB from call to call (p < 0.001)"
+
+
+def test_a_call_of_one_moment() -> None:
+    """It has no charts, which would be all but empty, and its values are facts; its duration is that of its columns."""
+    found = StatSeries([SECOND], {"mem_usage": [9 * MIB], "cpu_total": [30], "net_rx": [5], "queue": [7]})
+    usage = usage_of(found, duration_ns=2_440_000_000)
+    [call] = data_of(render([], [ReportCall(name="c1", series=found, usage=usage)]))["calls"]
+    assert (call["panels"], call["duration"]) == ([], "2.44 s")
+    facts = dict(call["facts"])
+    assert (facts["mem_usage"], facts["cpu_total"], facts["queue"], facts["duration"]) == ("9 MiB", "30 %", "7", "2.44 s")
 
 
 DAY = 86_400 * SECOND

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 from callstats._json import json_text
 from callstats._units import duration_text, memory_text, percent_text, plural, printable, size_text
 from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
-from callstats.cli.format import NOT_EXACT, left_out_lines, name_text, print_reject, stopped_lines, text_table, wrap_lines
+from callstats.cli.format import NOT_EXACT, caveat_lines, name_text, print_reject, stopped_lines, text_table, wrap_lines
 from callstats.cli.options import (
     PAST,
     TAG,
@@ -36,6 +37,9 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "failures": ("failures", percent_text),
 }
 """The title of each number, and its text."""
+
+_TREND = 8
+"""More calls than this for one independent call are a sign of a trend or a step, which more calls don't cure."""
 
 _CHANGE, _INTERVAL = "B - A", "interval of B - A"
 
@@ -115,8 +119,9 @@ def comparison_text(found: TableComparison) -> str:
         *_unknown_lines(found),
         *_memory_lines(found),
         *[NOT_EXACT] * any(not one.exact for one in found.differences),
-        f"medians, and the share of failures; {found.rejected:,} rejected; {size_text(found.bytes_read)} read",
-        *left_out_lines(found),
+        "medians, and the share of failures; differences are of values before rounding",
+        f"{found.rejected:,} rejected; {size_text(found.bytes_read)} read",
+        *caveat_lines(found),
         *stopped_lines(found, "the numbers are of the calls read so far"),
     ]
     table = [*text_table(rows, right=1, optional=(_INTERVAL, _CHANGE)), ""]
@@ -142,19 +147,37 @@ def _confidence_lines(found: TableComparison) -> list[str]:
 
 
 def _unknown_lines(found: TableComparison) -> list[str]:
-    """Return why some numbers can't be compared."""
+    """Return why some numbers can't be compared, and what would help."""
     lines = []
     for one in found.differences:
         if one.differs is None:
             line = f"{_NUMBERS[one.name][0]}: can't tell from {one.calls_a:,} and {plural(one.calls_b, 'call')}"
-            if min(one.calls_a, one.calls_b) >= MIN_COMPARED:
-                line += f", as good as {one.effective_a:.0f} and {one.effective_b:.0f} independent ones"
-            lines.append(line)
+            if min(one.calls_a, one.calls_b) < MIN_COMPARED:
+                lines.append(f"{line}: needs {MIN_COMPARED} of each")
+                continue
+            lines.append(f"{line}, as good as {math.floor(one.effective_a)} and {math.floor(one.effective_b)} independent ones")
+            lines += _ways_out({"A": (one.calls_a, one.effective_a), "B": (one.calls_b, one.effective_b)})
     return lines
 
 
-def _points_text(share: float) -> str:
-    return f"{100 * share:.3g} points"
+def _ways_out(sides: dict[str, tuple[int, float]]) -> Iterator[str]:
+    trending = [side for side, (calls, effective) in sides.items() if calls > _TREND * effective]
+    more = [
+        f"about {plural(math.ceil(MIN_COMPARED * calls / effective) - calls, 'more call')} of {side}"
+        for side, (calls, effective) in sides.items()
+        if effective < MIN_COMPARED and side not in trending
+    ]
+    yield f"  needs {MIN_COMPARED} of each{': ' * bool(more)}{' and '.join(more)}"
+    if trending:
+        have = f"{' and '.join(trending)} {'has' if len(trending) == 1 else 'have'} a trend or a step"
+        yield f"  {have}: compare calls since then by --since; see growing in summary"
+
+
+_POINTS: dict[str, Callable[[float], str]] = {
+    "cpu": "{:.1f} points".format,
+    "failures": lambda share: f"{100 * share:.3g} points",
+}
+"""Texts of the differences of percentages."""
 
 
 def _row(one: Difference) -> tuple[str, ...]:
@@ -163,11 +186,10 @@ def _row(one: Difference) -> tuple[str, ...]:
     a, b = ("-" if value is None else mark + text(value) for value in (one.a, one.b))
     if one.differs is None or one.difference is None or one.low is None or one.high is None:
         return title, a, b, "", "", "can't tell"
-    if one.name == "failures":
-        text = _points_text
+    text = _POINTS.get(one.name) or text
     change, low, high = (f"{'-' if value < 0 else '+'}{text(abs(value))}" for value in (one.difference, one.low, one.high))
     verdict = "no difference seen"
     if one.differs:
         by = f"{abs(one.difference / one.a):.0%} ".replace("%", " %") if one.a and one.name != "failures" else ""
         verdict = f"{by}{'higher' if one.difference > 0 else 'lower'}"
-    return title, a, b, mark + change, f"{mark}{low} to {mark}{high}", verdict
+    return title, a, b, mark + change, f"{mark}{low.removesuffix(' points')} to {mark}{high}", verdict

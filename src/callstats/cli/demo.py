@@ -13,7 +13,7 @@ from callstats.cli.options import default_option, examples, is_database
 
 LINES = (
     "callstats init demo.db --example",
-    "callstats record --db demo.db --interval 50ms -- sh -c 'head -c 50000000 /dev/zero | tail | (sleep 1; wc -c)'",
+    "callstats record --db demo.db -- sh -c 'head -c 50000000 /dev/zero | tail | (sleep 1; wc -c)'",
     "callstats list demo.db --limit 5",
     "callstats reduce demo.db --max-samples 60",
     "callstats show demo.db 01M83YEN8Q00000000000001VP --metric mem_usage --metric cpu_total",

@@ -17,6 +17,7 @@ from callstats._json import json_text
 from callstats._timestamps import format_time, stored_time_ns
 from callstats._units import percent_text, plural, printable, size_text
 from callstats.stats.call import CallUsage
+from callstats.stats.calls import ERRORS
 from callstats.stats.format import usage_text
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from callstats.db import JobResult, Reject, TableComparison, TableSummary
 
 
+_SHOWN_STATUSES = 5
 NOT_EXACT = "~ is not exact: reductions have changed it, or a duration comes from the times of samples"
 
 _OPTIONS = {
@@ -70,10 +72,16 @@ def stopped_lines(result: JobResult, rest: str) -> list[str]:
     return [] if result.stopped is None else [printable(f"stopped early: {result.stopped}; {rest}")]
 
 
-def left_out_lines(result: TableSummary | TableComparison) -> list[str]:
-    """Return how many calls the numbers leave out, and why, and which columns they lack."""
+def caveat_lines(result: TableSummary | TableComparison) -> list[str]:
+    """Return how many calls are left out and why, how many have a status of unknown meaning, and which columns there are not."""
+    lines = []
+    if unknown := result.unknown_statuses:
+        words = [name_text(word) for word in [*unknown][:_SHOWN_STATUSES]] + ["and others"] * (len(unknown) > _SHOWN_STATUSES)
+        counted = f"{plural(sum(unknown.values()), 'call')} ({', '.join(words)})"
+        known = f"callstats knows success, {', '.join(sorted(ERRORS))}"
+        lines = [f"counted as successes, since their status is unknown: {counted}; {known}"]
     left_out = {"their time can't be read": result.untimed, "they have not ended": result.unfinished}
-    lines = [f"left out, since {why}: {plural(n, 'call')}" for why, n in left_out.items() if n]
+    lines += [f"left out, since {why}: {plural(n, 'call')}" for why, n in left_out.items() if n]
     if result.missing_columns:
         lacking = ", ".join(f"{name} ({_OPTIONS[name]})" for name in result.missing_columns)
         lines.append(f"the table has no {lacking}: with these options, name its own columns")

@@ -37,7 +37,7 @@ _STARTED = _HEADINGS.index("started")
     ),
 )
 @database_argument
-@default_option("--limit", type=POSITIVE, default=20, metavar="N", help="Show at most N calls.")
+@default_option("--limit", "-n", type=POSITIVE, default=20, metavar="N", help="Show at most N calls.")
 @click.option("--name", metavar="NAME", help="Only calls of this name.")
 @where_option
 @click.option("--json", "form", flag_value="json", help="Print a JSON object for each call, one a line.")

@@ -313,7 +313,7 @@ detail_options = _all_of(
         default="fn_id",
         help="The column with a call's name, by which calls are grouped; '' for one group.",
     ),
-    _column_option("--status-column", default="status", help="How a call ended: success, error, timeout, killed."),
+    _column_option("--status-column", default="status", help="How a call ended: success, error, timeout, killed, cancelled."),
     _column_option("--time-column", default="created_at", help="When a call came in."),
     _column_option("--start-column", default="started_at", help="When a call started to run."),
     _column_option("--end-column", default="completed_at", help="When a call ended."),

@@ -14,7 +14,7 @@ import click
 from callstats._files import replace_file
 from callstats._units import plural, printable, size_text
 from callstats.cli.errors import ExitCode, exit_code
-from callstats.cli.format import detail_texts, left_out_lines, name_text
+from callstats.cli.format import caveat_lines, detail_texts, name_text
 from callstats.cli.options import (
     WholeNumber,
     check_output,
@@ -94,7 +94,7 @@ def notes(summary: TableSummary, now: datetime) -> Iterator[str]:
     yield f"{plural(summary.calls, 'call')}{groups}, as of {now:%Y-%m-%d %H:%M} UTC"
     if summary.rejected:
         yield f"left out, since their histogram can't be read: {plural(summary.rejected, 'row')}"
-    yield from left_out_lines(summary)
+    yield from caveat_lines(summary)
     if summary.stopped is not None:
         yield f"stopped early: {summary.stopped}"
 

@@ -14,8 +14,8 @@ from callstats._units import plural, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import (
     NOT_EXACT,
+    caveat_lines,
     csv_text,
-    left_out_lines,
     name_text,
     print_reject,
     stopped_lines,
@@ -159,7 +159,7 @@ def _end_lines(summary: TableSummary) -> list[str]:
     groups = f" in {plural(len(summary.groups), 'name')}" if summary.by else ""
     read = f"{size_text(summary.bytes_read)} in {summary.seconds:.1f} s, {summary.backend} backend"
     lines.append(f"{plural(summary.calls, 'call')}{groups}, {summary.rejected:,} rejected; {read}")
-    return lines + left_out_lines(summary) + stopped_lines(summary, "the numbers are of the calls read so far")
+    return lines + caveat_lines(summary) + stopped_lines(summary, "the numbers are of the calls read so far")
 
 
 def _group_lines(by: str | None, group: CallsGroup) -> Iterator[str]:
@@ -177,7 +177,7 @@ def summary_json(summary: TableSummary) -> str:
     for group in summary.groups:
         extra = {"unlimited": group.summary.is_unlimited, "approximate": sorted(group.summary.approximate)}
         groups.append({"name": group.name, **asdict(group.summary), **extra})
-    names = ("calls", "rejected", "untimed", "unfinished", "bytes_read", "seconds", "backend", "stopped")
+    names = ("calls", "rejected", "untimed", "unfinished", "unknown_statuses", "bytes_read", "seconds", "backend", "stopped")
     rest = {name: getattr(summary, name) for name in names}
     rejects = [reject._asdict() for reject in summary.rejects]
     return json_text({"by": summary.by, "groups": groups, **rest, "rejects": rejects}, indent=2)

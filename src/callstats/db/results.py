@@ -156,6 +156,8 @@ class TableSummary(JobResult):
     """Rows left out because their call is still running, or its recorder is gone."""
     missing_columns: tuple[str, ...] = ()
     """Columns that the table lacks, among those of names, status and times. Empty for a file, which need not have them."""
+    unknown_statuses: dict[str, int] = field(default_factory=dict)
+    """Calls by their status where its meaning is not known, the most frequent first. They count as successes."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
     backend: str = ""
@@ -182,6 +184,8 @@ class TableComparison(JobResult):
     """Rows left out because their calls are still running, or are lost."""
     missing_columns: tuple[str, ...] = ()
     """Columns that the table lacks, among those of names, status and times. Empty for a file, which need not have them."""
+    unknown_statuses: dict[str, int] = field(default_factory=dict)
+    """Calls by their status where its meaning is not known, the most frequent first. They count as successes."""
     bytes_read: int = 0
     """Bytes of all blobs that were read."""
 

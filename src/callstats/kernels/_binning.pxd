@@ -10,51 +10,7 @@ from callstats.kernels._columns cimport Columns
 from callstats.kernels._extremes cimport max_of, min_of
 from callstats.kernels._uint128 cimport Wide, add_product, divide
 
-cdef extern from *:
-    """
-    #include <stddef.h>
-    #include <stdint.h>
-
-    typedef struct {
-        ptrdiff_t begin;
-        uint64_t total, max_cell;
-    } callstats_row;
-
-    /* A loop over a few numbers is slower as one over vectors. */
-    #if defined(__GNUC__) && !defined(__clang__)
-    #define CALLSTATS_SCALAR __attribute__((noinline, optimize("no-tree-vectorize")))
-    #else
-    #define CALLSTATS_SCALAR
-    #endif
-
-    /* The floor of value / by, where reciprocal is that of (2**64 - 1) / by: the quotient, or one less before it is put right. */
-    static inline uint64_t callstats_divide(uint64_t value, uint64_t by, uint64_t reciprocal) {
-    #if defined(__SIZEOF_INT128__)
-        uint64_t quotient = (uint64_t)((unsigned __int128)value * reciprocal >> 64);
-        return quotient + (value - quotient * by >= by);
-    #else
-        return value / by;
-    #endif
-    }
-
-    /* The means of short rows, up to the first whose sum may not fit 64 bits. Return its number, or n. */
-    CALLSTATS_SCALAR static ptrdiff_t callstats_means(
-        const uint64_t *cells, const int64_t *counts, const callstats_row *rows, ptrdiff_t first, ptrdiff_t n, uint64_t *out
-    ) {
-        ptrdiff_t row, i;
-        for (row = first; row < n; row++) {
-            uint64_t sum = 0, every = 0;
-            if (counts == NULL) {
-                for (i = rows[row].begin; i < rows[row + 1].begin; i++) sum += cells[i], every |= cells[i];
-            } else {
-                for (i = rows[row].begin; i < rows[row + 1].begin; i++) sum += cells[i] * (uint64_t)counts[i], every |= cells[i];
-            }
-            if (every > rows[row].max_cell) return row;
-            out[row] = callstats_divide(sum, rows[row].total, rows[row].max_cell);
-        }
-        return n;
-    }
-    """
+cdef extern from "_means.h":
     ctypedef struct Row "callstats_row":
         # One row of the result: its first sample, and the raw samples in it.
         Py_ssize_t begin

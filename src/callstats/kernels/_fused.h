@@ -70,7 +70,7 @@ typedef struct {
 
 /* The same of four numbers that are not wide, for one vector: bytes of the marks from the first one's `before` on; 255 for none. */
 typedef struct {
-    uint8_t marks[16], befores[16];
+    uint8_t marks[16], previous[16];
     uint32_t gaps[4];
 } callstats_four;
 
@@ -362,7 +362,7 @@ CALLSTATS_AVX512 static inline int callstats_numbers_avx512(
     for (; four < end; four++, number += 4) {
         const __m128i ends = callstats_load16(marks + number->before);
         __m128i lengths = _mm_sub_epi32(
-            _mm_shuffle_epi8(ends, callstats_load16(four->marks)), _mm_shuffle_epi8(ends, callstats_load16(four->befores))
+            _mm_shuffle_epi8(ends, callstats_load16(four->marks)), _mm_shuffle_epi8(ends, callstats_load16(four->previous))
         );
         __m512i digits, more;
         lengths = _mm_sub_epi32(lengths, callstats_load16(four->gaps));

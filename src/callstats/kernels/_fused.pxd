@@ -32,7 +32,7 @@ cdef extern from "_fused.h":
         uint8_t mask[32]
     ctypedef struct Four "callstats_four":
         uint8_t marks[16]
-        uint8_t befores[16]
+        uint8_t previous[16]
         uint32_t gaps[4]
     ctypedef struct Rows "callstats_shape":
         Number* numbers
@@ -171,8 +171,8 @@ cdef inline void add_fours(Shape* shape) noexcept nogil:
         lane = i % 4 * 4
         four.marks[lane] = <uint8_t>(2 * (number.mark - first))
         four.marks[lane + 1] = four.marks[lane] + 1
-        four.befores[lane] = <uint8_t>(2 * (number.before - first))
-        four.befores[lane + 1] = four.befores[lane] + 1
+        four.previous[lane] = <uint8_t>(2 * (number.before - first))
+        four.previous[lane + 1] = four.previous[lane] + 1
         four.gaps[i % 4] = number.gap
     rows.n_fours = n // 4
 

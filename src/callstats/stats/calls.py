@@ -21,8 +21,10 @@ from callstats.stats.trend import LeakTrend, leak_trend
 
 _ERROR, _KILLED = 1, 2
 
-ERRORS = frozenset({"error", "timeout", "killed"})
+ERRORS = frozenset({"error", "timeout", "killed", "cancelled"})
 KILLED = "killed"
+STATUSES = ERRORS | {"success", "", None}
+"""The statuses whose meaning is known. Others count as successes."""
 
 
 class CallData(NamedTuple):
@@ -30,7 +32,7 @@ class CallData(NamedTuple):
 
     series: StatSeries
     status: str | None = None
-    """``error``, ``timeout`` and ``killed`` count as errors. ``killed`` means that the call ran out of memory."""
+    """``error``, ``timeout``, ``killed`` and ``cancelled`` count as errors. ``killed`` means that the call ran out of memory."""
     time_ns: int | None = None
     """The time that puts calls in order, by default that of the first sample."""
     duration_ns: int | None = None

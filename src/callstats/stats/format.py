@@ -64,7 +64,7 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
         text = f"{memory_limit_text(summary.limit)} of the latest call"
         if summary.headroom is not None:
             how = "came within {} of" if summary.headroom > 0 else "was {} over" if summary.headroom else "reached"
-            text += f"; a call {how.format(mark('headroom') + memory_text(abs(summary.headroom)))} its own"
+            text += f"; a call {how.format(mark('headroom') + memory_text(abs(summary.headroom)))} its limit"
         yield "limit", text
     if summary.waste is not None:
         yield "waste", f"{mark('waste')}{waste_text(summary.waste)} reserved and not needed"
@@ -129,7 +129,8 @@ def _trend_text(summary: CallsSummary, mark: str) -> str:
     if trend.growing is None:
         return f"can't tell from {plural(trend.n, 'call')}: needs {MIN_CALLS}"
     if trend.growing and trend.slope is not None and trend.p is not None:
-        return f"{mark}yes, by {memory_text(round(trend.slope))} from call to call (p = {trend.p:.2g})"
+        chance = "< 0.001" if trend.p < 0.001 else f"= {trend.p:.2g}"
+        return f"{mark}yes, by {memory_text(round(trend.slope))} from call to call (p {chance})"
     return f"{mark}no"
 
 
@@ -144,10 +145,9 @@ def _rightsize_text(summary: CallsSummary, found: RightSize, mark: str) -> str:
         of = "peaks" if not summary.kernel_peaks else f"peaks of {plural(summary.memory.n - summary.kernel_peaks, 'call')}"
         parts.append(f"{of} sampled{_interval_text(summary.interval_ns)}; a shorter peak would not be seen")
     if found.saved is not None and found.limit is not None:
-        limits = f"limits of {memory_text(found.limit)} on average"
         same = percent_text(abs(found.saved), ".0f") == "0 %"
-        text = "as much as" if same else f"{savings_text(found.saved)} {'than' if found.saved < 0 else 'of'}"
-        parts.append(f"{text} {limits}")
+        text = "as large as" if same else f"{savings_text(found.saved)} {'than' if found.saved < 0 else 'of'}"
+        parts.append(f"{text} limits of {memory_text(found.limit)} on average")
     return "; ".join(parts)
 
 

@@ -88,7 +88,7 @@ def sorted_tiers(tiers: Iterable[tuple[timedelta, int]] | None, rule: Rule) -> l
         raise ArgumentError("tiers", "of ages that are 0 or more", str(ordered[0][0]))
     for (one, _), (other, _) in pairwise(ordered):
         if one == other:
-            raise ArgumentError("tiers", "of different ages", str(one))
+            raise ArgumentError("tiers", "of different ages", f"{str(one).removesuffix(', 0:00:00')} twice")
     return ordered
 
 

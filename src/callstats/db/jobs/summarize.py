@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,13 +19,16 @@ from callstats.db.query import CALL_COLUMNS, Names, TableSession, optional
 from callstats.db.results import StoppedError, TableSummary
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
-from callstats.stats.calls import CallScalars, CallsGroup
+from callstats.stats.calls import STATUSES, CallScalars, CallsGroup
 
 if TYPE_CHECKING:
     from callstats.db.jobs.base import Calls, Session
 
 Entry: TypeAlias = "tuple[tuple[int, int], int, Any]"
 """The peak memory and duration of a call, its negative number, and by what a session finds it again."""
+
+_MAX_STATUSES = 100
+"""The most unknown statuses that are counted apart: a column may hold another text in each row."""
 
 SKIPPED = object()
 """Stands for the group of a call that is not asked for."""
@@ -40,6 +44,7 @@ class CallsJob(Job):
         self.since: int | None = self.arguments.since
         self.groups: dict[Any, CallScalars] = {}
         self.counts.update(untimed=0, unfinished=0, bytes_read=0)
+        self.unknown_statuses: Counter[str] = Counter()
         self.has_times = False
         self.missing: tuple[str, ...] = ()
 
@@ -96,6 +101,10 @@ class CallsJob(Job):
                 self.reject(key, str(error))
             else:
                 self.groups[group] = scalars
+                if status not in STATUSES:
+                    word = str(status)
+                    is_new = word not in self.unknown_statuses and len(self.unknown_statuses) >= _MAX_STATUSES
+                    self.unknown_statuses["others" if is_new else word] += 1
                 self.see(session.kept(row), group, usage)
 
     def conditions(self) -> Iterable[ColumnElement[bool]]:
@@ -115,10 +124,12 @@ class CallsJob(Job):
     def fields(self) -> dict[str, Any]:
         """Return the fields of the result that are known here."""
         calls = sum(scalars.calls for scalars in self.groups.values())
+        rows = calls + self.counts["untimed"] + self.counts["unfinished"] + self.rejected
         return {
             **super().fields(),
             "missing_columns": self.missing,
-            "rows": calls + self.counts["untimed"] + self.counts["unfinished"] + self.rejected,
+            "rows": rows,
+            "unknown_statuses": dict(self.unknown_statuses.most_common()),
         }
 
 

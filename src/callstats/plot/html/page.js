@@ -282,7 +282,7 @@
     state.group = group;
     drawRows();
     $("group").hidden = false;
-    $("group-title").textContent = `${data.by} ${group.name}`;
+    $("group-title").textContent = group.name || "(no name)";
     mark($("finding"), group.mark + data.findings[group.finding], "finding", group.finding);
     $("count").textContent = group.count;
     const summary = group.summary.map(([title, text]) => [data.texts[title], data.texts[text]]);
