@@ -17,7 +17,7 @@ from callstats import Bernoulli, StatBatch, StatSeries, decimate, kernels, summa
 from callstats.stats import CallData, Percentiles, leak_trend, rightsize, summarize_calls, usage_of
 from callstats.stats.call import _kernel_layout
 from callstats.stats.calls import CallScalars
-from callstats.stats.format import summary_texts
+from callstats.stats.format import memory_limit_text, summary_texts, waste_text
 from callstats.stats.proportions import wilson
 from support.blobs import grammar, seeds
 from support.parity import exact, outcome
@@ -231,16 +231,45 @@ def test_killed_calls_are_not_told_as_enough() -> None:
     texts = dict(summary_texts(summarize_calls([*calls, dead, CallData(StatSeries([], {}))], risk=0.05)))
     assert texts["right size"].startswith(
         "128 MiB: 1 of 100 calls would have exceeded it, at most 4.66 % with 95 % confidence; "
-        "100 of 101 calls sampled, 1 without known memory left out, 1 killed; "
+        "100 of 101 calls sampled, 1 without known memory left out, 1 killed, 1 of them without known memory; "
     )
     texts = dict(summary_texts(summarize_calls([*calls, *[dead] * 9], risk=0.05)))
     assert (
-        "; 9 killed are taken to need twice the limit, and may need more; 108 of 108 calls sampled, 9 killed"
-        in texts["right size"]
+        "; 9 killed are taken to need twice the limit, and may need more; 108 of 108 calls sampled, 9 killed, "
+        "9 of them without known memory; " in texts["right size"]
     )
     assert texts["limit"] == "99 MiB of the latest call; a call was 1 MiB over its limit"
     assert texts["waste"] == "0 GiB h reserved and not needed"
     assert texts["right size"].endswith("costs 159 % more than limits of 99 MiB on average")
+
+
+def test_figures_that_leave_calls_out_add_up() -> None:
+    """Of killed calls those over the size, of a trend the calls with a sample of 0; a size for a leak does not last."""
+    calls = [CallData(StatSeries([0], {"mem_usage": [(100 + k) * MIB], "mem_limit": [300 * MIB + 512]})) for k in range(200)]
+    dead = [CallData(StatSeries([0], {"mem_usage": [MIB], "mem_limit": [limit]}), "killed") for limit in (150 * MIB, 2**40)]
+    texts = dict(summary_texts(summarize_calls([*calls, *dead], risk=0.05)))
+    assert (
+        "; 1 of 2 killed is taken to need twice the limit, and may need more; the other 1 would have exceeded it; "
+        in (texts["right size"])
+    )
+    texts = dict(summary_texts(summarize_calls(calls, risk=0.05)))
+    assert texts["growing"].startswith("yes, by 1 MiB")
+    assert texts["right size"].endswith("; memory grows from call to call, so no size suits it for long")
+    assert texts["limit"] == "300 MiB of the latest call; no call came nearer to its own than 1 MiB"
+    zeros = [CallData(StatSeries([0, 1], {"mem_usage": [5 * MIB, 0]}), "timeout")] * 2
+    assert dict(summary_texts(summarize_calls(zeros)))["growing"] == (
+        "can't tell from 0 calls: needs 40; 2 calls with a sample of 0 left out"
+    )
+
+
+def test_texts_of_limits_and_waste() -> None:
+    """A limit of 0.2g reads as people write sizes, and a waste has two decimals."""
+    limits = [128 * MIB, 1536 * MIB, 214_748_364, 1000, 2**63 - 1]
+    assert [memory_limit_text(limit) for limit in limits] == ["128 MiB", "1,536 MiB", "204.8 MiB", "1,000 B", "unlimited"]
+    hour = 2**30 * 3600
+    assert [waste_text(int(hour * share)) for share in (0, 1e-5, 0.0971, 13, 1234.5)] == [
+        *("0 GiB h", "<0.01 GiB h", "0.10 GiB h", "13.00 GiB h", "1,234.50 GiB h"),
+    ]
 
 
 def test_calls_of_containers_that_had_gone() -> None:

@@ -70,6 +70,14 @@ def test_a_terminal(db: Path, command: tuple[str, ...], width: int, terminal: Ca
         assert printed[:-1] == piped[:-1]  # the last line may tell a time taken
 
 
+def test_notes_of_sizes(db: Path) -> None:
+    """How many calls each name lacks, the first two by name, and the name whose size does not last."""
+    printed = lines(db, ("summary",))
+    assert "- as right size: needs 299 calls with known memory; missing: nightly-export 25, transcode 30, 6 more" in printed
+    leaking = "checkout: its memory grows from call to call, so no size suits it for long"
+    assert (leaking in printed, leaking in lines(db, TABLES["summary"])) == (False, True)
+
+
 def test_blocks_wrap(db: Path, terminal: Callable[[int], None]) -> None:
     """A sentence continues below its beginning."""
     piped = lines(db, ("summary", "--long"))[:-1]  # the last line tells a time taken

@@ -82,11 +82,11 @@ SHOWN: dict[str, set[str]] = {
     "peaks-of-memory": {"CPU mean", "CPU p95", "CPU request", "growing", "received", "sent", "read", "written"},
     "ends-of-counters": {
         *("CPU mean", "CPU p95", "CPU request", "growing", "memory p50", "memory p95", "memory p99", "memory max"),
-        *("limit within", "waste", "near limit", "near limit share", "right size"),
+        *("limit than", "waste", "near limit", "near limit share", "right size"),
     },
     "no-peak": {
         *("CPU mean", "CPU p95", "CPU request", "growing", "memory p50", "memory p95", "memory p99", "memory max"),
-        *("limit within", "waste", "near limit", "near limit share", "right size", "received", "sent", "read", "written"),
+        *("limit than", "waste", "near limit", "near limit share", "right size", "received", "sent", "read", "written"),
     },
 }
 """The same as `summary` and the page show them, by their words."""

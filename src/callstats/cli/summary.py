@@ -10,7 +10,7 @@ import click
 
 from callstats._json import json_text
 from callstats._types import FN_COUNTERS
-from callstats._units import plural, size_text
+from callstats._units import percent_text, plural, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import (
     NOT_EXACT,
@@ -35,7 +35,8 @@ from callstats.cli.options import (
 )
 from callstats.db import TableSummary
 from callstats.stats import CallsGroup, CallsSummary, summarize_calls
-from callstats.stats.format import PERCENTILES, number_text, summary_texts
+from callstats.stats.format import LEAKING, PERCENTILES, number_text, summary_texts
+from callstats.stats.trend import MIN_CALLS
 
 _SORT_KEYS: dict[str, Callable[[CallsSummary], int | float | None]] = {
     "waste": lambda summary: summary.waste,
@@ -60,6 +61,8 @@ _COLUMNS = {
 
 _OPTIONAL = ("CPU\ncores", "p95\ntime", "errors", "growing")
 """The columns that a narrow terminal leaves out, the first of them first."""
+
+_SHOWN_NAMES = 2
 
 
 @click.command(
@@ -122,6 +125,32 @@ def summarize_database(
         )
 
 
+def _table_notes(summary: TableSummary) -> list[str]:
+    """Return the risks of the sizes, what a dash stands for (how many calls each name lacks), and sizes that don't last."""
+    risks, lacks, others = [], dict[str, dict[str, int]](), []
+    for group in summary.groups:
+        one, name = group.summary, _group_name(summary.by, group)
+        needs = [("growing", "min memory", MIN_CALLS, one.trend.n)]
+        if (sized := one.rightsize) and (cores := one.cpu_request):
+            both = f"at most {percent_text(sized.risk)} of calls exceed it, CPU cores: at most {percent_text(cores.risk)}"
+            risks = [f"right size: {both}; both with 95 % confidence"]
+            needs[:0] = [
+                ("right size", "memory", sized.needed, sized.calls),
+                ("CPU cores", "CPU", cores.needed, cores.calls),
+            ]
+            if sized.size is None and sized.calls >= sized.needed:
+                others.append(f"{name}: {sized.reason}")
+            elif one.trend.growing and sized.size is not None:
+                others.append(f"{name}: its {LEAKING}")
+        for title, what, needed, known in needs:
+            lacks.setdefault(f"- as {title}: needs {needed:,} calls with known {what}", {})[name] = needed - known
+    for what, missing in lacks.items():
+        few = [f"{name} {n:,}" for name, n in missing.items() if n > 0]
+        more = [f"{len(few) - _SHOWN_NAMES:,} more"] * (len(few) > _SHOWN_NAMES)
+        risks += [f"{what}; missing: {', '.join(few[:_SHOWN_NAMES] + more)}"] * bool(few)
+    return risks + others
+
+
 def table_lines(summary: TableSummary) -> list[str]:
     """Return a line for each name."""
     if not summary.groups:
@@ -133,7 +162,8 @@ def table_lines(summary: TableSummary) -> list[str]:
         cells = (text.partition(f" {unit}")[0] if unit else text for text, unit in numbers)
         name = _group_name(summary.by, group)
         rows.append((name, f"{one.sampled:,}/{one.calls:,}", f"{one.errors:,}", *(cell or "-" for cell in cells)))
-    return [*text_table(rows, right=1, optional=_OPTIONAL, cut="name"), "", *wrap_lines(_end_lines(summary), indent=2)]
+    notes = wrap_lines([*_table_notes(summary), *_end_lines(summary)], indent=2)
+    return [*text_table(rows, right=1, optional=_OPTIONAL, cut="name"), "", *notes]
 
 
 def _group_name(by: str | None, group: CallsGroup) -> str:
@@ -150,7 +180,8 @@ def _end_lines(summary: TableSummary) -> list[str]:
     lines = []
     if any(group.summary.approximate for group in summary.groups):
         lines.append(NOT_EXACT)
-    if any(group.summary.rightsize and group.summary.rightsize.size is not None for group in summary.groups):
+    sized = [group.summary.rightsize for group in summary.groups if group.summary.rightsize]
+    if any(one.size is not None for one in sized):
         lines.append("a right size covers calls whose memory is known, and peaks as they were seen: --long has the details")
     if any(group.summary.rightsize and group.summary.rightsize.assumed for group in summary.groups):
         lines.append("killed calls are taken to need twice their limit, and may need more")

@@ -9,9 +9,10 @@ from callstats._units import duration_text, limit_text, memory_text, percent_tex
 from callstats.stats.call import CallUsage
 from callstats.stats.calls import CallsSummary, Percentiles
 from callstats.stats.proportions import UNLIMITED
-from callstats.stats.rightsize import RightSize
+from callstats.stats.rightsize import MIB, RightSize
 from callstats.stats.trend import MAX_P, MIN_CALLS
 
+LEAKING = "memory grows from call to call, so no size suits it for long"
 PERCENTILES = ("p50", "p95", "p99", "max")
 
 
@@ -29,8 +30,9 @@ def samples_text(usage: CallUsage) -> str:
 
 
 def memory_limit_text(limit: int) -> str:
-    """Return a memory limit to the byte, or "unlimited"."""
-    return "unlimited" if limit >= UNLIMITED else limit_text(limit)
+    """Return a memory limit in whole units to the byte, else rounded; or "unlimited"."""
+    whole = limit < MIB or limit % MIB == 0
+    return "unlimited" if limit >= UNLIMITED else limit_text(limit) if whole else memory_text(limit)
 
 
 _USAGE_TEXTS: dict[str, Callable[..., str]] = {
@@ -63,8 +65,9 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
     if summary.limit is not None:
         text = f"{memory_limit_text(summary.limit)} of the latest call"
         if summary.headroom is not None:
-            how = "came within {} of" if summary.headroom > 0 else "was {} over" if summary.headroom else "reached"
-            text += f"; a call {how.format(mark('headroom') + memory_text(abs(summary.headroom)))} its limit"
+            how = "no call came nearer to its limit than {}" if summary.headroom > 0 else "a call was {} over its limit"
+            how = how if summary.headroom else "a call reached its limit"
+            text += f"; {how.format(mark('headroom') + memory_text(abs(summary.headroom)))}"
         yield "limit", text
     if summary.waste is not None:
         yield "waste", f"{mark('waste')}{waste_text(summary.waste)} reserved and not needed"
@@ -127,7 +130,10 @@ def finding_mark(summary: CallsSummary) -> str:
 def _trend_text(summary: CallsSummary, mark: str) -> str:
     trend = summary.trend
     if trend.growing is None:
-        return f"can't tell from {plural(trend.n, 'call')}: needs {MIN_CALLS}"
+        zeros = (
+            f"; {plural(summary.memory.n - trend.n, 'call')} with a sample of 0 left out" if trend.n < summary.memory.n else ""
+        )
+        return f"can't tell from {plural(trend.n, 'call')}: needs {MIN_CALLS}{zeros}"
     if trend.growing and trend.slope is not None and trend.p is not None:
         chance = "< 0.001" if trend.p < 0.001 else f"= {trend.p:.2g}"
         return f"{mark}yes, by {memory_text(round(trend.slope))} from call to call (p {chance})"
@@ -137,9 +143,10 @@ def _trend_text(summary: CallsSummary, mark: str) -> str:
 def _rightsize_text(summary: CallsSummary, found: RightSize, mark: str) -> str:
     parts = [_bound_text(found, mark, limit_text)]
     if found.assumed:
-        parts.append(
-            f"{found.assumed:,} killed {'is' if found.assumed == 1 else 'are'} taken to need twice the limit, and may need more"
-        )
+        one, rest = found.assumed == 1, found.killed - found.assumed
+        some = f"{found.assumed:,} of {found.killed:,} killed" if rest else f"{found.assumed:,} killed"
+        parts.append(f"{some} {'is' if one else 'are'} taken to need twice the limit, and may need more")
+        parts[-1] += f"; the other {rest:,} would have exceeded it" * bool(rest)
     parts.append(_coverage_text(summary, found))
     if summary.kernel_peaks < summary.memory.n:
         of = "peaks" if not summary.kernel_peaks else f"peaks of {plural(summary.memory.n - summary.kernel_peaks, 'call')}"
@@ -148,6 +155,8 @@ def _rightsize_text(summary: CallsSummary, found: RightSize, mark: str) -> str:
         same = percent_text(abs(found.saved), ".0f") == "0 %"
         text = "as large as" if same else f"{savings_text(found.saved)} {'than' if found.saved < 0 else 'of'}"
         parts.append(f"{text} limits of {memory_text(found.limit)} on average")
+    if summary.trend.growing and found.size is not None:
+        parts.append(LEAKING)
     return "; ".join(parts)
 
 
@@ -155,7 +164,9 @@ def _coverage_text(summary: CallsSummary, found: RightSize) -> str:
     """Return how many calls were sampled, have no known memory and were killed."""
     parts = [f"{summary.sampled:,} of {plural(summary.calls, 'call')} sampled"]
     parts += [f"{found.unknown:,} without known memory left out"] * (found.unknown > 0)
-    return ", ".join([*parts, f"{summary.killed:,} killed"])
+    unseen = found.calls - summary.memory.n
+    also = f", {unseen:,} of them without known memory" if unseen > 0 else ""
+    return ", ".join([*parts, f"{summary.killed:,} killed{also}"])
 
 
 def _cpu_request_text(found: RightSize, mark: str) -> str:
@@ -189,7 +200,7 @@ def cores_text(thousandths: int) -> str:
 def waste_text(byte_seconds: int) -> str:
     """Return an amount of memory over time."""
     gib_hours = byte_seconds / (2**30 * 3600)
-    return f"{gib_hours:,.0f} GiB h" if gib_hours >= 100 else f"{gib_hours:.3g} GiB h"
+    return "<0.01 GiB h" if 0 < gib_hours < 0.01 else f"{gib_hours:,.2f} GiB h" if gib_hours else "0 GiB h"
 
 
 def _percentiles_text(numbers: Percentiles, mark: str, text: Callable[[int], str]) -> str:
