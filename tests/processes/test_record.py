@@ -88,7 +88,7 @@ def test_an_error_of_on_stat_harms_nothing(caplog: pytest.LogCaptureFixture) -> 
 @pytest.mark.parametrize(
     ("command", "more", "message"),
     [
-        ("sleep 1", {}, "command must be a list of one word or more, got 'sleep 1'"),
+        ("sleep 1", {}, "command must be a list of one word or more, got 'sleep 1': shlex.split makes one of it"),
         ([], {}, "command must be a list of one word or more, got []"),
         (["true"], {"image": "alpine"}, "image must be given with the driver docker, and only with it, got 'alpine'"),
         (["true"], {"driver": "docker"}, "image must be given with the driver docker, and only with it, got None"),
