@@ -38,7 +38,7 @@ from callstats.cli.options import (
     validate_options,
     where_option,
 )
-from callstats.cli.progress import FewRejects, JSONLog, ProgressLine, rate_text
+from callstats.cli.progress import JSONLog, ProgressLine, rate_text
 from callstats.db import CallTable, ReduceResult, Reject
 from callstats.db.engine import parse_url, shown_url
 from callstats.db.jobs.save import known_line
@@ -219,7 +219,6 @@ def reduce_command(
     with (
         catch_ctrl_c() as caught,
         JSONLog() if log_json else ProgressLine() as progress,
-        FewRejects(progress) as few_rejects,
         open_calls(url, **names) as calls,
     ):
         if as_of is not None:
@@ -230,7 +229,7 @@ def reduce_command(
 
         def on_reject(reject: Reject) -> None:
             if not reject.known:
-                few_rejects.add(reject)
+                progress.reject(reject)
             write_reject(reject)
 
         batches.update(known=known, progress=progress.update, on_reject=on_reject, stop=caught.is_set)
