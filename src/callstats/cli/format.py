@@ -31,7 +31,7 @@ _SHOWN_STATUSES = 5
 MOST_ALIKE = 10
 """How many rows with the same fault are named."""
 _MOST_REASONS = 20
-"""How many reasons of rejected rows are told apart."""
+"""How many reasons of rejected rows are counted apart."""
 NOT_EXACT = "~ is not exact: reductions have changed it, or a duration comes from the times of samples"
 
 _OPTIONS = {

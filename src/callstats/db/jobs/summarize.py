@@ -76,10 +76,9 @@ class CallsJob(Job):
             session.check_columns(tags="tags")
             conditions.append(column("tags").is_not(None))
         self.reject_nulls(session.count_without_key(*conditions))
-        rows = session.scan([*columns, *["tags"] * bool(self.tags)], *conditions, each_page=self.check_stop)
-        for *row, tags in rows if self.tags else ((*row, None) for row in rows):
-            key, blob, kind, name, status, created_at, started_at, completed_at = row
-            if not has_tags(tags, self.tags):
+        for row in session.scan([*columns, *["tags"] * bool(self.tags)], *conditions, each_page=self.check_stop):
+            key, blob, kind, name, status, created_at, started_at, completed_at, *tags = row
+            if tags and not has_tags(tags[0], self.tags):
                 continue
             time = stored_time_ns(created_at)
             group = self.group_of(name, time)
@@ -106,7 +105,7 @@ class CallsJob(Job):
                     word = str(status)
                     is_new = word not in self.unknown_statuses and len(self.unknown_statuses) >= _MAX_STATUSES
                     self.unknown_statuses["others" if is_new else word] += 1
-                self.see(session.kept(tuple(row)), group, usage)
+                self.see(session.kept(row[:8]), group, usage)
 
     def conditions(self) -> Iterable[ColumnElement[bool]]:
         """Return further conditions of rows to read."""
