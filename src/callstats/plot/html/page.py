@@ -46,7 +46,7 @@ _IN_SCRIPTS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 _COUNT_COLUMNS = {
     "calls": "All calls, sampled or not.",
     "failed": "Calls that ended with an error or a timeout, or were killed.",
-    "killed": "Calls that SIGKILL ended. It is taken that they ran out of memory, whoever sent it.",
+    "killed": "Calls with the status killed, as SIGKILL gives it, whoever sent that. They count as out of memory.",
 }
 _NUMBER_COLUMNS = {
     "duration p95": "95 % of the calls took at most this long.",
