@@ -16,12 +16,14 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import psutil
 import pytest
 
 from callstats.db import connect
 from callstats.drivers import Config, DockerDriver, DriverError, RunResult, Status, Task
 from callstats.drivers.docker import owner
 from support.engine import IMAGE, Engine
+from support.programs import PATIENCE
 from support.proxy import Proxy, answer, cut_after, in_front_of
 
 LONG = f"60.{os.getpid()}"
@@ -72,8 +74,12 @@ class Recording:
         return self.engine.docker(*args, self.task.id)
 
     def _meet(self, fault: Callable[[Recording], object]) -> None:
-        assert self._sampled.wait(20)
-        fault(self)
+        try:
+            assert self._sampled.wait(PATIENCE)
+            fault(self)
+        except BaseException:
+            self.docker("kill")  # the test waits for its end
+            raise
 
     def _write_stat(self, timestamp: int, metrics: dict[str, int]) -> None:
         self.samples.append((timestamp, metrics))
@@ -175,19 +181,18 @@ def test_a_paused_container_ends(engine: Engine, bystander: str, how: str) -> No
 def test_background_processes_end(engine: Engine, bystander: str) -> None:
     """What a command leaves behind ends with it, in a session of its own and without its environment too."""
     recording = Recording(engine, script=f"trap 'exit 4' TERM; env -i sleep {LONG} & while :; do sleep 0.1; done")
-    seen: list[str] = []
+    seen: list[int] = []
     result = recording.run(lambda it: (seen.extend(wait_for_sleepers(1)), it.docker("kill", "--signal", "TERM")))
     assert result.error is not None and result.error.exit_code == 4
     assert (len(seen), sleepers()) == (1, [])
 
 
-def sleepers() -> list[str]:
+def sleepers() -> list[int]:
     """Return the processes that sleep long for this test run."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line for line in listed if line == f"sleep {LONG}"]
+    return [process.pid for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", LONG]]
 
 
-def wait_for_sleepers(number: int) -> list[str]:
+def wait_for_sleepers(number: int) -> list[int]:
     """Return them once there are so many, or no later than after 20 seconds."""
     deadline = monotonic() + 20
     while len(found := sleepers()) != number and monotonic() < deadline:

@@ -29,8 +29,13 @@ def run(*command: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=cwd, env=kept | env, capture_output=True, text=True, timeout=300, check=False)
 
 
-def build(source: Path, to: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Build a wheel by pip, as `pip install` does, from a tree or an sdist."""
+def build(tree: Path, to: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Build a wheel of a tree by what pip calls for it."""
+    return run("-c", f"from setuptools import build_meta; build_meta.build_wheel({str(to)!r})", cwd=tree, TMPDIR=str(to), **env)
+
+
+def build_by_pip(source: Path, to: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Build a wheel as `pip install` does, from a tree or an sdist."""
     to.mkdir(exist_ok=True)
     options = ["--verbose", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", "."]
     return run("-m", "pip", "wheel", *options, source, cwd=to, TMPDIR=str(to), **env)
@@ -93,11 +98,17 @@ def small_kernels(tree: Path) -> Path:
     return tree
 
 
+@pytest.fixture(scope="module")
+def pure_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pure")
+    assert build(copy_tree(folder), folder, CALLSTATS_BUILD_EXT="skip").returncode == 0
+    return only_wheel(folder)
+
+
 @pytest.fixture
-def pure(tree: Path, tmp_path: Path) -> Path:
+def pure(pure_wheel: Path, tmp_path: Path) -> Path:
     """Unpack a pure wheel of this tree: a place to import from."""
-    assert build(tree, tmp_path, CALLSTATS_BUILD_EXT="skip").returncode == 0
-    return unpack(only_wheel(tmp_path), tmp_path / "pure")
+    return unpack(pure_wheel, tmp_path / "pure")
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +128,7 @@ def compiled(sdist: Path) -> Path:
     compiler = sdist.parent / "cc"  # what is looked at is not how fast the kernels are
     compiler.write_text(f'#!/bin/sh\nexec {sysconfig.get_config_var("CC")} "$@" -O0\n')
     compiler.chmod(0o755)
-    done = build(sdist, to, CALLSTATS_BUILD_EXT="require", CC=str(compiler))
+    done = build_by_pip(sdist, to, CALLSTATS_BUILD_EXT="require", CC=str(compiler))
     assert done.returncode == 0, done.stdout + done.stderr
     return only_wheel(to)
 
@@ -125,7 +136,7 @@ def compiled(sdist: Path) -> Path:
 class TestSwitch:
     def test_auto_without_a_compiler_is_loudly_pure(self, tree: Path, tmp_path: Path) -> None:
         """The wheel says that it is pure, works, and names its backend."""
-        done = build(tree, tmp_path, CALLSTATS_BUILD_EXT="auto", CC="/bin/false")
+        done = build_by_pip(tree, tmp_path, CALLSTATS_BUILD_EXT="auto", CC="/bin/false")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "This is a PURE PYTHON build" in done.stdout + done.stderr
         assert is_pure(only_wheel(tmp_path))
@@ -137,13 +148,13 @@ class TestSwitch:
         assert version.returncode == 0, version.stderr
         assert re.search(r"0\.1\.0\b.*\bpython\b", version.stdout), version.stdout
 
-    def test_auto_is_the_default(self, tree: Path, tmp_path: Path) -> None:
-        done = build(tree, tmp_path, CC="/bin/false")
+    def test_auto_is_the_default(self, small_kernels: Path, tmp_path: Path) -> None:
+        done = build(small_kernels, tmp_path, CC="/bin/false")
         assert done.returncode == 0, done.stdout + done.stderr
         assert is_pure(only_wheel(tmp_path))
 
-    def test_require_without_a_compiler_fails(self, tree: Path, tmp_path: Path) -> None:
-        done = build(tree, tmp_path, CALLSTATS_BUILD_EXT="require", CC="/bin/false")
+    def test_require_without_a_compiler_fails(self, small_kernels: Path, tmp_path: Path) -> None:
+        done = build(small_kernels, tmp_path, CALLSTATS_BUILD_EXT="require", CC="/bin/false")
         assert done.returncode != 0
         assert "the compiled kernels can't be built" in done.stdout + done.stderr
         assert not list(tmp_path.glob("*.whl"))

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
 ]
 
-ROWS, PARTITIONS = 24_000, 8
+ROWS, PARTITIONS = 6_000, 4
 
 
 @cache
@@ -57,7 +57,7 @@ RULE = Rule(4, how={"mem_usage": ("mean", "max")})
 
 @pytest.fixture(scope="module")
 def frame(spark: Any) -> Any:
-    """All of them in 8 partitions, with keys and functions."""
+    """All of them in partitions, with keys and functions."""
     rows = [(i, f"fn {i % 5}", cell) for i, cell in enumerate(cells())]
     made = spark.createDataFrame(rows, "id long, fn_id string, stats string").repartition(PARTITIONS)
     assert made.rdd.getNumPartitions() == PARTITIONS

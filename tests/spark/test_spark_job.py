@@ -8,7 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ from callstats.adapters.spark.__main__ import run_job
 from callstats.adapters.spark._lines import reduce_lines
 from support.database import blob
 from support.sparking import need_java
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
+]
 
 JOB = Path(callstats.adapters.spark.__file__).with_name("__main__.py")
 BLOBS = [blob(40, seed=1), None, "", "no", blob(2), "[]", *(blob(30, seed=seed) for seed in range(2, 8))]
@@ -45,16 +50,23 @@ def submit(*arguments: object, launch: Sequence[object] = ()) -> subprocess.Comp
     return subprocess.run([*map(str, command)], **streams, text=True, check=False, timeout=600, env={**os.environ, **own})
 
 
-def said(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What the job itself told."""
-    return [line.partition("; ")[0] for line in done.stdout.splitlines() if line.startswith("callstats: ")]
+@pytest.fixture
+def run(spark: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, list[str]]]:
+    """Run the job in the tests' own session, which is there already: the exit code, and what the job told."""
+    monkeypatch.setattr(type(spark), "__exit__", lambda *_: None)  # it stops the session
+    return lambda *arguments: (run_job([*map(str, arguments)]), told(capsys.readouterr().err))
+
+
+def told(output: str) -> list[str]:
+    """What the job itself told, of all that Spark prints."""
+    return [line.partition("; ")[0] for line in output.splitlines() if line.startswith("callstats: ")]
 
 
 def rows_of(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for path in sorted(folder.glob("part-*")) for line in path.read_text().splitlines()]
 
 
-def test_parquet(tmp_path: Path) -> None:
+def test_parquet(tmp_path: Path, run: Callable[..., tuple[int, list[str]]]) -> None:
     """All columns stay, rejected blobs as they are; their keys and reasons are beside; a second run would not replace it."""
     for part in (0, 1):
         (tmp_path / f"calls/day={part}").mkdir(parents=True)
@@ -64,7 +76,7 @@ def test_parquet(tmp_path: Path) -> None:
     arguments = "reduce", tmp_path / "calls", tmp_path / "out", "--max-samples", 10
     done = submit(*arguments)
     assert done.returncode == 1, done.stdout
-    assert said(done) == [f"callstats: the rejected rows are in {tmp_path}/out.rejects", "callstats: 12 rows: 1 rejected"]
+    assert told(done.stdout) == [f"callstats: the rejected rows are in {tmp_path}/out.rejects", "callstats: 12 rows: 1 rejected"]
     found = ds.dataset(tmp_path / "out", format="parquet").to_table().sort_by("id")
     assert found.column_names == ["id", "fn_id", "stats", "day"]
     assert dict(zip(found["id"].to_pylist(), found["stats"].to_pylist(), strict=True)) == {f"k{i}": WANT[i] for i in range(12)}
@@ -72,11 +84,11 @@ def test_parquet(tmp_path: Path) -> None:
     assert pq.read_metadata(file).row_group(0).column(0).compression == "ZSTD"
     [reject] = rows_of(tmp_path / "out.rejects")
     assert reject == {"key": "k3", "reason": "byte 0: expected value, got 'n'"}
-    again = submit(*arguments)
-    assert (again.returncode, "already exists" in said(again)[-1]) == (2, True), again.stdout
+    code, said = run(*arguments)
+    assert (code, "already exists" in said[-1]) == (2, True)
 
 
-def test_lines(tmp_path: Path) -> None:
+def test_lines(tmp_path: Path, run: Callable[..., tuple[int, list[str]]]) -> None:
     """Of an object only the blob changes, and its place and all other bytes stay."""
     line = '{{"a": 1.50,  "id":"k{}","stats": {}, "z":[]}}'
     cells = [(old, new) for old, new in zip(BLOBS, WANT, strict=True) if old]
@@ -84,9 +96,8 @@ def test_lines(tmp_path: Path) -> None:
     lines.append('{"id":"last"}')
     want.append('{"id":"last"}')
     (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
-    done = submit("reduce", tmp_path / "in.jsonl.gz", tmp_path / "out", "--max-samples", 10, "--rejects", tmp_path / "bad")
-    assert done.returncode == 1, done.stdout
-    assert said(done)[-1] == f"callstats: {len(lines)} rows: 2 rejected"
+    code, said = run("reduce", tmp_path / "in.jsonl.gz", tmp_path / "out", "--max-samples", 10, "--rejects", tmp_path / "bad")
+    assert (code, said[-1]) == (1, f"callstats: {len(lines)} rows: 2 rejected")
     found = [line for path in sorted((tmp_path / "out").glob("part-*")) for line in path.read_text().split("\n")[:-1]]
     assert found == want
     assert [row.get("key") for row in rows_of(tmp_path / "bad")] == (["k1", None])
@@ -108,7 +119,7 @@ def test_summary(tmp_path: Path) -> None:
     module = sys.executable, "-m", "callstats.adapters.spark"
     done = submit("summarize", tmp_path / "in.jsonl", tmp_path / "out", "--by", "fn_id", launch=module)
     assert done.returncode == 1, done.stdout
-    assert said(done) == ["callstats: 3 groups: 2 calls rejected"]
+    assert told(done.stdout) == ["callstats: 3 groups: 2 calls rejected"]
     counts = {row.get("fn_id"): (row["calls"], row["rejected"]) for row in rows_of(tmp_path / "out") if "metric" not in row}
     assert counts == {"a": (6, 0), "b": (5, 1), None: (0, 1)}
 

@@ -24,7 +24,7 @@ ARGUMENTS = (
     "--disable-sync",
     "--no-first-run",
 )
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 PHONE, DESKTOP = (390, 844), (1280, 900)
 
 

@@ -9,9 +9,9 @@ from statistics import median
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import example, given
 from hypothesis import strategies as st
-from scipy import stats
 
 from callstats.stats import LeakTrend, leak_trend
 from callstats.stats.trend import MAX_POINTS
@@ -62,24 +62,24 @@ def test_against_scipy() -> None:
         for most in (3, 50, 2**33):
             values = [i * most // (4 * n) + dice.randrange(most) for i in range(n)]
             found = leak_trend(values)
-            tau = stats.kendalltau(np.arange(n), values)
+            tau = scipy.stats.kendalltau(np.arange(n), values)
             pairs = n * (n - 1) / 2
             ties = [count for count in np.unique(values, return_counts=True)[1].tolist() if count > 1]
             assert found.s == round(tau.statistic * (pairs * (pairs - sum(t * (t - 1) / 2 for t in ties))) ** 0.5)
             variance = (n * (n - 1) * (2 * n + 5) - sum(t * (t - 1) * (2 * t + 5) for t in ties)) / 18
             z = (found.s - sign(found.s)) / variance**0.5
             assert found.p is not None
-            assert abs(stats.norm.isf(found.p)) <= abs(z) * 1.000001 + 1e-9  # autocorrelation can only bring it nearer to 0
-            assert abs(stats.norm.isf(found.p)) >= abs(z) / 2 - 1e-9
+            assert abs(scipy.stats.norm.isf(found.p)) <= abs(z) * 1.000001 + 1e-9  # autocorrelation can only bring it nearer to 0
+            assert abs(scipy.stats.norm.isf(found.p)) >= abs(z) / 2 - 1e-9
             if n <= MAX_POINTS:
-                assert found.slope == pytest.approx(stats.theilslopes(values).slope, rel=1e-9)
+                assert found.slope == pytest.approx(scipy.stats.theilslopes(values).slope, rel=1e-9)
 
 
 def hamed_and_rao(values: list[int]) -> float:
     """The variance's factor, term by term."""
     n = len(values)
-    rest = stats.rankdata(values) - stats.theilslopes(stats.rankdata(values)).slope * np.arange(n)
-    ranks = stats.rankdata(np.round(2 * rest, 6))
+    rest = scipy.stats.rankdata(values) - scipy.stats.theilslopes(scipy.stats.rankdata(values)).slope * np.arange(n)
+    ranks = scipy.stats.rankdata(np.round(2 * rest, 6))
     centred = ranks - ranks.mean()
     total = 0.0
     for lag in range(1, n):
@@ -97,7 +97,7 @@ def test_the_correction() -> None:
         values = [round(1e9 + 1e7 * x) for x in autoregressive(rng, 1, 150, phi)[0].tolist()]
         found = leak_trend(values)
         deviation = (150 * 149 * 305 / 18 * hamed_and_rao(values)) ** 0.5
-        assert found.p == pytest.approx(stats.norm.sf((found.s - sign(found.s)) / deviation), rel=1e-6)
+        assert found.p == pytest.approx(scipy.stats.norm.sf((found.s - sign(found.s)) / deviation), rel=1e-6)
 
 
 def test_too_few() -> None:

@@ -390,7 +390,9 @@
   // Plotly is packed, and comes after this script, so that the table need not wait for it.
   document.addEventListener("DOMContentLoaded", async () => {
     try {
-      const bytes = Uint8Array.from(atob($("plotly").textContent), (c) => c.charCodeAt(0));
+      const packed = atob($("plotly").textContent);
+      const bytes = new Uint8Array(packed.length);
+      for (let i = 0; i < packed.length; i++) bytes[i] = packed.charCodeAt(i); // from() would call a function for each
       const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
       document.head.append(make("script", await new Response(stream).text()));
     } catch {
