@@ -14,7 +14,7 @@ from pathlib import Path
 STATIC = Path(__file__).parent / "static"
 SUMMARY = ("summary", "example.db", "--rightsize", "5%")
 WIDTH = 72  # which a phone shows large enough to read
-SIZE = (1280, 965)
+SIZE = (1280, 1020)
 
 
 def example(folder: Path, *command: str) -> str:

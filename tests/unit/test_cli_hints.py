@@ -81,6 +81,40 @@ def test_equal_rejections_are_grouped(tmp_path: Path) -> None:
     assert lines[20:] == ["rejected 10 more rows with further reasons; --rejects FILE has all"]
 
 
+@pytest.mark.parametrize("command", ["summary", "export", "list", "compare", "report"])
+def test_every_command_groups_them(command: str, tmp_path: Path) -> None:
+    """Whatever reads a table names ten rows of a reason; its counts and JSON have all of them."""
+    table = "CREATE TABLE calls (id TEXT PRIMARY KEY, fn_id TEXT DEFAULT 'x', stats)"
+    db = made(tmp_path / "calls.db", [("ok", blob(3)), *((f"{i:03}", "keep me") for i in range(1000))], table=table)
+    options = {
+        "export": [tmp_path / "calls.parquet", "--long"],
+        "list": ["--limit", 2000, "--json"],
+        "compare": ["x", "y"],
+        "report": ["-o", tmp_path / "report.html"],
+    }
+    result = run(command, db, *options.get(command, []))
+    lines = result.stderr.splitlines()
+    assert (result.exit_code, len(lines)) == (1, 11), lines[-1]
+    assert lines[10] == "rejected 990 more rows too: byte 0: expected value, got 'k'"
+    if command != "list":
+        assert "1,000 rejected" in result.stdout
+
+
+def test_import_groups_them(tmp_path: Path) -> None:
+    """So do saved rows that the table no longer has."""
+    db, old = made(tmp_path / "calls.db", [(f"{i:03}", blob(30)) for i in range(120)]), tmp_path / "old.jsonl"
+    assert run("reduce", db, "--max-samples", 5, "--save", old).exit_code == 0
+    ask(db, "DELETE FROM calls WHERE id > '004'")
+    result = run("import", db, old)
+    lines = result.stderr.splitlines()
+    assert (result.exit_code, len(lines), lines[10]) == (1, 11, "not in the table: 105 more rows")
+    assert lines[0] == "not in the table: '005'"
+    with connect(db) as calls:
+        seen: list[object] = []
+        (tmp_path / "spool.jsonl").write_text('{"callstats":"call","v":1,"call":{}}\n')
+        assert calls.restore(tmp_path / "spool.jsonl", on_reject=seen.append).rejected == len(seen) == 1
+
+
 def test_a_change_names_its_call_last(tmp_path: Path) -> None:
     """The largest change in a dry run: metric, values and share first, so that a key is not read as a value."""
     db = made(tmp_path / "calls.db", [("0", blob(100))])
@@ -198,6 +232,44 @@ def test_list_by_name_and_condition(named: Path) -> None:
     assert (result.exit_code, result.stderr) == (2, "callstats: --name must be None for a table without names, got 'nightly'\n")
     with connect(named) as calls:
         assert [call.key for call in calls.list(1, name="nightly")] == ["2"]
+
+
+def test_calls_of_a_tag_and_of_late(named: Path, tmp_path: Path) -> None:
+    """--tag and --since choose for list, summary and report alike; a call needs all tags, and a time that can be read."""
+    ask(
+        named,
+        """UPDATE calls SET tags = '{"branch":"main","try":"' || id || '"}', created_at = '2026-11-0' || id WHERE id < '3'""",
+    )
+    ask(named, "UPDATE calls SET tags = '[1]', created_at = 'soon' WHERE id = '3'")
+
+    def keys(*options: str) -> list[str]:
+        return [json.loads(line)["key"] for line in run("list", named, "--json", *options).stdout.splitlines()]
+
+    main = ("--tag", "branch=main")
+    assert keys(*main) == ["2", "1"]
+    assert (keys(*main, "--limit", "1"), keys(*main, "--tag", "try=1"), keys("--tag", "try=4")) == (["2"], ["1"], [])
+    assert (keys("--since", "2026-11-02"), keys("--since", "2026-11-01", "--limit", "1")) == (["2"], ["2"])
+    assert "\n2 calls in 1 name, 0 rejected" in run("summary", named, *main).stdout
+    assert "\n1 call in 1 name, 0 rejected" in run("summary", named, *main, "--since", "2026-11-02").stdout
+    assert run("report", named, *main, "-o", tmp_path / "report.html").stdout.startswith("2 calls in 1 name, 0 rejected; ")
+    twice = run("list", named, *main, "--tag", "branch=test")
+    assert (twice.exit_code, twice.stderr.splitlines()[-1]) == (2, "Error: --tag must be NAME=VALUE, each name once")
+    with connect(named) as calls, connect(made(tmp_path / "plain.db", [])) as plain:
+        assert [call.key for call in calls.list(tags={"branch": "main"}, since=1_793_577_600_000_000_000)] == ["2"]
+        for work in (lambda: plain.list(tags={"a": "b"}), lambda: plain.summarize(tags={"a": "b"})):
+            with pytest.raises(ValueError, match=r"^tags must be a column of table 'calls', got 'tags': it has 'id'"):
+                work()
+
+
+def test_tags_in_a_file(tmp_path: Path) -> None:
+    """A file of objects may have them too."""
+    file = tmp_path / "calls.jsonl"
+    lines = (
+        {"id": str(i), "tags": {"branch": branch}, "stats": json.loads(blob(3))} for i, branch in enumerate(("main", "test"))
+    )
+    file.write_text("\n".join(map(json.dumps, lines)))
+    result = run("report", file, "--tag", "branch=main", "-o", tmp_path / "report.html")
+    assert result.stdout.startswith("1 call in 1 name, 0 rejected; ")
 
 
 def test_show_the_latest_call_of_a_name(named: Path) -> None:

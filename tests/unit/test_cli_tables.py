@@ -94,7 +94,7 @@ def test_a_list(db: Path) -> None:
     """Calls of one year have it above them; an exit code follows the status, and an upper bound the sampled peak."""
     printed = [re.split("  +", line.strip()) for line in lines(db, ("list", "--limit", "2"))]
     assert printed == [
-        ["started", "peak"],
+        ["started UTC", "peak"],
         ["call", "name", "status", "in 2026", "duration", "memory", "CPU"],
         ["01M8BDGJBWF31K1VK549W6PCSV", "make", "error 2", "11-26 07:53", "~0 s", "8-44 MiB"],
         ["01M882TZ1K0000000000000000", "captured", "success", "11-25 00:49", "44.2 s", "8.6-44 MiB", "1.1 %"],
@@ -110,7 +110,7 @@ def test_calls_of_two_years(db: Path, tmp_path: Path) -> None:
             [Call(key=str(year), series=StatSeries([], {}), started_at=f"{year}-01-02T03:04:05.678Z") for year in (2025, 2026)]
         )
     printed = [re.split("  +", line) for line in lines(path, ("list",))]
-    assert printed == [["call", "started"], ["2026", "2026-01-02 03:04"], ["2025", "2025-01-02 03:04"]]
+    assert printed == [["call", "started UTC"], ["2026", "2026-01-02 03:04"], ["2025", "2025-01-02 03:04"]]
 
 
 def test_a_long_name_is_cut_first(terminal: Callable[[int], None]) -> None:

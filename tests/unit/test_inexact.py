@@ -95,8 +95,8 @@ CELLS: dict[str, set[str]] = {
     "raw": set(),
     "every-peak": {"CPU mean"},
     "peaks-of-memory": {"finding", "CPU mean"},
-    "ends-of-counters": {"finding", "CPU mean", "memory p95", "memory max", "near limit", "right size"},
-    "no-peak": {"finding", "CPU mean", "memory p95", "memory max", "near limit", "right size"},
+    "ends-of-counters": {"finding", "CPU mean", "memory p95", "memory max", "near limit", "right size", "waste"},
+    "no-peak": {"finding", "CPU mean", "memory p95", "memory max", "near limit", "right size", "waste"},
 }
 """The same in the columns of the page's table."""
 
@@ -263,7 +263,7 @@ def test_report(form: str, timed: bool, tmp_path: Path) -> None:
     assert data["findings"][group["finding"]] == "too much memory"
     cells |= {"finding"} if group["mark"] else set()
     figures = [(texts[title], texts[text]) for title, text in group["summary"]]
-    assert cells == CELLS[form] | (set() if timed else {"duration p50", "duration p95"})
+    assert cells == CELLS[form] | (set() if timed else {"duration p95", "waste"})
     assert marked_figures(figures) == SHOWN[form] | (set() if timed else DURATIONS | {"waste"})
     want = INEXACT[form] | (set() if timed else {"duration_ns"})
     facts = {"duration": "duration_ns", "mem_working": "peak_memory", "CPU mean": "cpu_mean", "CPU peak": "cpu_peak"}

@@ -183,18 +183,20 @@ def test_what_the_page_is_given() -> None:
     data = data_of(page)
     titles = [title for title, tip in data["columns"] if tip]
     assert len(titles) == len(data["columns"])
-    assert titles[:5] + titles[-2:] == ["finding", "memory over time", "calls", "failed", "killed", "CPU mean", "right size"]
+    assert titles[:5] + titles[-2:] == ["finding", "memory over time", "calls", "failed", "killed", "right size", "waste"]
+    assert "smallest memory that at most 5 % of calls exceed, with 95 % confidence. Fewer than 59 calls have none." in str(
+        data["columns"]
+    )
     assert [len(one["cells"]) + 2 for one in data["groups"]] == [len(titles)] * 2
     resize, lone = data["groups"]
     assert resize["cells"][0] == 80
-    assert resize["cells"][-1] == ["128 MiB", 128 * MIB]
-    assert lone["cells"][-1] is None
+    assert resize["cells"][-2] == ["128 MiB", 128 * MIB]
+    assert lone["cells"][-2] is None
     assert [data["findings"][one["finding"]] for one in (resize, lone)] == ["memory grows", ""]
     assert resize["count"] == "80 calls: 80 sampled, 0 not"
     words = {data["texts"][title]: data["texts"][text] for title, text in lone["summary"]}
-    assert words["right size"].startswith(
-        "not enough calls whose memory is known: 1 of the 59 that a risk of 5 % needs; 1 of 1 call sampled, 0 killed; "
-    )
+    assert words["right size"] == "not enough calls whose memory is known: 1 of the 59 that a risk of 5 % needs"
+    assert words["covers"].startswith("1 of 1 call sampled, 0 killed; ")
     counts, edges, lines = resize["memory"]
     assert (sum(counts[0]), counts[1:], data["texts"][edges[1]]) == (80, [[], []], "16 MiB")
     assert lines == [[16.0, "limit 256 MiB"], [8.0, "right size 128 MiB"]]

@@ -12,7 +12,7 @@ import click
 from callstats._json import json_text
 from callstats._units import duration_text, memory_text, percent_text, plural, printable, size_text
 from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
-from callstats.cli.format import NOT_EXACT, caveat_lines, name_text, print_reject, stopped_lines, text_table, wrap_lines
+from callstats.cli.format import NOT_EXACT, FewRejects, caveat_lines, name_text, stopped_lines, text_table, wrap_lines
 from callstats.cli.options import (
     PAST,
     TAG,
@@ -83,8 +83,8 @@ def compare_command(
     url, sides = _sides(arguments, at, tags)
     if columns["group_column"] is None and not tags:
         raise click.UsageError("A must be given with a --by column; without one, compare by --tag")
-    with catch_ctrl_c() as caught, connect(url, **columns) as table:
-        found = table.compare(*sides, at=at, since=since, where=where, stop=caught.is_set, on_reject=print_reject)
+    with catch_ctrl_c() as caught, FewRejects() as few, connect(url, **columns) as table:
+        found = table.compare(*sides, at=at, since=since, where=where, stop=caught.is_set, on_reject=few.add)
     if not (found.stopped or found.rejected or all(found.group_calls)):
         name = found.names[found.group_calls.index(0)]
         raise Failure(f"there are no calls of {name_text(name)} to compare: callstats summary tells what calls there are")

@@ -16,7 +16,7 @@ from typing import IO, Any
 import click
 
 from callstats._units import printable
-from callstats.cli.format import print_reject
+from callstats.cli.format import FewRejects
 from callstats.db import Call, JobResult, Reject
 from callstats.db.engine import hide_passwords
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DriverError, ImageError
@@ -133,8 +133,9 @@ def say(line: str) -> None:
 def print_rejected(calls: Iterable[Call]) -> ExitCode:
     """Print the calls that were rejected, and return how the command ends."""
     rejects = [Reject(call.key, call.rejected) for call in calls if call.rejected is not None]
-    for reject in rejects:
-        print_reject(reject)
+    with FewRejects() as few:
+        for reject in rejects:
+            few.add(reject)
     return ExitCode.REJECTED if rejects else ExitCode.DONE
 
 

@@ -9,7 +9,7 @@ import click
 from callstats._units import printable, size_text
 from callstats.adapters.files import STANDARD
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
-from callstats.cli.format import print_reject
+from callstats.cli.format import FewRejects
 from callstats.cli.options import check_output, column_options, examples, open_calls, source, split_file, where_option
 
 
@@ -47,8 +47,8 @@ def export_command(
         raise click.UsageError("--openmetrics must be given without --long and --with, which are for other files")
     url, file = split_file(arguments, source)
     check_output(file, "FILE", url)
-    with catch_ctrl_c() as caught, open_calls(url, **columns) as calls:
-        select: dict[str, Any] = {"where": where, "stop": caught.is_set, "on_reject": print_reject}
+    with catch_ctrl_c() as caught, FewRejects() as few, open_calls(url, **columns) as calls:
+        select: dict[str, Any] = {"where": where, "stop": caught.is_set, "on_reject": few.add}
         result = calls.export(file, long=long, openmetrics=openmetrics, others=others, **select)
     line = f"{result.rows:,} rows: {result.written:,} written, {result.rejected:,} rejected"
     sizes = f"{size_text(result.bytes_read)} of text, {size_text(result.bytes_written)} in the file; {result.seconds:.1f} s"

@@ -8,8 +8,10 @@ import io
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import click
 
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 
 _SHOWN_STATUSES = 5
+MOST_ALIKE = 10
+"""How many rows with the same fault are named."""
+_MOST_REASONS = 20
+"""How many reasons of rejected rows are counted apart."""
 NOT_EXACT = "~ is not exact: reductions have changed it, or a duration comes from the times of samples"
 
 _OPTIONS = {
@@ -52,14 +58,32 @@ def name_text(name: object) -> str:
     return "NULL" if name is None else printable(str(name))
 
 
-def reject_line(reject: Reject) -> str:
-    """Return a rejected row's key and the reason."""
-    return printable(f"rejected {key_text(reject.key)}: {reject.reason}")
+class FewRejects:
+    """Tell the first rejected rows of each reason, and at the end of a ``with`` block how many more there were.
 
+    Lines go to `say`, by default to standard error. `rest` tells where all of them are.
+    """
 
-def print_reject(reject: Reject) -> None:
-    """Print a rejected row to standard error."""
-    click.echo(reject_line(reject), err=True)
+    def __init__(self, say: Callable[[str], object] | None = None, rest: str = "") -> None:
+        self._say, self._rest = say or partial(click.echo, err=True), rest
+        self._counts: Counter[str | None] = Counter()
+        """Rejected rows by reason; None is every reason after the first 20."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, reject: Reject) -> None:
+        """Tell a rejected row, or count it."""
+        reason = reject.reason if reject.reason in self._counts or len(self._counts) < _MOST_REASONS else None
+        self._counts[reason] += 1
+        if reason is not None and self._counts[reason] <= MOST_ALIKE:
+            self._say(printable(f"rejected {key_text(reject.key)}: {reason}"))
+
+    def __exit__(self, *_: object) -> None:
+        for reason, count in self._counts.items():
+            if (more := count - (0 if reason is None else MOST_ALIKE)) > 0:
+                why = "with further reasons" if reason is None else f"too: {reason}"
+                self._say(printable(f"rejected {plural(more, 'more row')} {why}{self._rest}"))
 
 
 def table_text(table: str, url: str) -> str:

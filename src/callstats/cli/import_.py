@@ -6,7 +6,7 @@ import click
 
 from callstats._units import plural, printable
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
-from callstats.cli.format import key_text, print_reject, stopped_lines, table_text
+from callstats.cli.format import MOST_ALIKE, FewRejects, key_text, stopped_lines, table_text
 from callstats.cli.options import column_options, examples, split_file
 from callstats.db import connect
 from callstats.db.engine import shown_url
@@ -25,14 +25,12 @@ def import_command(arguments: tuple[str, ...], table: str, **columns: str) -> Ex
     FILE may also hold calls that `record` could not store (.spool.jsonl). Each is stored once, however often it is imported.
     """
     url, file = split_file(arguments)
-    with catch_ctrl_c() as caught, connect(url, table=table, **columns) as calls:
-        result = calls.restore(file, stop=caught.is_set)
-    for key in result.unknown_keys:
+    with catch_ctrl_c() as caught, FewRejects() as few, connect(url, table=table, **columns) as calls:
+        result = calls.restore(file, stop=caught.is_set, on_reject=few.add)
+    for key in result.unknown_keys[:MOST_ALIKE]:
         click.echo(printable(f"not in the table: {key_text(key)}"), err=True)
-    _echo_more(result.unknown - len(result.unknown_keys), "more")
-    for reject in result.rejects:
-        print_reject(reject)
-    _echo_more(result.rejected - len(result.rejects), "more rejected")
+    if result.unknown > MOST_ALIKE:
+        click.echo(f"not in the table: {plural(result.unknown - MOST_ALIKE, 'more row')}", err=True)
     rejected = f"{result.rejected:,} rejected, " if result.rejected else ""
     done = f"{result.restored:,} rows put back, {result.unknown:,} not in the table"
     if result.stored or result.known:
@@ -44,8 +42,3 @@ def import_command(arguments: tuple[str, ...], table: str, **columns: str) -> Ex
     for line in stopped_lines(result, "the rows counted here are written"):
         click.echo(line)
     return ExitCode.REJECTED if result.unknown and result.stopped is None else exit_code(result)
-
-
-def _echo_more(n: int, what: str) -> None:
-    if n:
-        click.echo(f"and {n:,} {what}", err=True)

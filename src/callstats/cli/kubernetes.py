@@ -45,7 +45,7 @@ def _document(group: CallsGroup, fault: str | None) -> list[str]:
     cpu = [f"              cpu: {request.size}m"] if request is not None and sound else []
     return [
         "---",
-        *(f"# {title}: {text}" for title, text in summary_texts(summary) if title in ("right size", "CPU request")),
+        *(f"# {title}: {text}" for title, text in summary_texts(summary) if title in ("right size", "covers", "CPU request")),
         "apiVersion: apps/v1",
         "kind: Deployment",
         "metadata:",

@@ -18,13 +18,14 @@ from callstats.cli.options import (
     default_option,
     detail_options,
     examples,
-    where_option,
+    filter_options,
+    require_time_column,
 )
 from callstats.db import Call, connect
 from callstats.stats.format import usage_text
 
-_HEADINGS = ("call", "name", "status", "started", "duration", "peak\nmemory", "CPU")
-_STARTED = _HEADINGS.index("started")
+_HEADINGS = ("call", "name", "status", "started UTC", "duration", "peak\nmemory", "CPU")
+_STARTED = _HEADINGS.index("started UTC")
 
 
 @click.command(
@@ -32,27 +33,37 @@ _STARTED = _HEADINGS.index("started")
     epilog=examples(
         "callstats list calls.db",
         "callstats list calls.db --name nightly --where \"status = 'error'\"",
-        "callstats list calls.db --limit 100 --json",
+        "callstats list calls.db --since 1d --tag branch=main --limit 100 --json",
         "callstats list calls.db --limit 1000 --csv > calls.csv",
     ),
 )
 @database_argument
 @default_option("--limit", "-n", type=POSITIVE, default=20, metavar="N", help="Show at most N calls.")
 @click.option("--name", metavar="NAME", help="Only calls of this name.")
-@where_option
+@filter_options
 @click.option("--json", "form", flag_value="json", help="Print a JSON object for each call, one a line.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, a line for each call.")
 @detail_options
 @column_options
-def list_command(url: str, limit: int, name: str | None, where: str | None, form: str | None, **columns: Any) -> ExitCode:
+def list_command(
+    url: str,
+    limit: int,
+    name: str | None,
+    since: int | None,
+    tags: dict[str, str],
+    where: str | None,
+    form: str | None,
+    **columns: Any,
+) -> ExitCode:
     """List the latest calls.
 
     These are the calls with the greatest keys, so keys should sort by time. Times are in UTC. An exit code other than 0 follows
     the status. ~ marks values that reductions have changed. The memory of several processes or of a container is sampled, so
     that a peak may have been missed: 8.6-44 MiB is the sampled peak and its upper bound. --json and --csv have all numbers.
     """
+    require_time_column(columns["time_column"], since=since)
     with connect(url, **columns) as table:
-        calls = table.list(limit, name=name, where=where)
+        calls = table.list(limit, name=name, where=where, since=since, tags=tags)
     if form == "json":
         for call in calls:
             click.echo(json_text(call_fields(call)))

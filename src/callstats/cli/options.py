@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
@@ -325,8 +325,21 @@ since_option = click.option(
     "--since", type=PAST, metavar="TIME", help="Only calls since then: RFC 3339, a date, or 7d for so long ago."
 )
 
+
+def _merge_tags(_context: click.Context, _parameter: click.Parameter, tags: Sequence[tuple[str, str]]) -> dict[str, str]:
+    if len(dict(tags)) < len(tags):
+        raise click.UsageError("--tag must be NAME=VALUE, each name once")
+    return dict(tags)
+
+
+tag_option = partial(click.option, "--tag", "tags", multiple=True, type=TAG, callback=_merge_tags, metavar="NAME=VALUE")
+"""An option for tags, each with a value."""
+
+filter_options = _all_of(since_option, tag_option(help="Only calls with this tag. Can be repeated."), where_option)
+"""The options that choose calls."""
+
 choice_options = _all_of(
-    since_option,
+    filter_options,
     default_option(
         "--rightsize",
         "risk",
@@ -336,6 +349,5 @@ choice_options = _all_of(
         help="Find the min memory size that at most this share of calls, such as 0.1%, would have exceeded.",
     ),
     default_option("--step", type=POSITIVE_SIZE, default="64m", metavar="SIZE", help="Sizes are multiples of this."),
-    where_option,
 )
 """The options that choose calls, and the risk for which right sizes are computed."""

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any
 
 import click
 
 from callstats._json import json_text
 from callstats._timestamps import format_time
-from callstats._units import plural, printable, size_text
-from callstats.cli.format import reject_line
+from callstats._units import size_text
+from callstats.cli.format import FewRejects
 from callstats.db import ReduceResult, Reject
 
 SECONDS_BETWEEN_LINES = 5.0
-
-_MOST_ALIKE = 10
-"""How many rejected rows with the same reason are shown."""
-_MOST_REASONS = 20
-"""How many reasons are shown."""
 
 
 class ProgressLine(ExitStack):
@@ -40,6 +34,7 @@ class ProgressLine(ExitStack):
             columns = progress.BarColumn(), text, progress.TimeRemainingColumn()
             self._bar = self.enter_context(progress.Progress(*columns, console=Console(stderr=True), transient=True))
             self._task = self._bar.add_task("", total=None)
+        self.reject = self.enter_context(FewRejects(self.say, "; --rejects FILE has all")).add
 
     def update(self, result: ReduceResult) -> None:
         """Show the result so far."""
@@ -55,10 +50,6 @@ class ProgressLine(ExitStack):
             click.echo(line, err=True)
         else:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def reject(self, reject: Reject) -> None:
-        """Print a rejected row."""
-        self.say(reject_line(reject))
 
 
 class JSONLog(ExitStack):
@@ -78,37 +69,6 @@ class JSONLog(ExitStack):
 
     def _log(self, event: str, fields: dict[str, Any]) -> None:
         click.echo(json_text({"time": format_time(time.time_ns()), "event": event, **fields}), err=True)
-
-
-class FewRejects:
-    """Show the first rejected rows of each reason, and at the end of a ``with`` block how many more there were.
-
-    A log in JSON gets all of them.
-    """
-
-    def __init__(self, progress: ProgressLine | JSONLog) -> None:
-        self._progress = progress
-        self._counts: Counter[str | None] = Counter()
-        """Rejected rows by reason; None is every reason after the first 20."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def add(self, reject: Reject) -> None:
-        """Show a rejected row, or count it."""
-        if isinstance(self._progress, JSONLog):
-            self._progress.reject(reject)
-            return
-        reason = reject.reason if reject.reason in self._counts or len(self._counts) < _MOST_REASONS else None
-        self._counts[reason] += 1
-        if reason is not None and self._counts[reason] <= _MOST_ALIKE:
-            self._progress.reject(reject)
-
-    def __exit__(self, *_: object) -> None:
-        for reason, count in self._counts.items():
-            if (more := count - (0 if reason is None else _MOST_ALIKE)) > 0:
-                why = "with further reasons" if reason is None else f"too: {reason}"
-                self._progress.say(printable(f"rejected {plural(more, 'more row')} {why}; --rejects FILE has all"))
 
 
 def progress_line(result: ReduceResult) -> str:

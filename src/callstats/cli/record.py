@@ -19,7 +19,7 @@ from callstats._units import duration_text, parse_duration, printable
 from callstats.call import Call
 from callstats.cli.errors import ExitCode, Failure, option_message, say
 from callstats.cli.format import call_fields, name_text, peak_memory_text, table_text
-from callstats.cli.options import ADDRESS, POSITIVE, SECONDS, SIZE, TAG, Parsed, default_database, default_option, examples
+from callstats.cli.options import ADDRESS, POSITIVE, SECONDS, SIZE, Parsed, default_database, default_option, examples, tag_option
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
 from callstats.drivers import FN_METRICS, DockerDriver, Driver, ProcessDriver, Status, Task, WaitResult
@@ -67,7 +67,7 @@ def _parse_interval(text: str) -> float:
 )
 @click.option("--db", default=default_database, help="Where to store the call.  [default: CALLSTATS_URL, else calls.db]")
 @click.option("--name", help="The name to group the call by.  [default: the image, or the program's name]")
-@click.option("--tag", "tags", multiple=True, type=TAG, metavar="NAME=VALUE", help="A label. Can be repeated.")
+@tag_option(help="A label. Can be repeated.")
 @default_option("--driver", type=click.Choice(["process", "docker"]), default="process", help="How to run the command.")
 @click.option("--image", help="The image of the container.")
 @click.option("--network", help="The network that the container joins.")
@@ -97,7 +97,7 @@ def _parse_interval(text: str) -> float:
 def record_command(
     db: str,
     name: str | None,
-    tags: tuple[tuple[str, str], ...],
+    tags: dict[str, str],
     driver: str,
     image: str | None,
     network: str | None,
@@ -128,8 +128,6 @@ def record_command(
     """
     from callstats.db.spool import keep_call
 
-    if len(dict(tags)) < len(tags):
-        raise click.UsageError("--tag must be NAME=VALUE, each name once")
     watched = [option for option, value in (("--pid", pid), ("--cgroup", cgroup)) if value is not None]
     if watched and (command or len(watched) > 1 or image or network or memory or timeout or driver != "process"):
         raise click.UsageError(f"{watched[0]} must be given without a command, and without options for one")
@@ -146,7 +144,7 @@ def record_command(
     except ArgumentError as error:
         raise Failure(option_message(error, watched[0])) from None
     seen = command if sampler is None else command_of(pid) or ((cgroup or str(pid)).rstrip("/"),)
-    recording = Recording(seen, name=name, tags=dict(tags), image=image)
+    recording = Recording(seen, name=name, tags=tags, image=image)
     with (
         Relay(container=driver == "docker") as relay,
         serving(listen, recording.call) as on_stat,

@@ -38,7 +38,7 @@ from callstats.cli.options import (
     validate_options,
     where_option,
 )
-from callstats.cli.progress import FewRejects, JSONLog, ProgressLine, rate_text
+from callstats.cli.progress import JSONLog, ProgressLine, rate_text
 from callstats.db import CallTable, ReduceResult, Reject
 from callstats.db.engine import parse_url, shown_url
 from callstats.db.jobs.save import known_line
@@ -46,7 +46,7 @@ from callstats.errors import ArgumentError, DatabaseError
 from callstats.rule import How, Missing, Rule
 
 _MEASURABLE_SECONDS = 0.1
-"""Of a shorter job neither speed nor phases are reported: all of them round to 0."""
+"""The speed of a shorter job, and a shorter phase, are not reported: they round to 0."""
 
 
 @click.command(
@@ -219,7 +219,6 @@ def reduce_command(
     with (
         catch_ctrl_c() as caught,
         JSONLog() if log_json else ProgressLine() as progress,
-        FewRejects(progress) as few_rejects,
         open_calls(url, **names) as calls,
     ):
         if as_of is not None:
@@ -230,7 +229,7 @@ def reduce_command(
 
         def on_reject(reject: Reject) -> None:
             if not reject.known:
-                few_rejects.add(reject)
+                progress.reject(reject)
             write_reject(reject)
 
         batches.update(known=known, progress=progress.update, on_reject=on_reject, stop=caught.is_set)
@@ -280,8 +279,8 @@ def result_lines(result: ReduceResult, table: str, *, in_file: bool = False) -> 
         lines.append("the database file keeps its size until a VACUUM")
     rate = f", {rate_text(result)}" if result.seconds >= _MEASURABLE_SECONDS else ""
     lines.append(f"{result.seconds:.1f} s{rate}, {result.backend} backend")
-    if result.phases and rate:
-        lines.append("seconds to " + ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in result.phases.items()))
+    phases = [f"{phase} {seconds:.1f}" for phase, seconds in result.phases.items() if seconds >= _MEASURABLE_SECONDS]
+    lines += [f"seconds to {', '.join(phases)}"] * bool(phases)
     if result.retries:
         lines.append(f"{result.retries:,} times a batch was tried again, since a lock or the connection failed")
     if result.unknown_metrics:

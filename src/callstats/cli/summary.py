@@ -14,10 +14,10 @@ from callstats._units import percent_text, plural, size_text
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import (
     NOT_EXACT,
+    FewRejects,
     caveat_lines,
     csv_text,
     name_text,
-    print_reject,
     stopped_lines,
     text_table,
     wrap_lines,
@@ -71,6 +71,7 @@ _SHOWN_NAMES = 2
         "callstats summary calls.db",
         "callstats summary calls.db --since 7d --rightsize 0.1% --step 64m --long",
         "callstats summary calls.parquet --sort memory",
+        "callstats summary calls.db --tag branch=main",
         "callstats summary calls.db --patch kubernetes > patches.yaml",
         "callstats summary calls.db --by app_id --csv > apps.csv",
         "callstats summary runs.db --table runs --by job --status-column state --time-column began",
@@ -115,13 +116,21 @@ def summary_command(url: str, form: str | None, patch: str | None, sort: str, **
 
 
 def summarize_database(
-    url: str, *, since: int | None, where: str | None, risk: float | None, step: int, top: int = 0, **columns: Any
+    url: str,
+    *,
+    since: int | None,
+    tags: dict[str, str],
+    where: str | None,
+    risk: float | None,
+    step: int,
+    top: int = 0,
+    **columns: Any,
 ) -> TableSummary:
     """Summarize a table until Ctrl-C, and print its rejects to standard error."""
     require_time_column(columns["time_column"], since=since)
-    with catch_ctrl_c() as caught, open_calls(url, **columns) as calls:
+    with catch_ctrl_c() as caught, FewRejects() as few, open_calls(url, **columns) as calls:
         return calls.summarize(
-            since=since, where=where, risk=risk, step=step, top=top, stop=caught.is_set, on_reject=print_reject
+            since=since, tags=tags, where=where, risk=risk, step=step, top=top, stop=caught.is_set, on_reject=few.add
         )
 
 

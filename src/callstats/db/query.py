@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, cast
 
 from sqlalchemy import Select, Text, column, func, literal_column, null, select, table
@@ -14,8 +16,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._json import is_text
+from callstats._timestamps import stored_time_ns
 from callstats._types import I64_MAX
-from callstats.call import LOST, RUNNING, Call, Key, is_lost
+from callstats.call import LOST, RUNNING, Call, Key, Value, is_lost
 from callstats.db.dialects.base import Dialect
 from callstats.db.engine import WrongUseError, translated
 from callstats.errors import ArgumentError, CallstatsError
@@ -150,7 +153,14 @@ class TableSession:
                 return
 
     def calls(
-        self, *, by: str | None = None, key: Key | None = None, name: str | None = None, limit: int | None = None
+        self,
+        *,
+        by: str | None = None,
+        key: Key | None = None,
+        name: str | None = None,
+        since: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        limit: int | None = None,
     ) -> Iterator[Call]:
         """Yield the calls with the greatest keys, or the call with this key. `by` is the column of their name."""
         others = [name if self.dialect.has(self.columns, name) else None for name in _OTHERS]
@@ -162,7 +172,14 @@ class TableSession:
             if columns[0] is None:
                 raise ArgumentError("name", "None for a table without names", name)
             conditions.append(sql_cast(column(columns[0]), Text) == name)
-        for row in self.scan([*columns, *others], *conditions, limit=limit, newest_first=True):
+        if since is not None:
+            conditions += optional(recent_calls(self, columns[2], since))
+        if tags:
+            self.check_columns(tags="tags")
+            conditions.append(column("tags").is_not(None))
+        rows = self.scan([*columns, *others], *conditions, limit=None if tags or since is not None else limit, newest_first=True)
+        chosen = (row for row in rows if is_since(row[5], since) and has_tags(row[-1], tags))
+        for row in islice(chosen, limit):
             yield self._call(*row)
 
     def _call(self, key: Key, blob: bytes | None, kind: str, *values: Any) -> Call:
@@ -240,6 +257,30 @@ def parse_tags(stored: object) -> Mapping[str, str]:
     except ValueError:
         return {}
     return {name: str(value) for name, value in tags.items()} if isinstance(tags, dict) else {}
+
+
+def has_tags(stored: object, wanted: Mapping[str, str] | None) -> bool:
+    """Return whether a call has all the wanted tags."""
+    return not wanted or wanted.items() <= parse_tags(stored).items()
+
+
+def is_since(stored: Value, since: int | None) -> bool:
+    """Return whether a call was created at that time or later."""
+    time = None if since is None else stored_time_ns(stored)
+    return since is None or (time is not None and time >= since)
+
+
+def recent_calls(session: Any, time_column: str | None, since: int) -> ColumnElement[bool] | None:
+    """Return a condition that all calls since then meet, so that a database need not read older ones."""
+    if time_column is None:
+        hint = f"{session.names.table!r} has no column {session.names.time_column!r}"
+        raise ArgumentError("since", "None for a table without times", since, hint=hint)
+    if not isinstance(session, TableSession) or since <= 0:
+        return None
+    # A day earlier, since text is compared as it is, whatever its offset from UTC.
+    day = datetime.fromtimestamp(min(since, I64_MAX) // 10**9, UTC) - timedelta(days=1)
+    with session.transaction(write=False):
+        return session.dialect.not_before(session.connection, column(time_column), day)
 
 
 def optional(expression: ColumnElement[Any] | None) -> Iterable[ColumnElement[Any]]:

@@ -142,7 +142,7 @@ class ImportJob(Job):
     """The job of `CallTable.restore` for a spool."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        super().__init__({**arguments, "on_reject": None})
+        super().__init__(arguments)
         self.stored = self.known = 0
 
     def run(self, database: Database, names: Names) -> RestoreResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from callstats._extras import needs
 from callstats.call import Call, Key
@@ -276,7 +276,15 @@ class CallTable(TableJobs):
             raise ArgumentError("table", "a table with calls", self._names.table, hint="it has none")
         raise ArgumentError("key", f"the key of a call in table {self._names.table!r}", key, hint="list shows the latest")
 
-    def list(self, limit: int | None = 20, *, name: str | None = None, where: str | None = None) -> Calls:
+    def list(
+        self,
+        limit: int | None = 20,
+        *,
+        name: str | None = None,
+        where: str | None = None,
+        since: int | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Calls:
         """Return the calls with the greatest keys, in descending order.
 
         Parameters
@@ -285,8 +293,8 @@ class CallTable(TableJobs):
             The maximum number of calls; None for all.
         name : str, optional
             Only calls of this name, compared as text, as the database does it.
-        where
-            As for `reduce`.
+        where, since, tags
+            As for `summarize`. Calls whose time can't be read are left out by `since`.
 
         Examples
         --------
@@ -296,11 +304,11 @@ class CallTable(TableJobs):
         ...     [call.key for call in calls.list(2)]
         ['4', '3']
         """
-        return self._read(limit=limit, name=name, where=where)
+        return self._read(where=where, limit=limit, name=name, since=since, tags=tags)
 
-    def _read(self, key: Key | None = None, *, limit: int | None, name: str | None = None, where: str | None = None) -> Calls:
+    def _read(self, key: Key | None = None, *, where: str | None = None, **asked: Any) -> Calls:
         from callstats.db.query import TableSession
 
         with self._database.session() as (connection, dialect):
             session = TableSession(connection, dialect, self._names, where=where)
-            return [*session.calls(by=self._names.group_column, key=key, name=name, limit=limit)]
+            return [*session.calls(by=self._names.group_column, key=key, **asked)]

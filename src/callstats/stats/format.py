@@ -88,6 +88,7 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
         yield "growing", _trend_text(summary, mark("trend"))
     if summary.rightsize is not None:
         yield "right size", _rightsize_text(summary, summary.rightsize, mark("rightsize"))
+        yield "covers", _coverage_text(summary, summary.rightsize)
     if summary.cpu_request is not None and summary.cpu.n:
         yield "CPU request", _cpu_request_text(summary.cpu_request, mark("cpu_request"))
 
@@ -141,16 +142,8 @@ def _trend_text(summary: CallsSummary, mark: str) -> str:
 
 
 def _rightsize_text(summary: CallsSummary, found: RightSize, mark: str) -> str:
+    """Return the size, how many calls exceed it, and what it saves."""
     parts = [_bound_text(found, mark, limit_text)]
-    if found.assumed:
-        one, rest = found.assumed == 1, found.killed - found.assumed
-        some = f"{found.assumed:,} of {found.killed:,} killed" if rest else f"{found.assumed:,} killed"
-        parts.append(f"{some} {'is' if one else 'are'} taken to need twice the limit, and may need more")
-        parts[-1] += f"; the other {rest:,} would have exceeded it" * bool(rest)
-    parts.append(_coverage_text(summary, found))
-    if summary.kernel_peaks < summary.memory.n:
-        of = "peaks" if not summary.kernel_peaks else f"peaks of {plural(summary.memory.n - summary.kernel_peaks, 'call')}"
-        parts.append(f"{of} sampled{_interval_text(summary.interval_ns)}; a shorter peak would not be seen")
     if found.saved is not None and found.limit is not None:
         same = percent_text(abs(found.saved), ".0f") == "0 %"
         text = "as large as" if same else f"{savings_text(found.saved)} {'than' if found.saved < 0 else 'of'}"
@@ -161,12 +154,21 @@ def _rightsize_text(summary: CallsSummary, found: RightSize, mark: str) -> str:
 
 
 def _coverage_text(summary: CallsSummary, found: RightSize) -> str:
-    """Return how many calls were sampled, have no known memory and were killed."""
+    """Return what the size covers: how many calls were sampled, lack a known memory or were killed, and how peaks were seen."""
     parts = [f"{summary.sampled:,} of {plural(summary.calls, 'call')} sampled"]
     parts += [f"{found.unknown:,} without known memory left out"] * (found.unknown > 0)
     unseen = found.calls - summary.memory.n
     also = f", {unseen:,} of them without known memory" if unseen > 0 else ""
-    return ", ".join([*parts, f"{summary.killed:,} killed{also}"])
+    parts = [", ".join([*parts, f"{summary.killed:,} killed{also}"])]
+    if found.assumed:
+        one, rest = found.assumed == 1, found.killed - found.assumed
+        some = f"{found.assumed:,} of {found.killed:,} killed" if rest else f"{found.assumed:,} killed"
+        parts.append(f"{some} {'is' if one else 'are'} taken to need twice the limit, and may need more")
+        parts[-1] += f"; the other {rest:,} would have exceeded it" * bool(rest)
+    if summary.kernel_peaks < summary.memory.n:
+        of = "peaks" if not summary.kernel_peaks else f"peaks of {plural(summary.memory.n - summary.kernel_peaks, 'call')}"
+        parts.append(f"{of} sampled{_interval_text(summary.interval_ns)}; a shorter peak would not be seen")
+    return "; ".join(parts)
 
 
 def _cpu_request_text(found: RightSize, mark: str) -> str:

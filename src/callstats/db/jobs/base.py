@@ -116,6 +116,7 @@ class CallJobs:
         by: str | EllipsisType | None = ...,
         where: str | None = None,
         since: int | None = None,
+        tags: Mapping[str, str] | None = None,
         risk: float | None = None,
         step: int = 64 * MIB,
         top: int = 0,
@@ -130,6 +131,8 @@ class CallJobs:
             The column to group by; None for one group of all calls. By default the table's `group_column`.
         since : int, optional
             Leave out calls created before this time, in nanoseconds since the epoch.
+        tags : mapping of str to str, optional
+            Leave out calls without all of these tags.
         risk, step
             As for `callstats.stats.summarize_calls`.
         top : int
@@ -335,7 +338,7 @@ class TableJobs(CallJobs):
         Parameters
         ----------
         a, b : str, or mapping of str to str
-            Two names of calls, or two sets of tags. Calls that belong to both are left out.
+            Two names of calls, or two sets of tags. Calls of both are left out. One without calls has `group_calls` of 0.
         at : int, optional
             Compare calls of the name or the tags `a` from before this time with those since then, in place of `b`. It is in
             nanoseconds since the epoch.
@@ -364,22 +367,20 @@ class TableJobs(CallJobs):
         path: str | os.PathLike[str],
         *,
         progress: Callable[[RestoreResult], object] | None = None,
+        on_reject: Callable[[Reject], object] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> RestoreResult:
         """Put the histograms that `reduce` saved back into their rows, byte for byte, and return a `RestoreResult`.
 
-        The file may also be a spool: calls that ``callstats record`` could not store. They are stored as `CallTable.finish` does.
+        The histogram that a row has by now is replaced; of a key that was saved twice the later line counts. The file may also be
+        a spool: calls that ``callstats record`` could not store. They are stored as `CallTable.finish` does.
 
         Parameters
         ----------
         path : str or path
             A file that `reduce` saved, which is checked as a whole before anything is written, or a spool.
-        progress, stop
+        progress, on_reject, stop
             As for `reduce`.
-
-        Notes
-        -----
-        The histogram that a row has by now is replaced. Of a key that was saved twice the later line counts.
 
         Examples
         --------
@@ -396,5 +397,4 @@ class TableJobs(CallJobs):
         from callstats.db.jobs.restore import RestoreJob
         from callstats.db.spool import ImportJob, is_spool
 
-        job = ImportJob if is_spool(path) else RestoreJob
-        return job({"path": path, "progress": progress, "stop": stop}).run(self._database, self._names)
+        return (ImportJob if is_spool(path) else RestoreJob)(locals()).run(self._database, self._names)

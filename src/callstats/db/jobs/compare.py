@@ -11,7 +11,7 @@ from callstats._timestamps import format_time
 from callstats.call import Value
 from callstats.db.engine import Database
 from callstats.db.jobs.summarize import SKIPPED, CallsJob
-from callstats.db.query import Names, parse_tags
+from callstats.db.query import Names, has_tags
 from callstats.db.results import TableComparison
 from callstats.errors import ArgumentError
 from callstats.stats.calls import CallScalars
@@ -77,7 +77,7 @@ class CompareJob(CallsJob):
 
 def _matches(wanted: Value | Mapping[str, str], name: Value) -> bool:
     if isinstance(wanted, Mapping):
-        return wanted.items() <= parse_tags(name).items()
+        return has_tags(name, wanted)
     return str(name) == str(wanted)
 
 

@@ -28,7 +28,7 @@ class RestoreJob(Job):
     """The job of `CallTable.restore`, and the counts of its result."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        super().__init__({**arguments, "on_reject": None})
+        super().__init__(arguments)
         self.restored = self.unknown = 0
         self.unknown_keys: list[Key] = []
         self.file = SavedFile(Path(self.arguments.path))

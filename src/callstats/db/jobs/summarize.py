@@ -5,17 +5,15 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import ColumnElement, column
 
 from callstats import kernels
 from callstats._timestamps import stored_time_ns
-from callstats._types import I64_MAX
 from callstats.call import RUNNING, Call, Value, duration_of
 from callstats.db.jobs.base import Job
-from callstats.db.query import CALL_COLUMNS, Names, TableSession, optional
+from callstats.db.query import CALL_COLUMNS, Names, TableSession, has_tags, optional, recent_calls
 from callstats.db.results import StoppedError, TableSummary
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
@@ -42,6 +40,7 @@ class CallsJob(Job):
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__(arguments)
         self.since: int | None = self.arguments.since
+        self.tags: Mapping[str, str] | None = arguments.get("tags")
         self.groups: dict[Any, CallScalars] = {}
         self.counts.update(untimed=0, unfinished=0, bytes_read=0)
         self.unknown_statuses: Counter[str] = Counter()
@@ -71,15 +70,16 @@ class CallsJob(Job):
             self.missing = tuple(name for name, found in zip(wanted, columns, strict=True) if name and not found)
         self.by, _, came_at, *_ = columns
         self.has_times = came_at is not None
-        if self.since is not None and came_at is None:
-            hint = f"{session.names.table!r} has no column {session.names.time_column!r}"
-            raise ArgumentError("since", "None for a table without times", self.since, hint=hint)
-        recent = None if self.since is None or self.since <= 0 else recent_calls(session, str(came_at), self.since)
+        recent = None if self.since is None else recent_calls(session, came_at, self.since)
         conditions = [*optional(recent), *self.conditions()]
+        if self.tags:
+            session.check_columns(tags="tags")
+            conditions.append(column("tags").is_not(None))
         self.reject_nulls(session.count_without_key(*conditions))
-        rows = session.scan(columns, *conditions, each_page=self.check_stop)
-        for row in rows:
-            key, blob, kind, name, status, created_at, started_at, completed_at = row
+        for row in session.scan([*columns, *["tags"] * bool(self.tags)], *conditions, each_page=self.check_stop):
+            key, blob, kind, name, status, created_at, started_at, completed_at, *tags = row
+            if tags and not has_tags(tags[0], self.tags):
+                continue
             time = stored_time_ns(created_at)
             group = self.group_of(name, time)
             if group is SKIPPED:
@@ -105,7 +105,7 @@ class CallsJob(Job):
                     word = str(status)
                     is_new = word not in self.unknown_statuses and len(self.unknown_statuses) >= _MAX_STATUSES
                     self.unknown_statuses["others" if is_new else word] += 1
-                self.see(session.kept(row), group, usage)
+                self.see(session.kept(row[:8]), group, usage)
 
     def conditions(self) -> Iterable[ColumnElement[bool]]:
         """Return further conditions of rows to read."""
@@ -194,13 +194,3 @@ class SummarizeJob(CallsJob):
             ranks += [(rank, group, entry) for rank, entry in enumerate(sorted(heap, key=lambda entry: entry[:2], reverse=True))]
         ranks.sort(key=lambda each: (each[0], *(-number for number in each[2][0]), -each[2][1]))
         return [(group, entry) for _, group, entry in ranks[: self.arguments.top]]
-
-
-def recent_calls(session: Session, time_column: str, since: int) -> ColumnElement[bool] | None:
-    """Return a condition that all calls since then meet, so that a database need not read older ones."""
-    if not isinstance(session, TableSession):
-        return None
-    # A day earlier, since text is compared as it is, whatever its offset from UTC.
-    day = datetime.fromtimestamp(min(since, I64_MAX) // 10**9, UTC) - timedelta(days=1)
-    with session.transaction(write=False):
-        return session.dialect.not_before(session.connection, column(time_column), day)

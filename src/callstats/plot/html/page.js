@@ -4,7 +4,7 @@
   const $ = (id) => document.getElementById(id);
   const PAGE = 100;
   const MAX_TICKS = 6;
-  const state = { sort: 2, down: true, shown: PAGE, group: null, call: null, printing: false };
+  const state = { sort: data.columns.findIndex(([title]) => title === "waste"), down: true, shown: PAGE, group: null, call: null, printing: false };
 
   // Everything that comes from the data goes into the page as text.
   const make = (name, text = "", more = {}) => Object.assign(document.createElement(name), { textContent: text, ...more });
@@ -176,7 +176,7 @@
       x: at, y: 1, yref: "paper", yanchor: "bottom", showarrow: false, text,
       xanchor: at > last / 2 ? "right" : "left", yshift: index * 14, font: { color: colour("--limit") },
     }));
-    const total = labels.map((_, index) => counts.reduce((sum, one) => sum + (one[index] ?? 0), 0));
+    const total = totals(counts, bins);
     const fullest = total.indexOf(Math.max(...total));
     const traces = stacked(counts, { x0: 0.5, customdata: labels, width: 1 }, "%{customdata}: %{y} ");
     draw(target, bins ? traces : [], {
@@ -184,11 +184,14 @@
       barmode: "stack",
       margin: { l: 8, r: touched ? 12 : 34, t: (touched ? 56 : 28) + 14 * Math.max(levels.length - 1, 0), b: 8 },
       xaxis: { range: [0, last], tickvals: ticks, ticktext: ticks.map((index) => edges[index]), tickangle: 0 },
-      yaxis: { title: { text: "calls" }, rangemode: "tozero" },
+      yaxis: callsAxis(total),
       shapes: levels.map(([at]) => line({ x0: at, x1: at, y0: 0, y1: 1, yref: "paper" })),
       annotations,
     }, `${what}: ${bins ? `most calls, ${total[fullest]}, have ${labels[fullest]}` : "not known of any call"}; ${levels.map(([, text]) => text).join(", ")}`);
   };
+  const totals = (counts, bins) => [...Array(bins).keys()].map((index) => counts.reduce((sum, one) => sum + (one[index] ?? 0), 0));
+  // There is no half of a call.
+  const callsAxis = (total) => ({ title: { text: "calls" }, rangemode: "tozero", ...(Math.max(...total) < MAX_TICKS && { dtick: 1 }) });
   const stacked = (counts, shared, hover) => counts.flatMap((y, index) => (y.length ? [{
     type: "bar",
     y,
@@ -206,7 +209,7 @@
     const day = (time) => new Date(time).toISOString().slice(0, step === "hour" ? 16 : 10).replace("T", " ");
     const span = `from ${day(start)} to ${day(start + (at.at(-1) + 1) * ms - 1)} UTC`;
     const dates = {
-      xaxis: { type: "date", range: [start, start + (at.at(-1) + 1) * ms], hoverformat: step === "hour" ? "%Y-%m-%d %H:00 UTC" : "%Y-%m-%d", nticks: state.printing ? 4 : 6, tickangle: 0 },
+      xaxis: { type: "date", range: [start, start + (at.at(-1) + 1) * ms], hoverformat: step === "hour" ? "%Y-%m-%d %H:00 UTC" : "%Y-%m-%d", nticks: state.printing ? 4 : 6, ...(step !== "hour" && at.at(-1) < MAX_TICKS && { dtick: 86_400_000 }), tickangle: 0 },
       hovermode: "x unified",
       showlegend: false,
     };
@@ -218,7 +221,7 @@
     const titles = [`Calls by ${step}`, `Peak memory by ${step}, p95 and limit`, `Duration by ${step}, p95`];
     titles.forEach((title, index) => (charts[index].previousElementSibling.textContent = title));
     draw(charts[0], stacked(counts, { x, width: ms }, "%{y} "), {
-      ...dates, barmode: "stack", yaxis: { title: { text: "calls" }, rangemode: "tozero" },
+      ...dates, barmode: "stack", yaxis: callsAxis(totals(counts, at.length)),
     }, `${titles[0]} ${span}: ${counts.map((y, index) => `${y.reduce((a, b) => a + b, 0)} ${data.outcomes[index][0]}`).join(", ")}`);
     draw(charts[1], [lined(peaks, "p95", `%{y:.4~r} ${unit}<extra></extra>`), lined(limits, "limit", `limit %{y:.4~r} ${unit}<extra></extra>`, dashed)], {
       ...dates, yaxis: { title: { text: unit }, rangemode: "tozero" },
@@ -286,11 +289,12 @@
     mark($("finding"), group.mark + data.findings[group.finding], "finding", group.finding);
     $("count").textContent = group.count;
     const summary = group.summary.map(([title, text]) => [data.texts[title], data.texts[text]]);
-    const advice = summary.find(([title]) => title === "right size");
+    const [advice, covered] = ["right size", "covers"].map((wanted) => summary.find(([title]) => title === wanted));
     const sized = group.cells[data.columns.findIndex(([title]) => title === "right size")][1] !== null;
     const [size, ...rest] = (advice?.[1] ?? "").split(": ");
     $("advice").replaceChildren(...(advice ? ["Right size: ", make(sized ? "strong" : "span", size), rest.length ? `: ${rest.join(": ")}` : ""] : []));
-    list($("summary"), summary.filter((pair) => pair !== advice));
+    $("covered").textContent = covered?.[1] ?? "";
+    list($("summary"), summary.filter((pair) => pair !== advice && pair !== covered));
     const calls = callsOf(group);
     $("calls").hidden = !data.calls.length;
     $("calls-title").textContent = calls.length ? `Heaviest calls of ${group.name}` : `No call of ${group.name} is among the heaviest`;

@@ -9,7 +9,7 @@ import html
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -19,7 +19,7 @@ import numpy as np
 
 from callstats._extras import needs
 from callstats._types import AnyArray, Counts
-from callstats._units import duration_text, limit_text, memory_text, memory_unit, printable
+from callstats._units import duration_text, limit_text, memory_text, memory_unit, percent_text, printable
 from callstats.errors import ArgumentError
 from callstats.plot.panels import LIMIT_FACTOR, OUTCOME_COLORS, Panel, panels, time_unit, value_text
 from callstats.plot.plotly import traces
@@ -46,23 +46,23 @@ _IN_SCRIPTS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 _COUNT_COLUMNS = {
     "calls": "All calls, sampled or not.",
     "failed": "Calls that ended with an error or a timeout, or were killed.",
-    "killed": "Calls that ran out of memory.",
+    "killed": "Calls with the status killed, as SIGKILL gives it, whoever sent that. They count as out of memory.",
 }
 _NUMBER_COLUMNS = {
-    "duration p50": "Half of the calls took at most this long.",
     "duration p95": "95 % of the calls took at most this long.",
     "memory p95": "95 % of the calls peaked at this memory or less.",
     "memory max": "The highest peak of all calls.",
     "limit": "The memory limit of the latest call.",
     "near limit": "Calls that came within 10 % of their limit or were killed, among those where this is known.",
     "CPU mean": "The mean use of the processor, in percent of one core.",
-    "right size": "The smallest memory size that few enough calls would have exceeded, with 95 % confidence.",
+    "right size": "The smallest memory that {risk} of calls exceed, with 95 % confidence. Fewer than {calls} calls have none.",
+    "waste": "Memory that calls reserved by their limit and did not need, over time. It gives the order of names at first.",
 }
 """The numbers of a group in the table, and what each means."""
 
 _FINDING_TIP = (
     "The finding about a name. Memory grows: a leak from call to call. Too little memory: the right size is above the limit. "
-    "Too much memory: the right size saves 20 % or more. Warms up: memory rises at first."
+    "Too much memory: the right size saves 20 % or more. Warms up: memory rises at first. Empty: too few calls to tell."
 )
 _SPARK_TIP = "The p95 of peak memory over time, and the limit as a dashed line where it is near."
 
@@ -170,7 +170,7 @@ def _page_data(groups: Iterable[CallsGroup], calls: Iterable[ReportCall], *, by:
             ("finding", _FINDING_TIP),
             ("memory over time", _SPARK_TIP),
             *_COUNT_COLUMNS.items(),
-            *_NUMBER_COLUMNS.items(),
+            *_number_columns(shown),
         ],
         "findings": FINDINGS,
         "outcomes": list(zip(OUTCOMES, OUTCOME_COLORS, strict=True)),
@@ -178,6 +178,14 @@ def _page_data(groups: Iterable[CallsGroup], calls: Iterable[ReportCall], *, by:
         "texts": list(texts),
         "calls": [_call_data(call, indexes.get(call.group, -1)) for call in calls],
     }
+
+
+def _number_columns(groups: Iterable[CallsGroup]) -> Iterator[tuple[str, str]]:
+    """Yield the columns of numbers, and what each means at the risk of the right sizes."""
+    sized = next((group.summary.rightsize for group in groups if group.summary.rightsize), None)
+    risk, calls = ("few enough", "they need") if sized is None else (f"at most {percent_text(sized.risk)}", f"{sized.needed:,}")
+    for title, tip in _NUMBER_COLUMNS.items():
+        yield title, tip.format(risk=risk, calls=calls)
 
 
 def _group_data(group: CallsGroup, texts: dict[str, int]) -> dict[str, Any]:
