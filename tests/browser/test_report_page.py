@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -351,6 +352,20 @@ def test_many_groups_come_by_hundreds(chromium: Any, tmp_path: Path) -> None:
         assert page.get_by_role("status").inner_text() == "250 in all, 100 shown"
         page.get_by_role("button", name="Show 150 more").click()
         assert len(names(page)) == 250
+
+
+def test_long_durations_stand_beside_each_other(chromium: Any, tmp_path: Path) -> None:
+    """On a phone a chart has fewer labels, if they are as long as "34 min 08 s"."""
+    from support.reports import call, stored
+
+    rows = [call(str(i), "fn", None) for i in range(9)]
+    ends = [f"2026-10-26T{2**i // 120:02}:{2**i // 2 % 60:02}:30Z" for i in range(9)]
+    db = stored(tmp_path / "calls.db", [(*row[:5], end, *row[6:]) for row, end in zip(rows, ends, strict=True)])
+    with opened(chromium, made(db), PHONE) as page:
+        ticks = page.locator("#duration-bars .xtick text")
+        sides = [(box["x"], box["x"] + box["width"]) for box in (ticks.nth(i).bounding_box() for i in range(ticks.count()))]
+        assert len(sides) >= 3
+        assert all(left[1] < right[0] for left, right in pairwise(sorted(sides)))
 
 
 def test_an_empty_table(chromium: Any, tmp_path: Path) -> None:

@@ -168,8 +168,9 @@
     const edges = indexes.map((index) => data.texts[index]);
     const bins = Math.max(edges.length - 1, 0);
     const labels = [...Array(bins).keys()].map((index) => `${edges[index]} to ${edges[index + 1]}`);
+    const room = target.clientWidth / (8 * Math.max(...edges.map((edge) => edge.length))); // labels of 8 pixels a letter beside each other
     let step = 1;
-    while (bins / step > MAX_TICKS) step *= 2;
+    while (bins / step > Math.max(2, Math.min(MAX_TICKS, room))) step *= 2;
     const ticks = [...edges.keys()].filter((index) => index % step === 0);
     const last = Math.max(bins, ...levels.map(([at]) => at * 1.04), 1);
     const annotations = levels.map(([at, text], index) => ({
