@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,9 @@ def test_a_table_that_takes_no_call(tmp_path: Path) -> None:
     file = tmp_path / "spool.jsonl"
     file.write_bytes(call_line(call("a")))
     db = made(tmp_path / "calls.db", [], table="CREATE TABLE calls (id TEXT, stats TEXT)")
-    with pytest.raises(CallstatsError, match="^key must be a unique column of table 'calls', got 'id'"):
+    with pytest.raises(CallstatsError, match=r"^key must be a unique column of table 'calls', got 'id'"):
         restore_table(db, file)
-    with pytest.raises(CallstatsError, match="^table must be a table of the database, got 'cals'"):
+    with pytest.raises(CallstatsError, match=r"^table must be a table of the database, got 'cals'"):
         restore_table(db, file, table="cals")
 
 
@@ -153,9 +153,9 @@ def test_work_that_hangs() -> None:
     with pytest.raises(ZeroDivisionError):
         within(10, lambda: 1 // 0)
     over = threading.Event()
-    with pytest.raises(DatabaseError, match="^the database did not answer within 0 s$"):
+    with pytest.raises(DatabaseError, match=r"^the database did not answer within 0 s$"):
         within(0.1, lambda: over.wait(60))
-    with pytest.raises(DatabaseError, match="^the database did not answer within 0 s$"):
+    with pytest.raises(DatabaseError, match=r"^the database did not answer within 0 s$"):
         within(60, lambda: over.wait(60), lambda: True)
     over.set()
 
@@ -193,8 +193,8 @@ def test_another_writer_is_waited_for(tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     url = make_url(f"sqlite:///{tmp_path / 'calls.db'}")
     file = tmp_path / "calls.db.spool.jsonl"
-    keep: Callable[[], object] = lambda: keep_call(Busy(1), url, call("a"), seconds=0, stop=lambda: True)  # type: ignore[arg-type]
-    writer = threading.Thread(target=keep)
+    busy: Any = Busy(1)
+    writer = threading.Thread(target=lambda: keep_call(busy, url, call("a"), seconds=0, stop=lambda: True))
     with file.open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         writer.start()

@@ -85,7 +85,7 @@ def test_a_step_is_tried_again() -> None:
             raise error
         return "done"
 
-    with pytest.raises(DatabaseError, match="^too late; tried 4 times$"):
+    with pytest.raises(DatabaseError, match=r"^too late; tried 4 times$"):
         attempts.attempt(step)
     assert (len(pauses), len(lost), attempts.shrink) == (3, 1, 4)
     steps = iter(errors[1:])
@@ -114,7 +114,7 @@ def test_a_pause_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (slept, len(asked)) == ([], 1)
     job.pause(0.25)
     assert (slept, len(asked)) == ([0.1, 0.1, 0.05], 5)
-    with pytest.raises(StoppedError, match="^asked to stop$"):
+    with pytest.raises(StoppedError, match=r"^asked to stop$"):
         job.pause(0.25)
     assert len(slept) == 4
 

@@ -81,9 +81,7 @@ def test_keys_as_a_command_line_has_them(database: Database) -> None:
     with connect(database.url) as calls:
         assert (calls.get("7").key, calls.get(-8).key) == (7, -8)
         for none in ("x", "07x", 8, "8", "9" * 19, "9" * 20, "9" * 5000, 2**64, b"7", ""):
-            with pytest.raises(
-                ArgumentError, match="^key must be the key of a call in table 'calls', got .*: list shows the latest$"
-            ):
+            with pytest.raises(ArgumentError, match=r"^key must be the key of a call in table 'calls', got .*: list "):
                 calls.get(none)
 
 
