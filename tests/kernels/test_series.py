@@ -609,6 +609,23 @@ def test_from_samples_bad_values(value: Any) -> None:
         StatSeries.from_samples([(0, {"net_rx": 1}), (1, {"net_rx": value})])
 
 
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ([(0, {}), 5], "samples[1] must be a (timestamp, metrics) pair, got 5"),
+        ([(0,)], "samples[0] must be a (timestamp, metrics) pair, got (0,)"),
+        ([(0, {}, 1)], "samples[0] must be a (timestamp, metrics) pair, got (0, {}, 1)"),
+        ([(0, {}), (1, [2])], "samples[1] must have a mapping of names to values, got [2]"),
+        ([(0, {"x": 1}), (1, {"x": -1})], f"metrics['x'][1] must be a whole number from 0 to {2**64 - 1}, got -1"),
+    ],
+)
+def test_from_samples_that_are_none(samples: Any, message: str) -> None:
+    """The error names the sample."""
+    with pytest.raises(SeriesError) as caught:
+        StatSeries.from_samples(samples)
+    assert str(caught.value) == message
+
+
 def test_from_samples_order() -> None:
     """Times that go back are refused, unless sorted, and then stably."""
     samples = [(3, {"x": 1}), (1, {"x": 2}), (3, {"x": 3}), ("1970-01-01T00:00:00.000000001Z", {"x": 4})]

@@ -487,7 +487,7 @@ class Runner:
                 if not tests:
                     self.tell(number, "not reached")
                     continue
-                child = forked(lambda number=number, tests=tests: self.run([items[i] for i, _ in tests], number))
+                child = forked(lambda number=number, tests=tests: self.run([(items[i], took) for i, took in tests], number))
                 running[child] = number, time.monotonic() + 20 + 6 * sum(seconds for _, seconds in tests)
             time.sleep(0.02)
             for child, (number, end) in list(running.items()):
@@ -498,6 +498,8 @@ class Runner:
                     done, status = child, signal.SIGKILL
                 if done:
                     del running[child]
+                    with suppress(ProcessLookupError):  # what its tests have started
+                        os.killpg(child, signal.SIGKILL)
                     self.tell(number, {0: "SURVIVED", 256: "killed"}.get(status, "killed by a crash or without end"))
 
     def tell(self, number: int, fate: str) -> None:
@@ -506,10 +508,11 @@ class Runner:
         if not fate.startswith("killed"):
             say(f"{len(self.fates)}: {fate}: {self.mutants[number]}")
 
-    def run(self, items: Sequence[pytest.Item], number: int) -> int:
-        """Run tests up to the first that fails."""
+    def run(self, tests: Sequence[tuple[pytest.Item, float]], number: int) -> int:
+        """Run tests up to the first that fails. One that takes much longer than its seconds has no end."""
         turn(number)
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        for (item, seconds), following in zip(tests, [*(item for item, _ in tests[1:]), None], strict=True):
+            signal.alarm(20 + int(6 * seconds))
             if not passed(item, following):
                 item.session._setupstate.teardown_exact(None)  # else an engine of containers stays
                 return 1
