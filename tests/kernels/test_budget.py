@@ -149,6 +149,15 @@ def test_windows_past_the_last_time() -> None:
     assert found(series, Rule(None), max_bytes) == every_k(series, Rule(None), max_bytes, True) == 144
 
 
+def test_two_crowds_of_samples() -> None:
+    """Windows that take all of the second with each of the first have more paths than are looked through."""
+    crowd = 100 * SECOND + np.arange(100)
+    times = np.sort(np.r_[np.arange(300) * SECOND, crowd, crowd + 6 * SECOND // 10])
+    series = StatSeries(EPOCH + times, {"a": np.full(500, 2**64 - 1, dtype=np.uint64)})
+    max_bytes = len(decimate(series, 440).to_json())
+    assert found(series, Rule(None), max_bytes) == every_k(series, Rule(None), max_bytes, True) == 497
+
+
 def long_series(n: int, *, holes: bool = False, jitter: int = 0) -> StatSeries:
     """Nine metrics of up to ten digits."""
     rng = np.random.default_rng(1)
@@ -208,6 +217,15 @@ def test_single_samples_lack_the_new_metrics() -> None:
     max_bytes = len(series.to_json())
     assert len(decimate(series, Rule(149, rule.how)).to_json()) > max_bytes
     assert found(series, rule, max_bytes) == every_k(series, rule, max_bytes, True) == 150
+
+
+def test_rows_of_one_sample_beside_others() -> None:
+    """Only the row of the two samples that are near each other has the new metrics."""
+    times, name = np.r_[np.arange(100) * 10 * SECOND, 505 * SECOND, 507 * SECOND], "x" * 200
+    series = StatSeries(EPOCH + np.sort(times), {name: np.arange(102) % 7})
+    rule = Rule(101, ("mean", "min", "max", "first", "last"))
+    max_bytes = len(decimate(series, rule).to_json())
+    assert found(series, rule, max_bytes) == every_k(series, rule, max_bytes, True) == 101
 
 
 def test_a_sum_that_is_too_large_is_an_error_at_the_first_such_number() -> None:
