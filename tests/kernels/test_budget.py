@@ -121,6 +121,16 @@ def test_a_budget_that_is_met_to_the_byte() -> None:
             assert found(series, Rule(None), max_bytes - less) == every_k(series, Rule(None), max_bytes - less, True), k
 
 
+def test_rows_of_equal_size_that_fit_to_the_byte() -> None:
+    """The bounds are those sizes themselves, and rule out none that is just met."""
+    series = StatSeries(EPOCH + SECOND * np.arange(300), {"x": np.full(300, 2**64 - 1, np.uint64)})
+    sizes = [len(decimate(series, k).to_json(counts=False)) for k in range(1, 301)]
+    for size in sizes[::3]:
+        for max_bytes in (size, size - 1):
+            want = max((k for k, other in enumerate(sizes, 1) if other <= max_bytes), default=0)
+            assert found(series, Rule(None), max_bytes, False) == want, max_bytes
+
+
 @pytest.mark.parametrize("where", ["all of int64", "the end of int64", "two halves far apart"])
 def test_times_whose_sums_are_too_large(where: str) -> None:
     """Spans of more than 2**62 ns, and windows past the last time, rule out no number of rows that fits."""

@@ -112,10 +112,18 @@ def test_whole_floats_below_2_53() -> None:
 
 def test_masked_values_are_absent_whatever_lies_under_the_mask() -> None:
     """A value under the mask may be anything; it is absent, and stored as 0."""
-    for under in (masked([1, -5, 3], [False, True, False]), masked([1, NAN, 3], [False, True, False], float)):
+    for under in (
+        masked([1, -5, 3], [False, True, False]),
+        masked([1, NAN, 3], [False, True, False], float),
+        masked([1, "x", 3], [False, True, False], object),
+        masked([1, None, 3], [False, False, False], object),
+        masked([1, None, 3], [False, True, False], object),
+    ):
         series = StatSeries([0, 1, 2], {"x": under})
         assert series.values.tolist() == [[1, 0, 3]]
         assert series.present is not None and series.present.tolist() == [[True, False, True]]
+    both = StatSeries([0, 1, 2], {"x": masked([1, None, 3], [True, False, False], object)})
+    assert [stat.metrics for stat in both] == [{}, {}, {"x": 3}]
 
 
 def test_presence_is_none_when_nothing_is_absent() -> None:
