@@ -40,6 +40,7 @@ def test_a_call_comes_back(database: Database) -> None:
         assert (found.tags, found.exit_code, found.error) == (FULL.tags, 3, "none")
         assert (found.created_at, found.completed_at) == ("2026-11-25T12:00:00.000Z", "2026-11-25T12:01:30.000Z")
         assert found.usage == usage_of(MINUTE, 90 * 10**9)
+        assert found.to_pandas().equals(MINUTE.to_pandas())
         assert [call.key for call in calls.list()] == ["02", "01"]
         assert [call.key for call in calls.list(1)] == ["02"]
         assert [call.key for call in calls.list(where="status = 'success'")] == ["01"]

@@ -165,6 +165,7 @@ def test_a_metric_that_no_row_has_is_dropped() -> None:
 def test_datetime64_of_every_unit(unit: str, number: int, ns: int, order: str) -> None:
     """datetime64 of any unit, in either byte order, becomes whole nanoseconds."""
     times = np.array([number], dtype="i8").view(f"M8[{unit}]").astype(f"{order}M8[{unit}]")
+    assert StatSeries([*times], {}).timestamps.tolist() == StatSeries.from_samples([(times[0], {})]).timestamps.tolist() == [ns]
     assert StatSeries(times, {"x": [1]}).timestamps.tolist() == [ns]
 
 
