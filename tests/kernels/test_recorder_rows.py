@@ -181,6 +181,13 @@ def test_extreme_times(backend: str) -> None:
     assert series.timestamps.tolist() == [low, high] and series["x"].tolist() == [2, 5]
 
 
+def test_a_late_sample_of_a_metric_that_came_once(backend: str) -> None:
+    """It is the first of its row, and not the last."""
+    samples = [(0, {"x": 1}), (1, {"x": 1}), (2, {"x": 1}), (150, {"x": 1, "y": 7}), (120, {"x": 1, "y": 9})]
+    for reducer, want in (("first", 9), ("last", 7)):
+        assert record(samples, Rule(1, how=reducer), capacity=2)["y"].tolist() == [want]
+
+
 @pytest.mark.parametrize("capacity", [8, 4096])
 def test_max_bytes(backend: str, capacity: int) -> None:
     """The stored text of a recording fits the budget, with as many rows as do; one that nothing fits is refused."""

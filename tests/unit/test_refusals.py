@@ -29,6 +29,8 @@ def released() -> memoryview:
     return view
 
 
+LARGE = StatSeries(range(6), {"w": range(6), "x": [1, 2, 2**63, 1, 2**63, 2**63]})
+
 CORE: dict[str, Callable[[], Any]] = {
     "blobs must be an iterable of blobs, got str": lambda: StatBatch.from_json("[]"),
     "blobs must be an iterable of blobs, got bytes": lambda: reduce_json(b"[]"),
@@ -52,6 +54,10 @@ CORE: dict[str, Callable[[], Any]] = {
     "capacity must be a whole number of rows, from 2 to 1048576, got 1": lambda: Recorder(capacity=1),
     "share must be above 0 and below 100 %, such as 0.1% or 0.001, got '100%'": lambda: parse_share("100%"),
     "share must be above 0 and below 100 %, such as 0.1% or 0.001, got '0'": lambda: parse_share("0"),
+    f"the sum of metrics['x'] must be at most {MOST}, got more in row 2 of the result": lambda: decimate(LARGE, 3, how="sum"),
+    f"series[1]: the sum of metrics['x'] must be at most {MOST}, got more in row 2 of the result": lambda: decimate(
+        StatBatch([SERIES, LARGE, LARGE]), 3, how="sum"
+    ),
     "module 'callstats' has no attribute 'nothing'": lambda: callstats.nothing,
 }
 
