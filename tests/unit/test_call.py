@@ -14,6 +14,7 @@ import pytest
 
 from callstats._types import I64_MAX
 from callstats.call import duration_of, is_lost, new_call_id
+from support.programs import started
 
 HERE = socket.gethostname()
 
@@ -45,7 +46,7 @@ def test_durations(start: object, end: object, ns: int | None) -> None:
 
 def test_a_process_that_is_gone() -> None:
     """No process has its number, or one that began later."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+    with started([sys.executable, "-c", ""]) as ended:
         ended.wait()
     began = datetime.now(UTC)
     assert is_lost(HERE, ended.pid, began)
@@ -54,7 +55,7 @@ def test_a_process_that_is_gone() -> None:
     for created in (None, "soon"):
         assert not is_lost(HERE, os.getpid(), created)
     now = time.time_ns()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    with started([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         found = [is_lost(HERE, child.pid, now - seconds * 10**9) for seconds in (0, 50, 70)]  # the clock may be set meanwhile
     assert found == [False, False, True]
 
