@@ -121,7 +121,7 @@ def _from_dates(data: AnyArray, where: str, kind: Domain) -> AnyArray:
     tick, ns = np.timedelta64(1, cast(Any, unit)), np.timedelta64(1, "ns")
     scale, parts = step * max(int(tick // ns), 1), max(int(ns // tick), 1)  # a tick is scale / parts nanoseconds
     raw = fixed.view(np.int64)
-    bad = (raw < -(min(-kind.min * parts, I64_MAX) // scale)) | (raw > min(kind.max * parts, I64_MAX) // scale)
+    bad = (raw < -(min(-kind.min * parts, I64_MAX) // scale)) | (raw > I64_MAX // scale)
     bad |= (raw * scale % parts != 0) | (fixed.astype(data.dtype) != data)  # no days, or NaT
     if bad.any():
         i = int(bad.argmax())

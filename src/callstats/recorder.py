@@ -269,10 +269,8 @@ class _MergedRows:
             values[j] = self._reduce_column(out_names[j], column, REDUCERS[reducer], rule.missing == "zero", bins)
             single = bins.totals == 1
             if single.any():  # a single sample stays unchanged, without fallback
-                rows = bins.starts[single]
-                plain = self._columns[name, None]
-                present[j, single] = (self._cells[COUNT, plain, rows] > 0) if own >= 0 else False
-                values[j, single] = self._cells[FIRST, plain, rows]
+                plain = self._cells[COUNT, self._columns[name, None], bins.starts[single]]
+                present[j, single] = plain > 0 if own >= 0 else False
         values[~present] = 0
         times = np.add.reduceat(self._time_sums, bins.starts) // bins.totals + FIRST_TIME
         return Columns(out_names, times.astype(np.int64), values, present, bins.totals)

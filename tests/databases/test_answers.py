@@ -16,7 +16,7 @@ from callstats.db import query
 from callstats.demo import demo_calls
 from callstats.stats import CallData, summarize_calls
 from support.database import Value, blob, connect, made
-from support.tables import add_calls, create_table, summarize_table
+from support.tables import add_calls, create_table, export_table, summarize_table
 from support.zoo import SECOND
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -222,6 +222,10 @@ def test_where_and_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     asked = iter([False, False, True])
     found = summarize_table(path, stop=lambda: next(asked))
     assert (found.calls, found.stopped) == (256, "asked to stop")
+    asked = iter([False, False, True])
+    exported = export_table(path, tmp_path / "calls.parquet", stop=lambda: next(asked))
+    assert (exported.rows, exported.written, exported.bytes_written, exported.stopped) == (256, 0, 0, "asked to stop")
+    assert [*tmp_path.glob("*.parquet*")] == []
 
 
 def test_while_others_write(tmp_path: Path) -> None:

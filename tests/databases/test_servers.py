@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from callstats import CallstatsError, DatabaseError, Rule, StatSeries, connect, reduce_json
+from callstats.call import Key
+from callstats.db.dialects.mysql import MySQL
 from support.database import blob
 from support.databases import SERVERS, Database
 from support.tables import add_calls, create_table, get_series, list_calls, reduce_table, restore_table, summarize_table
@@ -33,6 +37,46 @@ def expected(old: dict[str, str | None]) -> dict[str, bytes | None]:
     return {
         key: kept[key] if isinstance(new, ValueError) or kept[key] is None else new for key, new in zip(old, results, strict=True)
     }
+
+
+@pytest.mark.parametrize(
+    ("packet", "sizes", "parts"),
+    [
+        (2**30, [9] * 450, [200, 200, 50]),
+        (2**24, [2**20] * 5, [2, 2, 1]),  # 4 MiB of digits, two for a byte
+        (2**20, [2**17, 2**17, 2**18, 2**18, 9, 9], [2, 1, 1, 2]),  # half of what the server takes
+        (2**20, [2**19, 5, 2**19], [1, 1, 1]),
+    ],
+)
+def test_statements_that_a_server_takes(packet: int, sizes: list[int], parts: list[int]) -> None:
+    """MySQL gets many rows in one statement, up to a number of them and to what it takes at once."""
+    dialect, connection = MySQL(), MagicMock()
+    connection.exec_driver_sql.return_value.one.return_value = ("10.11.6-MariaDB", "db", "utf8mb4", packet)
+    dialect.check_database(connection)
+    blobs: list[tuple[Key, bytes, bool]] = [(f"{i}", b"x" * size, False) for i, size in enumerate(sizes)]
+    found = [*dialect._statements(blobs)]
+    assert [len(part) for part in found] == parts
+    assert [row for part in found for row in part] == blobs
+
+
+@pytest.mark.parametrize(
+    ("version", "database", "charset", "message"),
+    [
+        ("8.0.0", "db", "utf8mb4", "MySQL 8.0.1, MariaDB 10.6 or newer, which skip locked rows, got '8.0.0'"),
+        ("10.5.23-MariaDB-log", "db", "utf8mb4", "MySQL 8.0.1, MariaDB 10.6 or newer, which skip locked rows, got '10.5.23-M"),
+        ("10.6.0-MariaDB", None, "utf8mb4", "a URL with a database, such as mysql://user:password@host/database, got None"),
+        ("8.0.1", "db", "latin1", "a connection with the character set utf8mb4, got 'latin1'"),
+        ("8.0.1", "db", "utf8mb4", ""),
+        ("10.6.0-MariaDB", "db", "utf8mb4", ""),
+    ],
+)
+def test_servers_that_fit(version: str, database: str | None, charset: str, message: str) -> None:
+    """One that can skip locked rows, in a database, with all of Unicode."""
+    connection = MagicMock()
+    connection.exec_driver_sql.return_value.one.return_value = (version, database, charset, 2**24)
+    with pytest.raises(CallstatsError) if message else nullcontext() as caught:
+        MySQL().check_database(connection)
+    assert not message or str(caught.value).startswith(f"url_or_engine must be {message}")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("batch_size", [2, 1000])

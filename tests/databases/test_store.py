@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 from callstats import Rule, StatSeries, reduce_json
 from callstats.db import DatabaseError, ReduceResult, Reject
+from callstats.db.jobs.save import known_line
+from callstats.errors import ArgumentError
 from support.database import ask, blob, cell, cells, connect, made
 from support.tables import add_calls, create_table, get_series, reduce_table
 
@@ -250,6 +253,49 @@ def test_rejects_are_all_told_and_the_first_are_kept(tmp_path: Path) -> None:
     report = reduce_table(db, 10, batch_size=20, on_reject=told.append)
     assert (report.rejected, len(report.rejects), len(told)) == (130, 100, 130)
     assert report.rejects == tuple(told[:100])
+
+
+def test_rejects_that_are_known(tmp_path: Path) -> None:
+    """A rejected row that a file names is counted apart, as long as its text is the same."""
+    table = "CREATE TABLE calls (id PRIMARY KEY, stats)"
+    db = made(tmp_path / "calls.db", [("a", "x" * 999), (b"\xff", "y" * 999), (7, blob(12))], table=table)
+    told: list[Reject] = []
+    report = reduce_table(db, 10, on_reject=told.append)
+    assert (report.rows, report.rejected, report.known) == (3, 2, 0)
+    assert [(one.key, one.digest, one.known) for one in told] == [
+        ("a", hashlib.sha256(b"x" * 999).hexdigest(), False),
+        (b"\xff", hashlib.sha256(b"y" * 999).hexdigest(), False),
+    ]
+    known = tmp_path / "rejects.jsonl"
+    known.write_text("".join(map(known_line, told)) + '{"key":null,"reason":"no key, so no digest"}\n')
+    del told[:]
+    report = reduce_table(db, 10, known=known, on_reject=told.append)
+    assert (report.rows, report.rejected, report.known, report.rejects) == (3, 0, 2, ())
+    assert [(one.key, one.known) for one in told] == [("a", True), (b"\xff", True)]
+    ask(db, "UPDATE calls SET stats = stats || 'x' WHERE id = 'a'")
+    report = reduce_table(db, 10, known=known)
+    assert (report.rows, report.rejected, report.known, [one.key for one in report.rejects]) == (3, 1, 1, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (None, "No such file or directory"),
+        ('{"key":1,"reason":""}\n[1]\n', "line 2: $: expected an object with key and reason"),
+        ('{"key":1}\n', "line 1: $: expected an object with key and reason"),
+        ('{"key":true,"reason":"","digest":"ab"}\n', "line 1: $.key: expected a number, text or hex"),
+        ("x\n", "line 1: byte 0: expected value, got 'x'"),
+    ],
+)
+def test_files_without_known_rejects(tmp_path: Path, text: str | None, hint: str) -> None:
+    """They are refused with the line at fault."""
+    db, known = made(tmp_path / "calls.db", [("a", blob(12))]), tmp_path / "rejects.jsonl"
+    if text is not None:
+        known.write_text(text)
+    what = "a file that can be read" if text is None else "a file of rejected rows"
+    with pytest.raises(ArgumentError, match=f"^known must be {what}, got '.*: {re.escape(hint)}$"):
+        reduce_table(db, 10, known=known)
+    assert cell(db, "a") == blob(12)
 
 
 # --- where, dry runs, stops -------------------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from callstats import CallstatsError, Rule
 from callstats.db import DatabaseError
-from callstats.db.engine import shown_url
+from callstats.db.engine import _without_secrets, shown_url
 from support.database import TABLE, ask, blob, cell, connect, made
 from support.tables import add_calls, create_table, get_series, reduce_table, restore_table
 
@@ -210,6 +211,23 @@ def test_a_password_is_never_shown(url: str, use: str) -> None:
         lines = [line for line in traceback.format_exception(error) if "USES[use]" not in line and "lambda url" not in line]
         told = "".join([*lines, repr(error)])
     assert SECRET not in told
+
+
+@pytest.mark.parametrize(
+    ("password", "said", "told"),
+    [
+        ("s3kr3t", "user=u password=s3kr3t, twice: xs3kr3tx", "user=u password=***, twice: x***x"),
+        ("s.kr", "s.kr but not sakr", "*** but not sakr"),
+        ("abc", "abc is a word, in abcd it is none", "*** is a word, in abcd it is none"),
+        ("other", "nothing of it, but key k3y", "nothing of it, but key ***"),
+    ],
+)
+def test_a_driver_that_quotes_a_password(password: str, said: str, told: str) -> None:
+    """It is replaced in the text, one of up to three characters only as a word of its own."""
+    with pytest.raises(DatabaseError) as caught, _without_secrets(make_url(f"mysql://u:{password}@host/db?ssl_key=k3y")):
+        raise DatabaseError(said)
+    assert str(caught.value) == told
+    assert said == told or said not in "".join(traceback.format_exception(caught.value))
 
 
 def test_no_cells_in_errors(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,10 @@ from sqlalchemy import create_engine
 
 import callstats.db.jobs.worker
 from callstats import Rule, reduce_json
+from callstats.db import DatabaseError
+from callstats.db.jobs.base import Job
+from callstats.db.jobs.worker import Attempts
+from callstats.db.results import ConnectionLostError, StoppedError, TimedOutError, TransientError
 from support.database import Value, ask, blob, cell, cells, connect, made
 from support.databases import Database
 from support.programs import started
@@ -63,6 +68,55 @@ def test_pauses_grow(turn: int, pause: float, monkeypatch: pytest.MonkeyPatch) -
     for drawn in (0.5, 1.0):
         monkeypatch.setattr("random.uniform", lambda low, high, drawn=drawn: {0.5: low, 1.0: high}[drawn])
         assert callstats.db.jobs.worker.backoff(turn) == pytest.approx(drawn * pause)
+
+
+def test_a_step_is_tried_again() -> None:
+    """After each transient error, up to so many in a row; batches shrink where the server had no time for them."""
+    pauses: list[float] = []
+    lost: list[bool] = []
+    job: Any = SimpleNamespace(pause=pauses.append, count_retry=lambda: None)
+    session: Any = SimpleNamespace(connection=SimpleNamespace(invalidate=lambda: lost.append(True)))
+    attempts = Attempts(job, session, 3)
+    errors = [TimedOutError("late"), ConnectionLostError("gone"), TransientError("deadlock"), TimedOutError("too late")]
+    steps = iter(errors)
+
+    def step() -> str:
+        if (error := next(steps, None)) is not None:
+            raise error
+        return "done"
+
+    with pytest.raises(DatabaseError, match=r"^too late; tried 4 times$"):
+        attempts.attempt(step)
+    assert (len(pauses), len(lost), attempts.shrink) == (3, 1, 4)
+    steps = iter(errors[1:])
+    assert attempts.attempt(step) == "done"
+    assert (len(pauses), len(lost), attempts.shrink) == (6, 2, 8)
+    steps = iter([StoppedError("asked to stop")])
+    with pytest.raises(StoppedError):
+        attempts.attempt(step)
+    assert len(pauses) == 6
+
+
+def test_a_pause_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks ten times a second whether to stop, and does nothing else."""
+    now = [5.0]
+    slept: list[float] = []
+    asked: list[bool] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 6))
+        now[0] += seconds
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", sleep)
+    job = Job({"stop": lambda: asked.append(True) or len(asked) == 7})
+    job.pause(0.0)
+    assert (slept, len(asked)) == ([], 1)
+    job.pause(0.25)
+    assert (slept, len(asked)) == ([0.1, 0.1, 0.05], 5)
+    with pytest.raises(StoppedError, match=r"^asked to stop$"):
+        job.pause(0.25)
+    assert len(slept) == 4
 
 
 @pytest.mark.usefixtures("backend")

@@ -40,6 +40,7 @@ def test_a_call_comes_back(database: Database) -> None:
         assert (found.tags, found.exit_code, found.error) == (FULL.tags, 3, "none")
         assert (found.created_at, found.completed_at) == ("2026-11-25T12:00:00.000Z", "2026-11-25T12:01:30.000Z")
         assert found.usage == usage_of(MINUTE, 90 * 10**9)
+        assert found.to_pandas().equals(MINUTE.to_pandas())
         assert [call.key for call in calls.list()] == ["02", "01"]
         assert [call.key for call in calls.list(1)] == ["02"]
         assert [call.key for call in calls.list(where="status = 'success'")] == ["01"]
@@ -57,6 +58,32 @@ def test_columns_that_are_left_out_get_their_defaults(database: Database) -> Non
             calls.add([{"id": "d"}, {"id": "e", "colour": "red"}])
         assert len(calls.list()) == 3
     assert database.ask("SELECT id, app_id FROM calls ORDER BY id") == [("a", "app"), ("b", "x"), ("c", "app")]
+
+
+def test_calls_that_end(database: Database) -> None:
+    """A running row is completed once, a missing one inserted, and any other stays; keys are compared as their type is."""
+    begun = Call(key="01", name="resize", status="running", series=StatSeries([], {}))
+    with connect(database.url) as calls:
+        calls.create()
+        assert calls.begin(begun) == calls.max_blob_bytes()
+        assert calls.get("01").status == "running"
+        assert calls.finish([FULL, Call(key="02", status="error", series=MINUTE)]) == 2
+        assert calls.finish([Call(key="01", status="error", series=MINUTE), Call(key="03", series=MINUTE)]) == 1
+        assert [(call.key, call.status, call.series) for call in calls.list()] == [
+            ("03", None, MINUTE),
+            ("02", "error", MINUTE),
+            ("01", "success", MINUTE),
+        ]
+
+
+def test_keys_as_a_command_line_has_them(database: Database) -> None:
+    """Digits find a number too; what no key can be finds nothing, however long it is."""
+    database.make([(7, blob(2)), (-8, "")], key="BIGINT")
+    with connect(database.url) as calls:
+        assert (calls.get("7").key, calls.get(-8).key) == (7, -8)
+        for none in ("x", "07x", 8, "8", "9" * 19, "9" * 20, "9" * 5000, 2**64, b"7", ""):
+            with pytest.raises(ArgumentError, match=r"^key must be the key of a call in table 'calls', got .*: list "):
+                calls.get(none)
 
 
 def test_a_blob_that_is_rejected(tmp_path: Path) -> None:

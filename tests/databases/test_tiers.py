@@ -78,6 +78,18 @@ def test_offsets_are_not_sorted_as_text(database: Database) -> None:
     check(database, {key: rows for key, (_, rows) in times.items()}, time_column="at")
 
 
+def test_one_row_too_many(database: Database) -> None:
+    """A histogram with just the rows of its tier is not read, and one with a row more is reduced."""
+    calls = {"a": (30, 5, None), "b": (30, 6, 5), "c": (7, 10, None), "d": (7, 11, 10)}
+    rows = [(key, blob(size), FORMS["utc"](NOW - timedelta(days=days))) for key, (days, size, _) in calls.items()]
+    database.make(rows, more=", created_at VARCHAR(99)", columns="id, stats, created_at")
+    report = reduce_table(database.url, RULE, tiers=TIERS, as_of=NOW)
+    assert (report.changed, report.skipped, report.bytes_read) == (2, 2, len(blob(6)) + len(blob(11)))
+    assert {key: text.count("timestamp") for key, text in database.cells().items()} == {
+        key: after or size for key, (_, size, after) in calls.items()
+    }
+
+
 @pytest.mark.parametrize("verify", [False, True])
 def test_rows_without_a_readable_time_stop_nothing(database: Database, verify: bool) -> None:
     """NULL, nothing and Go's zero time are none; other text and dates that don't exist are rejected."""

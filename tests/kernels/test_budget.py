@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import callstats.kernels
 from callstats import CallstatsError, Rule, SeriesError, StatSeries, _json, decimate, reduce_json
 from callstats._types import FIRST_TIME, I64_MAX
+from callstats.kernels._budget import Search
 from callstats.reduce import _decimate_columns, plan_metrics
 from support.zoo import EPOCH, SECOND
 
@@ -73,6 +75,18 @@ def random_metric(rng: np.random.Generator, n: int) -> Any:
     return np.ma.MaskedArray(values, mask=rng.random(n) < rng.random()) if rng.integers(2) else values
 
 
+def random_case(seed: tuple[int, int], most: int) -> tuple[StatSeries, Rule, int]:
+    """A series of at least two and fewer than so many rows, a rule and a budget."""
+    rng, turn = np.random.default_rng(seed), seed[1]
+    n = int(rng.integers(2, most))
+    names = [f"{name}{'@max' if rng.integers(4) == 0 else ''}" for name in "abc"[: int(rng.integers(1, 4))]]
+    counts = rng.integers(1, int(rng.integers(2, 2_000)), n) if rng.integers(3) == 0 else None
+    metrics = {name: random_metric(rng, n) for name in names}
+    series = StatSeries(EPOCH + random_times(rng, n), metrics, counts=counts)
+    rule = Rule(None if rng.integers(2) else int(rng.integers(1, n + 1)), HOWS[turn % 8], ("skip", "zero")[turn % 2])
+    return series, rule, int(len(series.to_json()) * rng.random()) + 1
+
+
 HOWS: tuple[Any, ...] = (None, "max", "min", "first", "last", ("mean", "max"), ("max", "min"), "sum")
 
 
@@ -80,14 +94,7 @@ HOWS: tuple[Any, ...] = (None, "max", "min", "first", "last", ("mean", "max"), (
 def test_every_number_of_rows(seed: int) -> None:
     """The result is that of every number tried downward, for each reducer, with holes, peaks, counts and pauses."""
     for turn in range(40):
-        rng = np.random.default_rng((seed, turn))
-        n = int(rng.integers(2, 30 if turn % 8 else 150))
-        names = [f"{name}{'@max' if rng.integers(4) == 0 else ''}" for name in "abc"[: int(rng.integers(1, 4))]]
-        counts = rng.integers(1, int(rng.integers(2, 2_000)), n) if rng.integers(3) == 0 else None
-        metrics = {name: random_metric(rng, n) for name in names}
-        series = StatSeries(EPOCH + random_times(rng, n), metrics, counts=counts)
-        rule = Rule(None if rng.integers(2) else int(rng.integers(1, n + 1)), HOWS[turn % 8], ("skip", "zero")[turn % 2])
-        max_bytes = int(len(series.to_json()) * rng.random()) + 1
+        series, rule, max_bytes = random_case((seed, turn), 30 if turn % 8 else 150)
         want = every_k(series, rule, max_bytes, turn % 3 > 0)
         assert found(series, rule, max_bytes, turn % 3 > 0) == want, (seed, turn)
 
@@ -112,6 +119,16 @@ def test_a_budget_that_is_met_to_the_byte() -> None:
         max_bytes = len(decimate(series, k).to_json())
         for less in (0, 1):
             assert found(series, Rule(None), max_bytes - less) == every_k(series, Rule(None), max_bytes - less, True), k
+
+
+def test_rows_of_equal_size_that_fit_to_the_byte() -> None:
+    """The bounds are those sizes themselves, and rule out none that is just met."""
+    series = StatSeries(EPOCH + SECOND * np.arange(300), {"x": np.full(300, 2**64 - 1, np.uint64)})
+    sizes = [len(decimate(series, k).to_json(counts=False)) for k in range(1, 301)]
+    for size in sizes[::3]:
+        for max_bytes in (size, size - 1):
+            want = max((k for k, other in enumerate(sizes, 1) if other <= max_bytes), default=0)
+            assert found(series, Rule(None), max_bytes, False) == want, max_bytes
 
 
 @pytest.mark.parametrize("where", ["all of int64", "the end of int64", "two halves far apart"])
@@ -140,6 +157,15 @@ def test_windows_past_the_last_time() -> None:
     series = StatSeries(times, {name: random_metric(rng, n) for name in "abc"[: int(rng.integers(1, 4))]})
     max_bytes = int(len(series.to_json()) * rng.uniform(0.05, 0.95))
     assert found(series, Rule(None), max_bytes) == every_k(series, Rule(None), max_bytes, True) == 144
+
+
+def test_two_crowds_of_samples() -> None:
+    """Windows that take all of the second with each of the first have more paths than are looked through."""
+    crowd = 100 * SECOND + np.arange(100)
+    times = np.sort(np.r_[np.arange(300) * SECOND, crowd, crowd + 6 * SECOND // 10])
+    series = StatSeries(EPOCH + times, {"a": np.full(500, 2**64 - 1, dtype=np.uint64)})
+    max_bytes = len(decimate(series, 440).to_json())
+    assert found(series, Rule(None), max_bytes) == every_k(series, Rule(None), max_bytes, True) == 497
 
 
 def long_series(n: int, *, holes: bool = False, jitter: int = 0) -> StatSeries:
@@ -171,6 +197,28 @@ def test_of_thousands_the_first_that_fits(shape: Callable[[int], StatSeries]) ->
         assert len(decimate(series, k).to_json()) <= size // part < len(decimate(series, k + 1).to_json())
 
 
+@pytest.mark.parametrize("backend", ["python"], indirect=True)
+def test_the_bounds_spare_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few numbers of rows are measured, and so many rows to rule out others: a weaker bound would need more."""
+    done = Counter[str]()
+    for name in ("measure", "_row_size"):
+
+        def counted(*args: Any, name: str = name, real: Any = getattr(Search, name)) -> int:
+            done[name] += 1
+            return int(real(*args))
+
+        monkeypatch.setattr(Search, name, counted)
+    for shape in SHAPES.values():
+        series = shape(1_000)
+        for part in (2, 10, 40):
+            found(series, Rule(None), len(series.to_json()) // part)
+    assert done["measure"] <= 537 and done["_row_size"] <= 44_701, done  # of 12,000 numbers of rows
+    done.clear()
+    for turn in range(80):
+        found(*random_case((9, turn), 400))
+    assert done["measure"] <= 2_062 and done["_row_size"] <= 64_208, done  # of 5,178
+
+
 def test_single_samples_lack_the_new_metrics() -> None:
     """The series itself fits, though rows of three samples each, with peaks of a long name, are longer."""
     times, name = np.repeat(np.arange(50) * SECOND, 3), "x" * 200
@@ -179,6 +227,15 @@ def test_single_samples_lack_the_new_metrics() -> None:
     max_bytes = len(series.to_json())
     assert len(decimate(series, Rule(149, rule.how)).to_json()) > max_bytes
     assert found(series, rule, max_bytes) == every_k(series, rule, max_bytes, True) == 150
+
+
+def test_rows_of_one_sample_beside_others() -> None:
+    """Only the row of the two samples that are near each other has the new metrics."""
+    times, name = np.r_[np.arange(100) * 10 * SECOND, 505 * SECOND, 507 * SECOND], "x" * 200
+    series = StatSeries(EPOCH + np.sort(times), {name: np.arange(102) % 7})
+    rule = Rule(101, ("mean", "min", "max", "first", "last"))
+    max_bytes = len(decimate(series, rule).to_json())
+    assert found(series, rule, max_bytes) == every_k(series, rule, max_bytes, True) == 101
 
 
 def test_a_sum_that_is_too_large_is_an_error_at_the_first_such_number() -> None:

@@ -181,12 +181,22 @@ def test_extreme_times(backend: str) -> None:
     assert series.timestamps.tolist() == [low, high] and series["x"].tolist() == [2, 5]
 
 
+def test_a_late_sample_of_a_metric_that_came_once(backend: str) -> None:
+    """It is the first of its row, and not the last."""
+    samples = [(0, {"x": 1}), (1, {"x": 1}), (2, {"x": 1}), (150, {"x": 1, "y": 7}), (120, {"x": 1, "y": 9})]
+    for reducer, want in (("first", 9), ("last", 7)):
+        assert record(samples, Rule(1, how=reducer), capacity=2)["y"].tolist() == [want]
+
+
 @pytest.mark.parametrize("capacity", [8, 4096])
 def test_max_bytes(backend: str, capacity: int) -> None:
     """The stored text of a recording fits the budget, with as many rows as do; one that nothing fits is refused."""
     samples = [(i * SECOND, {"mem_usage": 10**6 + i}) for i in range(100)]
     series = record(samples, Rule(240, max_bytes=400), capacity=capacity)
-    assert len(series.to_json()) <= 400 and len(series) in (4, 5)
+    size = len(series.to_json())
+    assert size <= 400 and len(series) in (4, 5)
+    assert record(samples, Rule(240, max_bytes=size), capacity=capacity) == series
+    assert len(record(samples, Rule(240, max_bytes=size - 1), capacity=capacity)) < len(series)
     with pytest.raises(BudgetError, match=r"max_bytes must be at least the size of one row, .* bytes, got 20"):
         record(samples, Rule(240, max_bytes=20), capacity=capacity)
 

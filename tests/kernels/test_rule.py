@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from callstats import CallstatsError, Rule
+from callstats import CallstatsError, Recorder, Rule, StatSeries, decimate, reduce_json
 
 
 def test_the_defaults() -> None:
@@ -98,6 +98,23 @@ def test_every_bad_missing(missing: Any) -> None:
     """`missing` is one of two words."""
     with pytest.raises(CallstatsError, match="missing"):
         Rule(missing=missing)
+
+
+@pytest.mark.parametrize("keyword", [{"how": "max"}, {"missing": "zero"}, {"max_bytes": 900}])
+def test_a_rule_and_keywords(keyword: dict[str, object]) -> None:
+    """A Rule has all its fields: keywords beside it are rejected, and the error says what to do."""
+    ((name, value),) = keyword.items()
+    for work in (lambda: decimate(StatSeries([], {}), Rule(60), **keyword), lambda: reduce_json([], Rule(60), **keyword)):
+        with pytest.raises(ValueError, match=f"^{name} must be left out beside a Rule, got {value!r}: use dataclasses.replace"):
+            work()
+    with pytest.raises(ValueError, match=f"^{name} must be left out beside a Rule"):
+        Recorder(Rule(60), **keyword)
+
+
+def test_a_default_for_how() -> None:
+    """It is taken by a rule that has none."""
+    assert Rule(60).with_default("max") == Rule(60, how="max")
+    assert Rule(60, how="min").with_default("max") == Rule(60, how="min")
 
 
 def test_a_rule_is_frozen() -> None:

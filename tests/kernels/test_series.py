@@ -112,10 +112,18 @@ def test_whole_floats_below_2_53() -> None:
 
 def test_masked_values_are_absent_whatever_lies_under_the_mask() -> None:
     """A value under the mask may be anything; it is absent, and stored as 0."""
-    for under in (masked([1, -5, 3], [False, True, False]), masked([1, NAN, 3], [False, True, False], float)):
+    for under in (
+        masked([1, -5, 3], [False, True, False]),
+        masked([1, NAN, 3], [False, True, False], float),
+        masked([1, "x", 3], [False, True, False], object),
+        masked([1, None, 3], [False, False, False], object),
+        masked([1, None, 3], [False, True, False], object),
+    ):
         series = StatSeries([0, 1, 2], {"x": under})
         assert series.values.tolist() == [[1, 0, 3]]
         assert series.present is not None and series.present.tolist() == [[True, False, True]]
+    both = StatSeries([0, 1, 2], {"x": masked([1, None, 3], [True, False, False], object)})
+    assert [stat.metrics for stat in both] == [{}, {}, {"x": 3}]
 
 
 def test_presence_is_none_when_nothing_is_absent() -> None:
@@ -157,6 +165,7 @@ def test_a_metric_that_no_row_has_is_dropped() -> None:
 def test_datetime64_of_every_unit(unit: str, number: int, ns: int, order: str) -> None:
     """datetime64 of any unit, in either byte order, becomes whole nanoseconds."""
     times = np.array([number], dtype="i8").view(f"M8[{unit}]").astype(f"{order}M8[{unit}]")
+    assert StatSeries([*times], {}).timestamps.tolist() == StatSeries.from_samples([(times[0], {})]).timestamps.tolist() == [ns]
     assert StatSeries(times, {"x": [1]}).timestamps.tolist() == [ns]
 
 
@@ -203,27 +212,27 @@ BAD_VALUES = {
     "float-1e300": ([1, 2, 1e300], ("[2]", "1e+300")),
     "float-negative": (np.array([1.0, -1.0, 2.0]), ("[1]", "-1")),
     "bool": ([1, True, 2], ("[1]", "True")),
-    "bool-array": (np.array([True, False, True]), ()),
+    "bool-array": (np.array([True, False, True]), ("[0]", "True")),
     "numpy-bool": ([1, 2, np.True_], ("[2]", "True")),
     "text": ([1, "2", 3], ("[1]", "2")),
-    "text-array": (np.array(["1", "2", "3"]), ()),
-    "bytes-array": (np.array([b"1", b"2", b"3"]), ()),
-    "text-alone": ("123", ()),
-    "bytes-alone": (b"123", ()),
-    "complex": (np.array([1j, 2, 3]), ()),
+    "text-array": (np.array(["1", "2", "3"]), ("[0]", "'1'")),
+    "bytes-array": (np.array([b"1", b"2", b"3"]), ("[0]", "b'1'")),
+    "text-alone": ("123", ("sequence of whole numbers", "'123'")),
+    "bytes-alone": (b"123", ("sequence of whole numbers", "b'123'")),
+    "complex": (np.array([1j, 2, 3]), ("[0]", "1j")),
     "complex-in-list": ([1, 2, 3j], ("[2]",)),
     "fractions": ([1, Fraction(1, 2), 2], ("[1]",)),
-    "datetime64": (np.array([1, 2, 3], dtype="M8[s]"), ()),
-    "timedelta64": (np.array([1, 2, 3], dtype="m8[s]"), ()),
-    "structured": (np.zeros(3, dtype=[("a", "i8")]), ()),
+    "datetime64": (np.array([1, 2, 3], dtype="M8[s]"), ("[0]", "1970-01-01T00:00:01")),
+    "timedelta64": (np.array([1, 2, 3], dtype="m8[s]"), ("[0]", "seconds=1")),
+    "structured": (np.zeros(3, dtype=[("a", "i8")]), ("[0]", "(0,)")),
     "list-inside": ([1, [2], 3], ("[1]",)),
     "object": ([1, object(), 3], ("[1]",)),
-    "2-d": ([[1, 2, 3]], ()),
-    "2-d-array": (np.ones((3, 1), dtype=int), ()),
-    "2-d-ragged": ([[1], [1, 2], 3], ()),
-    "scalar": (5, ()),
-    "0-d": (np.array(5), ()),
-    "nothing": (None, ()),
+    "2-d": ([[1, 2, 3]], ("[0]", "[1, 2, 3]")),
+    "2-d-array": (np.ones((3, 1), dtype=int), ("must have one dimension, got 2",)),
+    "2-d-ragged": ([[1], [1, 2], 3], ("[0]", "[1]")),
+    "scalar": (5, ("sequence of whole numbers, got 5",)),
+    "0-d": (np.array(5), ("must have one dimension, got 0",)),
+    "nothing": (None, ("sequence of whole numbers, got None",)),
     "too-short": ([1, 2], ("2", "3")),
     "too-long": (np.arange(4), ("4", "3")),
     "masked-negative": (masked([1, -2, -3], [False, True, False]), ("[2]", "-3")),
@@ -283,10 +292,10 @@ BAD_TIMES = {
     "part-of-a-ns": (np.array([0, 1500, 2000]).view("M8[ps]"), ("[1]",)),
     "attoseconds": (np.array([0, 1, 2]).view("M8[as]"), ("[1]",)),
     "datetime64-goes-back": (np.array([5, 4, 6]).view("M8[s]"), ("timestamps[1]",)),
-    "timedelta64": (np.array([0, 1, 2]).view("m8[ns]"), ()),
-    "2-d": ([[0, 1, 2]], ()),
-    "scalar": (0, ()),
-    "nothing": (None, ()),
+    "timedelta64": (np.array([0, 1, 2]).view("m8[ns]"), ("[0]", "nanoseconds from")),
+    "2-d": ([[0, 1, 2]], ("[0]", "[0, 1, 2]")),
+    "scalar": (0, ("sequence of whole numbers, got 0",)),
+    "nothing": (None, ("sequence of whole numbers, got None",)),
     "too-short": ([0, 1], ("2", "3")),
 }
 
@@ -316,16 +325,19 @@ BAD_COUNTS = {
     "none": ([1, None, 1], ("[1]", "None")),
     "masked": (masked([1, 1, 1], [False, False, True]), ("[2]",)),
     "bool": ([1, True, 1], ("[1]", "True")),
-    "bool-array": (np.array([True] * 3), ()),
+    "bool-array": (np.array([True] * 3), ("[0]", "True")),
     "text": ([1, "1", 1], ("[1]",)),
-    "2-to-63": ([1, 1, 2**63], ()),
-    "2-to-64": ([1, 1, 2**64], ()),
-    "total-2-to-63": ([2**62, 2**62, 1], ()),
-    "total-2-to-63-array": (np.array([2**63 - 2, 1, 1], dtype=np.uint64), ()),
-    "total-wraps-to-a-good-one": (np.array([2**63 - 1, 2**63 - 1, 5], dtype=np.int64), ()),
+    "2-to-63": ([1, 1, 2**63], ("[2]", "got 9223372036854775808")),
+    "2-to-64": ([1, 1, 2**64], ("[2]", "got 18446744073709551616")),
+    "total-2-to-63": ([2**62, 2**62, 1], ("total of at most 9223372036854775807, got 9223372036854775809",)),
+    "total-2-to-63-array": (
+        np.array([2**63 - 2, 1, 1], dtype=np.uint64),
+        ("total of at most 9223372036854775807, got 9223372036854775808",),
+    ),
+    "total-wraps-to-a-good-one": (np.array([2**63 - 1, 2**63 - 1, 5], dtype=np.int64), ("got 18446744073709551619",)),
     "too-short": ([1, 1], ("2", "3")),
-    "2-d": ([[1, 1, 1]], ()),
-    "scalar": (1, ()),
+    "2-d": ([[1, 1, 1]], ("[0]", "[1, 1, 1]")),
+    "scalar": (1, ("sequence of whole numbers, got 1",)),
 }
 
 
@@ -604,6 +616,23 @@ def test_from_samples_bad_values(value: Any) -> None:
     """A bad value names metric, index and value, as in the constructor."""
     with pytest.raises(SeriesError, match=r"net_rx.*\[1\]"):
         StatSeries.from_samples([(0, {"net_rx": 1}), (1, {"net_rx": value})])
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ([(0, {}), 5], "samples[1] must be a (timestamp, metrics) pair, got 5"),
+        ([(0,)], "samples[0] must be a (timestamp, metrics) pair, got (0,)"),
+        ([(0, {}, 1)], "samples[0] must be a (timestamp, metrics) pair, got (0, {}, 1)"),
+        ([(0, {}), (1, [2])], "samples[1] must have a mapping of names to values, got [2]"),
+        ([(0, {"x": 1}), (1, {"x": -1})], f"metrics['x'][1] must be a whole number from 0 to {2**64 - 1}, got -1"),
+    ],
+)
+def test_from_samples_that_are_none(samples: Any, message: str) -> None:
+    """The error names the sample."""
+    with pytest.raises(SeriesError) as caught:
+        StatSeries.from_samples(samples)
+    assert str(caught.value) == message
 
 
 def test_from_samples_order() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 
 from callstats import CallstatsError, StatBatch, StatSeries, Summary, decimate, kernels, summarize
 from callstats.kernels import totals_py
+from callstats.stats.series import totals_plan
 from support import strategies
 from support.backends import compiled
 from support.parity import same
@@ -182,6 +183,15 @@ def test_medians_of_large_values() -> None:
 
 
 @pytest.mark.usefixtures("backend")
+def test_metrics_that_no_row_has() -> None:
+    """All words of both twins are 0, in each series."""
+    times, none, offsets = np.arange(3), np.zeros((2, 3), dtype=np.uint8), np.array([0, 1, 3])
+    values, (_, plan) = np.zeros((2, 3), dtype=np.uint64), totals_plan(("a", "b"))
+    assert not kernels.active.totals(values, none, None, offsets, plan).any()
+    assert not kernels.active.moments(times, values, none, offsets, plan[0]).any()
+    assert not kernels.active.ranks(values, none, offsets, plan[0]).any()
+
+
 def test_a_counter_that_restarts() -> None:
     """A value below the one before began anew at 0."""
     assert summarize(StatSeries(range(4), {"net_rx": [100, 110, 5, 15]}))["net_rx"].increase == 25

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import callstats.kernels
 from callstats import CallstatsError, Rule, StatSeries, decimate, reduce_json
-from callstats.reduce import _layout_for, reduce_buffer
+from callstats.reduce import _layout_for, _spans, reduce_buffer
 from support import parity
 from support.backends import compiled
 from support.blobs import grammar, seeds
@@ -177,6 +177,12 @@ def test_one_buffer_gives_what_a_list_gives() -> None:
 
 
 @compiled
+def test_parts_of_a_buffer() -> None:
+    """One call of the kernel gets so many bytes, but a blob at least."""
+    assert [*_spans(np.array([0, 5, 9, 10, 30, 31, 35]), 10)] == [(0, 3), (3, 4), (4, 6)]
+    assert [*_spans(np.array([7]), 10)] == []
+
+
 def test_one_buffer_that_stays() -> None:
     """Where every text stays as it is nothing is copied, and the offsets are those of the texts."""
     blobs = [b"", seeds()[0], seeds()[1], b""]

@@ -22,10 +22,13 @@ import time
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from support.servers import run_mysql, run_postgres
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "mutate"
@@ -34,10 +37,10 @@ CORE = ("_[a-z]*.py", "series.py", "batch.py", "reduce.py", "recorder.py", "rule
 PYTHON = ("kernels/*_py.py", "kernels/_budget.py", *CORE, "db/**/*.py", "drivers/**/*.py")
 CYTHON = ("kernels/*_cy.pyx", "kernels/_*.pxd")
 NOT_MUTATED = {"_version.py", "_types.py", "testing.py", "_cy.py", "_py.py"}
-TESTS = ("unit", "kernels", "databases", "processes")
+TESTS = ("unit", "kernels", "databases", "processes", "docker")
 LEFT_OUT = (
-    *("mysql", "postgres", "mariadb"),  # a server for each mutant takes too long
-    *("test_build", "test_docs", "test_deploy", "test_layers", "test_pictures", "test_prose", "test_typing", "test_workflows"),
+    *("test_build", "test_docs", "test_deploy", "test_layers"),
+    *("test_mutation", "test_pictures", "test_prose", "test_typing", "test_workflows"),
 )
 MOST_SECONDS = 120
 """The most that the tests of one mutant may take together; slower tests, and those beyond, are left out."""
@@ -484,7 +487,7 @@ class Runner:
                 if not tests:
                     self.tell(number, "not reached")
                     continue
-                child = forked(lambda number=number, tests=tests: self.run([items[i] for i, _ in tests], number))
+                child = forked(lambda number=number, tests=tests: self.run([(items[i], took) for i, took in tests], number))
                 running[child] = number, time.monotonic() + 20 + 6 * sum(seconds for _, seconds in tests)
             time.sleep(0.02)
             for child, (number, end) in list(running.items()):
@@ -495,6 +498,8 @@ class Runner:
                     done, status = child, signal.SIGKILL
                 if done:
                     del running[child]
+                    with suppress(ProcessLookupError):  # what its tests have started
+                        os.killpg(child, signal.SIGKILL)
                     self.tell(number, {0: "SURVIVED", 256: "killed"}.get(status, "killed by a crash or without end"))
 
     def tell(self, number: int, fate: str) -> None:
@@ -503,11 +508,13 @@ class Runner:
         if not fate.startswith("killed"):
             say(f"{len(self.fates)}: {fate}: {self.mutants[number]}")
 
-    def run(self, items: Sequence[pytest.Item], number: int) -> int:
-        """Run tests up to the first that fails."""
+    def run(self, tests: Sequence[tuple[pytest.Item, float]], number: int) -> int:
+        """Run tests up to the first that fails. One that takes much longer than its seconds has no end."""
         turn(number)
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        for (item, seconds), following in zip(tests, [*(item for item, _ in tests[1:]), None], strict=True):
+            signal.alarm(20 + int(6 * seconds))
             if not passed(item, following):
+                item.session._setupstate.teardown_exact(None)  # else an engine of containers stays
                 return 1
         return 0
 
@@ -553,6 +560,17 @@ def passed(item: pytest.Item, following: pytest.Item | None) -> bool:
     from _pytest.runner import runtestprotocol
 
     return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=following))
+
+
+@contextmanager
+def servers() -> Iterator[None]:
+    """Run the database servers that are installed once for all tests, which make databases of their own in them."""
+    with ExitStack() as running:
+        for name, run in (("CALLSTATS_POSTGRES_URL", run_postgres), ("CALLSTATS_MYSQL_URL", run_mysql)):
+            with suppress(pytest.skip.Exception):
+                server = next(running.enter_context(closing(run())))  # type: ignore[type-var]
+                os.environ[name] = server.url("postgres")
+        yield
 
 
 def forked(work: Callable[[], int]) -> int:
@@ -615,7 +633,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runner = Runner(mutants, wanted.jobs, reach=wanted.reach)
     left_out = " or ".join([*LEFT_OUT, *([] if wanted.python else ["python"])])
     options = [f"-p no:{name}" for name in ("cacheprovider", "terminal", "faulthandler")] + ["-k", f"not ({left_out})"]
-    pytest.main([*options, *wanted.tests], plugins=[runner])
+    with servers():
+        pytest.main([*options, *wanted.tests], plugins=[runner])
     if wanted.reach:
         return 0
     code = 0

@@ -89,6 +89,14 @@ def test_one_name_before_and_after(db: Path) -> None:
     assert by_name["memory"]["low"] < by_name["memory"]["difference"] < by_name["memory"]["high"]
 
 
+def test_calls_without_a_time(db: Path) -> None:
+    """They are neither before nor after."""
+    with connect(db) as table:
+        table.add([replace(call("t", "resize", 6, 1, MIB), created_at=None)])
+        found = table.compare("resize", at=1_792_108_800 * 10**9)
+    assert (found.untimed, sum(found.group_calls), found.unfinished) == (1, 40, 1)
+
+
 def test_two_tags(db: Path) -> None:
     """Calls are told apart by a tag; others take no part."""
     found = json.loads(run(db, "--tag", "version=1", "--tag", "version=2", "--json").stdout)

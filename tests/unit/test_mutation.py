@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import os
 import random
 import tomllib
+from collections.abc import Iterator
 
 import pytest
 
 from support import mutation
 from support.mutation import Change, candidates, cython_changes, python_changes, sample
+from support.servers import Server
 
 PYTHON = '''from __future__ import annotations
 LIMIT = 3 + 4
@@ -102,6 +105,30 @@ def test_planted_mutants_are_off() -> None:
         if on == 0:
             assert results == {(True, 3, 0)}
     assert len(results) > 2
+
+
+def test_tests_share_the_servers_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of each runs until all mutants are done; the tests of a missing one are skipped as ever."""
+    ran = []
+
+    def run_postgres() -> Iterator[Server]:
+        ran.append("starts")
+        yield Server("postgres", {"user": "u", "password": "p", "host": "h", "port": 1})
+        ran.append("never")
+
+    def run_mysql() -> Iterator[Server]:
+        pytest.skip("no server here")
+        yield
+
+    monkeypatch.setattr(mutation, "run_postgres", run_postgres)
+    monkeypatch.setattr(mutation, "run_mysql", run_mysql)
+    for name in ("CALLSTATS_POSTGRES_URL", "CALLSTATS_MYSQL_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with mutation.servers():
+        assert os.environ["CALLSTATS_POSTGRES_URL"] == "postgres://u:p@h:1/postgres"
+        assert "CALLSTATS_MYSQL_URL" not in os.environ
+    monkeypatch.delenv("CALLSTATS_POSTGRES_URL")
+    assert ran == ["starts"]
 
 
 @pytest.mark.skipif(not (mutation.ROOT / mutation.PACKAGE).exists(), reason="a wheel's tests have no sources beside them")

@@ -89,6 +89,10 @@ PARTS: dict[str, tuple[dict[str, Any], str]] = {
         {"counts": np.array([1, I64_MAX, 1])},
         f"counts must have a total of at most {I64_MAX}, got {I64_MAX + 2}",
     ),
+    "counts too large at once": (
+        {"counts": np.array([I64_MAX, 1, 1])},
+        f"counts must have a total of at most {I64_MAX}, got {I64_MAX + 2}",
+    ),
     "times of halves": ({"times": np.array([0, 0.5, 1])}, f"timestamps[1] must be nanoseconds from {-(2**63) + 775808} to"),
     "times in two dimensions": ({"times": np.zeros((3, 1), int)}, "timestamps must have one dimension, got 2"),
     "no times": ({"times": None}, "timestamps must be a sequence of whole numbers, got None"),

@@ -119,14 +119,3 @@ def test_a_misspelt_keyword(work: Callable[[], object], message: str) -> None:
     with pytest.raises(TypeError) as caught:
         work()
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize("keyword", [{"how": "max"}, {"missing": "zero"}, {"max_bytes": 900}])
-def test_a_rule_and_keywords(keyword: dict[str, object]) -> None:
-    """A Rule has all its fields: keywords beside it are rejected, and the error says what to do."""
-    ((name, value),) = keyword.items()
-    for work in (lambda: decimate(StatSeries([], {}), Rule(60), **keyword), lambda: reduce_json([], Rule(60), **keyword)):
-        with pytest.raises(ValueError, match=f"^{name} must be left out beside a Rule, got {value!r}: use dataclasses.replace"):
-            work()
-    with pytest.raises(ValueError, match=f"^{name} must be left out beside a Rule"):
-        Recorder(Rule(60), **keyword)

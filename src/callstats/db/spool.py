@@ -22,7 +22,7 @@ from callstats.db.jobs.base import Job
 from callstats.db.query import Names
 from callstats.db.results import RestoreResult
 from callstats.db.rows import finish_calls
-from callstats.errors import ArgumentError, CallstatsError, DatabaseError, DecodeError
+from callstats.errors import ArgumentError, BudgetError, CallstatsError, DatabaseError, DecodeError
 from callstats.series import StatSeries
 
 if TYPE_CHECKING:
@@ -164,9 +164,7 @@ class ImportJob(Job):
             return
         try:
             new = finish_calls(database, names, [call])
-        except ArgumentError as error:
-            if error.parameter in ("table", "key", "column", "url_or_engine"):
-                raise
+        except BudgetError as error:  # the column holds not even one row
             self.reject(call.key, str(error))
         else:
             self.stored, self.known = self.stored + new, self.known + 1 - new

@@ -155,9 +155,7 @@ class Search:
     def _metrics(self) -> list[tuple[int, AnyArray | None, bool]]:
         """For each metric of the result: the min size of key and value, which samples have it (None: all), if it is new."""
         found = []
-        for (own, other, _, _), key, kept in zip(self.plan.T.tolist(), self.keys.tolist(), self._kept.tolist(), strict=True):
-            if not kept:
-                continue
+        for (own, other, _, _), key in zip(self.plan.T.tolist(), self.keys.tolist(), strict=True):
             source = own if own >= 0 else other
             mask = None if self.present is None or self.present[source].all() else self.present[source].astype(np.bool_)
             if own < 0 and mask is None:
@@ -185,20 +183,11 @@ class Search:
         counts = None if self.counts is None else self.counts[begin:end]
         cells, mask, totals, faults = reduce_rows(values, present, counts, starts, self.zero, self.plan)
         sizes: Counts = np.full(len(starts), BARE_ROW)
-        mask = mask & self._kept[:, np.newaxis]
         sizes += ((self.keys[:, np.newaxis] + digits_of(cells)) * mask).sum(axis=0) - mask.any(axis=0)
         if self.with_counts:
             sizes += np.where(totals > 1, 9 + digits_of(totals.astype(np.uint64)), 0)
         sizes[[row for row, _ in faults]] = -1  # the first is enough
         return sizes
-
-    @cached_property
-    def _kept(self) -> AnyArray:
-        """Which metrics of the plan the result has: the others are not requested, and the series has none of them."""
-        found = [
-            requested or self.present is None or bool(self.present[own].any()) for own, _, _, requested in self.plan.T.tolist()
-        ]
-        return np.array(found, dtype=np.bool_)
 
 
 def _min_windows(times: list[int], wide: int) -> int:

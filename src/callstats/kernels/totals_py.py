@@ -40,8 +40,6 @@ def totals(values: Block, present: Bytes | None, counts: Counts | None, offsets:
     for j in range(k):
         own, *others = plan[:, j].tolist()
         rows, members, starts, sizes = _segments(present, own, offsets)
-        if not len(members):
-            continue
         x = values[own, rows]
         weights = np.ones(len(rows), dtype=np.uint64) if counts is None else counts[rows].astype(np.uint64)
         (low, has_min), (high, has_max), (first, has_first), (last, has_last) = [
@@ -79,8 +77,6 @@ def moments(times: Times, values: Block, present: Bytes | None, offsets: Counts,
     out = np.zeros((len(metrics), len(offsets) - 1, MOMENTS), dtype=np.uint64)
     for j, own in enumerate(metrics.tolist()):
         rows, members, starts, sizes = _segments(present, own, offsets)
-        if not len(members):
-            continue
         stamps = times[rows].astype(np.uint64)
         since = stamps - np.repeat(stamps[starts], sizes)
         final = np.ones(len(rows), dtype=np.bool_)

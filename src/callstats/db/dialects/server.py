@@ -24,6 +24,9 @@ _HOURS = "([01][0-9]|2[0-3]):[0-5][0-9]"
 TEXT_TIME = f"^[0-9]{{4}}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([Tt ]{_HOURS}:[0-5][0-9]([.][0-9]+)?([Zz]|[+-]{_HOURS})?)?$"
 """An RFC 3339 time, or a date alone, as a regular expression for servers. Without an offset it is UTC."""
 
+_LONGEST_NUMBER = len(str(-(2**63)))
+"""Python's int() takes a few thousand digits."""
+
 TEXT_OFFSET = "[+-][0-9]{2}:[0-9]{2}$"
 
 
@@ -90,7 +93,8 @@ class Server(Dialect):
     def can_hold(self, key: Key) -> bool:
         if self.key_type in self.whole_types:
             if isinstance(key, str):
-                return key.isascii() and key.removeprefix("-").isdecimal() and self._in_range(int(key))
+                is_number = len(key) <= _LONGEST_NUMBER and key.isascii() and key.removeprefix("-").isdecimal()
+                return is_number and self._in_range(int(key))
             return isinstance(key, int) and self._in_range(key)
         if self.key_type in self.text_types:
             return isinstance(key, str) and "\0" not in key and is_text(key)
