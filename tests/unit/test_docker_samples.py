@@ -183,7 +183,7 @@ def test_from_the_start_to_the_end(monkeypatch: pytest.MonkeyPatch, child: subpr
     group.readings = [{"cpu_time@last": 2}]
     cgroup_file(monkeypatch, "4:memory:/other\n0::/docker/c0ffee\n1:cpu:/x/c0ffee\n")
     first.find(child.pid)
-    assert first._names == ["docker/c0ffee"] and first._descriptor >= 0
+    assert first._names == ["docker/c0ffee"] and first._descriptor is not None
     wait_until(lambda: first._reading == {"cpu_time@last": 2})
     assert first.ended_at is None
     group.readings = [{"cpu_time@last": 3, "mem_usage": 7}]
@@ -192,9 +192,10 @@ def test_from_the_start_to_the_end(monkeypatch: pytest.MonkeyPatch, child: subpr
     assert child.wait() == -signal.SIGKILL
     assert first.ended_at is not None and before < first.ended_at <= time_ns()
     descriptor = first._descriptor
+    assert descriptor is not None
     assert first.close() == {"cpu_time@last": 3, "mem_usage": 7}
     assert group.closed >= 1 and asked == ["docker/c0ffee"]
-    assert first._descriptor == -1
+    assert first._descriptor is None
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(descriptor)
     assert first.close() == {"cpu_time@last": 3, "mem_usage": 7}
@@ -228,7 +229,7 @@ def test_a_process_of_another_machine(monkeypatch: pytest.MonkeyPatch, child: su
     monkeypatch.setattr(os, "pidfd_open", open_noted)
     first.expect("c0ffee")
     first.find(child.pid if number == "another's" else 2**22 + 1)
-    assert len(opened) == (number == "another's") and first._descriptor == -1
+    assert len(opened) == (number == "another's") and first._descriptor is None
     for descriptor in opened:
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(descriptor)
