@@ -441,6 +441,44 @@ def test_a_fork_lets_go_of_its_connections(engine: ScriptedEngine) -> None:
         assert run.wait().status is Status.SUCCESS
 
 
+def test_a_fork_can_not_wait(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has let go of the connections, and says where to wait; its close leaves the container to the parent."""
+    disowned: list[None] = []
+    monkeypatch.setattr(runs, "disown_connections", lambda: disowned.append(None))
+    with driver(engine).prepare(Task(image="busybox")) as cookie:
+        run: Any = cookie.run()
+        run.disown()
+        assert disowned == [None]
+        with pytest.raises(DriverError, match=r"wait\(\) must be called in the process that ran the cookie, got a fork of it"):
+            run.wait()
+        cookie.close()
+        assert not {"POST kill", "DELETE container"} & set(engine.names())
+        run._forked = False
+
+
+def test_an_output_that_breaks(engine: ScriptedEngine, api: EngineClient) -> None:
+    """While the container runs that is an error; once its streams were ended it is their end. A piece may come in parts."""
+    ours, theirs = socket.socketpair()
+    attached: Any = SimpleNamespace(attach_socket=lambda _container, params: ours)
+    run: Any = SimpleNamespace(task=Task())
+    streams = runs.AttachedStreams(run, attached, "c")
+    theirs.sendall(b"abc")
+    assert streams._receive(10) == b"abc"
+    theirs.sendall(b"abcde")
+    theirs.shutdown(socket.SHUT_WR)
+    assert (streams._receive(2), streams._receive(8, whole=True), streams._receive(8)) == (b"ab", b"cde", b"")
+
+    def fail(_size: int) -> bytes:
+        raise OSError(104, "reset")
+
+    streams._output = SimpleNamespace(recv=fail)  # type: ignore[assignment]
+    with pytest.raises(DriverError, match=r"^can't read the output: \[Errno 104\] reset$"):
+        streams._receive(8)
+    streams.finish(0)
+    assert streams._receive(8) == b"" and ours.fileno() == -1
+    theirs.close()
+
+
 # --- what is prepared ---------------------------------------------------------------------------------------------------------
 
 
