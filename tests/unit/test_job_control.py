@@ -127,7 +127,7 @@ def test_a_lost_terminal(tty: Tty, monkeypatch: pytest.MonkeyPatch) -> None:
     ("number", "stop"), [(signal.SIGTSTP, signal.SIGTSTP), (signal.SIGSTOP, signal.SIGTSTP), (signal.SIGTTIN, signal.SIGTTIN)]
 )
 def test_ctrl_z(tty: Tty, number: int, stop: int) -> None:
-    """This job takes the terminal, stops as the shell expects, and gives it to the command again once it continues."""
+    """The recorder takes the terminal, stops as the shell expects, and gives it to the command again once it continues."""
     with Terminal(STDIN, THEIRS) as made:
         tty.log.clear()
         tty.clock = [0.0, 9.0]
