@@ -1,0 +1,331 @@
+"""When a command is looked at and sampled, by a clock that only the test moves; and its streams and its watchdog."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from callstats.drivers import DriverError, _watch
+from callstats.drivers._run import Exit
+from callstats.drivers.process import procfs
+from callstats.drivers.process import run as runs
+from callstats.drivers.process.run import ProcessRun, Watchdog
+from support.programs import PATIENCE
+
+MIB = 2**20
+
+
+class Clock:
+    """A clock, and an event that comes at its time. Each wait for it takes a millisecond longer than asked."""
+
+    def __init__(self, end: float) -> None:
+        self.now, self.end = 0.0, end
+        self.log: list[tuple[str, float]] = []
+
+    def wait(self, seconds: float | None = None) -> bool:
+        if seconds is None:
+            self.note("wait for the end")
+            return True
+        assert seconds >= 0
+        over = self.now + seconds + 0.001 >= self.end
+        self.now = self.end if over else self.now + seconds + 0.001
+        return over
+
+    def note(self, name: str) -> None:
+        self.log.append((name, round(self.now, 2)))
+
+
+def looked(
+    monkeypatch: pytest.MonkeyPatch, end: float, interval: float, memory: int = 0, exceeds: float = 1e9, sample: bool = True
+) -> list[tuple[str, float]]:
+    """Return what is done to a command, and when, that ends after so many seconds, and exceeds its memory from a time on."""
+    clock = Clock(end)
+    monkeypatch.setattr(runs, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(runs, "time_ns", lambda: int(clock.now * 1e9))
+
+    def exceeded() -> int | None:
+        clock.note("check")
+        return 7 * MIB if clock.now >= exceeds else None
+
+    meter = SimpleNamespace(
+        look=lambda: clock.note("look"), exceeded=exceeded, sample=lambda: clock.note("sample") or ({"a": 1} if sample else {})
+    )
+    run: Any = SimpleNamespace(
+        task=SimpleNamespace(memory=memory),
+        _interval=interval,
+        _meter=meter,
+        _exited=clock,
+        write_stat=lambda time, _metrics: clock.note("write") if time == int(clock.now * 1e9) else None,
+        stop=lambda status, reason: clock.note(f"{status.value}: {reason}"),
+    )
+    ProcessRun.await_exit(run)
+    assert run._ended == (int(clock.now * 1e9), clock.now)
+    return clock.log
+
+
+def test_samples_and_early_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sample an interval, and early looks at a short call; none of those that an interval comes before."""
+    early = [("look", 0.01), ("look", 0.02), ("look", 0.08)]
+    assert looked(monkeypatch, 2.5, 1.0) == [*early, ("sample", 1.0), ("write", 1.0), ("sample", 2.0), ("write", 2.0)]
+    assert looked(monkeypatch, 0.05, 0.02) == [
+        ("look", 0.01),
+        ("sample", 0.02),
+        ("write", 0.02),
+        ("sample", 0.04),
+        ("write", 0.04),
+    ]
+    assert looked(monkeypatch, 0.004, 1.0) == []
+    assert looked(monkeypatch, 1.5, 1.0, sample=False) == [*early, ("sample", 1.0)]  # no process runs
+
+
+def test_checks_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 times a second, or at each sample where those are more often."""
+    log = looked(monkeypatch, 0.33, 10.0, memory=MIB)
+    assert [time for name, time in log if name == "check"] == [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
+    log = looked(monkeypatch, 0.09, 0.02, memory=MIB)
+    assert [time for name, time in log if name == "check"] == [0.02, 0.04, 0.06, 0.08]
+    log = looked(monkeypatch, 0.16, 0.1, memory=MIB)
+    assert [entry for entry in log if entry[0] != "look"] == [
+        ("check", 0.05),
+        ("check", 0.1),
+        ("sample", 0.1),
+        ("write", 0.1),
+        ("check", 0.15),
+    ]
+
+
+def test_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is sampled at that moment, then killed, and its end is waited for."""
+    log = looked(monkeypatch, 9.0, 1.0, memory=5 * MIB, exceeds=0.1)
+    assert [entry for entry in log if entry[0] != "look"] == [
+        ("check", 0.05),
+        ("check", 0.1),
+        ("sample", 0.1),
+        ("write", 0.1),
+        ("killed: the task held 7 MiB of memory, more than its limit of 5 MiB", 0.1),
+        ("wait for the end", 0.1),
+    ]
+
+
+# --- the end ------------------------------------------------------------------------------------------------------------------
+
+
+def cleaned(code: int | None, ended: tuple[int, float] = (5, 6.0)) -> tuple[Exit, list[Any]]:
+    """Return the end of a command with this code, and what was done in which order."""
+    log: list[Any] = []
+    run: Any = SimpleNamespace(
+        _tree=object(),
+        _end=lambda _tree: log.append("end") or code,
+        _ended=ended,
+        _meter=SimpleNamespace(closing=lambda at: log.append(("closing", at)) or {"a": 1}),
+        _remove_group=lambda: log.append("group"),
+        write_stat=lambda time, metrics: log.append((time, metrics)),
+    )
+    return ProcessRun.clean_up(run), log
+
+
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [
+        (0, Exit(0)),
+        (1, Exit(1)),
+        (137, Exit(137)),
+        (-1, Exit(129, "the task was ended by signal SIGHUP")),
+        (-15, Exit(143, "the task was ended by signal SIGTERM")),
+        (-9, Exit(137, "the task was ended by signal SIGKILL", killed=True)),
+        (-40, Exit(168, "the task was ended by signal 40")),
+    ],
+)
+def test_the_end_of_a_command(code: int, end: Exit) -> None:
+    """A shell's code for it, and the closing sample at the time of the end, once all of it has ended."""
+    assert cleaned(code) == (end, ["end", ("closing", 6.0), "group", (5, {"a": 1})])
+
+
+def test_an_end_that_was_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is now. A lost code is an error, after the closing sample."""
+    monkeypatch.setattr(runs, "time_ns", lambda: 50)
+    monkeypatch.setattr(runs, "monotonic", lambda: 60.0)
+    assert cleaned(0, (0, 0.0))[1] == ["end", ("closing", 60.0), "group", (50, {"a": 1})]
+    with pytest.raises(DriverError, match="the exit code of the command is lost"):
+        cleaned(None)
+
+
+def test_before_its_start_nothing_happens() -> None:
+    """There is no command to kill, to signal or to stop yet."""
+    made: Any = SimpleNamespace(_tree=None, _terminal=None, _group=None)
+    for method in (ProcessRun.kill, ProcessRun.suspend, ProcessRun.follow_stop, ProcessRun._remove_group):
+        method(made)
+    ProcessRun.send_signal(made, 15)
+    log: list[Any] = []
+    made._tree = SimpleNamespace(kill=lambda: log.append("kill"), send_signal=log.append)
+    made._terminal = SimpleNamespace(stop=lambda: log.append("stop"), follow_stop=lambda: log.append("follow"))
+    made._group = SimpleNamespace(remove=lambda: log.append("remove"))
+    for method in (ProcessRun.kill, ProcessRun.suspend, ProcessRun.follow_stop, ProcessRun._remove_group):
+        method(made)
+    ProcessRun.send_signal(made, 15)
+    assert log == ["kill", "stop", "follow", "remove", 15]
+
+
+# --- streams ------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_popen_gets(tmp_path: Path) -> None:
+    """A real file goes to the command directly, after what was written to it before; others go through a pipe."""
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.write(b"before")
+        assert runs._popen_argument(file) == file.fileno()
+        assert path.read_bytes() == b"before"
+    with path.open("rb") as file:
+        assert runs._popen_argument(file) == file.fileno()
+    assert runs._popen_argument(file) == subprocess.PIPE  # it is closed
+    assert runs._popen_argument(io.BytesIO()) == subprocess.PIPE
+    assert runs._popen_argument(object()) == subprocess.PIPE  # type: ignore[arg-type]
+    assert runs._popen_argument(None) == subprocess.DEVNULL
+
+
+class Pipe(nullcontext[None]):
+    """A pipe that takes three bytes at a time, so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.got, self.times, self.closed = b"", times, False
+
+    def write(self, data: bytes) -> int:
+        if not self.times:
+            raise BrokenPipeError
+        self.times -= 1
+        self.got += data[:3]
+        return len(data[:3])
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(("times", "got"), [(100, b"0123456789"), (2, b"012345")])
+def test_the_input(times: int, got: bytes) -> None:
+    """All of it, in parts as the command takes them, or as much as it wants; then it ends."""
+    pipe = Pipe(times)
+    runs._write_input(pipe, io.BytesIO(b"0123456789"))  # type: ignore[arg-type]
+    assert (pipe.got, pipe.closed) == (got, True)
+
+
+class Target:
+    """An output that has what was written to it once it is flushed."""
+
+    def __init__(self) -> None:
+        self.waiting, self.shown = b"", b""
+
+    def write(self, data: bytes) -> None:
+        self.waiting += data
+
+    def flush(self) -> None:
+        self.shown, self.waiting = self.shown + self.waiting, b""
+
+
+@pytest.mark.parametrize("how", ["end", "stop"])
+def test_the_output(how: str) -> None:
+    """It is passed on at once, to its end; or, where somebody else holds the pipe, to what was there when the task ended."""
+    (reading, writing), (stop, stopping), target = os.pipe(), os.pipe(), Target()
+    pipe = os.fdopen(reading, "rb", buffering=0)
+    thread = threading.Thread(target=runs._read_output, args=(pipe, target, stop))
+    thread.start()
+    os.write(writing, b"first ")
+    pause, left = threading.Event(), int(PATIENCE / 0.005)
+    while target.shown != b"first " and left:
+        left -= 1
+        pause.wait(0.005)
+    assert target.shown == b"first "
+    os.write(writing, b"last")
+    if how == "end":
+        os.close(writing)
+    else:
+        os.write(stopping, b"\n")
+    thread.join(PATIENCE)
+    assert not thread.is_alive() and target.shown == b"first last" and pipe.closed
+    for number in (stop, stopping) if how == "end" else (stop, stopping, writing):
+        os.close(number)
+
+
+# --- the watchdog -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not procfs._LINUX, reason="the watchdog of a process needs /proc")
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_the_watchdog(tmp_path: Path, ends: str) -> None:
+    """When this program ends without a word the command is killed, with its group and whoever has the mark; else it lives."""
+    folder = tmp_path / "group"
+    folder.mkdir()
+    mark = f"mark-{os.urandom(8).hex()}"
+    sleeper = ["sleep", "600"]
+    with (
+        subprocess.Popen(sleeper, process_group=0) as command,
+        subprocess.Popen(sleeper, env={"CALLSTATS_TASK": mark}) as marked,
+        subprocess.Popen(sleeper, env={"CALLSTATS_TASK": "another"}) as stranger,
+    ):
+        watchdog = Watchdog(mark)
+        shell = watchdog._shell
+        assert shell is not None and watchdog.pid == shell.pid
+        watchdog.watch(command.pid, str(folder))
+        try:
+            if ends == "badly":
+                watchdog.disown()
+                assert command.wait(PATIENCE) == marked.wait(PATIENCE) == -signal.SIGKILL
+                assert (folder / "cgroup.kill").read_text() == "1\n"
+                (folder / "cgroup.kill").unlink()
+                os.waitpid(watchdog.pid, 0)
+                assert not folder.exists()
+            else:
+                watchdog.close()
+                watchdog.close()
+                assert shell.returncode == 0 and command.poll() is marked.poll() is None
+            assert stranger.poll() is None
+        finally:
+            for process in (command, marked, stranger):
+                process.kill()
+
+
+# --- what runs already --------------------------------------------------------------------------------------------------------
+
+
+def followed(
+    monkeypatch: pytest.MonkeyPatch, interval: float, over: float = 1e9, ends: float = 1e9, gone: float = 1e9
+) -> list[tuple[str, float]]:
+    """Return what is done to a sampler, and when; the block is over at a time, what it watches ends at one, and it is gone."""
+    clock = Clock(over)
+    monkeypatch.setattr(_watch, "monotonic", lambda: clock.now)
+
+    def is_running() -> bool:
+        clock.note("runs?")
+        return clock.now < ends
+
+    def sample() -> tuple[int, dict[str, int]] | None:
+        clock.note("sample")
+        return (0, {}) if clock.now < gone else None
+
+    sampler: Any = SimpleNamespace(is_running=is_running, sample=sample, close=lambda: clock.note("close"))
+    _watch.follow(sampler, interval, lambda *_: clock.note("write"), clock)  # type: ignore[arg-type]
+    return clock.log
+
+
+def test_following(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample an interval, one more at the end of the block, and no look at the processes in between."""
+    sample = [("sample", 0.5), ("write", 0.5), ("runs?", 0.5)]
+    assert followed(monkeypatch, 0.5, over=0.8) == [*sample, ("sample", 0.8), ("write", 0.8), ("close", 0.8)]
+
+
+def test_following_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a long interval the end is looked for once a second. The last sample comes once nothing runs."""
+    log = followed(monkeypatch, 10, ends=1.5)
+    assert log == [("runs?", 1.0), ("runs?", 2.0), ("sample", 2.0), ("write", 2.0), ("runs?", 2.0), ("close", 2.0)]
+    log = followed(monkeypatch, 0.5, ends=0.7, gone=0.9)
+    assert log[-4:] == [("runs?", 0.5), ("sample", 1.0), ("runs?", 1.0), ("close", 1.0)]
