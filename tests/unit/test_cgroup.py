@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -236,7 +237,6 @@ def test_a_group_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """It has no sample, kills nothing and runs nothing; its files close with the sampler, once."""
     write(tmp_path, VERSION_2)
     sampler = CgroupSampler(tmp_path)
-    opened = list(sampler._files.values())
 
     def gone(*_: object) -> bytes:
         raise OSError(19, "no such device")
@@ -248,9 +248,25 @@ def test_a_group_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert sampler.is_running()  # older kernels have no such file
     shutil.rmtree(tmp_path)
     assert not sampler.is_running()
-    with sampler:
-        pass
     sampler.close()
+
+
+@pytest.mark.parametrize("how", ["close", "block", "forgotten"])
+def test_its_files_are_closed(tmp_path: Path, how: str) -> None:
+    """By the end of a block too, and with a sampler that nobody has closed."""
+    write(tmp_path, VERSION_2)
+    sampler: CgroupSampler | None = CgroupSampler(tmp_path)
+    assert sampler is not None
+    opened = list(sampler._files.values())
+    assert len(opened) == 7
+    if how == "close":
+        sampler.close()
+    elif how == "block":
+        with sampler as inside:
+            assert inside is sampler and inside.sample() is not None
+    else:
+        inside = sampler = None
+        gc.collect()
     for number in opened:
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(number)
@@ -277,9 +293,9 @@ def test_files_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return opened[-1]
 
     monkeypatch.setattr("callstats.drivers.cgroup.os", SimpleNamespace(**(vars(os) | {"open": deny})))
-    with pytest.raises(DriverError, match=r"^can't read control group '.*': \[Errno 13\] denied$"):
+    with pytest.raises(DriverError, match=r"^can't read control group '.*': \[Errno 13\] denied$") as raised:
         CgroupSampler(tmp_path)
-    assert len(opened) == 5
+    assert len(opened) == 5 and raised.tb is not None  # which still has the sampler
     for number in opened:
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(number)
