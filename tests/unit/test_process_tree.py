@@ -127,6 +127,25 @@ def test_a_kill_reaches_every_process() -> None:
         assert stranger.poll() is None
 
 
+def test_a_process_whose_parent_has_exited() -> None:
+    """Once seen it stays of the tree, whoever its parent is now: one that is above this process, where orphans go there."""
+    made = Tree("mark")
+    with program(ORPHAN, "mark") as process:
+        child = told(process)
+        made.set_root(process.pid, 0)
+        assert {each.pid for each in made.members()} == {process.pid, child}
+        say(process)
+        wait_zombie(process.pid)
+        found = read_process(child)
+        assert found is not None and found.parent not in (process.pid, os.getpid())
+        assert child in {each.pid for each in made.members()}
+        assert made.reap_root() == 3
+        process.returncode = 3
+        assert {each.pid for each in made.members()} == {child}
+        made.kill()
+        wait_gone(child)
+
+
 def test_a_signal_goes_to_the_group_of_the_command() -> None:
     """To no process outside it, and to nobody once the root was reaped."""
     made = Tree("mark")
@@ -359,3 +378,12 @@ def test_a_fork_has_no_task() -> None:
                 good = good and flag() == 1
             os._exit(0 if good else 1)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_what_a_fork_resets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of tasks, and a lock that nobody will release."""
+    monkeypatch.setattr(tree, "_users", 3)
+    monkeypatch.setattr(tree, "_users_lock", threading.Lock())
+    tree._users_lock.acquire()
+    tree._reset_users()
+    assert tree._users == 0 and not tree._users_lock.locked()
