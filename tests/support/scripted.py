@@ -88,13 +88,13 @@ class _Handler(BaseHTTPRequestHandler):
         params = dict(parse_qsl(url.query))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         engine.asked.append((name, params, json.loads(body) if body else None))
-        if name in ("POST attach", "GET stats", "POST pull", "POST wait") and not engine.answers.get(name):
-            with suppress(OSError):  # the client has gone
+        with suppress(OSError):  # the client has gone
+            if name in ("POST attach", "GET stats", "POST pull", "POST wait") and not engine.answers.get(name):
+                self.close_connection = True
                 getattr(self, f"_{name.split()[1]}")(params)
-            self.close_connection = True
-            return
-        status, answer = engine.answer(name)
-        self._head(status, b"" if answer is None else json.dumps(answer).encode())
+            else:
+                status, answer = engine.answer(name)
+                self._head(status, b"" if answer is None else json.dumps(answer).encode())
 
     do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - their names in http.server
 

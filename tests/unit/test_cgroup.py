@@ -453,5 +453,6 @@ def test_the_memory_of_a_delegated_group(
         moved.clear()
         groups._count_memory(tmp_path)
         assert moved == ([f"{groups._LEAF} 5", f"{groups._LEAF} 6"] if moves else [])
+        assert (tmp_path / groups._LEAF / "cgroup.procs").exists() is moves
         assert (tmp_path / "cgroup.subtree_control").read_text() == ("+memory" if moves else control)
         real(tmp_path / "cgroup.subtree_control", control)

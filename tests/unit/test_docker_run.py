@@ -479,6 +479,25 @@ def test_an_output_that_breaks(engine: ScriptedEngine, api: EngineClient) -> Non
     theirs.close()
 
 
+def test_an_output_in_parts() -> None:
+    """Both a piece and what stands before it may come so; what is cut off in the middle is passed on as far as it came."""
+    stdout, stderr = io.BytesIO(), io.BytesIO()
+    run: Any = SimpleNamespace(task=Task(stdout=stdout, stderr=stderr))
+    attached: Any = SimpleNamespace(attach_socket=lambda _container, params: SimpleNamespace(settimeout=lambda _seconds: None))
+    parts = [b"\1\0\0", b"\0\0\0", b"\0\5", b"he", b"llo", b"\2\0\0\0\0\0\1\0", b"x" * 200, b""]
+    streams = runs.AttachedStreams(run, attached, "c")
+    asked: list[int] = []
+
+    def receive(size: int) -> bytes:
+        asked.append(size)
+        return parts.pop(0)
+
+    streams._output = SimpleNamespace(recv=receive)  # type: ignore[assignment]
+    streams._read_output()
+    assert (stdout.getvalue(), stderr.getvalue()) == (b"hello", b"x" * 200)
+    assert asked == [8, 5, 2, 5, 3, 8, 256, 56]
+
+
 # --- what is prepared ---------------------------------------------------------------------------------------------------------
 
 
@@ -637,6 +656,34 @@ def test_a_removal_that_fails_is_made_up_for(engine: ScriptedEngine) -> None:
     assert engine.names().count("GET list") == 2 and owner.abandoned == set()
     made.prepare(Task(image="busybox")).close()
     assert engine.names().count("GET list") == 2  # nothing is left to look for
+
+
+@pytest.mark.parametrize(("lost", "fault", "raises"), [(False, None, True), (True, None, True), (True, KeyError("x"), False)])
+def test_a_removal_after_the_end(monkeypatch: pytest.MonkeyPatch, lost: bool, fault: Exception | None, raises: bool) -> None:
+    """Nothing stays open. An engine that is lost is not waited for; its error is none beside one that the wait raises."""
+    log: list[Any] = []
+    monkeypatch.setattr(owner, "abandoned", set())
+    monkeypatch.setattr(runs, "abandoned", owner.abandoned)
+
+    def remove(_api: object, container: str, seconds: float) -> None:
+        log.append((container, seconds))
+        raise OSError("no answer")
+
+    monkeypatch.setattr(runs, "remove", remove)
+
+    def note(name: str) -> Any:
+        return SimpleNamespace(close=lambda: log.append(f"{name} closed"), end=lambda: log.append(f"{name} ended"))
+
+    run: Any = SimpleNamespace(_container=CONTAINER, _lost=lost, _fault=fault, _api=note("api"), _samples=note("samples"))
+    run._first, run._streams = note("first"), note("streams")
+    if raises:
+        with pytest.raises(DriverError, match=r"^can't remove container c0ffee000000: no answer$"):
+            runs.DockerRun.release(run)
+    else:
+        runs.DockerRun.release(run)
+    assert owner.abandoned == {CONTAINER}
+    seconds = engines.QUICK_SECONDS if lost else engines.ENGINE_SECONDS
+    assert log == ["first closed", "samples ended", "streams closed", (CONTAINER, seconds), "api closed"]
 
 
 def test_who_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

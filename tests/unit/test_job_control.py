@@ -41,6 +41,11 @@ class Tty:
         self.blocked = set(signals) if how == signal.SIG_SETMASK else self.blocked | set(signals)
         return before
 
+    def open(self, path: str, flags: int) -> int:
+        assert flags == os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY
+        self.log.append(path)
+        return self.opened
+
     def waitid(self, _kind: int, pid: int, options: int) -> Any:
         assert pid == THEIRS
         if options & os.WSTOPPED:
@@ -63,7 +68,7 @@ def tty(monkeypatch: pytest.MonkeyPatch) -> Tty:
         "killpg": lambda group, number: made.log.append((signal.Signals(number).name, group)),
         "getpgrp": lambda: OURS,
         "waitid": made.waitid,
-        "open": lambda path, _flags: made.log.append(path) or made.opened,
+        "open": made.open,
         "close": lambda number: made.log.append(("close", number)),
     }
     signals = {"signal": lambda _number, handler: made.log.append(("handler", handler)) or "before", "pthread_sigmask": made.mask}
@@ -151,7 +156,11 @@ def test_in_the_background_it_is_only_continued(tty: Tty) -> None:
 
         terminal.os.killpg = stop  # the fixture undoes it
         made.follow_stop()
-    assert tty.log == [("terminal to", OURS), *stopped(signal.SIGTSTP), ("SIGCONT", THEIRS)]
+        assert tty.log == [("terminal to", OURS), *stopped(signal.SIGTSTP), ("SIGCONT", THEIRS)]
+        tty.log.clear()
+        tty.stops = [signal.SIGSTOP]  # by another program, which will continue it
+        made.follow_stop()
+        assert tty.log == []
 
 
 def test_a_command_that_asks_for_the_terminal(tty: Tty, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,10 +25,10 @@ MIB = 2**20
 
 
 class Clock:
-    """A clock, and an event that comes at its time. Each wait for it takes a millisecond longer than asked."""
+    """A clock, and an event that comes at its time. Each wait for it takes a bit longer than asked."""
 
-    def __init__(self, end: float) -> None:
-        self.now, self.end = 0.0, end
+    def __init__(self, end: float, late: float = 0.001) -> None:
+        self.now, self.end, self.late = 0.0, end, late
         self.log: list[tuple[str, float]] = []
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -36,19 +36,26 @@ class Clock:
             self.note("wait for the end")
             return True
         assert seconds >= 0
-        over = self.now + seconds + 0.001 >= self.end
-        self.now = self.end if over else self.now + seconds + 0.001
+        over = self.now + seconds + self.late >= self.end
+        self.now = self.end if over else self.now + seconds + self.late
         return over
 
     def note(self, name: str) -> None:
         self.log.append((name, round(self.now, 2)))
+        assert len(self.log) < 100
 
 
 def looked(
-    monkeypatch: pytest.MonkeyPatch, end: float, interval: float, memory: int = 0, exceeds: float = 1e9, sample: bool = True
+    monkeypatch: pytest.MonkeyPatch,
+    end: float,
+    interval: float,
+    memory: int = 0,
+    exceeds: float = 1e9,
+    sample: bool = True,
+    late: float = 0.001,
 ) -> list[tuple[str, float]]:
     """Return what is done to a command, and when, that ends after so many seconds, and exceeds its memory from a time on."""
-    clock = Clock(end)
+    clock = Clock(end, late)
     monkeypatch.setattr(runs, "monotonic", lambda: clock.now)
     monkeypatch.setattr(runs, "time_ns", lambda: int(clock.now * 1e9))
 
@@ -85,6 +92,13 @@ def test_samples_and_early_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert looked(monkeypatch, 0.004, 1.0) == []
     assert looked(monkeypatch, 1.5, 1.0, sample=False) == [*early, ("sample", 1.0)]  # no process runs
+
+
+def test_a_look_at_the_very_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken once, and so is a sample."""
+    monkeypatch.setattr(runs, "_EARLY_LOOKS", (0.25, 0.5))
+    expected = [("look", 0.25), ("look", 0.5), ("sample", 1.0), ("write", 1.0)]
+    assert looked(monkeypatch, 1.5, 1.0, late=0) == expected
 
 
 def test_checks_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
