@@ -338,6 +338,21 @@ def test_totals_of_a_watch(tmp_path: Path) -> None:
         make_sampler(1, tmp_path)
 
 
+def test_a_first_reading_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then totals count from the group's own start."""
+
+    def fail(*_: object) -> bytes:
+        raise OSError(5, "can't be read")
+
+    write(tmp_path, VERSION_2)
+    with monkeypatch.context() as patched:
+        patched.setattr("callstats.drivers.cgroup.os", SimpleNamespace(**(vars(os) | {"pread": fail})))
+        sampler = make_sampler(cgroup=tmp_path)
+        assert sampler.sample() is None
+    sample = sampler.sample()
+    assert sample is not None and (sample[1]["cpu_time@last"], sample[1]["disk_read"]) == (2_500_000_000, 1_460_000)
+
+
 # --- a group of a task's own --------------------------------------------------------------------------------------------------
 
 

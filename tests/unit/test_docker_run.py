@@ -441,6 +441,18 @@ def test_a_fork_lets_go_of_its_connections(engine: ScriptedEngine) -> None:
         assert run.wait().status is Status.SUCCESS
 
 
+def test_connections_that_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each that is open is /dev/null then, which no program that is started gets; closed ones stay closed."""
+    (ours, theirs), closed = socket.socketpair(), socket.socket()
+    closed.close()
+    monkeypatch.setattr(engines, "_connected", {ours, closed})
+    engines.disown_connections()
+    assert theirs.recv(1) == b""
+    assert os.fstat(ours.fileno()).st_rdev == Path(os.devnull).stat().st_rdev and not os.get_inheritable(ours.fileno())
+    os.close(ours.detach())
+    theirs.close()
+
+
 def test_a_fork_can_not_wait(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has let go of the connections, and says where to wait; its close leaves the container to the parent."""
     disowned: list[None] = []
