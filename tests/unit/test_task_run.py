@@ -122,6 +122,23 @@ def test_a_wait_is_for_the_whole_end() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "callstats-scripted" or "Timer" in thread.name]
 
 
+def test_a_program_that_ends_is_not_held_up() -> None:
+    """All threads of a run end with it, the one of a timeout too, so that an exit needn't wait for them first."""
+    before, timers = set(threading.enumerate()), list[threading.Thread]()
+    with Scripted(timeout=600) as cookie:
+        run = cookie.run()
+        cookie.start_thread("callstats-waiting", cookie.end.wait, PATIENCE)
+        pause, left = threading.Event(), int(PATIENCE / 0.005)
+        while not timers and left:
+            left -= 1
+            pause.wait(0.005)
+            timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+        assert timers
+        assert all(thread.daemon for thread in set(threading.enumerate()) - before)
+        cookie.end.set()
+        run.wait()
+
+
 def test_a_close_waits_for_the_end_too() -> None:
     """What the run holds is released once, after the end; the task is closed each time, as it may be."""
     cookie = Scripted()
