@@ -44,6 +44,7 @@ class ScriptedEngine:
     """Whether the container has ended. A kill ends it too."""
     started: threading.Event = field(default_factory=threading.Event)
     answers: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    """The next answers to a request: status and body. With status 0 the connection breaks."""
 
     def fail(self, request: str, status: int, message: str, times: int = 1) -> None:
         """Answer a request with an error, so many times."""
@@ -94,6 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
                 getattr(self, f"_{name.split()[1]}")(params)
             else:
                 status, answer = engine.answer(name)
+                if not status:
+                    self.close_connection = True
+                    return
                 self._head(status, b"" if answer is None else json.dumps(answer).encode())
 
     do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - their names in http.server

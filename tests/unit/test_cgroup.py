@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import threading
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from types import SimpleNamespace
@@ -246,6 +248,8 @@ def test_a_group_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert sampler.sample() is None and sampler.oom_kills() == 0
     (tmp_path / "cgroup.events").unlink()
     assert sampler.is_running()  # older kernels have no such file
+    (tmp_path / "cgroup.events").mkdir()
+    assert not sampler.is_running()  # it can't be read
     shutil.rmtree(tmp_path)
     assert not sampler.is_running()
     sampler.close()
@@ -351,6 +355,22 @@ def test_a_first_reading_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert sampler.sample() is None
     sample = sampler.sample()
     assert sample is not None and (sample[1]["cpu_time@last"], sample[1]["disk_read"]) == (2_500_000_000, 1_460_000)
+
+
+def test_an_error_of_the_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes out at the end of the block, with its thread gone; one of the block itself comes first."""
+    write(tmp_path, VERSION_2)
+
+    def fail(_self: object) -> None:
+        raise RuntimeError("no sample")
+
+    with pytest.raises(RuntimeError, match=r"^no sample$"), watch(100, None, cgroup=tmp_path):
+        monkeypatch.setattr("callstats.drivers._watch._Group.sample", fail)
+    assert "callstats-watch" not in {thread.name for thread in threading.enumerate()}
+    monkeypatch.undo()
+    with suppress(KeyError), watch(100, None, cgroup=tmp_path):
+        monkeypatch.setattr("callstats.drivers._watch._Group.sample", fail)
+        raise KeyError
 
 
 # --- a group of a task's own --------------------------------------------------------------------------------------------------

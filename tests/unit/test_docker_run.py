@@ -234,6 +234,20 @@ def test_an_engine_that_fails(engine: ScriptedEngine, request_name: str, answer:
     assert ("POST create" in engine.names()) == ("DELETE container" in engine.names() or request_name == "POST create")
 
 
+def test_an_engine_that_is_lost(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait that breaks says nothing of the end, and nothing more is asked but the removal; the output is not waited for."""
+    waited: list[float] = []
+    finish = runs.AttachedStreams.finish
+    monkeypatch.setattr(runs.AttachedStreams, "finish", lambda it, seconds: (waited.append(seconds), finish(it, seconds)))
+    engine.answers["POST wait"] = [(0, None)]
+    with driver(engine).prepare(Task(image="busybox")) as cookie:
+        run = cookie.run()
+        with pytest.raises(DriverError, match=r"^can't wait for the container: .*without response"):
+            run.wait()
+    assert waited == [0] and engine.names().count("GET inspect") == 1
+    assert engine.names()[-1] == "DELETE container"
+
+
 @pytest.mark.parametrize("error", [{"Message": ""}, None, {}])
 def test_a_wait_with_an_empty_error(engine: ScriptedEngine, error: Any) -> None:
     """It is no error."""
@@ -562,6 +576,16 @@ def test_a_name_that_another_container_has(engine: ScriptedEngine) -> None:
     assert len(engine.params("POST create")) == 3
 
 
+def test_which_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the settings, else of DOCKER_HOST, else of the usual socket."""
+    monkeypatch.setenv("DOCKER_HOST", "tcp://engine:1")
+    assert DockerDriver()._config == Config("tcp://engine:1")
+    assert DockerDriver(Config())._config == Config("unix:///var/run/docker.sock")
+    for empty in (True, False):
+        monkeypatch.setenv("DOCKER_HOST", "") if empty else monkeypatch.delenv("DOCKER_HOST")
+        assert DockerDriver()._config == Config()
+
+
 DIGEST = "sha256:" + 64 * "a"
 
 
@@ -629,6 +653,23 @@ def test_whose_containers_are_removed(engine: ScriptedEngine) -> None:
     assert removed(engine, listed(f"{space} {2**22 + 1} 5"), listed(own), listed(f"{space} {2**22 + 1} 6")) == 2
     engine.fail("DELETE container", 500, "busy")
     assert removed(engine, listed(f"{space} {2**22 + 1} 5"), listed(f"{space} {2**22 + 1} 5")) == 2  # an error harms no other
+
+
+@pytest.mark.parametrize(("error", "found"), [(ProcessLookupError, 1), (PermissionError, 0), (None, 0)])
+def test_a_process_that_proc_hides(
+    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, error: type[OSError] | None, found: int
+) -> None:
+    """Another user's may be hidden. It has ended only where the system knows no such number."""
+
+    def kill(_pid: int, number: int) -> None:
+        assert number == 0
+        if error is not None:
+            raise error
+
+    label = owner.recorder_label()
+    monkeypatch.setattr(owner, "read_process", lambda _pid: None)
+    monkeypatch.setattr(owner, "os", SimpleNamespace(kill=kill, getpid=os.getpid))
+    assert removed(engine, listed(label)) == found
 
 
 @pytest.mark.parametrize(

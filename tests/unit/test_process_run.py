@@ -270,6 +270,76 @@ def test_the_output(how: str) -> None:
         os.close(number)
 
 
+class Started:
+    """The streams of a command, with the command's own ends of its pipes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, threads: bool = True) -> None:
+        monkeypatch.setattr(runs, "_GRACE_SECONDS", 0.05)
+        self.stdout = io.BytesIO()
+        self.threads: list[threading.Thread] = []
+
+        def start_thread(name: str, work: Any, *arguments: Any) -> threading.Thread:
+            if not threads:
+                raise RuntimeError("can't start new thread")
+            self.threads.append(threading.Thread(target=work, args=arguments, name=name, daemon=True))
+            self.threads[-1].start()
+            return self.threads[-1]
+
+        task = SimpleNamespace(stdin=io.BytesIO(b"in"), stdout=self.stdout, stderr=None)
+        (stdin, ours), (theirs, self.stdout_end) = os.pipe(), os.pipe()
+        self.stdin_end = os.fdopen(stdin, "rb")
+        self.pipes = os.fdopen(ours, "wb", buffering=0), os.fdopen(theirs, "rb", buffering=0)
+        self.streams = runs.Streams(SimpleNamespace(task=task, start_thread=start_thread))  # type: ignore[arg-type]
+        self.process: Any = SimpleNamespace(stdin=self.pipes[0], stdout=self.pipes[1], stderr=None)
+
+    def closed(self) -> bool:
+        """Return whether nothing stays open, and close the command's ends."""
+        self.stdin_end.close()
+        os.close(self.stdout_end)
+        return all(pipe.closed for pipe in self.pipes) and self.streams._stop is None
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_the_streams_end(monkeypatch: pytest.MonkeyPatch, held: bool) -> None:
+    """All input and output is through, also where another process holds the output; then nothing is open, and no thread runs."""
+    started = Started(monkeypatch)
+    started.streams.start(started.process)
+    assert started.stdin_end.read() == b"in"
+    os.write(started.stdout_end, b"out")
+    if not held:
+        os.close(started.stdout_end)
+        started.stdout_end = os.open(os.devnull, os.O_RDONLY)
+    started.streams.finish()
+    started.streams.finish()
+    assert started.stdout.getvalue() == b"out" and started.closed()
+    assert [thread.name for thread in started.threads] == ["callstats-output", "callstats-input"]
+    assert not any(thread.is_alive() for thread in started.threads)
+
+
+def test_streams_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a fork, and where no thread can be started: the pipes, and what stops their threads."""
+    closed: list[int] = []
+
+    def close(number: int) -> None:
+        closed.append(number)
+        os.close(number)
+
+    monkeypatch.setattr(runs, "os", SimpleNamespace(**(vars(os) | {"close": close})))
+    without = Started(monkeypatch, threads=False)
+    with pytest.raises(RuntimeError):
+        without.streams.start(without.process)
+    without_stop = without.streams._stop
+    without.streams.finish()
+    forked = Started(monkeypatch)
+    monkeypatch.setattr(forked.streams, "_start", lambda *_: None)
+    forked.streams.start(forked.process)
+    forked_stop = forked.streams._stop
+    assert forked_stop is not None
+    forked.streams.disown()
+    assert without.closed() and forked.closed()
+    assert sorted(closed) == sorted([*(without_stop or ()), *forked_stop])
+
+
 # --- the watchdog -------------------------------------------------------------------------------------------------------------
 
 

@@ -277,6 +277,14 @@ def test_a_group_tells_who_is_of_the_tree() -> None:
             assert found is not None and not found.zombie
 
 
+def test_an_orphan_that_others_have_reaped() -> None:
+    """It is gone; one that still runs is not."""
+    made = Tree("mark")
+    with child() as pid:
+        assert not made._reap_orphan(pid)
+    assert made._reap_orphan(pid) and not made.only_root
+
+
 def usage(peak: int = 0, **more: float) -> Any:
     names = ("ru_utime", "ru_stime", "ru_inblock", "ru_oublock")
     return SimpleNamespace(ru_maxrss=peak // tree._RSS_UNIT, **{name: more.get(name, 0) for name in names})

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from callstats.drivers import DriverError, RunResult, Status, Task, TaskError, _record, _run
+from callstats.drivers import DockerDriver, DriverError, ProcessDriver, RunResult, Status, Task, TaskError, _record, _run
 from callstats.drivers._record import Recording
 from callstats.drivers._run import Exit, TaskRun, cpu_metrics, validate_interval
 from callstats.errors import ArgumentError
@@ -472,3 +472,23 @@ def test_a_stream_of_this_program(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found is not None and found.fileno() == 2
     monkeypatch.setattr(_record, "os", SimpleNamespace(fstat=fail))
     assert _record._descriptor(2) is None
+
+
+def test_the_drivers_by_name() -> None:
+    """Each with what it needs, and a driver of one's own as it is."""
+    made = _record.make_driver("process", 0.5, None)
+    assert isinstance(made, ProcessDriver) and made._interval == 0.5
+    assert isinstance(_record.make_driver("docker", 1, "alpine"), DockerDriver)
+    assert _record.make_driver(made, 1, None) is made
+    for name, image in (("process", "alpine"), ("docker", None)):
+        with pytest.raises(ArgumentError, match=r"^image must be given with the driver docker, and only with it, got "):
+            _record.make_driver(name, 1, image)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"^driver must be process, docker or a Driver, got 'other'$"):
+        _record.make_driver("other", 1, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", "A=B", "A\0"])
+def test_a_rejected_variable(name: str) -> None:
+    """No environment can have it."""
+    with pytest.raises(ArgumentError, match=r"^env must be a mapping whose names are not empty, and have no '=' and no NUL, got"):
+        Task(env={"A": "=", name: "1"})
