@@ -19,7 +19,7 @@ from callstats.drivers.docker import samples
 from callstats.drivers.docker.samples import FirstProcess, Samples
 from callstats.errors import ArgumentError
 from callstats.series import Stat
-from support.programs import PATIENCE
+from support.programs import PATIENCE, started
 
 END = 1000
 with_descriptors = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system has no descriptors of processes")
@@ -95,7 +95,7 @@ class Group:
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
     """Run a process that stands for the container's first one."""
-    with subprocess.Popen(["sleep", "600"]) as process:
+    with started(["sleep", "600"]) as process:
         yield process
         process.kill()
 

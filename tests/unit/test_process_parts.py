@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ from callstats.drivers import Status
 from callstats.drivers._run import TaskRun, next_due
 from callstats.drivers.process import launch, procfs
 from callstats.drivers.process.tree import Tree, Used
+from support.programs import started
 
 linux = pytest.mark.skipif(not procfs._LINUX, reason="reads /proc")
 
@@ -106,7 +106,7 @@ def test_large_files_of_proc() -> None:
     """An environment longer than a page, and than what one read takes, is read to its end."""
     for size in (4096, 65_536, 120_000):
         value = "x" * size
-        with subprocess.Popen(["sh", "-c", "echo; read -r x"], env={"A": value, "B": "end"}, stdin=-1, stdout=-1) as process:
+        with started(["sh", "-c", "echo; read -r x"], env={"A": value, "B": "end"}, stdin=-1, stdout=-1) as process:
             assert process.stdout is not None
             process.stdout.readline()
             assert (procfs.read_environ(process.pid, "A"), procfs.read_environ(process.pid, "B")) == (value, "end")

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from callstats.drivers import DriverError, _watch
+from callstats.drivers import DriverError, ProcessDriver, Task, _watch
 from callstats.drivers._run import Exit
-from callstats.drivers.process import procfs
+from callstats.drivers.process import procfs, tree
 from callstats.drivers.process import run as runs
 from callstats.drivers.process.run import ProcessRun, Watchdog
-from support.programs import PATIENCE
+from support.programs import PATIENCE, started
 
 MIB = 2**20
 
@@ -189,6 +189,41 @@ def test_before_its_start_nothing_happens() -> None:
     assert log == ["kill", "stop", "follow", "remove", 15]
 
 
+@pytest.mark.skipif(not procfs._LINUX, reason="reads /proc")
+@pytest.mark.parametrize("failing", ["watch", "start"])
+def test_a_start_that_fails(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    """The command never runs, and nothing of it is left: no process, no pipe, no watchdog, and no setting of this process."""
+    launched: list[tuple[Any, list[int]]] = []
+    watchdogs: list[Watchdog] = []
+    launch, watch = runs.launch, Watchdog.watch
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        command = launch(*arguments, **options)
+        launched.append((command, list(command._pipes)))
+        return command
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no more threads")
+
+    def watched(watchdog: Watchdog, group: int, folder: str) -> None:
+        watchdogs.append(watchdog)
+        watch(watchdog, group, folder)
+        if failing == "watch":
+            fail()
+
+    monkeypatch.setattr(runs, "launch", noted)
+    monkeypatch.setattr(Watchdog, "watch", watched)
+    if failing == "start":
+        monkeypatch.setattr(runs.Streams, "start", fail)
+    with ProcessDriver().prepare(Task(command=["sleep", "600"])) as cookie, pytest.raises(RuntimeError):
+        cookie.run()
+    ((command, pipes),), (watchdog,) = launched, watchdogs
+    assert procfs.read_process(command.pid) is None and watchdog._shell is None and tree._users == 0
+    for number in pipes:
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(number)
+
+
 # --- streams ------------------------------------------------------------------------------------------------------------------
 
 
@@ -302,18 +337,20 @@ class Started:
 @pytest.mark.parametrize("held", [False, True])
 def test_the_streams_end(monkeypatch: pytest.MonkeyPatch, held: bool) -> None:
     """All input and output is through, also where another process holds the output; then nothing is open, and no thread runs."""
-    started = Started(monkeypatch)
-    started.streams.start(started.process)
-    assert started.stdin_end.read() == b"in"
-    os.write(started.stdout_end, b"out")
+    made = Started(monkeypatch)
+    made.streams.start(made.process)
+    assert made.stdin_end.read() == b"in"
+    os.write(made.stdout_end, b"out")
     if not held:
-        os.close(started.stdout_end)
-        started.stdout_end = os.open(os.devnull, os.O_RDONLY)
-    started.streams.finish()
-    started.streams.finish()
-    assert started.stdout.getvalue() == b"out" and started.closed()
-    assert [thread.name for thread in started.threads] == ["callstats-output", "callstats-input"]
-    assert not any(thread.is_alive() for thread in started.threads)
+        os.close(made.stdout_end)
+        made.stdout_end = os.open(os.devnull, os.O_RDONLY)
+    made.streams.finish()
+    made.streams.finish()
+    assert made.stdout.getvalue() == b"out" and made.closed()
+    assert [thread.name for thread in made.threads] == ["callstats-output", "callstats-input"]
+    for thread in made.threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 def test_streams_that_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,9 +389,9 @@ def test_the_watchdog(tmp_path: Path, ends: str) -> None:
     mark = f"mark-{os.urandom(8).hex()}"
     sleeper = ["sleep", "600"]
     with (
-        subprocess.Popen(sleeper, process_group=0) as command,
-        subprocess.Popen(sleeper, env={"CALLSTATS_TASK": mark}) as marked,
-        subprocess.Popen(sleeper, env={"CALLSTATS_TASK": "another"}) as stranger,
+        started(sleeper, process_group=0) as command,
+        started(sleeper, env={"CALLSTATS_TASK": mark}) as marked,
+        started(sleeper, env={"CALLSTATS_TASK": "another"}) as stranger,
     ):
         watchdog = Watchdog(mark)
         shell = watchdog._shell

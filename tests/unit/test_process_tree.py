@@ -18,7 +18,7 @@ from callstats.drivers.process import procfs, tree
 from callstats.drivers.process.procfs import read_process
 from callstats.drivers.process.tree import MARK, Family, Tree, send, subreaper
 from callstats.errors import ArgumentError
-from support.programs import PATIENCE
+from support.programs import PATIENCE, started
 
 pytestmark = pytest.mark.skipif(not procfs._LINUX, reason="reads /proc")
 
@@ -31,7 +31,7 @@ def program(script: str, mark: str = "") -> Iterator[subprocess.Popen[bytes]]:
     """Run a script in a group of its own."""
     env = {**os.environ, MARK: mark}
     pipe = subprocess.PIPE
-    with subprocess.Popen(["sh", "-c", script], env=env, stdin=pipe, stdout=pipe, process_group=0) as process:
+    with started(["sh", "-c", script], env=env, stdin=pipe, stdout=pipe, process_group=0) as process:
         try:
             yield process
         finally:
