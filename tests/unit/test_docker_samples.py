@@ -177,7 +177,7 @@ def test_from_the_start_to_the_end(monkeypatch: pytest.MonkeyPatch, child: subpr
     monkeypatch.setattr(samples, "_LOOK_MS", 20)
     group = Group([{"cpu_time@last": 1}], [0])
     first, asked = looked(group)
-    before = time_ns()
+    before, first._names = time_ns(), []
     first.expect("c0ffee")
     wait_until(lambda: first._reading == {"cpu_time@last": 1})
     cgroup_file(monkeypatch, "4:memory:/other\n0::/docker/c0ffee\n1:cpu:/x/c0ffee\n")

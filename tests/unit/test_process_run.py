@@ -224,6 +224,53 @@ def test_a_start_that_fails(monkeypatch: pytest.MonkeyPatch, failing: str) -> No
             os.fstat(number)
 
 
+class Group:
+    """A control group of which it is known what was done with it."""
+
+    def __init__(self, takes: bool) -> None:
+        self.takes, self.log, self.folder = takes, list[str](), Path("/no/group")
+
+    def add(self, pid: int) -> bool:
+        self.log.append(f"add {pid}")
+        return self.takes
+
+    def remove(self) -> None:
+        self.log.append("remove")
+
+    def pids(self) -> list[int]:
+        return []
+
+    def has(self, _pid: int) -> bool:
+        return False
+
+    def kill(self) -> None:
+        pass
+
+    def cpu(self) -> tuple[float, float]:
+        return 0.0, 0.0
+
+    def peak(self) -> tuple[int, int]:
+        return 0, 0
+
+
+@pytest.mark.skipif(not procfs._LINUX, reason="reads /proc")
+@pytest.mark.parametrize("takes", [True, False, None])
+def test_the_group_of_a_command(monkeypatch: pytest.MonkeyPatch, takes: bool | None) -> None:
+    """The command is put into it, the watchdog knows it, and it is removed; one that takes no process tells nothing."""
+    group = None if takes is None else Group(takes)
+    watched: list[tuple[int, str]] = []
+    monkeypatch.setattr(runs.TaskGroup, "make", lambda _mark: group)
+    monkeypatch.setattr(Watchdog, "watch", lambda _self, *arguments: watched.append(arguments))
+    with ProcessDriver().prepare(Task(command=["true"])) as cookie:
+        run: Any = cookie.run()
+        assert run.wait().status == "success"
+        assert run._tree.group is (group if takes else None)
+        pid = run._command.pid
+    assert watched == [(pid, "" if group is None else "/no/group")]
+    if group is not None:
+        assert group.log == [f"add {pid}", "remove"]
+
+
 # --- streams ------------------------------------------------------------------------------------------------------------------
 
 

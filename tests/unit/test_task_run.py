@@ -492,3 +492,14 @@ def test_a_rejected_variable(name: str) -> None:
     """No environment can have it."""
     with pytest.raises(ArgumentError, match=r"^env must be a mapping whose names are not empty, and have no '=' and no NUL, got"):
         Task(env={"A": "=", name: "1"})
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [("a b", ": shlex.split makes one of it"), ("", ""), (b"a b", ""), ([], ""), ((), ""), ([1], ""), (["a", 1], "")],
+)
+def test_a_rejected_command(command: Any, hint: str) -> None:
+    """It is a list of words, of one or more."""
+    with pytest.raises(ArgumentError) as raised:
+        _record.record(command)
+    assert str(raised.value) == f"command must be a list of one word or more, got {command!r}{hint}"
