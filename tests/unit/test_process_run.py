@@ -271,6 +271,19 @@ def test_the_group_of_a_command(monkeypatch: pytest.MonkeyPatch, takes: bool | N
         assert group.log == [f"add {pid}", "remove"]
 
 
+@pytest.mark.skipif(not procfs._LINUX, reason="reads /proc")
+def test_the_watchdog_is_no_part_of_the_command() -> None:
+    """A run that takes in every new child of this process takes others, and not its own helper."""
+    with ProcessDriver(600, adopts=True).prepare(Task(command=["sleep", "600"])) as cookie:
+        run: Any = cookie.run()
+        with started(["sleep", "600"]) as other:
+            members = {process.pid for process in run._tree.members()}
+            assert members == {run._command.pid, other.pid}
+            assert procfs.read_process(run._watchdog.pid) is not None
+            run.kill()
+            other.wait(PATIENCE)  # its code may be lost: the run reaps what it takes in
+
+
 # --- streams ------------------------------------------------------------------------------------------------------------------
 
 
