@@ -312,12 +312,14 @@ def test_the_end_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_kill_that_is_asked_for_again(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as the container runs, an engine that did nothing at the first time is asked again."""
+    """As long as the container runs; and where the engine fails its first process is killed, in whatever way it fails."""
+    killed: list[None] = []
+    monkeypatch.setattr("callstats.drivers.docker.samples.FirstProcess.kill", lambda _self: killed.append(None))
     monkeypatch.setattr(runs, "_WAIT_SECONDS", 0.05)
-    engine.answers["POST kill"] = [(204, None), (500, {"message": "not now"})]
+    engine.answers["POST kill"] = [(204, None), (500, {"message": "not now"}), (0, None)]
     with driver(engine).prepare(Task(image="busybox")) as cookie:
         assert cookie.run().wait(0).status is Status.TIMEOUT
-    assert engine.names().count("POST kill") == 3
+    assert (engine.names().count("POST kill"), len(killed)) == (4, 2)
 
 
 @pytest.mark.parametrize(

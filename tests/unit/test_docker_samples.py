@@ -53,6 +53,7 @@ def test_the_closing_sample() -> None:
     gauges = {"mem_usage": 5, "mem_working": 4, "mem_limit": 9}
     assert closing(gauges)[1] == gauges
     assert closing(gauges, known={"mem_usage": 6, "net_rx": 3})[1] == {"mem_working": 4, "mem_limit": 9}
+    assert closing({"mem_usage@max": 1})[1] == {"mem_usage@max": 1, "mem_peak@last": 1}
     peak = {"mem_usage@max": 8}
     assert closing(peak)[1] == {"mem_usage@max": 8, "mem_peak@last": 8}
     assert closing(peak, known={"mem_usage": 8})[1] == {"mem_peak@last": 8}

@@ -455,7 +455,7 @@ def test_the_watchdog(tmp_path: Path, ends: str) -> None:
     ):
         watchdog = Watchdog(mark)
         shell = watchdog._shell
-        assert shell is not None and watchdog.pid == shell.pid
+        assert shell is not None and watchdog.pid == shell.pid == os.getsid(shell.pid)  # no Ctrl-C reaches it
         watchdog.watch(command.pid, str(folder))
         try:
             if ends == "badly":

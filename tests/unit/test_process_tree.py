@@ -22,8 +22,8 @@ from support.programs import PATIENCE, started
 
 pytestmark = pytest.mark.skipif(not procfs._LINUX, reason="reads /proc")
 
-ORPHAN = "setsid sleep 600 & echo $!; read -r line; exit 3"
-"""A command with a child in a session of its own, which tells its number."""
+ORPHAN = "setsid sh -c 'echo $$; exec sleep 600' & read -r line; exit 3"
+"""A command with a child that tells its number once it is in a session of its own."""
 
 
 @contextmanager
