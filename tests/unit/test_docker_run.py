@@ -461,12 +461,22 @@ def test_connections_that_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each that is open is /dev/null then, which no program that is started gets; closed ones stay closed."""
     (ours, theirs), closed = socket.socketpair(), socket.socket()
     closed.close()
+    opened: list[int] = []
+
+    def open_noted(path: str, flags: int) -> int:
+        opened.append(os.open(path, flags))
+        return opened[-1]
+
+    monkeypatch.setattr(engines, "os", SimpleNamespace(**(vars(os) | {"open": open_noted})))
     monkeypatch.setattr(engines, "_connected", {ours, closed})
     engines.disown_connections()
     assert theirs.recv(1) == b""
     assert os.fstat(ours.fileno()).st_rdev == Path(os.devnull).stat().st_rdev and not os.get_inheritable(ours.fileno())
     os.close(ours.detach())
     theirs.close()
+    assert len(opened) == 1
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(opened[0])
 
 
 def test_a_fork_can_not_wait(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -648,7 +658,7 @@ def test_whose_containers_are_removed(engine: ScriptedEngine) -> None:
     try:
         zombie = f"{space} {child} {process.started}"
         labels = {own: 0, f"{space} {number} {int(started) - 1}": 1, f"{space} {2**22 + 1} 5": 1, zombie: 1}
-        for label, found in {**labels, "x": 0}.items():
+        for label, found in {**labels, "x": 0, f"{space} x 5": 0, "": 0}.items():
             assert removed(engine, listed(label)) == found, label
     finally:
         os.waitpid(child, 0)

@@ -73,6 +73,25 @@ def test_a_writer_that_is_still_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert written == []
 
 
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_stream_that_the_engine_does_not_end(breaks: bool) -> None:
+    """The end of the container ends it: its reader would wait for the next frame."""
+    ended: list[None] = []
+
+    def shutdown() -> None:
+        ended.append(None)
+        if breaks:
+            raise OSError
+
+    made = Samples(SimpleNamespace(), SimpleNamespace(base_url="http://x", api_version="1.44"), "c")  # type: ignore[arg-type]
+    made.end()  # nothing has begun
+    made._response = SimpleNamespace(raw=SimpleNamespace(shutdown=shutdown))  # type: ignore[assignment]
+    made._thread = threading.Thread(target=made._over.wait)
+    made._thread.start()
+    made.end()
+    assert len(ended) == 1 and not made._thread.is_alive()
+
+
 # --- the first process --------------------------------------------------------------------------------------------------------
 
 

@@ -190,7 +190,7 @@ def test_before_its_start_nothing_happens() -> None:
 
 
 @pytest.mark.skipif(not procfs._LINUX, reason="reads /proc")
-@pytest.mark.parametrize("failing", ["watch", "start"])
+@pytest.mark.parametrize("failing", ["launch", "watch", "start"])
 def test_a_start_that_fails(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     """The command never runs, and nothing of it is left: no process, no pipe, no watchdog, and no setting of this process."""
     launched: list[tuple[Any, list[int]]] = []
@@ -202,26 +202,33 @@ def test_a_start_that_fails(monkeypatch: pytest.MonkeyPatch, failing: str) -> No
         launched.append((command, list(command._pipes)))
         return command
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no more threads")
 
     def watched(watchdog: Watchdog, group: int, folder: str) -> None:
-        watchdogs.append(watchdog)
         watch(watchdog, group, folder)
         if failing == "watch":
             fail()
 
-    monkeypatch.setattr(runs, "launch", noted)
-    monkeypatch.setattr(Watchdog, "watch", watched)
+    class Noted(Watchdog):
+        def __init__(self, mark: str) -> None:
+            super().__init__(mark)
+            watchdogs.append(self)
+
+    monkeypatch.setattr(runs, "launch", fail if failing == "launch" else noted)
+    monkeypatch.setattr(runs, "Watchdog", Noted)
+    monkeypatch.setattr(Noted, "watch", watched)
     if failing == "start":
         monkeypatch.setattr(runs.Streams, "start", fail)
     with ProcessDriver().prepare(Task(command=["sleep", "600"])) as cookie, pytest.raises(RuntimeError):
         cookie.run()
-    ((command, pipes),), (watchdog,) = launched, watchdogs
-    assert procfs.read_process(command.pid) is None and watchdog._shell is None and tree._users == 0
-    for number in pipes:
-        with pytest.raises(OSError, match="Bad file"):
-            os.fstat(number)
+    (watchdog,) = watchdogs
+    assert watchdog._shell is None and tree._users == 0 and len(launched) == (failing != "launch")
+    for command, pipes in launched:
+        assert procfs.read_process(command.pid) is None
+        for number in pipes:
+            with pytest.raises(OSError, match="Bad file"):
+                os.fstat(number)
 
 
 class Group:
@@ -269,6 +276,18 @@ def test_the_group_of_a_command(monkeypatch: pytest.MonkeyPatch, takes: bool | N
     assert watched == [(pid, "" if group is None else "/no/group")]
     if group is not None:
         assert group.log == [f"add {pid}", "remove"]
+
+
+def test_a_fork_lets_go() -> None:
+    """Of the streams and of the watchdog, where there are any yet, so that both end with the parent alone."""
+    log: list[str] = []
+    run: Any = ProcessDriver().prepare(Task(command=["true"]))
+    run.disown()
+    assert run._forked
+    run._streams = SimpleNamespace(disown=lambda: log.append("streams"))
+    run._watchdog = SimpleNamespace(disown=lambda: log.append("watchdog"))
+    run.disown()
+    assert log == ["streams", "watchdog"]
 
 
 @pytest.mark.skipif(not procfs._LINUX, reason="reads /proc")
@@ -370,7 +389,7 @@ class Started:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, threads: bool = True) -> None:
         monkeypatch.setattr(runs, "_GRACE_SECONDS", 0.05)
-        self.stdout = io.BytesIO()
+        self.stdout = Slow()
         self.threads: list[threading.Thread] = []
 
         def start_thread(name: str, work: Any, *arguments: Any) -> threading.Thread:
@@ -392,6 +411,14 @@ class Started:
         self.stdin_end.close()
         os.close(self.stdout_end)
         return all(pipe.closed for pipe in self.pipes) and self.streams._stop is None
+
+
+class Slow(io.BytesIO):
+    """An output that takes its time."""
+
+    def write(self, data: Any) -> int:
+        threading.Event().wait(0.3)
+        return super().write(data)
 
 
 @pytest.mark.parametrize("held", [False, True])

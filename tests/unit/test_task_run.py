@@ -15,9 +15,9 @@ import pytest
 from callstats.drivers import DockerDriver, DriverError, ProcessDriver, RunResult, Status, Task, TaskError, _record, _run
 from callstats.drivers._record import Recording
 from callstats.drivers._run import Exit, TaskRun, cpu_metrics, validate_interval
-from callstats.errors import ArgumentError
+from callstats.errors import ArgumentError, ImageError
 from callstats.series import StatSeries
-from support.programs import PATIENCE
+from support.programs import PATIENCE, started
 
 
 class Scripted(TaskRun):
@@ -448,8 +448,9 @@ def test_the_command_of_a_process() -> None:
     """Its words as it got them; none of a process that is gone, and none of nobody."""
     if not os.path.isdir("/proc/self"):  # noqa: PTH112 - no file of ours
         pytest.skip("reads /proc")
-    words = _record.command_of(os.getpid())
-    assert words and all("\0" not in word for word in words)
+    with started(["sleep", "600"]) as process:
+        assert _record.command_of(process.pid) == ["sleep", "600"]
+        process.kill()
     assert _record.command_of(2**22 + 1) == [] == _record.command_of(None)
 
 
@@ -503,3 +504,12 @@ def test_a_rejected_command(command: Any, hint: str) -> None:
     with pytest.raises(ArgumentError) as raised:
         _record.record(command)
     assert str(raised.value) == f"command must be a list of one word or more, got {command!r}{hint}"
+
+
+def test_wrong_use_of_a_container_stores_nothing() -> None:
+    """An image that can't be one is refused before the call is stored as running."""
+    begun: list[Any] = []
+    into: Any = SimpleNamespace(begin=begun.append, finish=begun.append)
+    with pytest.raises(ImageError):
+        _record.record(["true"], driver="docker", image="no/Image Name", into=into)
+    assert begun == []
