@@ -43,6 +43,8 @@ class ScriptedEngine:
     ended: threading.Event = field(default_factory=threading.Event)
     """Whether the container has ended. A kill ends it too."""
     started: threading.Event = field(default_factory=threading.Event)
+    heard: threading.Event = field(default_factory=threading.Event)
+    """Whether all of its input was read."""
     answers: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
     """The next answers to a request: status and body. With status 0 the connection breaks."""
 
@@ -115,6 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         if "stdin" in params:
             while chunk := self.connection.recv(65_536):
                 self.engine.input += chunk
+            self.engine.heard.set()
             return
         self.engine.started.wait()
         for stream, data in self.engine.output:

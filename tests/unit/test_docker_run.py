@@ -26,6 +26,7 @@ from callstats.drivers.docker import engine as engines
 from callstats.drivers.docker import owner
 from callstats.drivers.docker import run as runs
 from callstats.drivers.docker.engine import EngineClient, engine_errors, timed_out
+from support.programs import PATIENCE, wait_until
 from support.scripted import CONTAINER, ScriptedEngine, scripted_engine
 
 MIB = 2**20
@@ -76,6 +77,7 @@ def test_from_its_start_to_its_end(engine: ScriptedEngine) -> None:
     def write_stat(timestamp: int, metrics: dict[str, int]) -> None:
         samples.append((timestamp, metrics))
         if len(samples) == 2:
+            assert engine.heard.wait(PATIENCE)
             engine.ended.set()
 
     task = Task(
@@ -282,8 +284,7 @@ def test_an_engine_that_takes_its_time(engine: ScriptedEngine, monkeypatch: pyte
     monkeypatch.setattr(runs, "_SILENT_SECONDS", 30.0)
     with driver(engine).prepare(Task(image="busybox")) as cookie:
         run = cookie.run()
-        while engine.names().count("GET _ping") < 3:
-            threading.Event().wait(0.01)
+        wait_until(lambda: engine.names().count("GET _ping") >= 3)
         assert "POST kill" not in engine.names()
         engine.ended.set()
         assert run.wait().status is Status.SUCCESS

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import time_ns
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from callstats.drivers.docker import samples
 from callstats.drivers.docker.samples import FirstProcess, Samples
 from callstats.errors import ArgumentError
 from callstats.series import Stat
-from support.programs import PATIENCE, started
+from support.programs import started, wait_until
 
 END = 1000
 with_descriptors = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system has no descriptors of processes")
@@ -180,15 +180,6 @@ def test_no_group() -> None:
 def cgroup_file(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Let every process be in these groups."""
     monkeypatch.setattr(samples, "Path", lambda _name: SimpleNamespace(read_text=lambda: text))
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    """Wait for what another thread does."""
-    pause = threading.Event()
-    end = time_ns() + int(PATIENCE * 1e9)
-    while not true():
-        assert time_ns() < end
-        pause.wait(0.005)
 
 
 @with_descriptors

@@ -19,7 +19,7 @@ from callstats.drivers._run import Exit
 from callstats.drivers.process import procfs, tree
 from callstats.drivers.process import run as runs
 from callstats.drivers.process.run import ProcessRun, Watchdog
-from support.programs import PATIENCE, started
+from support.programs import PATIENCE, started, wait_until
 
 MIB = 2**20
 
@@ -368,11 +368,7 @@ def test_the_output(how: str) -> None:
     thread = threading.Thread(target=runs._read_output, args=(pipe, target, stop))
     thread.start()
     os.write(writing, b"first ")
-    pause, left = threading.Event(), int(PATIENCE / 0.005)
-    while target.shown != b"first " and left:
-        left -= 1
-        pause.wait(0.005)
-    assert target.shown == b"first "
+    wait_until(lambda: target.shown == b"first ")
     os.write(writing, b"last")
     if how == "end":
         os.close(writing)

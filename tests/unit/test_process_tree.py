@@ -18,7 +18,7 @@ from callstats.drivers.process import procfs, tree
 from callstats.drivers.process.procfs import read_process
 from callstats.drivers.process.tree import MARK, Family, Tree, send, subreaper
 from callstats.errors import ArgumentError
-from support.programs import PATIENCE, started
+from support.programs import started, wait_until
 
 pytestmark = pytest.mark.skipif(not procfs._LINUX, reason="reads /proc")
 
@@ -54,11 +54,7 @@ def say(process: subprocess.Popen[bytes]) -> None:
 
 def wait_gone(pid: int) -> None:
     """Wait until a process has exited, whoever reaps it."""
-    pause, left = threading.Event(), int(PATIENCE / 0.01)
-    while (process := read_process(pid)) is not None and not process.zombie:
-        assert left
-        left -= 1
-        pause.wait(0.01)
+    wait_until(lambda: (process := read_process(pid)) is None or process.zombie)
 
 
 def wait_zombie(pid: int) -> None:

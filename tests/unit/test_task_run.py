@@ -17,7 +17,7 @@ from callstats.drivers._record import Recording
 from callstats.drivers._run import Exit, TaskRun, cpu_metrics, validate_interval
 from callstats.errors import ArgumentError, ImageError
 from callstats.series import StatSeries
-from support.programs import PATIENCE, started
+from support.programs import PATIENCE, started, wait_until
 
 
 class Scripted(TaskRun):
@@ -124,16 +124,11 @@ def test_a_wait_is_for_the_whole_end() -> None:
 
 def test_a_program_that_ends_is_not_held_up() -> None:
     """All threads of a run end with it, the one of a timeout too, so that an exit needn't wait for them first."""
-    before, timers = set(threading.enumerate()), list[threading.Thread]()
+    before = set(threading.enumerate())
     with Scripted(timeout=600) as cookie:
         run = cookie.run()
         cookie.start_thread("callstats-waiting", cookie.end.wait, PATIENCE)
-        pause, left = threading.Event(), int(PATIENCE / 0.005)
-        while not timers and left:
-            left -= 1
-            pause.wait(0.005)
-            timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
-        assert timers
+        wait_until(lambda: any(isinstance(thread, threading.Timer) for thread in threading.enumerate()))
         assert all(thread.daemon for thread in set(threading.enumerate()) - before)
         cookie.end.set()
         run.wait()
