@@ -518,6 +518,33 @@ def test_an_output_that_breaks(engine: ScriptedEngine, api: EngineClient) -> Non
     theirs.close()
 
 
+def test_the_streams_end_with_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their threads are waited for, the one that still reads the input too."""
+    monkeypatch.setattr(runs, "_INPUT_SECONDS", PATIENCE)
+    ends = [socket.socketpair(), socket.socketpair()]
+    ours = [pair[0] for pair in ends]
+
+    def read(_size: int) -> bytes:
+        threading.Event().wait(0.2)
+        return b""
+
+    def start_thread(_name: str, work: Any, *arguments: Any) -> threading.Thread:
+        thread = threading.Thread(target=work, args=arguments)
+        thread.start()
+        return thread
+
+    attached: Any = SimpleNamespace(attach_socket=lambda _container, params: ours.pop(0))
+    run: Any = SimpleNamespace(task=Task(stdin=SimpleNamespace(read=read)), start_thread=start_thread)  # type: ignore[arg-type]
+    streams = runs.AttachedStreams(run, attached, "c")
+    streams.start()
+    streams.finish(0)
+    assert len(streams._threads) == 2 and not streams._threads[1].is_alive()
+    streams._threads[0].join(PATIENCE)
+    assert not streams._threads[0].is_alive() and all(pair[0].fileno() == -1 for pair in ends)
+    for pair in ends:
+        pair[1].close()
+
+
 def test_an_output_in_parts() -> None:
     """Both a piece and what stands before it may come so; what is cut off in the middle is passed on as far as it came."""
     stdout, stderr = io.BytesIO(), io.BytesIO()

@@ -78,6 +78,14 @@ def test_what_the_kernel_runs(tmp_path: Path) -> None:
     assert not launch._is_program(str(tmp_path / "none")) and not launch._is_program(str(tmp_path))
 
 
+def test_a_long_first_line(tmp_path: Path) -> None:
+    """The kernel reads 255 bytes of it, and runs no script with more."""
+    for size, runs_it in ((254, True), (255, True), (256, False), (257, False)):
+        script = tmp_path / "script"
+        script.write_bytes(b"#!" + (size - 8) * b"/" + b"bin/sh\n")
+        assert launch._is_program(str(script)) is runs_it
+
+
 def launched(*command: str, **env: str) -> Launched:
     """Start a command whose output is a pipe."""
     pipe = subprocess.PIPE

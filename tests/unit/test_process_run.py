@@ -30,12 +30,14 @@ class Clock:
     def __init__(self, end: float, late: float = 0.001) -> None:
         self.now, self.end, self.late = 0.0, end, late
         self.log: list[tuple[str, float]] = []
+        self.waits = 0
 
     def wait(self, seconds: float | None = None) -> bool:
         if seconds is None:
             self.note("wait for the end")
             return True
-        assert seconds >= 0
+        self.waits += 1
+        assert seconds >= 0 and self.waits < 1000
         over = self.now + seconds + self.late >= self.end
         self.now = self.end if over else self.now + seconds + self.late
         return over
@@ -95,10 +97,13 @@ def test_samples_and_early_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_look_at_the_very_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is taken once, and so is a sample."""
+    """It is taken once, and so are a sample and a check of the memory."""
     monkeypatch.setattr(runs, "_EARLY_LOOKS", (0.25, 0.5))
     expected = [("look", 0.25), ("look", 0.5), ("sample", 1.0), ("write", 1.0)]
     assert looked(monkeypatch, 1.5, 1.0, late=0) == expected
+    monkeypatch.setattr(runs, "_EARLY_LOOKS", ())
+    monkeypatch.setattr(runs, "_CHECK_SECONDS", 0.25)
+    assert looked(monkeypatch, 0.625, 10.0, memory=1, late=0) == [("check", 0.25), ("check", 0.5)]
 
 
 def test_checks_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
