@@ -173,6 +173,18 @@ def test_a_shell_that_fails(monkeypatch: pytest.MonkeyPatch, failing: str) -> No
                 pass
 
 
+def test_a_size_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another system the command's peak begins with nothing that is known."""
+    monkeypatch.setattr(launch, "_suits_a_shell", lambda *_: False)
+    monkeypatch.setattr(launch, "read_status", lambda _pid: None)
+    command = launched("true")
+    assert command.floor == 0 and command.stdout is not None
+    command.stdout.close()
+    code = ended(command)
+    command.forget(code)
+    assert code == 0
+
+
 @pytest.mark.parametrize(("pid", "code", "returncode"), [(5, 3, 3), (5, -9, -9), (5, None, 0), (6, 3, None)])
 def test_popen_must_not_wait(pid: int, code: int | None, returncode: int | None) -> None:
     """It learns of the end of its own process, and of no other one."""

@@ -503,6 +503,20 @@ def test_the_watchdog(tmp_path: Path, ends: str) -> None:
                 process.kill()
 
 
+def test_no_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a system without a shell there is none, and nothing is asked of it."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise FileNotFoundError("/bin/sh")
+
+    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(**(vars(subprocess) | {"Popen": fail})))
+    watchdog = Watchdog("mark")
+    watchdog.watch(1, "")
+    watchdog.disown()
+    watchdog.close()
+    assert watchdog.pid == 0
+
+
 # --- what runs already --------------------------------------------------------------------------------------------------------
 
 
