@@ -444,7 +444,7 @@ def test_the_command_of_a_process() -> None:
     if not os.path.isdir("/proc/self"):  # noqa: PTH112 - no file of ours
         pytest.skip("reads /proc")
     with started(["sleep", "600"]) as process:
-        assert _record.command_of(process.pid) == ["sleep", "600"]
+        wait_until(lambda: _record.command_of(process.pid) == ["sleep", "600"])  # amid its exec it has none
         process.kill()
     assert _record.command_of(2**22 + 1) == [] == _record.command_of(None)
 
