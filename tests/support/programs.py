@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
@@ -20,6 +20,14 @@ PATIENCE = float(os.environ.get("CALLSTATS_TEST_PATIENCE", "30"))
 
 BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
 """Python that keeps a core busy."""
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    """Wait for what another thread or process does."""
+    end = monotonic() + PATIENCE
+    while not true():
+        assert monotonic() < end, "it has not come in time"
+        sleep(0.005)
 
 
 def burn(seconds: float) -> str:

@@ -142,6 +142,12 @@ def test_more_cpu_than_there_is_is_absent(used: int, total: int | None) -> None:
     assert metrics == {"cpu_kernel": 0, **({} if total is None else {"cpu_total": total, "cpu_user": total})}
 
 
+def test_the_smallest_cpu() -> None:
+    """One nanosecond of the system's time is time, and a use that did not change is 0 percent."""
+    metrics = picked(cpu_stats=cpu(usages(6, 5, 5), 2, online_cpus=1), precpu_stats=cpu(usages(5, 5, 6), 1))
+    assert metrics == {"cpu_total": 100, "cpu_user": 0}
+
+
 @pytest.mark.parametrize("before", [ABSENT, None, {}, cpu(usages(0, 0, 0), ABSENT), cpu(usages(0, 0, 0), 0), cpu(0, None), [], 7])
 def test_the_first_frame_has_no_cpu(before: object) -> None:
     """With nothing to measure against, cpu is absent and all else is kept."""

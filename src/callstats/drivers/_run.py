@@ -218,7 +218,6 @@ class TaskRun(Cookie, WaitResult):
     def _watch(self) -> None:
         try:
             timer = threading.Timer(min(self.task.timeout or math.inf, threading.TIMEOUT_MAX), self.stop, (Status.TIMEOUT,))
-            timer.daemon = True
             if self.task.timeout:
                 self._guard(timer.start)
             self._guard(self.await_exit)

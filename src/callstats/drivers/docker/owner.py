@@ -39,7 +39,7 @@ def remove_orphans(api: APIClient) -> None:
     """Remove the containers whose recorder has ended without doing so."""
     listed = request(api, "GET", "/containers/json", all=1, filters=f'{{"label":["{LABEL}"]}}').json()
     for container in listed:
-        with suppress(DockerException, OSError):  # another recorder may remove it too; a label of another form
+        with suppress(DockerException, OSError, ValueError):  # another recorder may remove it too; a label of another form
             if container["Id"] in abandoned or _is_orphan(api, container["Id"], container["State"], container["Labels"][LABEL]):
                 remove(api, container["Id"])
                 abandoned.discard(container["Id"])

@@ -152,7 +152,7 @@ class FirstProcess:
         """The time of the end, in nanoseconds."""
         self.oom_kills = 0
         """Number of processes that the kernel killed for want of memory."""
-        self._descriptor = -1
+        self._descriptor: int | None = None
         self._lock = threading.Lock()
         self._names: list[str] = []
         self._group: CgroupSampler | None = None
@@ -185,7 +185,7 @@ class FirstProcess:
 
     def kill(self) -> None:
         with self._lock, suppress(OSError):  # it has ended, or this user must not
-            if self._descriptor >= 0:
+            if self._descriptor is not None:
                 signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
     def close(self) -> dict[str, int]:
@@ -197,15 +197,15 @@ class FirstProcess:
         if self._group is not None:
             self._group.close()
         with self._lock:
-            if self._descriptor >= 0:
+            if self._descriptor is not None:
                 os.close(self._descriptor)
-                self._descriptor = -1
+                self._descriptor = None
         return self._reading
 
     def _watch(self) -> None:
-        while self._descriptor < 0 and not self._over.wait(_EARLY_SECONDS):
+        while self._descriptor is None and not self._over.wait(_EARLY_SECONDS):
             self._look()
-        if self._descriptor >= 0:
+        if self._descriptor is not None:
             ended = select.poll()
             ended.register(self._descriptor, select.POLLIN)
             while not self._over.is_set():

@@ -132,7 +132,7 @@ def _is_program(path: str, *, interpreter: bool = False) -> bool:
     """Return whether the kernel runs this file: one of this machine's kind, or a script of one."""
     try:
         with open(path, "rb") as file, open(sys.executable, "rb") as own:  # noqa: PTH123 - path may be a descriptor's
-            start, kind = file.read(256), own.read(20)
+            start, kind = file.read(255), own.read(20)  # more of a first line is more than the kernel takes
     except OSError:
         return False
     if start.startswith(b"\x7fELF"):

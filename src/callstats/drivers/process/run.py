@@ -39,7 +39,7 @@ _WATCHDOG = """
 read -r group || exit 0
 read -r folder
 read -r word && exit 0
-kill -KILL -- "-$group"
+kill -s KILL -- "-$group"
 [ ! "$folder" ] || echo 1 >"$folder/cgroup.kill"
 for round in 1 2 3 4 5 6 7 8 9 10; do
     found=
