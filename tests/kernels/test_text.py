@@ -94,9 +94,9 @@ def names_of_one_hash(n: int) -> list[str]:
 
 
 @compiled
-@pytest.mark.parametrize("n", [2, 64, 65])
+@pytest.mark.parametrize("n", [2, 20, 65])
 def test_names_of_one_hash(n: int) -> None:
-    """They are told apart; more than 64 of them are left to the fallback decoder."""
+    """They are told apart; those that take more than 64 probes are left to the fallback decoder."""
     names = names_of_one_hash(n)
     blob = json.dumps([{"timestamp": "2017-11-27T14:52:53Z", "metrics": {name: i for i, name in enumerate(names)}}]).encode()
     assert (callstats.kernels.active.decode_blob(blob) is None) is (n > 64)
