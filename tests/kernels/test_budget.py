@@ -219,6 +219,13 @@ def test_the_bounds_spare_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done["measure"] <= 2_062 and done["_row_size"] <= 64_208, done  # of 5,178
 
 
+def test_a_budget_for_more_than_a_million_sums() -> None:
+    """Each mean has the sums of its cells at hand, in memory without much to spare."""
+    series = long_series(60_000)
+    size = len(series.to_json())
+    assert [found(series, Rule(None), max_bytes) for max_bytes in (size, size - 1)] == [60_000, 59_999]
+
+
 def test_single_samples_lack_the_new_metrics() -> None:
     """The series itself fits, though rows of three samples each, with peaks of a long name, are longer."""
     times, name = np.repeat(np.arange(50) * SECOND, 3), "x" * 200

@@ -174,6 +174,13 @@ def test_the_last_row_takes_all_that_is_left() -> None:
     assert [count for _, _, count in rows_of(decimate(even, 4))] == [3, 2, 2, 4]
 
 
+def test_the_times_of_the_next_series_are_no_part_of_a_row() -> None:
+    """After a row of three, the next one is looked for where a series of a batch ends, and another one begins."""
+    one = StatSeries([at * SECOND for at in (0, 1, 2, 100, 200, 300)], {"x": range(6)})
+    for got in decimate(StatBatch([one, one]), 4):
+        assert (got.timestamps // SECOND).tolist() == [1, 100, 200, 300]
+
+
 def test_the_remainder_of_the_floored_window_may_be_a_row() -> None:
     """While fewer rows are out, bins go on past the max_samples-th."""
     times = [0, 0, 0, 0, 29, 30, 31]  # to 3: the window is 10, and 31 lies in the fourth bin

@@ -106,6 +106,29 @@ def test_memory_of_kernels(name: str) -> None:
     assert grown(work, 10_000 if name in WORK else 2_000, {resident: 40}) == {}
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what is in memory")
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="a sanitizer keeps what is freed")
+def test_memory_of_a_scanner_that_is_not_kept() -> None:
+    """With room for rows of so many metrics it has more than is kept for the next call, so all of it is given back."""
+    if callstats.backend != "cython":
+        pytest.skip("numpy's memory is seen by Python's counters")
+    wide = StatSeries([0], {f"m{i:05}": [i] for i in range(40_000)}).to_json()
+    assert grown(lambda: callstats.kernels.active.decode_blob(wide), 20, {resident: 50_000}) == {}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what is in memory")
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="a sanitizer keeps what is freed")
+def test_presence_counts_in_what_is_kept() -> None:
+    """Values alone would stay below the limit of 64 MiB, and would be kept."""
+    if callstats.backend != "cython":
+        pytest.skip("numpy's memory is seen by Python's counters")
+    metrics = ",".join(f'"m{i:05}":{i}' for i in range(24_000))
+    wide = f'[{{"timestamp":"1970-01-01T00:00:00Z","metrics":{{{metrics},"none":null}}}}]'.encode()
+    before = resident()
+    assert callstats.kernels.active.decode_blob(wide) is not None
+    assert resident() - before < 2**24
+
+
 @pytest.mark.parametrize("twice", [1, 2])
 def test_references_to_inputs(twice: int, backend: str) -> None:
     """Nothing that was handed in is held on to, where it is refused neither."""

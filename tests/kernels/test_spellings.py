@@ -130,6 +130,8 @@ ODD: dict[str, tuple[str, str]] = {
     "more-minus": ('"more":3', '"more":-'),
     "more-point": ('"more":3', '"more":1.'),
     "more-exponent": ('"more":3', '"more":1e'),
+    "more-exponent-d": ('"more":3', '"more":1d5'),
+    "more-exponent-with-a-star": ('"more":3', '"more":1e*5'),
     "more-zeros": ('"more":3', '"more":00'),
     "more-plus": ('"more":3', '"more":+1'),
     "more-nan": ('"more":3', '"more":NaN'),
@@ -259,6 +261,14 @@ def test_more_names_than_are_remembered() -> None:
     assert disagreements(blobs, rule=0) == []
     assert [series.names for series in map(StatSeries.from_json, blobs)][9] == FULL.names
     assert StatSeries.from_json(blobs[-1]).names == StatSeries.from_json(blobs[0]).names
+
+
+def test_names_of_their_own_after_others_were_forgotten() -> None:
+    """The scanner numbers names anew, and what was planned for the old ones must not be done to the new ones."""
+    many = compact([{**ROWS[0], "metrics": {f"n{j}": j for j in range(66_000)}}]).encode()
+    series = [StatSeries([0, SECOND], {name: [1, 3]}) for name in "abc"]
+    blobs = [blob for one in series for blob in (many, one.to_json())]
+    assert reduce_json(blobs, 1, threads=1)[1::2] == [decimate(one, 1).to_json() for one in series]
 
 
 @pytest.mark.parametrize("k", [255, 256, 257, 300])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from datetime import datetime
@@ -77,6 +78,29 @@ def test_no_width_is_left_to_the_fallback_decoder(names: int) -> None:
     series = StatSeries([0, 1, 2], {f"m{i:04}": [i, 2**64 - 1 - i, 0] for i in range(names)})
     found, _, values, *_ = callstats.kernels.active.decode_blob(series.to_json(digits=9))
     assert (tuple(name.decode() for name in found), values.tolist()) == (series.names, series.values.tolist())
+
+
+def names_of_one_hash(n: int) -> list[str]:
+    """Names of two words: the second one makes up for what the first one did to the hash of `_json_names.pxd`."""
+
+    def hashed(word: bytes) -> int:
+        mixed = (0x9E3779B97F4A7C15 ^ 16 ^ int.from_bytes(word, "little")) * 0xFF51AFD7ED558CCD % 2**64
+        return mixed ^ mixed >> 32
+
+    wanted = hashed(b"00000000") ^ int.from_bytes(b"OOOOOOOO", "little")
+    words = (b"%08d" % i for i in itertools.count())
+    pairs = ((word, (wanted ^ hashed(word)).to_bytes(8, "little")) for word in words)
+    return list(itertools.islice(((word + other).decode() for word, other in pairs if other.isalnum()), n))
+
+
+@compiled
+@pytest.mark.parametrize("n", [2, 20, 65])
+def test_names_of_one_hash(n: int) -> None:
+    """They are told apart; those that take more than 64 probes are left to the fallback decoder."""
+    names = names_of_one_hash(n)
+    blob = json.dumps([{"timestamp": "2017-11-27T14:52:53Z", "metrics": {name: i for i, name in enumerate(names)}}]).encode()
+    assert (callstats.kernels.active.decode_blob(blob) is None) is (n > 64)
+    assert [StatSeries.from_json(blob)[name].tolist() for name in names] == [[i] for i in range(n)]
 
 
 @compiled

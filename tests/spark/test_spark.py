@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
 ]
 
-ROWS, PARTITIONS = 6_000, 4
+ROWS, PARTITIONS = 24_000, 8
 
 
 @cache

@@ -237,7 +237,6 @@ cdef inline const uint8_t* read_time(const uint8_t* at, const uint8_t* end, Minu
         if n == 8 and 48 <= at[0] <= 57:
             fraction = fraction * 10 + at[0] - 48
             n = 9
-            at += 1
             while at < end and 48 <= at[0] <= 57:
                 at += 1
         ns[0] += <int64_t>(fraction * TENS[9 - n])

@@ -64,7 +64,7 @@ cdef inline bint make_result_room(Work* work, Py_ssize_t rows, Py_ssize_t column
         ):
             return False
         work.row_room = rows + 1
-    if cells > work.cell_room or work.cell_room == 0:
+    if cells > work.cell_room:
         if not (resize(&work.out.values, cells, sizeof(uint64_t)) and resize(&work.out.present, cells, 1)):
             return False
         work.cell_room = cells
