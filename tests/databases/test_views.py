@@ -17,6 +17,7 @@ from callstats.cli.app import cli
 from callstats.demo import demo_calls
 from callstats.rule import KEEP_PEAKS
 from callstats.stats import usage_of
+from callstats.stats.calls import ERRORS
 from support.databases import Database
 from support.zoo import SECOND
 
@@ -269,7 +270,7 @@ def test_the_dashboard_asks_the_views(database: Database) -> None:
     for i in range(300):
         name, at = dice.choice(("resize", "it's", None)), base + timedelta(minutes=dice.randrange(240))
         status, peak = (
-            dice.choice(("success", "success", "error", "timeout", "killed")),
+            dice.choice(("success", "success", *sorted(ERRORS))),
             dice.choice((0, dice.randrange(1, 10**9))),
         )
         limit = dice.choice((0, 2**30, 2**63 - 4096, 2**29))
@@ -331,6 +332,8 @@ def test_the_dashboards_shape() -> None:
             fields += options.get("fields", []) + options.get("include", {"names": []})["names"]
             assert fields
             assert all(re.search(rf"(AS |[.]){field}\b", sql) for field in fields), (panel["title"], fields)
+    failures = re.findall(r"status IN \((.*?)\)", json.dumps(dashboard))
+    assert [set(re.findall(r"\w+", words)) for words in failures] == [ERRORS] * 3
     boxes = [tuple(panel["gridPos"][name] for name in "xywh") for panel in dashboard["panels"]]
     assert len(set(boxes)) == len(boxes)
     assert all(x + w <= 24 for x, _, w, _ in boxes)
