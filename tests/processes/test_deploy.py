@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sqlite3
@@ -17,6 +18,7 @@ from callstats.cli import main
 from callstats.db import connect
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+NIGHTLY = DEPLOY.parent / "docs" / "nightly.md"
 SERVICE = DEPLOY / "systemd" / "callstats-reduce.service"
 TIMER = DEPLOY / "systemd" / "callstats-reduce.timer"
 CRON_JOB = DEPLOY / "kubernetes" / "cronjob.yaml"
@@ -43,8 +45,10 @@ def container() -> dict[str, Any]:
     return only
 
 
-def verify(folder: Path, service: str, timer: str) -> subprocess.CompletedProcess[str]:
-    """Verify both units in a folder."""
+def verify(folder: Path, service: str, timer: str, more: str = "") -> subprocess.CompletedProcess[str]:
+    """Verify both units in a folder, the service with further lines."""
+    (folder / f"{SERVICE.name}.d").mkdir(exist_ok=True)
+    (folder / f"{SERVICE.name}.d" / "override.conf").write_text(more)
     paths = [folder / SERVICE.name, folder / TIMER.name]
     for path, text in zip(paths, (service, timer), strict=True):
         path.write_text(text)
@@ -58,8 +62,20 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     installed = service.replace("/usr/local/bin/callstats", sys.executable)
     done = verify(tmp_path, installed, timer)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    [sqlite] = re.findall(r"^```ini\n(.*?)^```$", NIGHTLY.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    done = verify(tmp_path, installed, timer, sqlite)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert verify(tmp_path, installed, timer, sqlite.replace("DynamicUser=no", "DynamicUser=none")).stderr
     for broken in ((installed.replace("Type=oneshot", "Type=once"), timer), (installed, timer.replace("03:00", "27:00"))):
         assert verify(tmp_path, *broken).stderr
+
+
+def test_the_page_installs_what_they_run() -> None:
+    """The program is put where the service looks for it, with the driver of the database in the example."""
+    page = NIGHTLY.read_text(encoding="utf-8")
+    program = command_of(SERVICE.read_text())[0]
+    assert f"ln -s /opt/callstats/bin/callstats {program}\n" in page
+    assert "pip install '.[cli,postgres]'" in page and "CALLSTATS_URL=postgresql://" in page
 
 
 def test_the_api_takes_the_job() -> None:
