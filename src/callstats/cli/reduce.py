@@ -151,7 +151,8 @@ _MEASURABLE_SECONDS = 0.1
     "--prom",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the result for the textfile collector of Prometheus' node exporter, which reads files that end in .prom.",
+    help="Write the result for the textfile collector of Prometheus' node exporter, which reads files that end in .prom. It "
+    'needs the extra "prometheus".',
 )
 @click.option("--log-json", is_flag=True, help="Log to standard error in JSON lines: one for each batch and each rejected row.")
 @column_options
