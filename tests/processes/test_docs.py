@@ -17,10 +17,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from click.testing import CliRunner
 
 import callstats
+from callstats.cli.app import cli
 from callstats.cli.demo import LINES
 from callstats.drivers import ContainerTask
+from callstats.stats.calls import ERRORS
+from callstats.stats.format import FINDINGS
 from support import forked
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +93,23 @@ def test_commands(page: Path, tmp_path: Path) -> None:
         command = [forked.callstats(), *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_words_that_the_package_knows() -> None:
+    """The tutorial has each finding, and what failed means is told once and for all."""
+    tutorial, answers = ((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("tutorial.md", "answers.md"))
+    assert {*re.findall(r"^\| ([a-z ]+) \|", tutorial, re.MULTILINE)} >= {*FINDINGS} - {""}
+    [failed] = re.findall(r"The statuses (.*) are errors", answers)
+    assert set(re.findall(r"`(\w+)`", failed)) == ERRORS
+
+
+def test_prometheus_needs_its_extra() -> None:
+    """All places say so that tell what it is for."""
+    assert "pip install '.[cli,prometheus]'" in README.read_text(encoding="utf-8")
+    assert "`--prom`" in (page := (ROOT / "docs" / "nightly.md").read_text(encoding="utf-8"))
+    assert "needs the extra `prometheus`" in page
+    for command in ("reduce", "record"):
+        assert 'needs the extra "prometheus"' in " ".join(CliRunner().invoke(cli, [command, "--help"]).output.split())
 
 
 def test_the_pages_have_examples() -> None:

@@ -55,9 +55,12 @@ def stored(path: Path, rows: Iterable[tuple[Any, ...]]) -> Path:
     return path
 
 
-def call(key: str, group: object, histogram: str | None, *, status: str = "success", error: str | None = None) -> tuple[Any, ...]:
+def call(
+    key: str, group: object, histogram: str | None, *, status: str = "success", error: str | None = None, minute: int = 0
+) -> tuple[Any, ...]:
     """A call's row."""
-    return key, group, status, "2026-10-26T00:00:00Z", "2026-10-26T00:00:00Z", "2026-10-26T00:01:00Z", histogram, error
+    begun, ended = (f"2026-10-26T00:{at:02}:00Z" for at in (minute, minute + 1))
+    return key, group, status, begun, begun, ended, histogram, error
 
 
 def platform(path: Path) -> Path:
@@ -69,11 +72,10 @@ def platform(path: Path) -> Path:
 def platform_rows() -> list[tuple[Any, ...]]:
     """Make the rows once: their text is the same whichever backend runs."""
     reduced = decimate(series(900, 150 * MIB), 60, how={"mem_usage": ("mean", "min", "max")}).to_db()
-    rows = [call(f"resize-{i:02}", "resize", series(30, (40 + i) * MIB).to_db()) for i in range(78)]
+    rows = [call(f"resize-{i:02}", "resize", series(30, (40 + i) * MIB).to_db(), minute=i % 50) for i in range(78)]
     rows += [call(f"resize-{i}", "resize", reduced) for i in (78, 79)]
-    rows += [
-        call(f"export-{i}", "export", series(7200, 200 * MIB).to_db(), status="killed", error="out of memory") for i in (1, 2)
-    ]
+    export = series(7200, 200 * MIB).to_db()
+    rows += [call(f"export-{i}", "export", export, status="killed", error="out of memory", minute=i) for i in (1, 2)]
     return [*rows, call("short-1", "short", "")]
 
 

@@ -17,7 +17,7 @@ from callstats import Bernoulli, StatBatch, StatSeries, decimate, kernels, summa
 from callstats.stats import CallData, Percentiles, leak_trend, rightsize, summarize_calls, usage_of
 from callstats.stats.call import _kernel_layout
 from callstats.stats.calls import CallScalars
-from callstats.stats.format import memory_limit_text, summary_texts, waste_text
+from callstats.stats.format import finding_text, memory_limit_text, summary_texts, waste_text
 from callstats.stats.proportions import wilson
 from support.blobs import grammar, seeds
 from support.parity import exact, outcome
@@ -64,7 +64,7 @@ def random_calls(n: int, seed: str) -> list[CallData]:
         series = StatSeries([start + k * SECOND for k in range(rows)], metrics)
         how = dice.choice(("mean", ("mean", "max"), {"mem_usage": ("mean", "max")}, ("mean", "min", "max", "first", "last")))
         series = decimate(series, dice.choice((240, 7)), how=how)
-        status = dice.choice(("success", "success", "error", "timeout", "killed", None))
+        status = dice.choice(("success", "success", "error", "timeout", "killed", "cancelled", None))
         calls.append(CallData(series, status, start if dice.random() < 0.5 else None, i * 10**6 if dice.random() < 0.7 else None))
     return calls
 
@@ -76,7 +76,7 @@ def test_every_figure(n: int) -> None:
     found = summarize_calls(calls, risk=0.05, step=MIB)
     each = [summarize(call.series) for call in calls]
     assert (found.calls, found.killed) == (n, sum(call.status == "killed" for call in calls))
-    assert found.errors == sum(call.status in ("error", "timeout", "killed") for call in calls)
+    assert found.errors == sum(call.status in ("error", "timeout", "killed", "cancelled") for call in calls)
     assert found.sampled == sum(len(call.series) > 0 for call in calls)
 
     rows = []
@@ -222,6 +222,14 @@ def test_unknown_memory_is_not_zero_bytes() -> None:
     sized = summarize_calls([*small, *[blind] * 60], risk=0.5).rightsize
     assert sized is not None
     assert (sized.size, sized.unknown, sized.killed, sized.assumed) == (832 * MIB, 0, 60, 60)
+
+
+@pytest.mark.parametrize(("limit", "finding"), [(300 * MIB, "fits"), (0, "no limit"), (UNLIMITED, "no limit")])
+def test_only_a_limit_fits(limit: int, finding: str) -> None:
+    """Calls that have none are told so; with too few calls nothing is found."""
+    calls = [CallData(StatSeries([0], {"mem_usage": [250 * MIB], "mem_limit": [limit]}))] * 60
+    assert finding_text(summarize_calls(calls, risk=0.05)) == finding
+    assert finding_text(summarize_calls(calls[:9], risk=0.05)) == ""
 
 
 def test_killed_calls_are_not_told_as_enough() -> None:

@@ -207,7 +207,9 @@ def test_samples_as_csv(tmp_path: Path) -> None:
     assert run(db, "--csv", "--metric", "c").exit_code == 2
 
 
-@pytest.mark.parametrize(("verb", "told"), [("list", "  8-44 B"), ("show", "8 B sampled, at most 44 B")])
+@pytest.mark.parametrize(
+    ("verb", "told"), [("list", "  8-44 B"), ("show", "memory    8 B sampled, at most 44 B (mem_working)\n")]
+)
 def test_a_sampled_peak_has_its_upper_bound(verb: str, told: str, tmp_path: Path) -> None:
     """Where the kernel knows one, neither command tells the sample as the peak."""
     series = StatSeries([0, 1], {"mem_working": [5, 8], "mem_usage": [20, 25], "mem_usage@max": [20, 44]})

@@ -21,7 +21,8 @@ from callstats.plot.panels import panels, time_unit, value_text
 from callstats.plot.plotly import outline, traces
 from callstats.stats import CallColumns, CallData, CallsGroup, summarize_calls
 from callstats.stats.call import usage_of
-from callstats.stats.calls import OUTCOMES
+from callstats.stats.calls import ERRORS, OUTCOMES
+from callstats.stats.format import FINDINGS
 from support.reports import HOSTILE, MIB, series
 from support.zoo import SECOND
 
@@ -183,6 +184,9 @@ def test_what_the_page_is_given() -> None:
     data = data_of(page)
     titles = [title for title, tip in data["columns"] if tip]
     assert len(titles) == len(data["columns"])
+    tips = dict(data["columns"])
+    assert all(word in tips["finding"].lower() for word in FINDINGS)
+    assert set(re.findall(r"\w+", tips["failed"])) >= ERRORS
     assert titles[:5] + titles[-2:] == ["finding", "memory over time", "calls", "failed", "killed", "right size", "waste"]
     assert "smallest memory that at most 5 % of calls exceed, with 95 % confidence. Fewer than 59 calls have none." in str(
         data["columns"]
@@ -217,6 +221,13 @@ def test_a_call_of_one_moment() -> None:
     assert (facts["mem_usage"], facts["cpu_total"], facts["queue"], facts["duration"]) == ("9 MiB", "30 %", "7", "2.44 s")
 
 
+def test_a_call_whose_peak_is_between_two_numbers() -> None:
+    """Its box has both, as `show` does."""
+    found = StatSeries([0, SECOND], {"mem_working": [5, 8], "mem_usage": [20, 25], "mem_usage@max": [20, 44]})
+    [call] = data_of(render([], [ReportCall(name="c1", series=found)]))["calls"]
+    assert dict(call["facts"])["mem_working"] == "8 B sampled, at most 44 B"
+
+
 DAY = 86_400 * SECOND
 MONDAY = 20_402 * DAY  # 2025-11-10
 
@@ -224,6 +235,8 @@ MONDAY = 20_402 * DAY  # 2025-11-10
 @pytest.mark.parametrize(
     ("times", "step", "at"),
     [
+        ([MONDAY, MONDAY + 60 * SECOND - 1, MONDAY + 7200 * SECOND - 1], "minute", [0, 119]),
+        ([MONDAY, MONDAY + 3600 * SECOND - 1, MONDAY + 7200 * SECOND], "hour", [0, 2]),
         ([MONDAY, MONDAY + 3600 * SECOND - 1, MONDAY + DAY], "hour", [0, 24]),
         ([MONDAY, MONDAY + DAY, MONDAY + 3 * DAY - 1], "day", [0, 1, 2]),
         ([MONDAY - 1, MONDAY, MONDAY + 200 * DAY], "week", [0, 1, 29]),
@@ -232,7 +245,7 @@ MONDAY = 20_402 * DAY  # 2025-11-10
     ],
 )
 def test_steps_of_a_timeline(times: list[int], step: str, at: list[int]) -> None:
-    """Days, or hours of up to two days, or weeks from Monday of up to 120, or four of them. Steps without calls are left out."""
+    """Days, or hours of two days, minutes of two hours, 120 weeks from Monday, or four of them. Empty steps are left out."""
     numbers = columns([SECOND] * len(times), [MIB] * len(times), times=times)
     [found] = data_of(render([replace(group("x"), calls=numbers)]))["groups"]
     assert (found["timeline"]["step"], found["timeline"]["at"]) == (step, at)
@@ -261,8 +274,10 @@ def test_a_timeline() -> None:
 
 
 def test_no_timeline_without_times() -> None:
-    """Calls whose time is unknown are on no day."""
+    """Calls whose time is unknown are on no day, and calls of one minute make no line."""
     assert data_of(render([group("x")]))["groups"][0]["timeline"] == {}
+    minute = columns([SECOND] * 3, [MIB] * 3, times=[MONDAY, MONDAY + 9, MONDAY + 59 * SECOND])
+    assert data_of(render([replace(group("x"), calls=minute)]))["groups"][0]["timeline"] == {}
 
 
 def test_hostile_text_stays_text() -> None:

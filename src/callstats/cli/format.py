@@ -118,12 +118,6 @@ def less_text(before: int, after: int, what: str) -> str:
     return f"{size_text(before)} before, {size_text(after)} after in the {what}: {less} less"
 
 
-def peak_memory_text(usage: CallUsage) -> str:
-    """Return a call's peak memory, with its upper bound where the kernel knows one; no text where it is unknown."""
-    text = usage_text(usage, "peak_memory")
-    return text if usage.peak_ceiling is None else f"{text} sampled, at most {usage_text(usage, 'peak_ceiling')}"
-
-
 def memory_range_text(usage: CallUsage) -> str:
     """Return `peak_memory_text` for a column: "8.6-44 MiB" for a peak and its upper bound."""
     low, high = usage_text(usage, "peak_memory"), usage_text(usage, "peak_ceiling")

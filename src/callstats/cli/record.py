@@ -18,7 +18,7 @@ from callstats._json import json_text
 from callstats._units import duration_text, parse_duration, printable
 from callstats.call import Call
 from callstats.cli.errors import ExitCode, Failure, option_message, say
-from callstats.cli.format import call_fields, name_text, peak_memory_text, table_text
+from callstats.cli.format import call_fields, name_text, table_text
 from callstats.cli.options import ADDRESS, POSITIVE, SECONDS, SIZE, Parsed, default_database, default_option, examples, tag_option
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
@@ -29,7 +29,7 @@ from callstats.drivers._watch import follow, make_sampler
 from callstats.errors import ArgumentError, DatabaseError
 from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS
-from callstats.stats.format import usage_text
+from callstats.stats.format import peak_memory_text, usage_text
 
 _BEGIN_SECONDS = 10.0
 """How long the database may take before the command starts without a row."""
@@ -92,7 +92,12 @@ def _parse_interval(text: str) -> float:
 @default_option("--max-samples", type=POSITIVE, metavar="N", default=240, help="Store at most N rows.")
 @click.option("--plain", is_flag=True, help="Store Fn's exact form: at most nine metrics, means, and no counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print the call as a line of JSON, to standard error.")
-@click.option("--listen", type=ADDRESS, metavar="HOST:PORT", help="Serve the last sample to Prometheus while the command runs.")
+@click.option(
+    "--listen",
+    type=ADDRESS,
+    metavar="HOST:PORT",
+    help='Serve the last sample to Prometheus while the command runs. It needs the extra "prometheus".',
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def record_command(
     db: str,

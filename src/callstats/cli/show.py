@@ -15,14 +15,15 @@ from callstats._json import json_text
 from callstats._timestamps import format_times
 from callstats._units import printable
 from callstats.cli.errors import ExitCode, Failure, option_message, print_rejected
-from callstats.cli.format import call_fields, csv_text, detail_texts, name_text, peak_memory_text
+from callstats.cli.format import call_fields, csv_text, detail_texts, name_text
 from callstats.cli.options import check_output, column_options, detail_options, examples, split_key
 from callstats.db import Call, connect
 from callstats.errors import ArgumentError
 from callstats.plot import terminal
 from callstats.plot.panels import tracks
 from callstats.series import StatSeries
-from callstats.stats.format import samples_text, usage_text
+from callstats.stats.call import WORKING
+from callstats.stats.format import peak_memory_text, samples_text, usage_text
 
 STYLES: dict[terminal.Ink, str] = {"title": "bold", "text": "", "axis": "dim", "value": "cyan", "band": "cyan", "limit": "red"}
 
@@ -96,7 +97,7 @@ def head_lines(call: Call) -> list[str]:
         head |= {
             "duration": usage_text(usage, "duration_ns"),
             "samples": samples_text(usage) if usage.rows else "none",
-            "memory": peak_memory_text(usage),
+            "memory": peak_memory_text(usage) + f" ({WORKING})" * (usage.memory_metric == WORKING),
             "CPU": usage_text(usage, "cpu_mean"),
         }
     return [f"{title:<10}{text}" for title, text in head.items() if text]

@@ -77,7 +77,7 @@ class CallsSummary:
     headroom: int | None
     """The smallest distance from a call's peak to its own limit, 0 for a killed call; None where no call has both."""
     near: Bernoulli
-    """Calls whose peak came within 10 % of their limit, or that were killed, among those where this is known."""
+    """Calls whose peak came within 10 % of their limit, or that were killed, among those whose limit is known."""
     waste: int | None
     """Memory that calls reserved and did not need, in bytes times seconds: from each call's peak to its limit, for its duration.
     None where no call has all three."""

@@ -29,6 +29,12 @@ def samples_text(usage: CallUsage) -> str:
     return f"{usage_text(usage, 'samples')}{rows}"
 
 
+def peak_memory_text(usage: CallUsage) -> str:
+    """Return a call's peak memory, with its upper bound where the kernel knows one; no text where it is unknown."""
+    text = usage_text(usage, "peak_memory")
+    return text if usage.peak_ceiling is None else f"{text} sampled, at most {usage_text(usage, 'peak_ceiling')}"
+
+
 def memory_limit_text(limit: int) -> str:
     """Return a memory limit in whole units to the byte, else rounded; or "unlimited"."""
     whole = limit < MIB or limit % MIB == 0
@@ -74,7 +80,7 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
     near = summary.near
     if near.p is not None and near.low is not None and near.high is not None:
         share, low, high = (f"{100 * part:.3g} %" for part in (near.p, near.low, near.high))
-        count = f"{mark('near')}{near.k:,} of {plural(near.n, 'call')} came within 10 % of their limit"
+        count = f"{mark('near')}{near.k:,} of {plural(near.n, 'call')} with a known limit came within 10 % of it"
         yield "near limit", f"{count}: {mark('near')}{share} (95 %: {low} to {high})"
     if summary.cpu_mean is not None and summary.cpu.p95 is not None:
         yield "CPU", f"mean {mark('cpu_mean')}{summary.cpu_mean:.1f} %, p95 {mark('cpu')}{summary.cpu.p95:.1f} % of one core"
@@ -100,8 +106,8 @@ def count_text(summary: CallsSummary) -> str:
     return f"{plural(summary.calls, 'call')}: {sampled}{failed}"
 
 
-FINDINGS = ("", "fits", "warms up", "too much memory", "too little memory", "memory grows")
-"""Findings about a group of calls, the gravest last. An empty text means that there are too few calls to tell."""
+FINDINGS = ("", "fits", "no limit", "warms up", "too much memory", "too little memory", "memory grows")
+"""Findings about a group of calls, the gravest last. An empty text means that no right size is known."""
 
 _MUCH_SAVED = 0.2
 """A right size that saves this share of memory is a finding."""
@@ -119,7 +125,8 @@ def finding_text(summary: CallsSummary) -> str:
     if sized.saved is not None and sized.saved >= _MUCH_SAVED:
         return "too much memory"
     rose_at_first = trend.p is not None and trend.p < MAX_P and (trend.later_p is None or trend.later_p >= MAX_P)
-    return "warms up" if rose_at_first else "fits"
+    limited = summary.limit is not None and not summary.is_unlimited
+    return "warms up" if rose_at_first else "fits" if limited else "no limit"
 
 
 def finding_mark(summary: CallsSummary) -> str:

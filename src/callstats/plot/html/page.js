@@ -140,6 +140,10 @@
   };
   const line = (ends) => ({ type: "line", line: { color: colour("--limit"), width: 1.5, dash: "dash" }, ...ends });
   const draw = (target, traces, more, label) => {
+    // Words stand where a chart would be empty.
+    target.hidden = !traces.length;
+    target.parentElement.querySelector(".hint")?.remove();
+    if (target.hidden) return target.after(make("p", "Not known of any call.", { className: "hint" }));
     const size = state.printing && { width: target.clientWidth, height: target.clientHeight };
     const drawn = Plotly.react(target, traces, layout({ ...more, ...size }), config);
     // Its buttons can be reached; to a screen reader the drawing is its label.
@@ -147,7 +151,8 @@
     for (const svg of target.querySelectorAll(".main-svg")) svg.ariaHidden = "true";
   };
   // A zoom of one chart is that of all of them.
-  const link = (charts) => {
+  const link = (all) => {
+    const charts = all.filter((chart) => !chart.hidden);
     for (const chart of charts) {
       chart.removeAllListeners("plotly_relayout");
       chart.on("plotly_relayout", (change) => {
@@ -179,8 +184,7 @@
     }));
     const total = totals(counts, bins);
     const fullest = total.indexOf(Math.max(...total));
-    const traces = stacked(counts, { x0: 0.5, customdata: labels, width: 1 }, "%{customdata}: %{y} ");
-    draw(target, bins ? traces : [], {
+    draw(target, stacked(counts, { x0: 0.5, customdata: labels, width: 1 }, "%{customdata}: %{y} "), {
       showlegend: false,
       barmode: "stack",
       margin: { l: 8, r: touched ? 12 : 34, t: (touched ? 56 : 28) + 14 * Math.max(levels.length - 1, 0), b: 8 },
@@ -188,7 +192,7 @@
       yaxis: callsAxis(total),
       shapes: levels.map(([at]) => line({ x0: at, x1: at, y0: 0, y1: 1, yref: "paper" })),
       annotations,
-    }, `${what}: ${bins ? `most calls, ${total[fullest]}, have ${labels[fullest]}` : "not known of any call"}; ${levels.map(([, text]) => text).join(", ")}`);
+    }, `${what}: most calls, ${total[fullest]}, have ${labels[fullest]}; ${levels.map(([, text]) => text).join(", ")}`);
   };
   const totals = (counts, bins) => [...Array(bins).keys()].map((index) => counts.reduce((sum, one) => sum + (one[index] ?? 0), 0));
   // There is no half of a call.
@@ -207,16 +211,18 @@
     $("timeline").hidden = !at;
     if (!at) return;
     const x = at.map((index) => start + (index + 0.5) * ms);
-    const day = (time) => new Date(time).toISOString().slice(0, step === "hour" ? 16 : 10).replace("T", " ");
+    const clock = { minute: " %H:%M UTC", hour: " %H:00 UTC" }[step];
+    const day = (time) => new Date(time).toISOString().slice(0, clock ? 16 : 10).replace("T", " ");
     const span = `from ${day(start)} to ${day(start + (at.at(-1) + 1) * ms - 1)} UTC`;
     const dates = {
-      xaxis: { type: "date", range: [start, start + (at.at(-1) + 1) * ms], hoverformat: step === "hour" ? "%Y-%m-%d %H:00 UTC" : "%Y-%m-%d", nticks: state.printing ? 4 : 6, ...(step !== "hour" && at.at(-1) < MAX_TICKS && { dtick: 86_400_000 }), tickangle: 0 },
+      xaxis: { type: "date", range: [start, start + (at.at(-1) + 1) * ms], hoverformat: `%Y-%m-%d${clock ?? ""}`, nticks: state.printing ? 4 : 6, ...(!clock && at.at(-1) < MAX_TICKS && { dtick: 86_400_000 }), tickangle: 0 },
       hovermode: "x unified",
       showlegend: false,
     };
-    const top = (values) => Math.max(...values.filter((number) => !Number.isNaN(number)));
+    const known = (values) => [...floats(values)].filter((number) => !Number.isNaN(number));
     const short = (number) => Number(number.toPrecision(4));
-    const lined = (y, name, hover, more) => ({ type: "scatter", mode: "lines+markers", x, y, name, marker: { size: 5 }, line: { color: data.outcomes[0][1], width: 2 }, hovertemplate: hover, ...more });
+    const top = (values) => short(Math.max(...known(values)));
+    const lined = (y, name, hover, more) => (known(y).length ? [{ type: "scatter", mode: "lines+markers", x, y, name, marker: { size: 5 }, line: { color: data.outcomes[0][1], width: 2 }, hovertemplate: hover, ...more }] : []);
     const dashed = { mode: "lines", line: { color: colour("--limit"), width: 1.5, dash: "dash", shape: "hvh" } };
     const charts = ["day-calls", "day-memory", "day-duration"].map($);
     const titles = [`Calls by ${step}`, `Peak memory by ${step}, p95 and limit`, `Duration by ${step}, p95`];
@@ -224,12 +230,12 @@
     draw(charts[0], stacked(counts, { x, width: ms }, "%{y} "), {
       ...dates, barmode: "stack", yaxis: callsAxis(totals(counts, at.length)),
     }, `${titles[0]} ${span}: ${counts.map((y, index) => `${y.reduce((a, b) => a + b, 0)} ${data.outcomes[index][0]}`).join(", ")}`);
-    draw(charts[1], [lined(peaks, "p95", `%{y:.4~r} ${unit}<extra></extra>`), lined(limits, "limit", `limit %{y:.4~r} ${unit}<extra></extra>`, dashed)], {
+    draw(charts[1], [...lined(peaks, "p95", `%{y:.4~r} ${unit}<extra></extra>`), ...lined(limits, "limit", `limit %{y:.4~r} ${unit}<extra></extra>`, dashed)], {
       ...dates, yaxis: { title: { text: unit }, rangemode: "tozero" },
-    }, `${titles[1]} ${span}: at most ${short(top([...floats(peaks)]))} ${unit}`);
-    draw(charts[2], [lined(durations, "p95", `%{y:.4~r} ${time_unit}<extra></extra>`)], {
+    }, `${titles[1]} ${span}: at most ${top(peaks)} ${unit}`);
+    draw(charts[2], lined(durations, "p95", `%{y:.4~r} ${time_unit}<extra></extra>`), {
       ...dates, yaxis: { title: { text: time_unit }, rangemode: "tozero" },
-    }, `${titles[2]} ${span}: at most ${short(top([...floats(durations)]))} ${time_unit}`);
+    }, `${titles[2]} ${span}: at most ${top(durations)} ${time_unit}`);
     link(charts);
   };
 
@@ -383,7 +389,7 @@
       state.printing = printing;
       document.documentElement.toggleAttribute("data-printing", printing);
       if (window.Plotly) theme();
-      if (!printing) for (const chart of document.querySelectorAll(".js-plotly-plot")) Plotly.Plots.resize(chart);
+      if (!printing) for (const chart of document.querySelectorAll(".js-plotly-plot:not([hidden], [hidden] *)")) Plotly.Plots.resize(chart);
     });
   }
   drawHead();

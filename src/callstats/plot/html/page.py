@@ -32,6 +32,7 @@ from callstats.stats.format import (
     finding_mark,
     finding_text,
     number_text,
+    peak_memory_text,
     samples_text,
     summary_texts,
     usage_text,
@@ -45,7 +46,7 @@ _IN_SCRIPTS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 _COUNT_COLUMNS = {
     "calls": "All calls, sampled or not.",
-    "failed": "Calls that ended with an error or a timeout, or were killed.",
+    "failed": "Calls with the status error, timeout, killed or cancelled.",
     "killed": "Calls with the status killed, as SIGKILL gives it, whoever sent that. They count as out of memory.",
 }
 _NUMBER_COLUMNS = {
@@ -53,7 +54,7 @@ _NUMBER_COLUMNS = {
     "memory p95": "95 % of the calls peaked at this memory or less.",
     "memory max": "The highest peak of all calls.",
     "limit": "The memory limit of the latest call.",
-    "near limit": "Calls that came within 10 % of their limit or were killed, among those where this is known.",
+    "near limit": "Calls that came within 10 % of their limit or were killed, of those whose samples tell the limit.",
     "CPU mean": "The mean use of the processor, in percent of one core.",
     "right size": "The smallest memory that {risk} of calls exceed, with 95 % confidence. Fewer than {calls} calls have none.",
     "waste": "Memory that calls reserved by their limit and did not need, over time. It gives the order of names at first.",
@@ -62,17 +63,24 @@ _NUMBER_COLUMNS = {
 
 _FINDING_TIP = (
     "The finding about a name. Memory grows: a leak from call to call. Too little memory: the right size is above the limit. "
-    "Too much memory: the right size saves 20 % or more. Warms up: memory rises at first. Empty: too few calls to tell."
+    "Too much memory: the right size saves 20 % or more. Warms up: memory rises at first. No limit: none is known, or it is "
+    "unlimited. Fits: the limit suits the calls. Empty: no right size is known."
 )
-_SPARK_TIP = "The p95 of peak memory over time, and the limit as a dashed line where it is near."
+_SPARK_TIP = "The p95 of peak memory over time, and the limit as a dashed line where it is near. Empty: too few times."
 
-_HOUR_NS, _DAY_NS = 3_600 * 10**9, 86_400 * 10**9
-_STEPS = {"hour": (_HOUR_NS, 1, 0), "day": (_DAY_NS, 1, 0), "week": (_DAY_NS, 7, 4), "four weeks": (_DAY_NS, 28, 4)}
+_MINUTE_NS, _HOUR_NS, _DAY_NS = 60 * 10**9, 3_600 * 10**9, 86_400 * 10**9
+_STEPS = {
+    "minute": (_MINUTE_NS, 1, 0),
+    "hour": (_HOUR_NS, 1, 0),
+    "day": (_DAY_NS, 1, 0),
+    "week": (_DAY_NS, 7, 4),
+    "four weeks": (_DAY_NS, 28, 4),
+}
 """How a timeline may be cut: a unit in nanoseconds, how many of it make a step, and the unit with which step 0 begins.
 
 Weeks begin on Monday; the first one since the epoch was its day 4.
 """
-_MAX_STEPS = 120  # of a day or a week each
+_MAX_STEPS = 120  # of a minute, a day or a week each
 
 Cell: TypeAlias = "int | tuple[str, float] | None"
 """A cell of the table: a count, or a text and its sort key; None is empty and comes last."""
@@ -89,7 +97,7 @@ class ReportCall:
     facts: dict[str, str] = field(default_factory=dict)
     """Further facts, such as its status, by their titles."""
     outcome: str | None = None
-    """Its status, if ``error``, ``timeout`` or ``killed`` is to be seen in colour."""
+    """Its status, if a failed or killed call is to be seen in colour."""
     usage: CallUsage | None = None
     """The resources that it used; by default those of the series."""
 
@@ -222,19 +230,26 @@ def _bars(bins: Bins, lines: list[tuple[float, str]], texts: dict[str, int]) -> 
 
 
 def _timeline(calls: CallColumns) -> dict[str, Any]:
-    """Return the calls of each hour, day, week or four weeks: how many of each outcome, p95 peak, limit and p95 duration.
+    """Return the calls of each minute, hour, day, week or four weeks: how many of each outcome, p95 peak, limit and p95 duration.
 
-    Values that are unknown are NaN. A step without calls is left out.
+    Values that are unknown are NaN. A step without calls is left out. Calls of a single step are no timeline.
     """
     dated = CallColumns(*(column[calls.times != 0] for column in calls))
     if not len(dated.times):
         return {}
     span = int(dated.times[-1]) - int(dated.times[0])
-    limits_ns = {"hour": 2 * _DAY_NS, "day": _MAX_STEPS * _DAY_NS, "week": 7 * _MAX_STEPS * _DAY_NS}
+    limits_ns = {
+        "minute": _MAX_STEPS * _MINUTE_NS,
+        "hour": 2 * _DAY_NS,
+        "day": _MAX_STEPS * _DAY_NS,
+        "week": 7 * _MAX_STEPS * _DAY_NS,
+    }
     step = next((step for step, limit in limits_ns.items() if span < limit), "four weeks")
     unit_ns, units, origin = _STEPS[step]
     starts = (dated.times // unit_ns - origin) // units
     at, first = np.unique(starts, return_index=True)
+    if len(at) < 2:
+        return {}
     counts = [np.bincount(np.searchsorted(at, starts[dated.outcomes == n]), minlength=len(at)) for n in range(len(OUTCOMES))]
     peaks, limits, seconds = (np.full(len(at), np.nan) for _ in range(3))
     for index, part in enumerate(np.split(np.arange(len(starts)), first[1:])):
@@ -279,7 +294,7 @@ def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
         **call.facts,
         "duration": duration,
         "samples": samples_text(usage),
-        usage.memory_metric or "memory": usage_text(usage, "peak_memory"),
+        usage.memory_metric or "memory": peak_memory_text(usage),
         "limit": usage_text(usage, "memory_limit"),
         "CPU mean": usage_text(usage, "cpu_mean"),
     }
