@@ -131,10 +131,8 @@ def finding_mark(summary: CallsSummary) -> str:
 def _trend_text(summary: CallsSummary, mark: str) -> str:
     trend = summary.trend
     if trend.growing is None:
-        zeros = (
-            f"; {plural(summary.memory.n - trend.n, 'call')} with a sample of 0 left out" if trend.n < summary.memory.n else ""
-        )
-        return f"can't tell from {plural(trend.n, 'call')}: needs {MIN_CALLS}{zeros}"
+        left_out = f"; {plural(lacking, 'call')} without min memory left out" if (lacking := summary.memory.n - trend.n) else ""
+        return f"can't tell from {plural(trend.n, 'call')}: needs {MIN_CALLS}{left_out}"
     if trend.growing and trend.slope is not None and trend.p is not None:
         chance = "< 0.001" if trend.p < 0.001 else f"= {trend.p:.2g}"
         return f"{mark}yes, by {memory_text(round(trend.slope))} from call to call (p {chance})"
