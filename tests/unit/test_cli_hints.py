@@ -46,7 +46,7 @@ def test_a_column_without_a_histogram(tmp_path: Path) -> None:
     """Plain text is not told to be a histogram that is short enough; a table that has one is not doubted."""
     db = made(tmp_path / "calls.db", [(str(i), "keep me") for i in range(100)])
     lines = run("reduce", db, "--max-samples", 10).stdout.splitlines()
-    assert lines[0] == f"table calls in {db}, 100 rows: 0 changed, 0 unchanged, 0 rejected, 100 too short to be read"
+    assert lines[0] == f"table calls in {db}, 100 rows: 0 changed, 0 unchanged, 0 rejected, 100 short enough already"
     assert lines[1] == "no row has a histogram with samples: is --column right?"
     ask(db, "UPDATE calls SET stats = ? WHERE id = '50'", blob(2))
     assert "is --column right?" not in run("reduce", db, "--max-samples", 10).stdout
@@ -122,6 +122,57 @@ def test_a_change_names_its_call_last(tmp_path: Path) -> None:
     assert re.search(r"\nlargest change of a mean: \w+, [^\n]+ to [^\n]+ %, in call '0'\n", out), out
 
 
+def test_a_dry_run_tells_of_kept_peaks_first(tmp_path: Path) -> None:
+    """Whether one of them changes, then the largest change of another; a run tells which it kept, by its rule."""
+    metrics = {"mem_usage": [1, 9, 5, 5], "cpu_user": [0, 3, 0, 0]}
+    db = made(tmp_path / "calls.db", [("a", StatSeries([0, 1, 2, 3], metrics).to_db())])
+
+    def peaks(*options: object) -> list[str]:
+        lines = run("reduce", db, "--max-samples", 1, *options).stdout.splitlines()
+        return [line for line in lines if line.startswith(("peaks ", "largest ", "small "))]
+
+    assert peaks("--dry-run") == [
+        "peaks of mem_usage: unchanged",
+        "largest change of a peak that is not kept: cpu_user, 3 to 0, 100 %, in call 'a'",
+        "largest change of a mean: cpu_user, 0.75 to 0, 100 %, in call 'a'",
+        "small means change by large shares, as rows have whole numbers",
+    ]
+    kept = peaks("--dry-run", "--how", "mean,max")
+    assert kept[0] == "peaks of cpu_user, mem_usage: unchanged" and "not kept" not in kept[1]
+    report = json.loads(run("reduce", db, "--max-samples", 1, "--dry-run", "--json").stdout)
+    assert (report["kept_peaks"], report["kept_peak_change"]) == (["mem_usage"], None)
+    assert report["peak_change"] == {"key": "a", "metric": "cpu_user", "before": 3, "after": 0}
+    for how, text in {
+        "mean": "",
+        "mean,max": "peaks kept: all",
+        "cpu_user=max": "peaks kept: cpu_total, cpu_user, mem_limit, mem_usage, mem_working",
+    }.items():
+        copy = made(tmp_path / f"{how}.db", [("a", StatSeries([0, 1], {"cpu_user": [1, 3]}).to_db())])
+        out = run("reduce", copy, "--max-samples", 1, "--how", how).stdout.splitlines()
+        assert [line for line in out if line.startswith("peaks")] == [text] * bool(text)
+    both = ("--how", "mean,max", "--how", "cpu_user=mean")
+    copy = made(tmp_path / "both.db", [("a", StatSeries([0, 1], {"cpu_user": [1, 3]}).to_db())])
+    assert "\npeaks kept: all but cpu_user\n" in run("reduce", copy, "--max-samples", 1, *both).stdout
+
+
+def test_an_emptied_histogram_loses_its_kept_peak(tmp_path: Path) -> None:
+    """The line of kept peaks says so."""
+    table = "CREATE TABLE calls (id TEXT PRIMARY KEY, created_at TEXT DEFAULT '2026-01-01', stats)"
+    db = made(tmp_path / "calls.db", [("a", blob(3))], table=table)
+    out = run("reduce", db, "--tier", "7d=0", "--dry-run").stdout
+    assert re.search(r"\npeaks of [\w, ]+: the largest change is of \w+, [\d,]+ to nothing, 100 %, in call 'a'\n", out), out
+
+
+def test_nothing_to_save(tmp_path: Path) -> None:
+    """A run that changes nothing makes no file, and says so; with --json too."""
+    db, old = made(tmp_path / "calls.db", [("a", blob(20))]), tmp_path / "old.jsonl"
+    for form in [], ["--json"]:
+        result = run("reduce", db, "--max-samples", 60, "--save", old, *form)
+        assert (result.exit_code, result.stderr) == (0, f"nothing was saved: there is no file {str(old)!r}\n")
+    assert run("import", db, old).stderr.endswith(": No such file or directory\n")
+    assert run("reduce", db, "--max-samples", 5, "--save", old).stderr == ""
+
+
 # --- the library ----------------------------------------------------------------------------------------------------------------
 
 
@@ -195,7 +246,7 @@ def test_a_command_as_one_text() -> None:
     ("command", "text"),
     [
         ("record", "A process is looked at 20 times a second, and may hold more until then; a container may not."),
-        ("reduce", "A counter's last value goes into a mean, unless --how net_rx=mean,first,last keeps it."),
+        ("reduce", "So does the last value of a counter, which --how net_rx=mean,first,last keeps."),
         ("", "--db takes any name."),
         ("", "or as a number of seconds; sizes as 64k, 32m or 1.5g, in units of 1024; shares as 0.1% or 0.001."),
     ],
