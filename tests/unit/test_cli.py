@@ -132,7 +132,7 @@ def test_import_names_what_it_can_not_place(db: Path, tmp_path: Path) -> None:
     result = run("import", saved, CALLSTATS_URL=str(db))
     assert result.exit_code == 1
     assert result.stderr == "not in the table: 'g\\x1b[1mone'\n"
-    assert "1 rows put back, 1 not in the table" in result.stdout
+    assert "1 row put back, 1 not in the table" in result.stdout
     assert "half a line" in result.stdout
     assert cell(db, "a") == "x"
     saved.write_bytes(b"".join(b'{"key":%d,"stats":""}\n' % i for i in range(150)))

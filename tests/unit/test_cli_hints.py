@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import callstats
 from callstats import ImageError, Recorder, SeriesError, StatBatch, StatSeries, connect, record
 from callstats.cli.app import cli
 from support.database import ask, blob, made
@@ -173,6 +175,17 @@ def test_nothing_to_save(tmp_path: Path) -> None:
     assert run("reduce", db, "--max-samples", 5, "--save", old).stderr == ""
 
 
+@pytest.mark.parametrize("command", ["list", "compare", "summary", "import"])
+def test_the_database_is_an_argument(command: str, tmp_path: Path) -> None:
+    """Whoever gives it as record does is told so; another wrong option gets the usual advice."""
+    result = run(command, "--db", tmp_path / "calls.db")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        2,
+        "Error: --db: give the database as an argument, without --db",
+    )
+    assert "No such option '--tabel'." in run(command, "--tabel").stderr
+
+
 # --- the library ----------------------------------------------------------------------------------------------------------------
 
 
@@ -247,7 +260,7 @@ def test_a_command_as_one_text() -> None:
     [
         ("record", "A process is looked at 20 times a second, and may hold more until then; a container may not."),
         ("reduce", "So does the last value of a counter, which --how net_rx=mean,first,last keeps."),
-        ("", "--db takes any name."),
+        ("", "any other name needs a path, as in ./calls."),
         ("", "or as a number of seconds; sizes as 64k, 32m or 1.5g, in units of 1024; shares as 0.1% or 0.001."),
     ],
 )
@@ -279,6 +292,8 @@ def test_list_by_name_and_condition(named: Path) -> None:
     assert (keys("--name", "nightly"), keys("--where", "status = 'success'")) == (["2", "1"], ["3", "1"])
     assert keys("--name", "nightly", "--where", "status = 'success'") == ["1"]
     assert keys("--name", "nobody") == []
+    empty = run("list", named, "--name", "nobody", "--tag", "a=b", "--where", "1").stdout
+    assert empty == "no calls meet --name and --tag and --where: callstats summary tells what calls there are\n"
     result = run("list", named, "--name", "nightly", "--by", "")
     assert (result.exit_code, result.stderr) == (2, "callstats: --name must be None for a table without names, got 'nightly'\n")
     with connect(named) as calls:
@@ -323,13 +338,20 @@ def test_tags_in_a_file(tmp_path: Path) -> None:
     assert result.stdout.startswith("1 call in 1 name, 0 rejected; ")
 
 
+def test_a_table_without_calls(named: Path) -> None:
+    """A list says so, and prints no headings."""
+    ask(named, "DELETE FROM calls")
+    assert (run("list", named).stdout, run("list", named, "--json").stdout) == ("the table has no calls\n", "")
+
+
 def test_show_the_latest_call_of_a_name(named: Path) -> None:
-    """A key comes first, then a name; what is neither is told as before."""
+    """A key comes first, then a name; what is neither is told to be neither."""
     assert json.loads(run("show", named, "nightly", "--json").stdout)["key"] == "2"
     assert json.loads(run("show", named, "1", "--json").stdout)["key"] == "1"
+    told = "ID or NAME must be the whole key or the name of a call in table 'calls'"
     for options in ([], ["--by", ""]):
         error = run("show", named, "nobody", *options).stderr
-        assert error == "callstats: ID must be the key of a call in table 'calls', got 'nobody': list shows the latest\n"
+        assert error == f"callstats: {told}, got 'nobody': list shows the latest\n"
 
 
 def test_init_names_what_it_added(tmp_path: Path) -> None:
@@ -339,3 +361,11 @@ def test_init_names_what_it_added(tmp_path: Path) -> None:
     added = "command, host, exit_code, tags, an index on created_at"
     assert run("init", db).stdout == f"added to table calls in {db}: {added}\n"
     assert run("init", db).stdout == f"nothing to do: table calls in {db} has its columns\n"
+
+
+def test_tab_finds_names_that_are_loaded_late() -> None:
+    """A fresh interpreter lists all of them, and what it lists can be had."""
+    program = "import callstats; found = dir(callstats); print(sorted({*callstats.__all__} - {*found}), found == sorted(found))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] True\n"
+    assert all(hasattr(callstats, name) for name in dir(callstats))
