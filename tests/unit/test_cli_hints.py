@@ -131,13 +131,13 @@ def test_a_dry_run_tells_of_kept_peaks_first(tmp_path: Path) -> None:
 
     def peaks(*options: object) -> list[str]:
         lines = run("reduce", db, "--max-samples", 1, *options).stdout.splitlines()
-        return [line for line in lines if line.startswith(("peaks ", "largest ", "small "))]
+        return [line for line in lines if line.startswith(("peaks ", "largest ", "means "))]
 
     assert peaks("--dry-run") == [
         "peaks of mem_usage: unchanged",
         "largest change of a peak that is not kept: cpu_user, 3 to 0, 100 %, in call 'a'",
         "largest change of a mean: cpu_user, 0.75 to 0, 100 %, in call 'a'",
-        "small means change by large shares, as rows have whole numbers",
+        "means near 0 change by large shares, as rows have whole numbers",
     ]
     kept = peaks("--dry-run", "--how", "mean,max")
     assert kept[0] == "peaks of cpu_user, mem_usage: unchanged" and "not kept" not in kept[1]

@@ -300,7 +300,7 @@ def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool 
     for what, change in (("a peak that is not kept", result.peak_change), ("a mean", result.mean_change)):
         lines += [f"largest change of {what}: {_change_text(change)}"] if change is not None else []
     if (mean := result.mean_change) is not None and mean.after is not None and mean.before < _NEAR_ZERO:
-        lines.append("small means change by large shares, as rows have whole numbers")
+        lines.append("means near 0 change by large shares, as rows have whole numbers")
     if result.dry_run:
         lines.append("dry run: nothing was written")
     if result.more is not None:
