@@ -13,8 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import callstats
-from callstats import ImageError, Recorder, SeriesError, StatBatch, StatSeries, connect, record
+from callstats import ImageError, Recorder, Rule, SeriesError, StatBatch, StatSeries, connect, record
 from callstats.cli.app import cli
+from callstats.cli.reduce import result_lines
+from callstats.db import ReduceResult
+from callstats.stats import CallData, summarize_calls
+from callstats.stats.format import summary_texts
 from support.database import ask, blob, made
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -163,6 +167,29 @@ def test_an_emptied_histogram_loses_its_kept_peak(tmp_path: Path) -> None:
     db = made(tmp_path / "calls.db", [("a", blob(3))], table=table)
     out = run("reduce", db, "--tier", "7d=0", "--dry-run").stdout
     assert re.search(r"\npeaks of [\w, ]+: the largest change is of \w+, [\d,]+ to nothing, 100 %, in call 'a'\n", out), out
+
+
+@pytest.mark.parametrize(
+    ("n", "rows", "more", "times"), [(1, "1 row", "1 more row", "1 time"), (2, "2 rows", "2 more rows", "2 times")]
+)
+def test_counts_agree(n: int, rows: str, more: str, times: str, tmp_path: Path) -> None:
+    """A line of one row speaks of one."""
+    lines = result_lines(ReduceResult(rows=n, known=n, untimed=n, locked=n, retries=n), "calls", Rule())
+    assert lines[0].startswith(f"calls, {rows}: ")
+    assert {
+        f"rejected before, as the file of known rows says: {rows}",
+        f"without a time, and so unchanged: {rows}",
+        f"locked by other programs, and so unchanged: {more}",
+        f"a batch was tried again, since a lock or the connection failed: {times}",
+    } <= {*lines}
+    file = tmp_path / "calls.jsonl"
+    file.write_bytes(blob(3).encode() * n)
+    assert run("export", file, tmp_path / "calls.parquet", "--long").stdout.startswith(f"{rows}: {n} written, ")
+    near = [CallData(StatSeries([0], {"mem_usage": [99], "mem_limit": [100]}))] * n
+    text = dict(summary_texts(summarize_calls(near)))["near limit"]
+    assert text.startswith(
+        {1: "1 of 1 call came within 10 % of its limit: ", 2: "2 of 2 calls came within 10 % of their limits: "}[n]
+    )
 
 
 def test_nothing_to_save(tmp_path: Path) -> None:
