@@ -78,7 +78,8 @@ def test_for_people(db: Path) -> None:
         "- as CPU cores: needs 59 calls with known CPU; missing: big 58, short 59",
         "- as growing: needs 40 calls with known min memory; missing: big 39, short 40",
         "~ is not exact: reductions have changed it, or a duration comes from the times of samples",
-        "a right size covers calls whose memory is known, and peaks as they were seen: --long has the details",
+        "a right size covers calls whose memory is known: --long has the details",
+        "peaks of memory were sampled in 101 calls, and may have been higher",
         "",
     ]
     assert lines[-1].startswith("102 calls in 3 names, 0 rejected; ")
@@ -117,7 +118,7 @@ def test_a_block_for_each(db: Path) -> None:
         "              page cache included",
         "  limit       256 MiB of the latest call; a call reached its limit",
         "  waste       <0.01 GiB h reserved and not needed",
-        "  near limit  1 of 100 calls came within 10 % of their limit: 1 % (95 %: 0.177 % to 5.45 %)",
+        "  near limit  1 of 100 calls came within 10 % of its limit: 1 % (95 %: 0.177 % to 5.45 %)",
         "  CPU         mean 50.0 %, p95 50.0 % of one core",
         "  network     5.9 MB received, 0 B sent",
         "  growing     no",
@@ -129,7 +130,7 @@ def test_a_block_for_each(db: Path) -> None:
         "  duration    p50 ~59 s, p95 ~59 s, p99 ~59 s, max ~59 s",
         "  memory      p50 8 GiB, p95 8 GiB, p99 8 GiB, max 8 GiB",
         "  limit       unlimited of the latest call",
-        "  near limit  0 of 1 call came within 10 % of their limit: 0 % (95 %: 0 % to 79.3 %)",
+        "  near limit  0 of 1 call came within 10 % of its limit: 0 % (95 %: 0 % to 79.3 %)",
         "  CPU         mean 50.0 %, p95 50.0 % of one core",
         "  network     59.0 kB received, 0 B sent",
         "  growing     can't tell from 1 call: needs 40",

@@ -18,7 +18,7 @@ import click
 from callstats._json import json_text
 from callstats._timestamps import format_time, stored_time_ns
 from callstats._units import percent_text, plural, printable, size_text
-from callstats.stats.call import CallUsage
+from callstats.stats.call import WORKING, CallUsage
 from callstats.stats.calls import ERRORS
 from callstats.stats.format import usage_text
 
@@ -119,15 +119,24 @@ def less_text(before: int, after: int, what: str) -> str:
 
 
 def peak_memory_text(usage: CallUsage) -> str:
-    """Return a call's peak memory, with its upper bound where the kernel knows one; no text where it is unknown."""
-    text = usage_text(usage, "peak_memory")
-    return text if usage.peak_ceiling is None else f"{text} sampled, at most {usage_text(usage, 'peak_ceiling')}"
+    """Return a call's peak memory, as a bound where it was sampled; no text where it is unknown."""
+    low, high = usage_text(usage, "peak_memory"), usage_text(usage, "peak_ceiling")
+    bound = "at least " if usage.peak_source == "sampled" else ""
+    return f"{bound}{low}, at most {high}" if high else f"{bound}{low}"
+
+
+def peak_source_text(usage: CallUsage) -> str:
+    """Return how a call's peak memory is known, and its metric where it isn't ``mem_usage``; no text where it is unknown."""
+    sources = {"kernel": "the kernel's count", "sampled": "sampled", None: ""}
+    metric = f"{usage.memory_metric}, " if usage.memory_metric == WORKING else ""
+    return metric + sources[usage.peak_source]
 
 
 def memory_range_text(usage: CallUsage) -> str:
-    """Return `peak_memory_text` for a column: "8.6-44 MiB" for a peak and its upper bound."""
+    """Return `peak_memory_text` for a column: ">=34.6 MiB", or "8.6-44 MiB" for a peak and its upper bound."""
     low, high = usage_text(usage, "peak_memory"), usage_text(usage, "peak_ceiling")
-    return f"{low.removesuffix(high[high.rfind(' ') :])}-{high}" if high else low
+    bound = ">=" if usage.peak_source == "sampled" else ""
+    return f"{low.removesuffix(high[high.rfind(' ') :])}-{high}" if high else f"{bound}{low}"
 
 
 def short_number(value: float) -> str:

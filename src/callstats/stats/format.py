@@ -73,8 +73,9 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
         yield "waste", f"{mark('waste')}{waste_text(summary.waste)} reserved and not needed"
     near = summary.near
     if near.p is not None and near.low is not None and near.high is not None:
+        limit = "its limit" if 1 in (near.k, near.n) else "their limits"
         share, low, high = (f"{100 * part:.3g} %" for part in (near.p, near.low, near.high))
-        count = f"{mark('near')}{near.k:,} of {plural(near.n, 'call')} came within 10 % of their limit"
+        count = f"{mark('near')}{near.k:,} of {plural(near.n, 'call')} came within 10 % of {limit}"
         yield "near limit", f"{count}: {mark('near')}{share} (95 %: {low} to {high})"
     if summary.cpu_mean is not None and summary.cpu.p95 is not None:
         yield "CPU", f"mean {mark('cpu_mean')}{summary.cpu_mean:.1f} %, p95 {mark('cpu')}{summary.cpu.p95:.1f} % of one core"
