@@ -48,7 +48,8 @@ def decimate(
     rule : Rule or int
         How to reduce. A number is the rule's `max_samples`.
     how, missing, max_bytes
-        The other fields of the rule, as for `Rule`. They can't be combined with a Rule.
+        The other fields of the rule, as for `Rule`. They can't be combined with a Rule. Metrics that `how` names and a series
+        lacks are ignored.
 
     Returns
     -------

@@ -45,7 +45,7 @@ def test_tiers_and_rejects(calls: Database, tmp_path: Path) -> None:
     result = run("reduce", calls.url, *TIERS, "--rejects", file)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0] == "ages are as of 2026-11-25T00:00:00.000000Z"
-    want = ", 4 rows: 2 changed, 0 unchanged, 1 rejected, 1 too short or young to be read"
+    want = ", 4 rows: 2 changed, 0 unchanged, 1 rejected, 1 short or young enough already"
     assert want in result.stdout.splitlines()[0]
     assert calls.cells() == {
         "new": blob(30),
@@ -67,7 +67,7 @@ def test_a_dry_run_tells_the_largest_changes(calls: Database) -> None:
     """In lines, and in JSON by name."""
     before = calls.cells()
     result = run("reduce", calls.url, *TIERS, "--dry-run", "--how", "mean")
-    assert re.search(r"\nlargest change of a peak: cpu_total, [^\n]+ %, in call '\w+'\n", result.stdout)
+    assert re.search(r"\nlargest change of a peak that is not kept: cpu_total, [^\n]+ %, in call '\w+'\n", result.stdout)
     assert re.search(r"\nlargest change of a mean: \w+, [\d.,]+ to [\d.,]+, [\d.e-]+ %, in call '\w+'\n", result.stdout)
     assert result.stdout.endswith("dry run: nothing was written\n")
     report = json.loads(run("reduce", calls.url, *TIERS, "--dry-run", "--json", "--how", "mean").stdout)

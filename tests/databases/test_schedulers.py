@@ -38,7 +38,7 @@ def test_rejects_that_are_known(database: Database, tmp_path: Path) -> None:
     assert (first.exit_code, [row["key"] for row in lines(tmp_path / "1")]) == (1, ["a", "b"])
     second = run(*command, "--known", tmp_path / "1", "--rejects", tmp_path / "2")
     assert (second.exit_code, "rejected 'a'" in second.stderr) == (0, False)
-    assert "2 of the rows were rejected before" in second.stdout
+    assert "rejected before, as the file of known rows says: 2 rows" in second.stdout
     assert (tmp_path / "2").read_text() == (tmp_path / "1").read_text()
     database.ask("UPDATE calls SET stats = ? WHERE id = 'b'", WORSE)
     database.ask("UPDATE calls SET stats = ? WHERE id = 'c'", BAD)

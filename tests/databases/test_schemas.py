@@ -43,7 +43,7 @@ def test_every_command_takes_a_schema(on_server: Database, table: str, tmp_path:
             in run("reduce", on_server.url, *options, "--tier", "7d=10", "--how", "mean", "--save", saved).stdout
         )
         assert on_server.ask(f"SELECT stats FROM {full}") == [(DONE,)]
-        assert "1 rows put back" in run("import", on_server.url, saved, *options).stdout
+        assert "1 row put back" in run("import", on_server.url, saved, *options).stdout
         assert on_server.ask(f"SELECT stats FROM {full}") == [(blob(30),)]
         assert json.loads(run("list", on_server.url, *options, "--json").stdout)["key"] == "a"
         assert json.loads(run("show", on_server.url, "a", *options, "--json").stdout)["key"] == "a"

@@ -337,7 +337,7 @@ def test_exit_codes_are_not_lost() -> None:
     program = """
 import os
 from callstats.drivers import DriverError, ProcessDriver, Task
-run = ProcessDriver(0.05).prepare(Task(command=["sh", "-c", "sleep 0.2; exit 3"])).run()
+run = ProcessDriver(0.05).prepare(Task(command=["sh", "-c", "sleep 1; exit 3"])).run()
 os.waitpid(-1, 0)
 try:
     run.wait()

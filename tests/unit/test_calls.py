@@ -13,7 +13,7 @@ from statistics import median_low
 import pytest
 from hypothesis import given
 
-from callstats import Bernoulli, StatBatch, StatSeries, decimate, kernels, summarize
+from callstats import KEEP_PEAKS, Bernoulli, Rule, StatBatch, StatSeries, decimate, kernels, summarize
 from callstats.stats import CallData, Percentiles, leak_trend, rightsize, summarize_calls, usage_of
 from callstats.stats.call import _kernel_layout
 from callstats.stats.calls import CallScalars
@@ -252,7 +252,7 @@ def test_killed_calls_are_not_told_as_enough() -> None:
 
 
 def test_figures_that_leave_calls_out_add_up() -> None:
-    """Of killed calls those over the size, of a trend the calls with a sample of 0; a size for a leak does not last."""
+    """Of killed calls those over the size, of a trend the calls whose peak alone is known; a size for a leak does not last."""
     calls = [CallData(StatSeries([0], {"mem_usage": [(100 + k) * MIB], "mem_limit": [300 * MIB + 512]})) for k in range(200)]
     dead = [CallData(StatSeries([0], {"mem_usage": [MIB], "mem_limit": [limit]}), "killed") for limit in (150 * MIB, 2**40)]
     texts = dict(summary_texts(summarize_calls([*calls, *dead], risk=0.05)))
@@ -264,10 +264,30 @@ def test_figures_that_leave_calls_out_add_up() -> None:
     assert texts["growing"].startswith("yes, by 1 MiB")
     assert texts["right size"].endswith("; memory grows from call to call, so no size suits it for long")
     assert texts["limit"] == "300 MiB of the latest call; no call came nearer to its limit than 1 MiB"
-    zeros = [CallData(StatSeries([0, 1], {"mem_usage": [5 * MIB, 0]}), "timeout")] * 2
-    assert dict(summary_texts(summarize_calls(zeros)))["growing"] == (
-        "can't tell from 0 calls: needs 40; 2 calls with a sample of 0 left out"
+    peaks = [CallData(StatSeries([0, 1], {"mem_usage": [0, None], "mem_usage@max": [None, MIB]}), "timeout")] * 2
+    assert dict(summary_texts(summarize_calls([*calls[:3], *peaks])))["growing"] == (
+        "can't tell from 3 calls: needs 40; 2 calls without min memory left out"
     )
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["series", "text"])
+def test_a_memory_sample_of_0_is_no_measurement(stored: bool) -> None:
+    """Beside others it counts neither as min memory nor as a fall; a trend is over the same calls once it is reduced."""
+    scalars, rule = CallScalars(), Rule(2, how=KEEP_PEAKS)
+    reduced, kept = CallScalars(), CallScalars()
+    for k in range(50):
+        memory = [(100 + k) * MIB] * 5 + [0] * (k % 7 == 0)
+        series = StatSeries([i * SECOND for i in range(len(memory))], {"mem_usage": memory, "cpu_total": [9] * len(memory)})
+        low = replace(rule, how={"mem_usage": ("mean", "min", "max")})
+        for into, each in ((scalars, series), (reduced, decimate(series, rule)), (kept, decimate(series, low))):
+            into.add(each.to_json() if stored else each, time_ns=k)
+    found = scalars.summary()
+    assert (found.trend.n, found.trend.slope, found.trend.growing, found.growth.max) == (50, MIB, True, 0)
+    assert "trend" not in found.approximate
+    assert list(scalars.min_memory) == [(100 + k) * MIB for k in range(50)]
+    for each in (reduced, kept):
+        assert each.min_memory[0] < 100 * MIB == each.min_memory[1] - MIB
+        assert (each.summary().trend.n, "trend" in each.summary().approximate) == (50, True)
 
 
 def test_texts_of_limits_and_waste() -> None:

@@ -53,7 +53,7 @@ def test_reduce_keeps_peaks_and_counts(db: Path, backend: str) -> None:
     assert result.exit_code == 0
     assert result.stderr == ""
     first, second, third, fourth = result.stdout.splitlines()[:4]
-    assert first == f"table calls in {db}, 3 rows: 2 changed, 0 unchanged, 0 rejected, 1 too short to be read"
+    assert first == f"table calls in {db}, 3 rows: 2 changed, 0 unchanged, 0 rejected, 1 short enough already"
     assert re.fullmatch(r"[\d.]+ kB before, [\d.]+ kB after in the rows changed: [\d.]+ % less", second)
     assert third == "the database file keeps its size until a VACUUM"
     assert re.fullmatch(rf"[\d.]+ s(, [\d.]+ [kM]?B/s)?, {backend} backend", fourth)
@@ -94,7 +94,7 @@ def test_dry_run_and_where(db: Path) -> None:
     before = cells(db)
     result = run("reduce", db, "--max-samples", 10, "--dry-run", "--where", "id <> 'b'")
     assert result.stdout.startswith(
-        f"table calls in {db}, 2 rows: 1 to change, 0 unchanged, 0 rejected, 1 too short to be read\n"
+        f"table calls in {db}, 2 rows: 1 to change, 0 unchanged, 0 rejected, 1 short enough already\n"
     )
     assert result.stdout.endswith("dry run: nothing was written\n")
     assert cells(db) == before
@@ -132,7 +132,7 @@ def test_import_names_what_it_can_not_place(db: Path, tmp_path: Path) -> None:
     result = run("import", saved, CALLSTATS_URL=str(db))
     assert result.exit_code == 1
     assert result.stderr == "not in the table: 'g\\x1b[1mone'\n"
-    assert "1 rows put back, 1 not in the table" in result.stdout
+    assert "1 row put back, 1 not in the table" in result.stdout
     assert "half a line" in result.stdout
     assert cell(db, "a") == "x"
     saved.write_bytes(b"".join(b'{"key":%d,"stats":""}\n' % i for i in range(150)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from callstats import ImageError, Recorder, SeriesError, StatBatch, StatSeries, connect, record
+import callstats
+from callstats import ImageError, Recorder, Rule, SeriesError, StatBatch, StatSeries, connect, record
 from callstats.cli.app import cli
+from callstats.cli.reduce import result_lines
+from callstats.db import ReduceResult
+from callstats.stats import CallData, summarize_calls
+from callstats.stats.format import summary_texts
 from support.database import ask, blob, made
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -46,7 +52,7 @@ def test_a_column_without_a_histogram(tmp_path: Path) -> None:
     """Plain text is not told to be a histogram that is short enough; a table that has one is not doubted."""
     db = made(tmp_path / "calls.db", [(str(i), "keep me") for i in range(100)])
     lines = run("reduce", db, "--max-samples", 10).stdout.splitlines()
-    assert lines[0] == f"table calls in {db}, 100 rows: 0 changed, 0 unchanged, 0 rejected, 100 too short to be read"
+    assert lines[0] == f"table calls in {db}, 100 rows: 0 changed, 0 unchanged, 0 rejected, 100 short enough already"
     assert lines[1] == "no row has a histogram with samples: is --column right?"
     ask(db, "UPDATE calls SET stats = ? WHERE id = '50'", blob(2))
     assert "is --column right?" not in run("reduce", db, "--max-samples", 10).stdout
@@ -122,6 +128,90 @@ def test_a_change_names_its_call_last(tmp_path: Path) -> None:
     assert re.search(r"\nlargest change of a mean: \w+, [^\n]+ to [^\n]+ %, in call '0'\n", out), out
 
 
+def test_a_dry_run_tells_of_kept_peaks_first(tmp_path: Path) -> None:
+    """Whether one of them changes, then the largest change of another; a run tells which it kept, by its rule."""
+    metrics = {"mem_usage": [1, 9, 5, 5], "cpu_user": [0, 3, 0, 0]}
+    db = made(tmp_path / "calls.db", [("a", StatSeries([0, 1, 2, 3], metrics).to_db())])
+
+    def peaks(*options: object) -> list[str]:
+        lines = run("reduce", db, "--max-samples", 1, *options).stdout.splitlines()
+        return [line for line in lines if line.startswith(("peaks ", "largest ", "means "))]
+
+    assert peaks("--dry-run") == [
+        "peaks of mem_usage: unchanged",
+        "largest change of a peak that is not kept: cpu_user, 3 to 0, 100 %, in call 'a'",
+        "largest change of a mean: cpu_user, 0.75 to 0, 100 %, in call 'a'",
+        "means near 0 change by large shares, as rows have whole numbers",
+    ]
+    kept = peaks("--dry-run", "--how", "mean,max")
+    assert kept[0] == "peaks of cpu_user, mem_usage: unchanged" and "not kept" not in kept[1]
+    report = json.loads(run("reduce", db, "--max-samples", 1, "--dry-run", "--json").stdout)
+    assert (report["kept_peaks"], report["kept_peak_change"]) == (["mem_usage"], None)
+    assert report["peak_change"] == {"key": "a", "metric": "cpu_user", "before": 3, "after": 0}
+    for how, text in {
+        "mean": "",
+        "mean,max": "peaks kept: all",
+        "cpu_user=max": "peaks kept: cpu_total, cpu_user, mem_limit, mem_usage, mem_working",
+    }.items():
+        copy = made(tmp_path / f"{how}.db", [("a", StatSeries([0, 1], {"cpu_user": [1, 3]}).to_db())])
+        out = run("reduce", copy, "--max-samples", 1, "--how", how).stdout.splitlines()
+        assert [line for line in out if line.startswith("peaks")] == [text] * bool(text)
+    both = ("--how", "mean,max", "--how", "cpu_user=mean")
+    copy = made(tmp_path / "both.db", [("a", StatSeries([0, 1], {"cpu_user": [1, 3]}).to_db())])
+    assert "\npeaks kept: all but cpu_user\n" in run("reduce", copy, "--max-samples", 1, *both).stdout
+
+
+def test_an_emptied_histogram_loses_its_kept_peak(tmp_path: Path) -> None:
+    """The line of kept peaks says so."""
+    table = "CREATE TABLE calls (id TEXT PRIMARY KEY, created_at TEXT DEFAULT '2026-01-01', stats)"
+    db = made(tmp_path / "calls.db", [("a", blob(3))], table=table)
+    out = run("reduce", db, "--tier", "7d=0", "--dry-run").stdout
+    assert re.search(r"\npeaks of [\w, ]+: the largest change is of \w+, [\d,]+ to nothing, 100 %, in call 'a'\n", out), out
+
+
+@pytest.mark.parametrize(
+    ("n", "rows", "more", "times"), [(1, "1 row", "1 more row", "1 time"), (2, "2 rows", "2 more rows", "2 times")]
+)
+def test_counts_agree(n: int, rows: str, more: str, times: str, tmp_path: Path) -> None:
+    """A line of one row speaks of one."""
+    lines = result_lines(ReduceResult(rows=n, known=n, untimed=n, locked=n, retries=n), "calls", Rule())
+    assert lines[0].startswith(f"calls, {rows}: ")
+    assert {
+        f"rejected before, as the file of known rows says: {rows}",
+        f"without a time, and so unchanged: {rows}",
+        f"locked by other programs, and so unchanged: {more}",
+        f"a batch was tried again, since a lock or the connection failed: {times}",
+    } <= {*lines}
+    file = tmp_path / "calls.jsonl"
+    file.write_bytes(blob(3).encode() * n)
+    assert run("export", file, tmp_path / "calls.parquet", "--long").stdout.startswith(f"{rows}: {n} written, ")
+    near = [CallData(StatSeries([0], {"mem_usage": [99], "mem_limit": [100]}))] * n
+    text = dict(summary_texts(summarize_calls(near)))["near limit"]
+    calls = {1: "1 of 1 call", 2: "2 of 2 calls"}[n]
+    assert text.startswith(f"{calls} with a known limit came within 10 % of it: ")
+
+
+def test_nothing_to_save(tmp_path: Path) -> None:
+    """A run that changes nothing makes no file, and says so; with --json too."""
+    db, old = made(tmp_path / "calls.db", [("a", blob(20))]), tmp_path / "old.jsonl"
+    for form in [], ["--json"]:
+        result = run("reduce", db, "--max-samples", 60, "--save", old, *form)
+        assert (result.exit_code, result.stderr) == (0, f"nothing was saved: there is no file {str(old)!r}\n")
+    assert run("import", db, old).stderr.endswith(": No such file or directory\n")
+    assert run("reduce", db, "--max-samples", 5, "--save", old).stderr == ""
+
+
+@pytest.mark.parametrize("command", ["list", "compare", "summary", "import"])
+def test_the_database_is_an_argument(command: str, tmp_path: Path) -> None:
+    """Whoever gives it as record does is told so; another wrong option gets the usual advice."""
+    result = run(command, "--db", tmp_path / "calls.db")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        2,
+        "Error: --db: give the database as an argument, without --db",
+    )
+    assert "No such option '--tabel'." in run(command, "--tabel").stderr
+
+
 # --- the library ----------------------------------------------------------------------------------------------------------------
 
 
@@ -195,8 +285,8 @@ def test_a_command_as_one_text() -> None:
     ("command", "text"),
     [
         ("record", "A process is looked at 20 times a second, and may hold more until then; a container may not."),
-        ("reduce", "A counter's last value goes into a mean, unless --how net_rx=mean,first,last keeps it."),
-        ("", "--db takes any name."),
+        ("reduce", "So does the last value of a counter, which --how net_rx=mean,first,last keeps."),
+        ("", "any other name needs a path, as in ./calls."),
         ("", "or as a number of seconds; sizes as 64k, 32m or 1.5g, in units of 1024; shares as 0.1% or 0.001."),
     ],
 )
@@ -228,6 +318,8 @@ def test_list_by_name_and_condition(named: Path) -> None:
     assert (keys("--name", "nightly"), keys("--where", "status = 'success'")) == (["2", "1"], ["3", "1"])
     assert keys("--name", "nightly", "--where", "status = 'success'") == ["1"]
     assert keys("--name", "nobody") == []
+    empty = run("list", named, "--name", "nobody", "--tag", "a=b", "--where", "1").stdout
+    assert empty == "no calls meet --name and --tag and --where: callstats summary tells what calls there are\n"
     result = run("list", named, "--name", "nightly", "--by", "")
     assert (result.exit_code, result.stderr) == (2, "callstats: --name must be None for a table without names, got 'nightly'\n")
     with connect(named) as calls:
@@ -272,13 +364,20 @@ def test_tags_in_a_file(tmp_path: Path) -> None:
     assert result.stdout.startswith("1 call in 1 name, 0 rejected; ")
 
 
+def test_a_table_without_calls(named: Path) -> None:
+    """A list says so, and prints no headings."""
+    ask(named, "DELETE FROM calls")
+    assert (run("list", named).stdout, run("list", named, "--json").stdout) == ("the table has no calls\n", "")
+
+
 def test_show_the_latest_call_of_a_name(named: Path) -> None:
-    """A key comes first, then a name; what is neither is told as before."""
+    """A key comes first, then a name; what is neither is told to be neither."""
     assert json.loads(run("show", named, "nightly", "--json").stdout)["key"] == "2"
     assert json.loads(run("show", named, "1", "--json").stdout)["key"] == "1"
+    told = "ID or NAME must be the whole key or the name of a call in table 'calls'"
     for options in ([], ["--by", ""]):
         error = run("show", named, "nobody", *options).stderr
-        assert error == "callstats: ID must be the key of a call in table 'calls', got 'nobody': list shows the latest\n"
+        assert error == f"callstats: {told}, got 'nobody': list shows the latest\n"
 
 
 def test_init_names_what_it_added(tmp_path: Path) -> None:
@@ -288,3 +387,11 @@ def test_init_names_what_it_added(tmp_path: Path) -> None:
     added = "command, host, exit_code, tags, an index on created_at"
     assert run("init", db).stdout == f"added to table calls in {db}: {added}\n"
     assert run("init", db).stdout == f"nothing to do: table calls in {db} has its columns\n"
+
+
+def test_tab_finds_names_that_are_loaded_late() -> None:
+    """A fresh interpreter lists all of them, and what it lists can be had."""
+    program = "import callstats; found = dir(callstats); print(sorted({*callstats.__all__} - {*found}), found == sorted(found))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] True\n"
+    assert all(hasattr(callstats, name) for name in dir(callstats))

@@ -120,7 +120,7 @@ def test_unsound_advice_is_a_comment(output: str) -> None:
         "# Not a label: 'x'\\n- y: no patch: a container's name must be a DNS label",
         "# few: no patch: not enough calls whose memory is known: 58 of the 59 that a risk of 5 % needs",
         "# inexact: no patch: its peaks are not exact, since reductions did not keep them",
-        "# killed: no patch: 4 calls of 80 were killed for memory, and what they need is not known",
+        "# killed: no patch: 4 calls of 80 ran out of memory, and what such calls need is not known",
         "# leaks: no patch: its memory grows from call to call, so no size lasts",
         "# unseen: no patch: memory is known in 80 of 161 calls only",
     ]

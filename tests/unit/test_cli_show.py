@@ -149,8 +149,8 @@ def test_which_call(tmp_path: Path) -> None:
     assert run(db).stdout == run(CALLSTATS_URL=str(db)).stdout
     assert run(db, "1").stdout == run("1", CALLSTATS_URL=str(db)).stdout
     for wrong, said in (
-        ((db, 9), "ID must be the key of a call in table 'calls', got '9'"),
-        ((db, 1, 2), "the arguments must be [DB] [ID]"),
+        ((db, 9), "ID or NAME must be the whole key or the name of a call in table 'calls', got '9': list shows the latest"),
+        ((db, 1, 2), "the arguments must be [DB] [ID|NAME]"),
     ):
         result = run(*wrong)
         assert (result.exit_code, said in result.stderr) == (2, True)
@@ -208,7 +208,7 @@ def test_samples_as_csv(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "told"), [("list", "  8-44 B"), ("show", "memory    8 B sampled, at most 44 B (mem_working)\n")]
+    ("verb", "told"), [("list", "  8-44 B"), ("show", "memory    at least 8 B, at most 44 B (mem_working, sampled)\n")]
 )
 def test_a_sampled_peak_has_its_upper_bound(verb: str, told: str, tmp_path: Path) -> None:
     """Where the kernel knows one, neither command tells the sample as the peak."""
@@ -216,3 +216,17 @@ def test_a_sampled_peak_has_its_upper_bound(verb: str, told: str, tmp_path: Path
     db = stored(tmp_path / "calls.db", series.to_json().decode())
     result = CliRunner().invoke(cli, [verb, str(db)], prog_name="callstats")
     assert told in result.stdout
+
+
+def test_a_sampled_peak_is_a_bound(tmp_path: Path) -> None:
+    """Both commands, after a reduction too, tell it from the kernel's; and JSON has the source."""
+    sampled = StatSeries([i * SECOND for i in range(20)], {"mem_usage": [50 * MIB] * 20})
+    kernel = StatSeries([0, 1], {"mem_usage": [5 * MIB, 8 * MIB], "mem_peak@last": [None, 9 * MIB]})
+    cells: list[tuple[Value, Value]] = [("a", sampled.to_db()), ("b", kernel.to_db()), ("c", StatSeries([0], {"x": [1]}).to_db())]
+    db = made(tmp_path / "calls.db", cells)
+    CliRunner().invoke(cli, ["reduce", str(db), "--max-samples", "5"], prog_name="callstats", catch_exceptions=False)
+    told = [run(db, key).stdout.partition("memory    ")[2].partition("\n")[0] for key in "abc"]
+    assert told == ["at least 50 MiB (sampled)", "9 MiB (the kernel's count)", ""]
+    listed = CliRunner().invoke(cli, ["list", str(db)], prog_name="callstats").stdout.splitlines()
+    assert [line.split()[1:] for line in listed[2:]] == [["~0", "s", "-"], ["~0", "s", "9", "MiB"], ["~16", "s", ">=50", "MiB"]]
+    assert '"peak_source": "sampled"' in run(db, "a", "--json").stdout

@@ -73,9 +73,17 @@ def test_a_terminal(db: Path, command: tuple[str, ...], width: int, terminal: Ca
 def test_notes_of_sizes(db: Path) -> None:
     """How many calls each name lacks, the first two by name, and the name whose size does not last."""
     printed = lines(db, ("summary",))
-    assert "- as right size: needs 299 calls with known memory; missing: nightly-export 25, transcode 30, 6 more" in printed
+    assert "- as right size: needs 299 calls with known memory; missing: nightly-export 25, transcode 30, 6 more names" in printed
     leaking = "checkout: its memory grows from call to call, so no size suits it for long"
     assert (leaking in printed, leaking in lines(db, TABLES["summary"])) == (False, True)
+
+
+def test_advice_on_long_is_for_the_table(db: Path) -> None:
+    """The blocks of --long, and the comments of a patch, have the details or are for programs."""
+    covers = "a right size covers calls whose memory is known"
+    assert f"{covers}: --long has the details" in lines(db, TABLES["summary"])
+    assert covers in lines(db, ("summary", "--long"))
+    assert f"# {covers}" in lines(db, ("summary", "--patch", "kubernetes"))
 
 
 def test_blocks_wrap(db: Path, terminal: Callable[[int], None]) -> None:
@@ -96,7 +104,7 @@ def test_a_list(db: Path) -> None:
     assert printed == [
         ["started UTC", "peak"],
         ["call", "name", "status", "in 2026", "duration", "memory", "CPU"],
-        ["01M8BDGJBWF31K1VK549W6PCSV", "make", "error 2", "11-26 07:53", "~0 s", "8-44 MiB"],
+        ["01M8BDGJBWF31K1VK549W6PCSV", "make", "error 2", "11-26 07:53", "~0 s", "8-44 MiB", "-"],
         ["01M882TZ1K0000000000000000", "captured", "success", "11-25 00:49", "44.2 s", "8.6-44 MiB", "1.1 %"],
     ]
 

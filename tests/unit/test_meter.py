@@ -120,6 +120,34 @@ def test_a_call_without_a_sample(tree: Tree) -> None:
     assert "mem_peak@last" not in meter.closing(tree.clock)
 
 
+def test_a_process_that_exits(tree: Tree) -> None:
+    """It has no memory left though it still runs: none is measured, and that of the others alone counts."""
+    meter = metered(tree)
+    tree.put(1, 10 * MIB, peak=12 * MIB, cpu=(1, 0))
+    tree.put(2, 5 * MIB, parent=1)
+    del tree.statuses[2]
+    assert meter.sample()["mem_usage"] == 10 * MIB
+    tree.put(1, 10 * MIB, cpu=(1.5, 0))
+    del tree.statuses[1]
+    tree.clock += 1
+    busy = {"cpu_total": 50, "cpu_user": 50, "cpu_kernel": 0, "cpu_time@last": 15 * 10**8}
+    assert meter.sample() == {**busy, "disk_read": 0, "disk_write": 0}
+    tree.peak = 12 * MIB
+    assert "mem_usage" not in meter.closing(tree.clock) and "mem_usage@max" not in meter.closing(tree.clock)
+
+
+def test_only_a_sample_without_memory(tree: Tree) -> None:
+    """The closing one tells the peak as its memory then, an early look's as well."""
+    meter = metered(tree)
+    tree.put(1, 6 * MIB, peak=30 * MIB)
+    meter.look()
+    del tree.statuses[1]
+    assert not meter.sample().keys() & {"mem_usage", "mem_usage@max"}
+    tree.peak = 20 * MIB
+    found = meter.closing(tree.clock)
+    assert found["mem_usage"] == 30 * MIB and "mem_usage@max" not in found
+
+
 def test_processes_that_ran_before(tree: Tree) -> None:
     """What they used before doesn't count, and a peak only once it has risen; a new process's counts at once."""
     tree.put(1, 10 * MIB, peak=50 * MIB, cpu=(5, 5), disk=(1000, 1000))
@@ -194,7 +222,7 @@ def test_shared_memory_counts_once(tree: Tree) -> None:
     assert (meter.sample()["mem_usage"], tree.readings) == ((20 + 20 + 45 + 10) * MIB, 3 + 5 + 4)
     tree.shares = dict.fromkeys(tree.shares, 0)
     tree.clock += 1000
-    assert meter.sample()["mem_usage"] == 0  # all of them end meanwhile
+    assert "mem_usage" not in meter.sample()  # all of them end meanwhile
 
 
 def test_shares_are_forgotten(tree: Tree) -> None:

@@ -180,6 +180,21 @@ def test_processes_as_psutil_tells_of_them(monkeypatch: pytest.MonkeyPatch) -> N
     assert procfs.read_process(6) == (6, 4, 0, 0, 9.5, False, 11.0, 22.0, 1, 77) and procfs.read_process(9) is None
 
 
+def test_memory_as_psutil_tells_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no /proc: without a peak, and none of a process that is gone or that this user may not see."""
+    psutil = pytest.importorskip("psutil")
+    monkeypatch.setattr(procfs, "_LINUX", False)
+
+    def process(pid: int) -> SimpleNamespace:
+        if pid != 7:
+            raise psutil.NoSuchProcess(pid) if pid == 8 else psutil.AccessDenied(pid)
+        return SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=77))
+
+    monkeypatch.setattr(psutil, "Process", process)
+    assert procfs.read_status(7) == (77, 0, False)
+    assert procfs.read_status(8) is procfs.read_status(9) is None
+
+
 @pytest.mark.parametrize(
     ("now", "due"), [(9.5, 10.0), (10.0, 12.0), (10.1, 12.0), (11.9, 12.0), (12.0, 14.0), (17.0, 18.0)], ids=str
 )

@@ -55,10 +55,10 @@ from callstats.cli.summary import summary_command
 def cli() -> None:
     """Record calls, and reduce their stored histograms.
 
-    A database is a SQLAlchemy URL or the path of an SQLite file. The default is CALLSTATS_URL, else calls.db. An argument
-    without a / is one if it ends in .db or .sqlite, or is an SQLite file; --db takes any name. Durations are written as 250ms,
-    90s, 30min, 1.5h, 1h30m, 7d or 4w, or as a number of seconds; sizes as 64k, 32m or 1.5g, in units of 1024; shares as 0.1% or
-    0.001.
+    A database is a SQLAlchemy URL or the path of an SQLite file. The default is CALLSTATS_URL, else calls.db. It is given as
+    the first argument, to record and demo as --db. An argument without a / is one if it ends in .db or .sqlite, or is an SQLite
+    file; any other name needs a path, as in ./calls. Durations are written as 250ms, 90s, 30min, 1.5h, 1h30m, 7d or 4w, or as a
+    number of seconds; sizes as 64k, 32m or 1.5g, in units of 1024; shares as 0.1% or 0.001.
 
     Exit codes: 0 done; 1 some rows were rejected, reported with their keys and reasons; 2 wrong use; 3 stopped early.
     `record` ends with its command's own code.

@@ -82,6 +82,10 @@ class CommandGroup(click.Group):
                 result = super().invoke(ctx)
                 sys.stdout.flush()
                 return result
+        except click.NoSuchOption as error:
+            if error.option_name == "--db":
+                raise click.UsageError("--db: give the database as an argument, without --db", error.ctx) from None
+            raise
         except KeyboardInterrupt:
             click.echo("stopped at once: the current batch was not written", err=True)
             ctx.exit(ExitCode.STOPPED)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from callstats._units import printable, size_text
+from callstats._units import plural, printable, size_text
 from callstats.adapters.files import STANDARD
 from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
 from callstats.cli.format import FewRejects
@@ -50,7 +50,7 @@ def export_command(
     with catch_ctrl_c() as caught, FewRejects() as few, open_calls(url, **columns) as calls:
         select: dict[str, Any] = {"where": where, "stop": caught.is_set, "on_reject": few.add}
         result = calls.export(file, long=long, openmetrics=openmetrics, others=others, **select)
-    line = f"{result.rows:,} rows: {result.written:,} written, {result.rejected:,} rejected"
+    line = f"{plural(result.rows, 'row')}: {result.written:,} written, {result.rejected:,} rejected"
     sizes = f"{size_text(result.bytes_read)} of text, {size_text(result.bytes_written)} in the file; {result.seconds:.1f} s"
     rest = sizes if result.stopped is None else f"stopped early: {result.stopped}; no file was written"
     click.echo(printable(f"{line}; {rest}"), err=file == STANDARD)

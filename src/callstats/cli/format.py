@@ -18,7 +18,7 @@ import click
 from callstats._json import json_text
 from callstats._timestamps import format_time, stored_time_ns
 from callstats._units import percent_text, plural, printable, size_text
-from callstats.stats.call import CallUsage
+from callstats.stats.call import WORKING, CallUsage
 from callstats.stats.calls import ERRORS
 from callstats.stats.format import usage_text
 
@@ -118,10 +118,18 @@ def less_text(before: int, after: int, what: str) -> str:
     return f"{size_text(before)} before, {size_text(after)} after in the {what}: {less} less"
 
 
+def peak_source_text(usage: CallUsage) -> str:
+    """Return how a call's peak memory is known, and its metric where it isn't ``mem_usage``; no text where it is unknown."""
+    sources = {"kernel": "the kernel's count", "sampled": "sampled", None: ""}
+    metric = f"{usage.memory_metric}, " if usage.memory_metric == WORKING else ""
+    return metric + sources[usage.peak_source]
+
+
 def memory_range_text(usage: CallUsage) -> str:
-    """Return `peak_memory_text` for a column: "8.6-44 MiB" for a peak and its upper bound."""
+    """Return `peak_memory_text` for a column: ">=34.6 MiB", or "8.6-44 MiB" for a peak and its upper bound."""
     low, high = usage_text(usage, "peak_memory"), usage_text(usage, "peak_ceiling")
-    return f"{low.removesuffix(high[high.rfind(' ') :])}-{high}" if high else low
+    bound = ">=" if usage.peak_source == "sampled" else ""
+    return f"{low.removesuffix(high[high.rfind(' ') :])}-{high}" if high else f"{bound}{low}"
 
 
 def short_number(value: float) -> str:

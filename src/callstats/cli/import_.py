@@ -32,7 +32,7 @@ def import_command(arguments: tuple[str, ...], table: str, **columns: str) -> Ex
     if result.unknown > MOST_ALIKE:
         click.echo(f"not in the table: {plural(result.unknown - MOST_ALIKE, 'more row')}", err=True)
     rejected = f"{result.rejected:,} rejected, " if result.rejected else ""
-    done = f"{result.restored:,} rows put back, {result.unknown:,} not in the table"
+    done = f"{plural(result.restored, 'row')} put back, {result.unknown:,} not in the table"
     if result.stored or result.known:
         done = f"{plural(result.stored, 'call')} stored, {result.known:,} in the table before"
     done = f"{done}, {rejected}{result.seconds:.1f} s"

@@ -76,7 +76,7 @@ def _fault(name: str, summary: CallsSummary) -> str | None:
     if sized.unknown > sized.calls:
         return f"memory is known in {sized.calls:,} of {plural(summary.calls, 'call')} only"
     if (sized.over or 0) + sized.assumed > max_exceedances(sized.calls, sized.risk):
-        return f"{plural(sized.killed, 'call')} of {sized.calls:,} were killed for memory, and what they need is not known"
+        return f"{plural(sized.killed, 'call')} of {sized.calls:,} ran out of memory, and what such calls need is not known"
     if summary.trend.growing:
         return "its memory grows from call to call, so no size lasts"
     return None

@@ -58,8 +58,9 @@ def list_command(
     """List the latest calls.
 
     These are the calls with the greatest keys, so keys should sort by time. Times are in UTC. An exit code other than 0 follows
-    the status. ~ marks values that reductions have changed. The memory of several processes or of a container is sampled, so
-    that a peak may have been missed: 8.6-44 MiB is the sampled peak and its upper bound. --json and --csv have all numbers.
+    the status. ~ marks values that reductions have changed, - what isn't known, and ? a histogram that can't be read. >= marks
+    a peak that was sampled, as of several processes, so that a higher one may have been missed; 8.6-44 MiB is a sampled peak
+    and its upper bound. --json and --csv have all numbers, and tell how the peak is known as peak_source.
     """
     require_time_column(columns["time_column"], since=since)
     with connect(url, **columns) as table:
@@ -70,8 +71,12 @@ def list_command(
     elif form == "csv":
         rows = [call_row(call) for call in calls]
         click.echo(csv_text([list(call_row(Call(key=""))), *(list(row.values()) for row in rows)]))
-    else:
+    elif calls:
         click.echo("\n".join(_table_lines(calls)))
+    else:
+        options = {"--name": name, "--since": since, "--tag": tags, "--where": where}
+        asked = " and ".join(option for option, value in options.items() if value not in (None, {}))
+        click.echo(f"no calls meet {asked}: callstats summary tells what calls there are" if asked else "the table has no calls")
     return print_rejected(calls)
 
 
@@ -83,8 +88,8 @@ def _table_lines(calls: Sequence[Call]) -> list[str]:
     if len(years) == 1:  # which then stands above the column
         headings[_STARTED] += f"\nin {years.pop()[:4]}"
         rows = [[*row[:_STARTED], row[_STARTED][5:], *row[_STARTED + 1 :]] for row in rows]
-    kept = [index for index in range(len(headings)) if any(row[index] for row in rows) or not calls]
-    table = [[row[index] for index in kept] for row in (headings, *rows)]
+    kept = [index for index in range(len(headings)) if any(row[index] for row in rows)]
+    table = [[row[index] or "-" for index in kept] for row in (headings, *rows)]
     right = sum(index <= _STARTED for index in kept)
     optional = ("CPU", headings[_STARTED], "status")
     return text_table(table, right, optional, cut="name" if "name" in table[0] else None)

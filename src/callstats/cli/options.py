@@ -253,9 +253,9 @@ def require_time_column(time_column: str | None, **given: int | None) -> None:
 
 
 def split_key(arguments: tuple[str, ...]) -> tuple[str, str | None]:
-    """Return the database and the call of [DB] [ID]."""
+    """Return the database and the call of [DB] [ID|NAME]."""
     if len(arguments) > 2:
-        raise click.UsageError("the arguments must be [DB] [ID]")
+        raise click.UsageError("the arguments must be [DB] [ID|NAME]")
     if len(arguments) == 2 or (arguments and not is_database(arguments[0])):
         return database(*arguments[:-1]), arguments[-1]
     return database(*arguments), None

@@ -18,7 +18,7 @@ from callstats._json import json_text
 from callstats._units import duration_text, parse_duration, printable
 from callstats.call import Call
 from callstats.cli.errors import ExitCode, Failure, option_message, say
-from callstats.cli.format import call_fields, name_text, table_text
+from callstats.cli.format import call_fields, name_text, peak_source_text, table_text
 from callstats.cli.options import ADDRESS, POSITIVE, SECONDS, SIZE, Parsed, default_database, default_option, examples, tag_option
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
@@ -214,12 +214,13 @@ def record_line(call: Call, where: str, source: str) -> str:
     """Return what a command used, how that is known, and where its call is."""
     usage = call.usage
     memory = peak_memory_text(usage)
-    if usage.peak_source == "kernel":
-        memory = f"peak memory {memory} (the kernel's count)"
-    elif memory:
-        memory = f"peak memory {'' if usage.peak_ceiling else 'at least '}{memory} ({source})"
+    how = peak_source_text(usage) if usage.peak_source == "kernel" else source
     cpu = usage_text(usage, "cpu_mean")
-    parts = [memory or "no sample", f"CPU {cpu}" if cpu else "", usage_text(usage, "duration_ns")]
+    parts = [
+        f"peak memory {memory} ({how})" if memory else "no sample",
+        f"CPU {cpu}" if cpu else "",
+        usage_text(usage, "duration_ns"),
+    ]
     if call.error is not None:
         parts.append(f"{name_text(call.status)}: {call.error}")
     return printable(f"callstats: {', '.join(filter(None, parts))}; call {name_text(call.key)} in {where}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import chain, repeat
 from pathlib import Path
@@ -39,14 +39,16 @@ from callstats.cli.options import (
     where_option,
 )
 from callstats.cli.progress import JSONLog, ProgressLine, rate_text
-from callstats.db import CallTable, ReduceResult, Reject
+from callstats.db import CallTable, Change, ReduceResult, Reject
 from callstats.db.engine import parse_url, shown_url
 from callstats.db.jobs.save import known_line
 from callstats.errors import ArgumentError, DatabaseError
-from callstats.rule import How, Missing, Rule
+from callstats.rule import OTHERS, How, Missing, Rule
 
 _MEASURABLE_SECONDS = 0.1
 """The speed of a shorter job, and a shorter phase, are not reported: they round to 0."""
+_NEAR_ZERO = 10
+"""Rounding may change a mean below this by a large share."""
 
 
 @click.command(
@@ -180,8 +182,9 @@ def reduce_command(
     other programs can write meanwhile: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
     changes nothing.
 
-    Means are kept, and by default the peaks of memory and CPU. A counter's last value goes into a mean, unless --how
-    net_rx=mean,first,last keeps it. --dry-run reports by how much peaks and means would change.
+    Kept are the numbers of samples, means up to rounding to whole numbers, and by default the peaks of mem_usage, mem_working,
+    mem_limit and cpu_total. Other peaks go into means unless --how names them, as in --how cpu_user=mean,max. So does the last
+    value of a counter, which --how net_rx=mean,first,last keeps. --dry-run reports by how much peaks and means would change.
 
     A file has JSON lines (.jsonl, .jsonl.gz, .jsonl.zst), each a histogram or an object with one, or is Parquet, also a folder; -
     is lines of standard input. Rejected histograms are in the new file as they are. It appears when it is complete.
@@ -239,6 +242,8 @@ def reduce_command(
             result = calls.reduce(rule, **batches, **job)
         else:
             result = calls.reduce(output or "", rule, **batches)
+        if (save := job["save"]) is not None and not Path(save).exists():
+            progress.say(f"nothing was saved: there is no file {save!r}")
     where = (
         {"file": shown_source(url), "output": output or ""} if is_file else {"table": names["table"], "database": shown_url(url)}
     )
@@ -246,7 +251,7 @@ def reduce_command(
         replace_file(prom, "prom", reduce_text(asdict(result), exit_code(result), where))
     shown = shown_source(url) if is_file else table_text(*where.values())
     in_file = not is_file and parse_url(url).get_backend_name() == "sqlite"
-    lines = [result_json(result, where)] if as_json else result_lines(result, shown, in_file=in_file)
+    lines = [result_json(result, where)] if as_json else result_lines(result, shown, rule, in_file=in_file)
     click.echo("\n".join(lines), err=output == STANDARD)
     return exit_code(result)
 
@@ -254,26 +259,27 @@ def reduce_command(
 def result_json(result: ReduceResult, where: dict[str, str]) -> str:
     """Return a result as JSON in ASCII."""
     rejects = [reject._asdict() for reject in result.rejects]
-    peak, mean = (change and change._asdict() for change in (result.peak_change, result.mean_change))
-    return json_text({**where, **asdict(result), "peak_change": peak, "mean_change": mean, "rejects": rejects}, indent=2)
+    found = {name: getattr(result, name) for name in ("kept_peak_change", "peak_change", "mean_change")}
+    changes = {name: change and change._asdict() for name, change in found.items()}
+    return json_text({**where, **asdict(result), **changes, "rejects": rejects}, indent=2)
 
 
-def result_lines(result: ReduceResult, table: str, *, in_file: bool = False) -> list[str]:
+def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool = False) -> list[str]:
     """Return what the job did; `in_file` is whether the table is in an SQLite file."""
     changed = "to change" if result.dry_run else "changed"
     kept = f"{result.kept:,} kept, as their text would grow, " if result.kept else ""
     read = f"{result.changed:,} {changed}, {kept}{result.unchanged:,} unchanged, {result.rejected:,} rejected"
     why = "short" if result.as_of is None else "short or young"
-    skipped = f", {result.skipped:,} too {why} to be read" if result.phases else ""  # of a file each row is read
+    skipped = f", {result.skipped:,} {why} enough already" if result.phases else ""  # of a file each row is read
     lines = [printable(f"{table}, {plural(result.rows, 'row')}: {read}{skipped}")]
     if not result.has_histograms:
         lines.append("no row has a histogram with samples: is --column right?")
     if result.known:
-        lines.append(f"{result.known:,} of the rows were rejected before, as the file of known rows says")
+        lines.append(f"rejected before, as the file of known rows says: {plural(result.known, 'row')}")
     if result.untimed:
-        lines.append(f"{result.untimed:,} of the rows have no time, and stay unchanged")
+        lines.append(f"without a time, and so unchanged: {plural(result.untimed, 'row')}")
     if result.locked:
-        lines.append(f"{result.locked:,} more rows were locked by other programs, and stay unchanged")
+        lines.append(f"locked by other programs, and so unchanged: {plural(result.locked, 'more row')}")
     if result.changed:
         lines.append(less_text(result.bytes_before, result.bytes_after, f"rows {changed}"))
     if in_file and result.bytes_after < result.bytes_before and not result.dry_run:
@@ -283,19 +289,40 @@ def result_lines(result: ReduceResult, table: str, *, in_file: bool = False) -> 
     phases = [f"{phase} {seconds:.1f}" for phase, seconds in result.phases.items() if seconds >= _MEASURABLE_SECONDS]
     lines += [f"seconds to {', '.join(phases)}"] * bool(phases)
     if result.retries:
-        lines.append(f"{result.retries:,} times a batch was tried again, since a lock or the connection failed")
+        lines.append(f"a batch was tried again, since a lock or the connection failed: {plural(result.retries, 'time')}")
     if result.unknown_metrics:
         lines.append(printable(f"--how names metrics that no call has: {', '.join(map(repr, result.unknown_metrics))}"))
-    for what, change in (("peak", result.peak_change), ("mean", result.mean_change)):
-        if change is not None:
-            after = "nothing" if change.after is None else short_number(change.after)
-            values = f"{short_number(change.before)} to {after}, {percent_text(change.share)}"
-            lines.append(printable(f"largest change of a {what}: {change.metric}, {values}, in call {key_text(change.key)}"))
+    if result.changed and not result.dry_run and (kept := _kept_text(rule)):
+        lines.append(f"peaks kept: {kept}")
+    if result.kept_peaks:
+        change = result.kept_peak_change
+        text = "unchanged" if change is None else f"the largest change is of {_change_text(change)}"
+        lines.append(printable(f"peaks of {', '.join(result.kept_peaks)}: {text}"))
+    for what, change in (("a peak that is not kept", result.peak_change), ("a mean", result.mean_change)):
+        lines += [f"largest change of {what}: {_change_text(change)}"] if change is not None else []
+    if (mean := result.mean_change) is not None and mean.after is not None and mean.before < _NEAR_ZERO:
+        lines.append("means near 0 change by large shares, as rows have whole numbers")
     if result.dry_run:
         lines.append("dry run: nothing was written")
     if result.more is not None:
         lines.append(f"ended as planned: {result.more}; more rows are left for another run")
     return lines + stopped_lines(result, "the rows counted here are written" if result.phases else "there is no new file")
+
+
+def _kept_text(rule: Rule) -> str:
+    """Return the metrics whose peaks a rule keeps."""
+    names = [name for name in rule.how if name != OTHERS] if isinstance(rule.how, Mapping) else []
+    kept = [name for name in names if "max" in rule.reducers(name)]
+    if "max" in rule.reducers(OTHERS):
+        lost = [name for name in names if name not in kept]
+        kept = [f"all but {', '.join(lost)}" if lost else "all"]
+    return printable(", ".join(kept))
+
+
+def _change_text(change: Change) -> str:
+    after = "nothing" if change.after is None else short_number(change.after)
+    values = f"{short_number(change.before)} to {after}, {percent_text(change.share)}"
+    return printable(f"{change.metric}, {values}, in call {key_text(change.key)}")
 
 
 def reject_writer(path: Path | None) -> Callable[[Reject], None]:

@@ -14,15 +14,14 @@ from callstats._files import replace_file
 from callstats._json import json_text
 from callstats._timestamps import format_times
 from callstats._units import printable
-from callstats.cli.errors import ExitCode, Failure, option_message, print_rejected
-from callstats.cli.format import call_fields, csv_text, detail_texts, name_text
+from callstats.cli.errors import ExitCode, Failure, print_rejected
+from callstats.cli.format import call_fields, csv_text, detail_texts, name_text, peak_source_text
 from callstats.cli.options import check_output, column_options, detail_options, examples, split_key
 from callstats.db import Call, connect
 from callstats.errors import ArgumentError
 from callstats.plot import terminal
 from callstats.plot.panels import tracks
 from callstats.series import StatSeries
-from callstats.stats.call import WORKING
 from callstats.stats.format import peak_memory_text, samples_text, usage_text
 
 STYLES: dict[terminal.Ink, str] = {"title": "bold", "text": "", "axis": "dim", "value": "cyan", "band": "cyan", "limit": "red"}
@@ -53,7 +52,8 @@ def show_command(
     A chart is solid up to the mean of each row, and light from the row's min to its max where those are kept. It lasts from the
     first sample to the last, with straight lines from row to row. Gaps, and rows without the metric, stay blank. The memory limit
     is a dashed line unless it is far above. ~ marks values that reductions have changed. CPU above the charts is processor time
-    over duration where both are known.
+    over duration where both are known. Memory is "at least" so much where it was sampled: a
+    peak between two samples is not seen.
 
     With NAME, it is the latest call of that name, by its key. Without, it is the latest of all. A single argument
     is a database if it is a URL, has a /, ends in .db or .sqlite, or is an SQLite file; else it is the ID or the name.
@@ -71,7 +71,8 @@ def show_command(
             with suppress(ArgumentError):  # a table without names
                 named = table.list(1, name=key)
             if not named:
-                raise Failure(option_message(error, "ID")) from None
+                what = f"the whole key or the name of a call in table {columns['table']!r}"
+                raise Failure(str(ArgumentError("ID or NAME", what, key, hint="list shows the latest"))) from None
             call = named[0]
     if form == "json":
         click.echo(json_text(call_fields(call), indent=2))
@@ -97,7 +98,7 @@ def head_lines(call: Call) -> list[str]:
         head |= {
             "duration": usage_text(usage, "duration_ns"),
             "samples": samples_text(usage) if usage.rows else "none",
-            "memory": peak_memory_text(usage) + f" ({WORKING})" * (usage.memory_metric == WORKING),
+            "memory": f"{memory} ({peak_source_text(usage)})" if (memory := peak_memory_text(usage)) else "",
             "CPU": usage_text(usage, "cpu_mean"),
         }
     return [f"{title:<10}{text}" for title, text in head.items() if text]

@@ -155,7 +155,7 @@ def _table_notes(summary: TableSummary) -> list[str]:
             lacks.setdefault(f"- as {title}: needs {needed:,} calls with known {what}", {})[name] = needed - known
     for what, missing in lacks.items():
         few = [f"{name} {n:,}" for name, n in missing.items() if n > 0]
-        more = [f"{len(few) - _SHOWN_NAMES:,} more"] * (len(few) > _SHOWN_NAMES)
+        more = [plural(len(few) - _SHOWN_NAMES, "more name")] * (len(few) > _SHOWN_NAMES)
         risks += [f"{what}; missing: {', '.join(few[:_SHOWN_NAMES] + more)}"] * bool(few)
     return risks + others
 
@@ -171,7 +171,7 @@ def table_lines(summary: TableSummary) -> list[str]:
         cells = (text.partition(f" {unit}")[0] if unit else text for text, unit in numbers)
         name = _group_name(summary.by, group)
         rows.append((name, f"{one.sampled:,}/{one.calls:,}", f"{one.errors:,}", *(cell or "-" for cell in cells)))
-    notes = wrap_lines([*_table_notes(summary), *_end_lines(summary)], indent=2)
+    notes = wrap_lines([*_table_notes(summary), *_end_lines(summary, is_table=True)], indent=2)
     return [*text_table(rows, right=1, optional=_OPTIONAL, cut="name"), "", *notes]
 
 
@@ -184,14 +184,17 @@ def summary_lines(summary: TableSummary) -> list[str]:
     return [line for group in summary.groups for line in _group_lines(summary.by, group)] + _end_lines(summary)
 
 
-def _end_lines(summary: TableSummary) -> list[str]:
-    """Return what the numbers cover."""
+def _end_lines(summary: TableSummary, *, is_table: bool = False) -> list[str]:
+    """Return what the numbers cover; for a table also how peaks are known, which --long has for each name."""
     lines = []
     if any(group.summary.approximate for group in summary.groups):
         lines.append(NOT_EXACT)
     sized = [group.summary.rightsize for group in summary.groups if group.summary.rightsize]
     if any(one.size is not None for one in sized):
-        lines.append("a right size covers calls whose memory is known, and peaks as they were seen: --long has the details")
+        lines.append("a right size covers calls whose memory is known" + ": --long has the details" * is_table)
+    sampled = sum(group.summary.memory.n - group.summary.kernel_peaks for group in summary.groups)
+    if is_table and sampled:
+        lines.append(f"peaks of memory were sampled in {plural(sampled, 'call')}, and may have been higher")
     if any(group.summary.rightsize and group.summary.rightsize.assumed for group in summary.groups):
         lines.append("killed calls are taken to need twice their limit, and may need more")
     if lines:

@@ -95,7 +95,7 @@ class ReduceResult(JobResult):
     """The result of `CallTable.reduce`, which also has the fields of `JobResult`."""
 
     skipped: int = 0
-    """Rows that the database skipped unread: with a NULL blob, too short for the rule, younger than every tier."""
+    """Rows that the database skipped unread: with a NULL blob, short enough for the rule, younger than every tier."""
     unchanged: int = 0
     """Rows that were read and left unchanged."""
     kept: int = 0
@@ -126,8 +126,12 @@ class ReduceResult(JobResult):
     """Whether the job wrote nothing on purpose."""
     as_of: str | None = None
     """The time that the ages of tiers are measured from; None without tiers."""
+    kept_peaks: tuple[str, ...] = ()
+    """In a dry run, the metrics of changed rows whose peaks the rule keeps."""
+    kept_peak_change: Change | None = None
+    """In a dry run, the largest change of such a peak, as a share of the value before. It is lost where a row becomes empty."""
     peak_change: Change | None = None
-    """In a dry run, the largest change of any metric's peak, as a share of the value before."""
+    """In a dry run, the largest change of any other metric's peak."""
     mean_change: Change | None = None
     """In a dry run, the largest change of any metric's mean."""
     retries: int = 0

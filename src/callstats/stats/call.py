@@ -12,7 +12,7 @@ from callstats import kernels
 from callstats._columns import Columns
 from callstats._json import as_bytes, decode
 from callstats._types import FN_COUNTERS, I64_MAX, AnyArray, Counts
-from callstats.kernels.totals_py import LAST, MAX, MAX_IS_EXACT, ROWS, SUM, WEIGHT
+from callstats.kernels.totals_py import LAST, MAX, MAX_IS_EXACT, MIN, ROWS, SUM, WEIGHT
 from callstats.series import StatSeries
 from callstats.stats.series import plan_column
 
@@ -170,9 +170,25 @@ def call_totals(series: StatSeries | bytes | None) -> CallTotals:
             by_name = _by_name(layout.columns, totals)
             samples = next((total[WEIGHT] for total in by_name.values() if total[ROWS] == rows), None if rows else 0)
             in_last_row = CPU_TIME not in by_name or by_name[CPU_TIME][ROWS] == rows
-            if samples is not None and in_last_row:
+            if samples is not None and in_last_row and not _has_zeros(by_name):
                 return CallTotals(rows, samples, first, last, by_name, _by_name(layout.memory, moments), True)
-    return _column_totals(series._columns if isinstance(series, StatSeries) else decode(series)[0])
+    columns = series._columns if isinstance(series, StatSeries) else decode(series)[0]
+    found = _column_totals(columns)
+    return _column_totals(_without_zeros(columns)) if _has_zeros(found.totals) else found
+
+
+def _has_zeros(totals: dict[str, list[int]]) -> bool:
+    """Return whether a call with memory has rows with a memory of 0 too."""
+    return any(name in totals and not totals[name][MIN] and totals[name][MAX] for name in (WORKING, USAGE))
+
+
+def _without_zeros(columns: Columns) -> Columns:
+    """Leave out memory of 0, which is no measurement: an engine reports it for a container that is gone."""
+    present = np.ones(columns.values.shape, dtype=np.bool_) if columns.present is None else columns.present.copy()
+    for index, name in enumerate(columns.names):
+        if name.removesuffix("@min") in (WORKING, USAGE):
+            present[index] &= columns.values[index] > 0
+    return columns._replace(present=present)
 
 
 def _column_totals(columns: Columns) -> CallTotals:

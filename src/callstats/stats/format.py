@@ -30,9 +30,10 @@ def samples_text(usage: CallUsage) -> str:
 
 
 def peak_memory_text(usage: CallUsage) -> str:
-    """Return a call's peak memory, with its upper bound where the kernel knows one; no text where it is unknown."""
-    text = usage_text(usage, "peak_memory")
-    return text if usage.peak_ceiling is None else f"{text} sampled, at most {usage_text(usage, 'peak_ceiling')}"
+    """Return a call's peak memory, as a bound where it was sampled; no text where it is unknown."""
+    low, high = usage_text(usage, "peak_memory"), usage_text(usage, "peak_ceiling")
+    bound = "at least " if usage.peak_source == "sampled" else ""
+    return f"{bound}{low}, at most {high}" if high else f"{bound}{low}"
 
 
 def memory_limit_text(limit: int) -> str:
@@ -138,10 +139,8 @@ def finding_mark(summary: CallsSummary) -> str:
 def _trend_text(summary: CallsSummary, mark: str) -> str:
     trend = summary.trend
     if trend.growing is None:
-        zeros = (
-            f"; {plural(summary.memory.n - trend.n, 'call')} with a sample of 0 left out" if trend.n < summary.memory.n else ""
-        )
-        return f"can't tell from {plural(trend.n, 'call')}: needs {MIN_CALLS}{zeros}"
+        left_out = f"; {plural(lacking, 'call')} without min memory left out" if (lacking := summary.memory.n - trend.n) else ""
+        return f"can't tell from {plural(trend.n, 'call')}: needs {MIN_CALLS}{left_out}"
     if trend.growing and trend.slope is not None and trend.p is not None:
         chance = "< 0.001" if trend.p < 0.001 else f"= {trend.p:.2g}"
         return f"{mark}yes, by {memory_text(round(trend.slope))} from call to call (p {chance})"

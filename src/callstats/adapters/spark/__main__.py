@@ -18,7 +18,7 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the usual name
 
-from callstats._units import parse_size
+from callstats._units import parse_size, plural
 from callstats.adapters.files import has_lines
 from callstats.adapters.spark import reduce_stats, summarize_stats
 from callstats.adapters.spark._lines import parse_lines, reduce_lines
@@ -111,7 +111,7 @@ def _reduce_frame(spark: SparkSession, asked: Any) -> int:
         rows = result.where(F.col(f"`{reason}`").isNotNull()).select(*keys, F.col(f"`{reason}`").alias("reason"))
         rows.write.json(beside)
         _say(f"the rejected rows are in {beside}")
-    _say(f"{seen.get['rows']:,} rows: {rejected:,} rejected; {monotonic() - began:.1f} s; wrote {asked.output}")
+    _say(f"{plural(seen.get['rows'], 'row')}: {rejected:,} rejected; {monotonic() - began:.1f} s; wrote {asked.output}")
     return 1 if rejected else 0
 
 
@@ -125,7 +125,7 @@ def _summarize_frame(spark: SparkSession, asked: Any) -> int:
     watched = result.observe(seen, F.sum("rejected").alias("rejected"), F.count_if(F.col("metric").isNull()).alias("groups"))
     watched.write.format("json" if lines else "parquet").save(asked.output)
     rejected = seen.get["rejected"] or 0
-    _say(f"{seen.get['groups']:,} groups: {rejected:,} calls rejected; wrote {asked.output}")
+    _say(f"{plural(seen.get['groups'], 'group')}: {plural(rejected, 'call')} rejected; wrote {asked.output}")
     return 1 if rejected else 0
 
 

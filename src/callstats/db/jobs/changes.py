@@ -21,22 +21,33 @@ from callstats.stats import summarize
 from callstats.stats.series import totals_plan
 
 
-def largest_changes(changed: Iterable[tuple[Row, bytes]]) -> tuple[Change | None, Change | None]:
-    """Return the largest change of a peak and of a mean in rows and their reduced blobs."""
-    peak: Change | None = None
-    mean: Change | None = None
-    for row, reduced in changed:
+class Changes:
+    """The largest changes in reduced rows: of peaks that a rule keeps, of other peaks, and of means."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self.kept_peaks: set[str] = set()
+        """The metrics seen whose peaks the rule keeps."""
+        self.kept_peak: Change | None = None
+        self.peak: Change | None = None
+        self.mean: Change | None = None
+
+    def add(self, row: Row, reduced: bytes) -> None:
+        """Look at a row and its reduced blob."""
         new = _peaks_and_means(reduced)
         for metric, (old_peak, old_mean) in _peaks_and_means(row.blob or b"").items():
             new_peak, new_mean = new.get(metric, (None, None))
-            if new_peak != old_peak:
-                peak = larger(peak, Change(row.key, metric, old_peak, new_peak))
+            peak = None if new_peak == old_peak else Change(row.key, metric, old_peak, new_peak)
+            if "max" in self._rule.reducers(metric):
+                self.kept_peaks.add(metric)
+                self.kept_peak = _larger(self.kept_peak, peak)
+            else:
+                self.peak = _larger(self.peak, peak)
             if new_mean != old_mean:
-                mean = larger(mean, Change(row.key, metric, old_mean, new_mean))
-    return peak, mean
+                self.mean = _larger(self.mean, Change(row.key, metric, old_mean, new_mean))
 
 
-def larger(one: Change | None, other: Change | None) -> Change | None:
+def _larger(one: Change | None, other: Change | None) -> Change | None:
     """Return the larger of two changes, the first if they are equal."""
     if one is None or other is None:
         return one or other

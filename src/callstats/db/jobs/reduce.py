@@ -19,12 +19,12 @@ from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, Span
-from callstats.db.jobs.changes import UnseenMetrics, larger, largest_changes
+from callstats.db.jobs.changes import Changes, UnseenMetrics
 from callstats.db.jobs.plan import make_plan, sorted_tiers
 from callstats.db.jobs.save import Saver, read_known
 from callstats.db.jobs.worker import PHASES, Committed, Worker, backoff
 from callstats.db.query import Names
-from callstats.db.results import Change, ConnectionLostError, PlannedEndError, ReduceResult, StoppedError, TimedOutError
+from callstats.db.results import ConnectionLostError, PlannedEndError, ReduceResult, StoppedError, TimedOutError
 from callstats.errors import ArgumentError, DatabaseError, shorten_repr
 from callstats.rule import Rule
 from callstats.series import to_nanoseconds
@@ -69,8 +69,8 @@ class ReduceJob(Job):
         self._unseen = UnseenMetrics(self.rule)
         self._total: int | None = None
         self._has_histograms = True
-        self._changes: list[Change | None] = [None, None]
-        """The largest changes of a peak and of a mean."""
+        self._changes = Changes(self.rule)
+        """The largest changes, which a dry run finds."""
         self._workers: list[Worker] = []
         self._spans = threading.Lock()
         self._after: Key | None = None
@@ -210,8 +210,9 @@ class ReduceJob(Job):
         changed = [(one.row, one.reduced) for one in done.outcomes if one.reduced is not None]
         rejected = [(one.row, one.reason) for one in done.outcomes if one.reason is not None]
         kept = sum(outcome.kept for outcome in done.outcomes)
-        changes = largest_changes(changed) if self.arguments.dry_run else (None, None)
         with self.lock:
+            for row, reduced in changed if self.arguments.dry_run else ():
+                self._changes.add(row, reduced)
             self._unseen.look_for([outcome.row.blob or b"" for outcome in done.outcomes])
             self.locked.extend(done.locked)
             if len(self.locked) > MAX_LOCKED:
@@ -231,14 +232,12 @@ class ReduceJob(Job):
                 bytes_before=sum(len(row.blob or b"") for row, _ in changed),
                 bytes_after=sum(len(reduced) for _, reduced in changed),
             )
-            self._changes = [larger(*pair) for pair in zip(self._changes, changes, strict=True)]
             if self.arguments.progress is not None:
                 self.arguments.progress(self._result())
 
     def _result(self, *, stopped: str | None = None, more: str | None = None) -> ReduceResult:
         """Return the result if the job ended now."""
         counted = sum(self.counts[end] for end in ("skipped", "untimed", "unchanged", "kept", "changed"))
-        peak, mean = self._changes
         return ReduceResult(
             rows=counted + self.rejected + self.known,
             known=self.known,
@@ -250,8 +249,10 @@ class ReduceJob(Job):
             backend=kernels.active.BACKEND,
             dry_run=self.arguments.dry_run,
             as_of=format_time(self._now) if self.tiers else None,
-            peak_change=peak,
-            mean_change=mean,
+            kept_peaks=tuple(sorted(self._changes.kept_peaks)),
+            kept_peak_change=self._changes.kept_peak,
+            peak_change=self._changes.peak,
+            mean_change=self._changes.mean,
             retries=self.retries,
             has_histograms=self._has_histograms,
             unknown_metrics=self._unseen.names(),

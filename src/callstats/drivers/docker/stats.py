@@ -43,8 +43,8 @@ def pick_stats(frame: Mapping[str, object], previous: Mapping[str, object] | Non
     Notes
     -----
     A value that the frame lacks is absent, never 0, such as the processor use of a stream's first frame. Values other than whole
-    numbers from 0 to 2**64 - 1 count as missing, and so do larger results and a memory usage of 0. A processor use that exceeds
-    all processors by more than a tenth is absent too: a frame of a few milliseconds can't measure it.
+    numbers from 0 to 2**64 - 1 count as missing, and so do larger results and a memory usage or limit of 0. A processor use that
+    exceeds all processors by more than a tenth is absent too: a frame of a few milliseconds can't measure it.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def _memory(memory: Mapping[str, object]) -> dict[str, int | None]:
     working = _uint(memory, "privateworkingset") or None
     if usage is not None and inactive is not None:
         working = usage - inactive if inactive < usage else usage
-    return {"mem_usage": usage, "mem_limit": _uint(memory, "limit"), "mem_working": working}
+    return {"mem_usage": usage, "mem_limit": _uint(memory, "limit") or None, "mem_working": working}
 
 
 def _net(frame: Mapping[str, object]) -> dict[str, int | None]:

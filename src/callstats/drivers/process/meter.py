@@ -69,10 +69,13 @@ class Meter:
         now, totals = monotonic(), self._measure()
         if not self._living:
             return {}
-        metrics = {"mem_usage": self._now} | totals.minus(self._before).cpu_metrics(now - self._before_at)
-        if self._peak > max(self._now, self._stored_peak):
-            metrics["mem_usage@max"] = self._peak
-        self._stored_peak = max(self._stored_peak, self._now, self._peak)
+        metrics = totals.minus(self._before).cpu_metrics(now - self._before_at)
+        # While a process exits it runs without memory. So a sum of 0 is no measurement, and a later sample tells the peak.
+        if self._now:
+            metrics["mem_usage"] = self._now
+            if self._peak > max(self._now, self._stored_peak):
+                metrics["mem_usage@max"] = self._peak
+            self._stored_peak = max(self._stored_peak, self._now, self._peak)
         self._before, self._before_at, self._sampled = totals, now, True
         return metrics | self._common(totals)
 
@@ -84,7 +87,7 @@ class Meter:
         known = self._note_group_peak(totals)
         metrics = {} if self._sampled else totals.cpu_metrics(ended - self._began)
         if self._peak > self._stored_peak:
-            metrics["mem_usage@max" if self._sampled else "mem_usage"] = self._peak
+            metrics["mem_usage@max" if self._stored_peak else "mem_usage"] = self._peak
         of_root = family.peak and not family.peak_is_inherited
         if known or (family.only_root and of_root and not self._any_ignoring):  # its peak is that of the whole tree
             metrics["mem_peak@last"] = self._peak

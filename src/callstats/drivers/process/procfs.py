@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from math import nan
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ class Process(NamedTuple):
 class MemoryStatus(NamedTuple):
     rss: int
     peak: int
-    """The kernel's peak of rss. A fork begins with the rss of its parent."""
+    """The kernel's peak of rss, 0 where it keeps none. A fork begins with the rss of its parent."""
     ignores_children: bool
     """It ignores SIGCHLD, and so the kernel forgets what its children used."""
 
@@ -65,7 +66,13 @@ def read_process(pid: int) -> Process | None:
 
 
 def read_status(pid: int) -> MemoryStatus | None:
-    """Return the memory of a process, or None for a zombie."""
+    """Return the memory of a process, or None where that can't be measured: it has none once the process exits."""
+    if not _LINUX:
+        import psutil
+
+        with suppress(psutil.Error):
+            return MemoryStatus(psutil.Process(pid).memory_info().rss, 0, False)
+        return None
     text = _read(pid, "status")
     if not text or (at := text.find(b"\nVmHWM:")) < 0:
         return None
