@@ -66,3 +66,10 @@ def test_a_process_that_is_gone() -> None:
 def test_processes_that_nothing_is_known_of(host: Any, pid: Any) -> None:
     """Those of other machines, and what is no process's number."""
     assert not is_lost(host, pid, datetime.now(UTC) - timedelta(days=9999))
+
+
+def test_the_first_process_may_be_another_one() -> None:
+    """In a container the number of a recorder can be 1, and the next container's first process has it too."""
+    assert is_lost(HERE, 1, "2001-01-01T00:00:00Z")
+    assert not is_lost(HERE, 1, datetime.now(UTC) + timedelta(days=1))
+    assert not is_lost(HERE, 0, "2001-01-01T00:00:00Z")
