@@ -125,7 +125,7 @@ def test_the_captured_call(tmp_path: Path) -> None:
     assert "peak_memory" in usage.exact
     same_after_reductions(db, tmp_path / "page.html")
     assert "8.6 MiB" in output("show", db)
-    assert "  8.6" in output("list", db)
+    assert "  >=8.6 MiB" in output("list", db)
     assert "~8.6" not in output("list", db) + output("show", db) + output("summary", db)
 
 
