@@ -126,7 +126,7 @@ def test_presence_counts_in_what_is_kept() -> None:
     wide = f'[{{"timestamp":"1970-01-01T00:00:00Z","metrics":{{{metrics},"none":null}}}}]'.encode()
     before = resident()
     assert callstats.kernels.active.decode_blob(wide) is not None
-    assert resident() - before < 2**24
+    assert resident() - before < 2**25  # the values would be 45 MiB; Python itself may keep some
 
 
 @pytest.mark.parametrize("twice", [1, 2])
