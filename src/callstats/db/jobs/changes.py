@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 
 from callstats import kernels
 from callstats._json import decode
 from callstats._types import Counts
-from callstats.db.jobs.batches import Row
+from callstats.call import Key
 from callstats.db.results import Change
 from callstats.errors import CallstatsError
 from callstats.kernels.totals_py import MAX, ROWS, SUM, WEIGHT
@@ -19,6 +20,9 @@ from callstats.rule import KEEP_PEAKS, OTHERS, Rule
 from callstats.series import StatSeries
 from callstats.stats import summarize
 from callstats.stats.series import totals_plan
+
+PeaksAndMeans: TypeAlias = dict[str, tuple[int, float]]
+"""The peak and the mean of each metric of a blob."""
 
 
 class Changes:
@@ -32,19 +36,18 @@ class Changes:
         self.peak: Change | None = None
         self.mean: Change | None = None
 
-    def add(self, row: Row, reduced: bytes) -> None:
-        """Look at a row and its reduced blob."""
-        new = _peaks_and_means(reduced)
-        for metric, (old_peak, old_mean) in _peaks_and_means(row.blob or b"").items():
+    def add(self, key: Key, old: PeaksAndMeans, new: PeaksAndMeans) -> None:
+        """Compare a row before and after."""
+        for metric, (old_peak, old_mean) in old.items():
             new_peak, new_mean = new.get(metric, (None, None))
-            peak = None if new_peak == old_peak else Change(row.key, metric, old_peak, new_peak)
+            peak = None if new_peak == old_peak else Change(key, metric, old_peak, new_peak)
             if "max" in self._rule.reducers(metric):
                 self.kept_peaks.add(metric)
                 self.kept_peak = _larger(self.kept_peak, peak)
             else:
                 self.peak = _larger(self.peak, peak)
             if new_mean != old_mean:
-                self.mean = _larger(self.mean, Change(row.key, metric, old_mean, new_mean))
+                self.mean = _larger(self.mean, Change(key, metric, old_mean, new_mean))
 
 
 def _larger(one: Change | None, other: Change | None) -> Change | None:
@@ -54,7 +57,7 @@ def _larger(one: Change | None, other: Change | None) -> Change | None:
     return other if other.share > one.share else one
 
 
-def _peaks_and_means(blob: bytes) -> dict[str, tuple[int, float]]:
+def peaks_and_means(blob: bytes) -> PeaksAndMeans:
     """Return the peak and the mean of each metric."""
     found = kernels.active.blob_totals(blob, _totals_layout)
     if found is None:

@@ -19,7 +19,7 @@ from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, Span
-from callstats.db.jobs.changes import Changes, UnseenMetrics
+from callstats.db.jobs.changes import Changes, UnseenMetrics, peaks_and_means
 from callstats.db.jobs.plan import make_plan, sorted_tiers
 from callstats.db.jobs.save import Saver, read_known
 from callstats.db.jobs.worker import PHASES, Committed, Worker, backoff
@@ -210,9 +210,11 @@ class ReduceJob(Job):
         changed = [(one.row, one.reduced) for one in done.outcomes if one.reduced is not None]
         rejected = [(one.row, one.reason) for one in done.outcomes if one.reason is not None]
         kept = sum(outcome.kept for outcome in done.outcomes)
+        measured = changed if self.arguments.dry_run else []
+        changes = [(row.key, peaks_and_means(row.blob or b""), peaks_and_means(reduced)) for row, reduced in measured]
         with self.lock:
-            for row, reduced in changed if self.arguments.dry_run else ():
-                self._changes.add(row, reduced)
+            for change in changes:
+                self._changes.add(*change)
             self._unseen.look_for([outcome.row.blob or b"" for outcome in done.outcomes])
             self.locked.extend(done.locked)
             if len(self.locked) > MAX_LOCKED:
