@@ -102,14 +102,25 @@ CELLS: dict[str, set[str]] = {
 
 DURATIONS = {"duration p50", "duration p95", "duration p99", "duration max"}
 
+REDUCED = {*(f"{name} mean" for name in ("cpu_total", "mem_usage", "mem_working")), *(f"{name} up to" for name in COUNTERS)}
+
 CHARTS: dict[str, set[str]] = {
     "raw": set(),
-    "every-peak": set(),
-    "peaks-of-memory": {f"{name} in all" for name in COUNTERS} | {"cpu_total max"},
-    "ends-of-counters": {"mem_working max", "mem_usage max", "cpu_total max"},
-    "no-peak": {"mem_working max", "mem_usage max", "cpu_total max"} | {f"{name} in all" for name in COUNTERS},
+    "every-peak": REDUCED,
+    "peaks-of-memory": {*REDUCED, "cpu_total max", *(f"{name} in all" for name in COUNTERS)},
+    "ends-of-counters": {*REDUCED, "mem_working max", "mem_usage max", "cpu_total max"},
+    "no-peak": {*REDUCED, "mem_working max", "mem_usage max", "cpu_total max", *(f"{name} in all" for name in COUNTERS)},
 }
 """The same above the charts of one call."""
+
+PANELS: dict[str, set[str]] = {
+    "raw": set(),
+    "every-peak": {"Network", "Disk"},
+    "peaks-of-memory": {"Processor", "Network", "Disk"},
+    "ends-of-counters": {"Memory", "Processor", "Network", "Disk"},
+    "no-peak": {"Memory", "Processor", "Network", "Disk"},
+}
+"""The charts of the page whose largest value is not exact."""
 
 forms = pytest.mark.parametrize("form", FORMS)
 timed = pytest.mark.parametrize("timed", [True, False], ids=["with-times", "without-times"])
@@ -271,15 +282,19 @@ def test_report(form: str, timed: bool, tmp_path: Path) -> None:
         marked = {title for title, text in call["facts"] if "~" in text}
         assert marked == {title for title, name in facts.items() if name in want and title in dict(call["facts"])}
         assert [("~" in call[name]) for name in ("peak", "duration")] == ["peak_memory" in want, "duration_ns" in want]
+        tops = {panel["title"]: panel["top"] for panel in call["panels"]}
+        assert {title for title, top in tops.items() if "~" in top} == PANELS[form]
     of_calls = sum(
-        text.count("~") for call in data["calls"] for text in (*dict(call["facts"]).values(), call["peak"], call["duration"])
+        text.count("~")
+        for call in data["calls"]
+        for text in (*dict(call["facts"]).values(), call["peak"], call["duration"], *(panel["top"] for panel in call["panels"]))
     )
     assert found[1].count("~") == len(cells) + sum(text.count("~") for _, text in figures) + of_calls
 
 
 @forms
 def test_show(form: str, tmp_path: Path) -> None:
-    """Above a chart the largest value or a counter's increase is marked, and nothing else of the output is."""
+    """Above a chart the max, the mean, a counter's increase and its rate are marked, and nothing else of the output is."""
     head, text = output("show", database(tmp_path / "calls.db", form, calls=1)).split("\n\n", 1)
     assert head.count("~") == len(INEXACT[form] & {"peak_memory", "cpu_mean"})
     found = set()
@@ -287,7 +302,7 @@ def test_show(form: str, tmp_path: Path) -> None:
         name, _, figures = line.partition("  ")
         for part in figures.split(", "):
             if "~" in part:
-                found.add(f"{name} {re.sub('~[0-9.]+ (B|kB|%|[KM]iB) ?', '', part).strip()}")
+                found.add(f"{name} {re.sub('~[0-9.]+ (B|kB|%|[KM]iB)(/s)? ?', '', part).strip()}")
     assert found == CHARTS[form]
     assert text.count("~") == len(found)
 

@@ -55,12 +55,20 @@ class Track:
     limit: float | None
     """The max memory limit; None for other metrics, and for an unlimited call."""
     summary: Summary
+    reduced: bool
+    """Whether any row stands for several samples, so that means and rates are not exact."""
 
     @property
     def top(self) -> float:
         """The max that is drawn; 0 without values."""
         drawn = self.values if self.high is None else np.fmax(self.values, self.high)
         return float(np.nanmax(drawn)) if np.isfinite(drawn).any() else 0.0
+
+    @property
+    def top_text(self) -> str:
+        """The same with its unit, and ``~`` if it is not exact."""
+        exact = not self.reduced if self.kind == "rate" else self.summary.exact
+        return ("" if exact else "~") + value_text(self.kind, self.top)
 
     @property
     def drawn_limit(self) -> float | None:
@@ -98,7 +106,7 @@ class Panel(NamedTuple):
     @property
     def top_text(self) -> str:
         """The max that is drawn, with its unit."""
-        return value_text(self.tracks[0].kind, max(track.top for track in self.tracks))
+        return max(self.tracks, key=lambda track: track.top).top_text
 
 
 def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Track]:
@@ -176,6 +184,7 @@ def _make_track(series: StatSeries, name: str, summaries: dict[str, Summary]) ->
         high=None if high is None else np.insert(high, gaps, np.nan),
         limit=float(limit) if limit and limit < UNLIMITED else None,
         summary=summaries[name],
+        reduced=bool((series.counts > 1).any()),
     )
 
 

@@ -89,14 +89,14 @@ def _chart(track: Track, width: int, margin: int, glyphs: _Glyphs) -> list[list[
 def _title(track: Track, width: int) -> list[str]:
     """Return the metric's name and as many of its numbers as fit."""
     summary = track.summary
-    mark = "" if summary.exact else "~"
     numbers = []
     if track.kind == "rate":
-        numbers.append(f"{mark}{memory_text(summary.increase or 0)} in all")
+        numbers.append(f"{'' if summary.exact else '~'}{memory_text(summary.increase or 0)} in all")
         if track.top:
-            numbers.append(f"up to {value_text(track.kind, track.top)}")
-    elif summary.mean is not None and summary.max is not None:
-        numbers += [f"max {mark}{value_text(track.kind, summary.max)}", f"mean {value_text(track.kind, summary.mean)}"]
+            numbers.append(f"up to {track.top_text}")
+    elif summary.mean is not None:
+        mean = ("~" if track.reduced else "") + value_text(track.kind, summary.mean)
+        numbers += [f"max {track.top_text}", f"mean {mean}"]
     if track.limit is not None:
         numbers.insert(1, f"limit {limit_text(int(track.limit))}")
     name = printable(track.name)

@@ -21,7 +21,7 @@ from callstats._extras import needs
 from callstats._types import AnyArray, Counts
 from callstats._units import duration_text, limit_text, memory_text, memory_unit, percent_text, printable
 from callstats.errors import ArgumentError
-from callstats.plot.panels import LIMIT_FACTOR, OUTCOME_COLORS, Panel, panels, time_unit, value_text
+from callstats.plot.panels import LIMIT_FACTOR, OUTCOME_COLORS, Panel, panels, time_unit
 from callstats.plot.plotly import traces
 from callstats.series import StatSeries
 from callstats.stats.call import CallUsage, usage_of
@@ -299,7 +299,7 @@ def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
         "CPU mean": usage_text(usage, "cpu_mean"),
     }
     if shown and all(panel.tracks[0].seconds[-1] == 0 for panel in shown):  # a chart of one moment is all but empty
-        values = {track.name: value_text(track.kind, track.top) for panel in shown for track in panel.tracks}
+        values = {track.name: track.top_text for panel in shown for track in panel.tracks}
         facts |= {name: text for name, text in values.items() if name not in facts}
         shown = []
     return {
