@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import callstats
-from callstats import ImageError, Recorder, Rule, SeriesError, StatBatch, StatSeries, connect, record
+from callstats import ImageError, Recorder, Rule, SeriesError, StatBatch, StatSeries, connect, decimate, record
 from callstats.cli.app import cli
 from callstats.cli.reduce import result_lines
 from callstats.db import ReduceResult
@@ -159,6 +159,33 @@ def test_a_dry_run_tells_of_kept_peaks_first(tmp_path: Path) -> None:
     both = ("--how", "mean,max", "--how", "cpu_user=mean")
     copy = made(tmp_path / "both.db", [("a", StatSeries([0, 1], {"cpu_user": [1, 3]}).to_db())])
     assert "\npeaks kept: all but cpu_user\n" in run("reduce", copy, "--max-samples", 1, *both).stdout
+
+
+@pytest.mark.parametrize(
+    ("how", "of_means"),
+    [
+        ("mem_usage=mean,max", []),
+        ("cpu_user=mean", []),
+        ("cpu_user=mean,max", ["cpu_user"]),
+        ("cpu_user=mean,min", ["cpu_user"]),
+        ("net_rx=mean,last", []),
+        ("net_rx=mean,first,last", ["net_rx"]),
+        ("*=mean,max", ["cpu_user", "net_rx"]),
+    ],
+)
+def test_a_dry_run_tells_of_peaks_that_are_of_means(how: str, of_means: list[str], tmp_path: Path) -> None:
+    """Where an earlier reduction kept no peaks, those that this one adds are of means, and nothing tells so later."""
+    raw = StatSeries(range(8), {"cpu_user": [0, 9] * 4, "mem_usage": [0, 9] * 4, "net_rx": range(8)})
+    means = decimate(raw, 4, how={"mem_usage": ("mean", "max")}).to_db()
+    for number, (text, names) in enumerate(
+        [(raw.to_db(), []), (means, of_means), (means.replace("count", r"c\u006funt"), of_means)]
+    ):
+        db = made(tmp_path / f"{number}.db", [("a", text)])
+        found = json.loads(run("reduce", db, "--max-samples", 2, "--dry-run", "--json", "--how", how).stdout)
+        assert found["peaks_of_means"] == names
+        out = run("reduce", db, "--max-samples", 2, "--dry-run", "--how", how).stdout.splitlines()
+        told = f"only means are left of {', '.join(names)}: the peaks kept are those of means, and read as exact"
+        assert [line for line in out if "means are left" in line] == [told] * bool(names)
 
 
 def test_an_emptied_histogram_loses_its_kept_peak(tmp_path: Path) -> None:
@@ -319,7 +346,9 @@ def test_list_by_name_and_condition(named: Path) -> None:
     assert keys("--name", "nightly", "--where", "status = 'success'") == ["1"]
     assert keys("--name", "nobody") == []
     empty = run("list", named, "--name", "nobody", "--tag", "a=b", "--where", "1").stdout
-    assert empty == "no calls meet --name and --tag and --where: callstats summary tells what calls there are\n"
+    assert empty == "no calls meet --name and --tag and --where: callstats list --json tells what calls there are\n"
+    empty = run("list", named, "--name", "nobody").stdout
+    assert empty == "no calls meet --name: callstats summary tells what calls there are\n"
     result = run("list", named, "--name", "nightly", "--by", "")
     assert (result.exit_code, result.stderr) == (2, "callstats: --name must be None for a table without names, got 'nightly'\n")
     with connect(named) as calls:

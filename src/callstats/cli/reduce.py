@@ -298,6 +298,9 @@ def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool 
         change = result.kept_peak_change
         text = "unchanged" if change is None else f"the largest change is of {_change_text(change)}"
         lines.append(printable(f"peaks of {', '.join(result.kept_peaks)}: {text}"))
+    if result.peaks_of_means:
+        names = ", ".join(result.peaks_of_means)
+        lines.append(printable(f"only means are left of {names}: the peaks kept are those of means, and read as exact"))
     for what, change in (("a peak that is not kept", result.peak_change), ("a mean", result.mean_change)):
         lines += [f"largest change of {what}: {_change_text(change)}"] if change is not None else []
     if (mean := result.mean_change) is not None and mean.after is not None and mean.before < _NEAR_ZERO:

@@ -5,24 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from callstats import kernels
-from callstats._json import decode
+from callstats._json import as_bytes, decode
 from callstats._types import Counts
 from callstats.call import Key
 from callstats.db.results import Change
 from callstats.errors import CallstatsError
-from callstats.kernels.totals_py import MAX, ROWS, SUM, WEIGHT
+from callstats.kernels.totals_py import ENDS_ARE_EXACT, MAX, MIN_IS_EXACT, ROWS, SUM, WEIGHT
 from callstats.rule import KEEP_PEAKS, OTHERS, Rule
-from callstats.series import StatSeries
-from callstats.stats import summarize
 from callstats.stats.series import totals_plan
 
-PeaksAndMeans: TypeAlias = dict[str, tuple[int, float]]
-"""The peak and the mean of each metric of a blob."""
+
+class PeakAndMean(NamedTuple):
+    """The peak and the mean of one metric of a blob."""
+
+    peak: int
+    mean: float
+    exact: tuple[bool, ...]
+    """Whether the min, the max, and the first and last value are told by each row."""
+
+
+PeaksAndMeans: TypeAlias = dict[str, PeakAndMean]
 
 
 class Changes:
@@ -32,14 +39,18 @@ class Changes:
         self._rule = rule
         self.kept_peaks: set[str] = set()
         """The metrics seen whose peaks the rule keeps."""
+        self.peaks_of_means: set[str] = set()
+        """The metrics seen whose peaks the rule takes of means, so that they read as exact although they are not."""
         self.kept_peak: Change | None = None
         self.peak: Change | None = None
         self.mean: Change | None = None
 
     def add(self, key: Key, old: PeaksAndMeans, new: PeaksAndMeans) -> None:
         """Compare a row before and after."""
-        for metric, (old_peak, old_mean) in old.items():
-            new_peak, new_mean = new.get(metric, (None, None))
+        for metric, (old_peak, old_mean, was_exact) in old.items():
+            new_peak, new_mean, is_exact = new.get(metric, (None, None, ()))
+            if any(now and not before for before, now in zip(was_exact, is_exact, strict=False)):
+                self.peaks_of_means.add(metric)
             peak = None if new_peak == old_peak else Change(key, metric, old_peak, new_peak)
             if "max" in self._rule.reducers(metric):
                 self.kept_peaks.add(metric)
@@ -61,12 +72,19 @@ def peaks_and_means(blob: bytes) -> PeaksAndMeans:
     """Return the peak and the mean of each metric."""
     found = kernels.active.blob_totals(blob, _totals_layout)
     if found is None:
-        summaries = summarize(StatSeries.from_json(blob)).items()
-        return {name: (one.max, one.mean) for name, one in summaries if one.max is not None and one.mean is not None}
-    metrics, _ = totals_plan(tuple(name.decode() for name in found[0]))
+        names, _, values, present, counts = columns = decode(blob)[0]
+        offsets = np.array([0, len(columns.times)], dtype=np.int64)
+        metrics, plan = totals_plan(names)
+        totals = kernels.active.totals(values, as_bytes(present), counts, offsets, plan)[:, 0]
+    else:
+        metrics, totals = totals_plan(tuple(name.decode() for name in found[0]))[0], found[4]
     return {
-        name: (total[MAX], (total[SUM] << 64 | total[SUM + 1]) / total[WEIGHT])
-        for name, total in zip(metrics, found[4].tolist(), strict=True)
+        name: PeakAndMean(
+            total[MAX],
+            (total[SUM] << 64 | total[SUM + 1]) / total[WEIGHT],
+            tuple(map(bool, total[MIN_IS_EXACT : ENDS_ARE_EXACT + 1])),
+        )
+        for name, total in zip(metrics, totals.tolist(), strict=True)
         if total[ROWS]
     }
 

@@ -252,6 +252,7 @@ class ReduceJob(Job):
             dry_run=self.arguments.dry_run,
             as_of=format_time(self._now) if self.tiers else None,
             kept_peaks=tuple(sorted(self._changes.kept_peaks)),
+            peaks_of_means=tuple(sorted(self._changes.peaks_of_means)),
             kept_peak_change=self._changes.kept_peak,
             peak_change=self._changes.peak,
             mean_change=self._changes.mean,
