@@ -136,6 +136,8 @@ def test_a_misspelt_name(db: Path) -> None:
     result = run(db, "few", "gone", "--json")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "callstats: there are no calls of gone to compare: callstats summary tells what calls there are\n"
+    result = run(db, "--tag", "a=1", "--tag", "a=2")
+    assert result.stderr == "callstats: there are no calls of a=1 to compare: callstats list --json tells what calls there are\n"
 
 
 def test_what_makes_peaks_differ(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import click
 from callstats._json import json_text
 from callstats._units import duration_text, memory_text, percent_text, plural, printable, size_text
 from callstats.cli.errors import ExitCode, Failure, catch_ctrl_c, exit_code
-from callstats.cli.format import NOT_EXACT, FewRejects, caveat_lines, name_text, stopped_lines, text_table, wrap_lines
+from callstats.cli.format import NOT_EXACT, FewRejects, calls_hint, caveat_lines, name_text, stopped_lines, text_table, wrap_lines
 from callstats.cli.options import (
     PAST,
     TAG,
@@ -87,7 +87,7 @@ def compare_command(
         found = table.compare(*sides, at=at, since=since, where=where, stop=caught.is_set, on_reject=few.add)
     if not (found.stopped or found.rejected or all(found.group_calls)):
         name = found.names[found.group_calls.index(0)]
-        raise Failure(f"there are no calls of {name_text(name)} to compare: callstats summary tells what calls there are")
+        raise Failure(f"there are no calls of {name_text(name)} to compare: {calls_hint(tags=tags)}")
     click.echo(json_text(asdict(found), indent=2) if as_json else comparison_text(found))
     return exit_code(found)
 

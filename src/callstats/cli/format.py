@@ -58,6 +58,11 @@ def name_text(name: object) -> str:
     return "NULL" if name is None else printable(str(name))
 
 
+def calls_hint(*, tags: object) -> str:
+    """Return which command tells what calls there are, for who has asked for calls that there aren't: only one shows tags."""
+    return f"callstats {'list --json' if tags else 'summary'} tells what calls there are"
+
+
 class FewRejects:
     """Tell the first rejected rows of each reason, and at the end of a ``with`` block how many more there were.
 
