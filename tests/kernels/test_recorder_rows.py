@@ -225,15 +225,12 @@ def test_ten_million_samples(backend: str, n: int) -> None:
     """10 million samples stay within the bound of rows, and lose no peak, no sample and less than 1 of the mean."""
     n = n if backend == "cython" else n // 100  # the twin in Python takes the same way, if not as far
     recorder = Recorder(Rule(240, how=("mean", "min", "max")))
-    value, low, high, total = 88172645463325252, 2**64, 0, 0
-    for i in range(n):
-        value ^= value << 13 & 2**64 - 1
-        value ^= value >> 7
-        value ^= value << 17 & 2**64 - 1
-        recorder.write_stat(i * 1000, {"x": value})
-        total += value
-        low = min(low, value)
-        high = max(high, value)
+    random, part, low, high, total = np.random.default_rng(17), 100_000, 2**64, 0, 0
+    for start in range(0, n, part):
+        values = random.integers(2**64, size=part, dtype=np.uint64).tolist()
+        for i, value in enumerate(values, start):
+            recorder.write_stat(i * 1000, {"x": value})
+        low, high, total = min(low, *values), max(high, *values), total + sum(values)
     series = recorder.end()
     counts = series.counts.tolist()
     assert len(series) <= 240 and sum(counts) == n
