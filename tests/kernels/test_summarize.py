@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sqlite3
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from callstats import CallstatsError, StatBatch, StatSeries, Summary, decimate, kernels, summarize
+from callstats import CallstatsError, StatBatch, StatSeries, Summary, bernoulli, decimate, kernels, summarize
+from callstats.adapters.sqlite import register
 from callstats.kernels import totals_py
 from callstats.stats.series import totals_plan
 from support import strategies
@@ -39,16 +41,20 @@ def slow_summary(rows: list[Row], name: str, counter: bool) -> Summary:
     values = [metrics[name] for _, metrics, _ in held]
     ordered, n = sorted(values), len(values)
 
-    def kept(reducer: str) -> list[int]:
-        return [metrics.get(f"{name}@{reducer}", metrics[name]) for _, metrics, _ in held]
+    def kept(*reducers: str) -> list[int]:
+        found = [metrics.get(f"{name}@{reducer}", metrics.get(name)) for _, metrics, _ in rows for reducer in reducers]
+        return [value for value in found if value is not None]
 
     mean = Fraction(sum(value * count for value, (_, _, count) in zip(values, held, strict=True)), sum(row[2] for row in held))
-    steps = [value for pair in zip(kept("first"), kept("last"), strict=True) for value in pair]
+    steps = kept("first", "last")
     needed = ("first", "last") if counter else ("max",)
+    told = [
+        (metrics, count) for _, metrics, count in rows if {name, *(f"{name}@{r}" for r in needed if counter)} & metrics.keys()
+    ]
     return Summary(
         n=n,
-        first=kept("first")[0],
-        last=kept("last")[-1],
+        first=steps[0],
+        last=steps[-1],
         min=min(kept("min")),
         max=max(kept("max")),
         mean=float(mean),
@@ -57,7 +63,7 @@ def slow_summary(rows: list[Row], name: str, counter: bool) -> Summary:
         p99=ordered[math.ceil(Fraction(99 * n, 100)) - 1],
         increase=sum(b - a if b >= a else b for a, b in pairwise(steps)) if counter else None,
         growth=None if (slope := slow_slope(held, name)) is None else float(slope),
-        exact=all(count == 1 or all(f"{name}@{r}" in metrics for r in needed) for _, metrics, count in held),
+        exact=all(count == 1 or all(f"{name}@{r}" in metrics for r in needed) for metrics, count in told),
     )
 
 
@@ -141,6 +147,25 @@ def test_totals_and_moments_of_a_blob(item: Item) -> None:
     assert found[:4] == (names, len(times), *((times[0], times[-1]) if len(times) else (0, 0)))
     assert found[4].tolist() == totals_py.totals(values, present, counts, offsets, plan)[:, 0].tolist()
     assert found[5].tolist() == totals_py.moments(times, values, present, offsets, metrics)[:, 0].tolist()
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_row_with_nothing_but_a_peak(backwards: bool) -> None:
+    """The kernel's peak counts in a row without the metric, as the last of a recording may be; so do ends and a min."""
+    rows = [{"x": 5}, {"x@max": 900}, {"x@min": 2}, {"x@first": 7}, {"x@last": 9}]
+    series = series_of([(time, row, 1) for time, row in enumerate(reversed(rows) if backwards else rows)])
+    found = summarize(series, counters=("x",))["x"]
+    assert (found.n, found.min, found.max, found.mean, found.exact) == (1, 2, 900, 5.0, True)
+    assert (found.first, found.last, found.increase) == ((9, 5, 12) if backwards else (5, 9, 4))
+    for counted in (bernoulli(series, "x", at_least=900), bernoulli(series, "x", at_most=2)):
+        assert (counted.k, counted.n) == (1, 2)
+    merged = decimate(series, 1, how=("mean", "min", "max"))
+    assert summarize(merged)["x"].max == 900
+    connection = sqlite3.connect(":memory:")
+    register(connection)
+    assert connection.execute("SELECT stats_max(?, 'x')", [series.to_db()]).fetchone() == (900,)
+    connection.close()
 
 
 @pytest.mark.usefixtures("backend")

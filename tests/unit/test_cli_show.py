@@ -87,6 +87,15 @@ def test_golden(case: str, tmp_path: Path) -> None:
     assert "\n".join(shown) == (GOLDEN / f"{case}.txt").read_text(encoding="utf-8")
 
 
+def test_a_row_with_nothing_but_a_peak_is_drawn(tmp_path: Path) -> None:
+    """The last row of a recording may have the kernel's peak alone: it is a bar in the last column."""
+    series = StatSeries([0, SECOND, 2 * SECOND], {"mem_usage": [MIB, MIB, None], "mem_usage@max": [None, None, 100 * MIB]})
+    lines = run(stored(tmp_path / "calls.db", series.to_db()), "call-1").stdout.splitlines()
+    top = next(index for index, line in enumerate(lines) if line.startswith("mem_usage  max 100 MiB"))
+    assert [line[-1] for line in lines[top + 1 : top + 7]] == ["░"] * 6
+    assert all("░" not in line[:-1] for line in lines)
+
+
 def test_plain_ascii(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the output's encoding has no blocks, all is ASCII."""
     db = stored(tmp_path / "calls.db", CASES["band"]().to_db())

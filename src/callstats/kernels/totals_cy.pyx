@@ -87,53 +87,69 @@ cdef void total_plain(const uint64_t* cells, Py_ssize_t n, Totals* out) noexcept
 
 
 cdef void total(const Metric* metric, const int64_t* counts, Py_ssize_t begin, Py_ssize_t end, Totals* out) noexcept nogil:
-    """Compute the totals of a metric over the rows of one series. Its min, max, first and last metrics follow it."""
+    """Compute the totals of a metric over the rows of one series. Its min, max, first and last metrics follow it.
+
+    A row may have one of these without the metric itself, as the last of a recording has the kernel's peak.
+    """
     if counts == NULL and begin < end and metric.present == NULL:
         if metric[1].cells == metric[2].cells == metric[3].cells == metric[4].cells == NULL:
             total_plain(metric.cells + begin, end - begin, out)
             return
+    if metric.cells == NULL:
+        return
     cdef Py_ssize_t row
-    cdef uint64_t x, low, high, first, last, before = 0, n = 0, weight
-    cdef bint exact_min = True, exact_max = True, exact_ends = True, has_min, has_max, has_first, has_last
-    cdef Wide weighted
-    weighted.high = weighted.low = 0
+    cdef uint64_t x, weight, value, first = 0, before = 0, lowest = <uint64_t>-1, highest = 0, n = 0
+    cdef bint exact_min = True, exact_max = True, exact_ends = True, own, has_min, has_max, has_first, has_last, several, seen = False
+    cdef Wide weighted, rise
+    weighted.high = weighted.low = rise.high = rise.low = 0
     for row in range(begin, end):
-        if not is_present(metric, row):
-            continue
-        x = metric.cells[row]
+        own = is_present(metric, row)
         has_min = is_present(metric + 1, row)
         has_max = is_present(metric + 2, row)
         has_first = is_present(metric + 3, row)
         has_last = is_present(metric + 4, row)
-        low = metric[1].cells[row] if has_min else x
-        high = metric[2].cells[row] if has_max else x
-        first = metric[3].cells[row] if has_first else x
-        last = metric[4].cells[row] if has_last else x
-        weight = 1
-        if counts != NULL and counts[row] != 1:
-            weight = <uint64_t>counts[row]
-            exact_min = exact_min and has_min
-            exact_max = exact_max and has_max
-            exact_ends = exact_ends and has_first and has_last
-            add_product(&weighted, x, weight)
-        else:
-            add(&weighted, x)
-        if n == 0:
-            out.first = first
-            out.min = low
-            out.max = high
-        else:
-            add(&out.increase, increase(before, first))
-            out.min = low if low < out.min else out.min
-            out.max = high if high > out.max else out.max
-        add(&out.increase, increase(first, last))
-        before = last
-        out.weight += weight
-        n += 1
+        x = metric.cells[row]
+        weight = 1 if counts == NULL else <uint64_t>counts[row]
+        several = weight != 1
+        if own:
+            if several:
+                exact_min = exact_min and has_min
+                exact_max = exact_max and has_max
+                add_product(&weighted, x, weight)
+            else:
+                add(&weighted, x)
+            out.weight += weight
+            n += 1
+        if own or has_min:
+            value = metric[1].cells[row] if has_min else x
+            lowest = value if value < lowest else lowest
+        if own or has_max:
+            value = metric[2].cells[row] if has_max else x
+            highest = value if value > highest else highest
+        if own or has_first or has_last:
+            exact_ends = exact_ends and (not several or (has_first and has_last))
+        if own or has_first:
+            value = metric[3].cells[row] if has_first else x
+            if seen:
+                add(&rise, increase(before, value))
+            else:
+                first = value
+            before, seen = value, True
+        if own or has_last:
+            value = metric[4].cells[row] if has_last else x
+            if seen:
+                add(&rise, increase(before, value))
+            else:
+                first = value
+            before, seen = value, True
     if n:
         out.rows = n
+        out.first = first
         out.last = before
+        out.min = lowest
+        out.max = highest
         out.sum = weighted
+        out.increase = rise
         out.min_is_exact = exact_min
         out.max_is_exact = exact_max
         out.ends_are_exact = exact_ends

@@ -27,8 +27,9 @@ def totals(values: Block, present: Bytes | None, counts: Counts | None, offsets:
     """Compute count, ends, min, max and exact sums of each metric of each series: (k, m, 13) words.
 
     Series i has the rows offsets[i] to offsets[i + 1]. Column j is metric plan[0, j], over the rows that have it. The min, max,
-    first and last value of a row are the metrics plan[1:5, j] (-1: none), where the row has them. The sum is weighted by counts.
-    For the increase, a value below the one before is a reset to 0.
+    first and last value of a row are the metrics plan[1:5, j] (-1: none), where the row has them. It may have them without the
+    metric itself: the last row of a recording may have nothing but the kernel's peak. The sum is weighted by counts. For the
+    increase, a value below the one before is a reset to 0.
 
     Three words are 0 or 1: whether each row of several samples has its own min; its own max; its own first and last. All words
     are 0 where no row has the metric. The constants in `totals_py` give the order.
@@ -37,32 +38,34 @@ def totals(values: Block, present: Bytes | None, counts: Counts | None, offsets:
     """
     k, m = plan.shape[1], len(offsets) - 1
     out = np.zeros((k, m, TOTALS), dtype=np.uint64)
+    weights = np.ones(values.shape[1], dtype=np.uint64) if counts is None else counts.astype(np.uint64)
+    single = weights == 1
     for j in range(k):
         own, *others = plan[:, j].tolist()
-        rows, members, starts, sizes = _segments(present, own, offsets)
-        x = values[own, rows]
-        weights = np.ones(len(rows), dtype=np.uint64) if counts is None else counts[rows].astype(np.uint64)
-        (low, has_min), (high, has_max), (first, has_first), (last, has_last) = [
-            _fill_in(values, present, other, rows, x) for other in others
-        ]
-        ends = starts + sizes - 1
-        single = weights == 1
+        has = _mask(values, present, own)
+        has_min, has_max, has_first, has_last = (_mask(values, present, other) for other in others)
+        low, high, first, last = (np.where(_mask(values, present, other), values[other], values[own]) for other in others)
+        rows, members, starts, sizes = _segments(has, offsets)
         result = out[j]
         result[members, ROWS] = sizes
-        result[members, WEIGHT] = np.add.reduceat(weights, starts)
-        result[members, FIRST] = first[starts]
-        result[members, LAST] = last[ends]
-        result[members, MIN] = np.minimum.reduceat(low, starts)
-        result[members, MAX] = np.maximum.reduceat(high, starts)
-        _put_sums(result, members, SUM, 2, exact_sums(x, weights, starts))
-        before = np.r_[last[:1], last[:-1]]
-        between = _increase(before, first)
-        between[starts] = 0
-        rises = zip(exact_sums(_increase(first, last), None, starts), exact_sums(between, None, starts), strict=True)
-        _put_sums(result, members, INCREASE, 2, [a + b for a, b in rises])
-        result[members, MIN_IS_EXACT] = np.logical_and.reduceat(single | has_min, starts)
-        result[members, MAX_IS_EXACT] = np.logical_and.reduceat(single | has_max, starts)
-        result[members, ENDS_ARE_EXACT] = np.logical_and.reduceat(single | (has_first & has_last), starts)
+        result[members, WEIGHT] = np.add.reduceat(weights[rows], starts)
+        result[members, MIN_IS_EXACT] = np.logical_and.reduceat((single | has_min)[rows], starts)
+        result[members, MAX_IS_EXACT] = np.logical_and.reduceat((single | has_max)[rows], starts)
+        _put_sums(result, members, SUM, 2, exact_sums(values[own, rows], weights[rows], starts))
+        for field, extreme, cells, known in ((MIN, np.minimum, low, has | has_min), (MAX, np.maximum, high, has | has_max)):
+            rows, members, starts, _ = _segments(known, offsets)
+            result[members, field] = extreme.reduceat(cells[rows], starts)
+        rows, members, starts, _ = _segments(has | has_first | has_last, offsets)
+        result[members, ENDS_ARE_EXACT] = np.logical_and.reduceat((single | (has_first & has_last))[rows], starts)
+        # Each row adds its first and its last value to one sequence, as far as it has them.
+        rows, members, starts, sizes = _segments(np.column_stack([has | has_first, has | has_last]).ravel(), 2 * offsets)
+        ends = np.column_stack([first, last]).ravel()[rows]
+        rises = _increase(np.r_[ends[:1], ends[:-1]], ends)
+        rises[starts] = 0
+        result[members, FIRST] = ends[starts]
+        result[members, LAST] = ends[starts + sizes - 1]
+        _put_sums(result, members, INCREASE, 2, exact_sums(rises, None, starts))
+        result[result[:, ROWS] == 0] = 0
     return out
 
 
@@ -76,7 +79,7 @@ def moments(times: Times, values: Block, present: Bytes | None, offsets: Counts,
     """
     out = np.zeros((len(metrics), len(offsets) - 1, MOMENTS), dtype=np.uint64)
     for j, own in enumerate(metrics.tolist()):
-        rows, members, starts, sizes = _segments(present, own, offsets)
+        rows, members, starts, sizes = _segments(_mask(values, present, own), offsets)
         stamps = times[rows].astype(np.uint64)
         since = stamps - np.repeat(stamps[starts], sizes)
         final = np.ones(len(rows), dtype=np.bool_)
@@ -122,23 +125,23 @@ def blob_totals(blob: bytes, plan_for: PlanForTotals) -> tuple[tuple[bytes, ...]
     return None
 
 
-def _segments(present: Bytes | None, own: int, offsets: Counts) -> tuple[Counts, Counts, Counts, Counts]:
-    """Return the rows that have a metric, the series with such rows, and each one's start among these rows and size."""
+def _mask(values: Block, present: Bytes | None, index: int) -> AnyArray:
+    """Return the rows that have a metric (-1: none)."""
+    if index < 0 or present is None:
+        return np.full(values.shape[1], index >= 0)
+    mask: AnyArray = present[index].astype(np.bool_)
+    return mask
+
+
+def _segments(mask: AnyArray, offsets: Counts) -> tuple[Counts, Counts, Counts, Counts]:
+    """Return the rows of a mask, the series with such rows, and each one's start among these rows and size."""
     first, last = int(offsets[0]), int(offsets[-1])
-    mask = np.ones(last - first, dtype=np.bool_) if present is None else present[own, first:last].astype(np.bool_)
+    mask = mask[first:last]
     seen = np.r_[0, np.cumsum(mask)]
     sizes = np.diff(seen[offsets - first])
     members = np.flatnonzero(sizes)
     sizes = sizes[members]
     return np.flatnonzero(mask) + first, members, np.cumsum(sizes) - sizes, sizes
-
-
-def _fill_in(values: Block, present: Bytes | None, other: int, rows: Counts, x: Block) -> tuple[Block, AnyArray]:
-    """Return the other metric's value in each row, or x where it is absent; and the rows in which it is present."""
-    if other < 0:
-        return x, np.zeros(len(rows), dtype=np.bool_)
-    mask = np.ones(len(rows), dtype=np.bool_) if present is None else present[other, rows].astype(np.bool_)
-    return np.where(mask, values[other, rows], x), mask
 
 
 def _increase(before: Block, after: Block) -> Block:

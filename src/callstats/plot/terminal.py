@@ -106,19 +106,19 @@ def _title(track: Track, width: int) -> list[str]:
 
 
 def _by_column(track: Track, width: int) -> tuple[AnyArray, AnyArray, AnyArray]:
-    """Return the low, value and high of each column, by time; NaN in a column without values."""
+    """Return the low, value and high of each column, by time; NaN where no row of a column has them."""
     seconds, values = track.seconds, track.values
     low, high = track.band or (values, values)
     span = float(seconds[-1])
     if not span:
         width = 1
     columns = np.rint(seconds / (span or 1.0) * (width - 1)).astype(np.int64)
-    present = np.isfinite(values)
+    present, known_high = np.isfinite(values), np.isfinite(high)
     counts = np.bincount(columns[present], minlength=width)
     means = np.bincount(columns[present], weights=values[present], minlength=width) / np.where(counts, counts, np.nan)
     lows, highs = np.full(width, np.nan), np.full(width, np.nan)
     np.fmin.at(lows, columns[present], low[present])
-    np.fmax.at(highs, columns[present], high[present])
+    np.fmax.at(highs, columns[known_high], high[known_high])
     known = np.flatnonzero(counts)
     for row in np.flatnonzero(present[1:] & present[:-1]):
         begin, end = columns[row], columns[row + 1]
@@ -130,9 +130,9 @@ def _by_column(track: Track, width: int) -> tuple[AnyArray, AnyArray, AnyArray]:
 
 def _piece(low: float, value: float, high: float, level: int, glyphs: _Glyphs) -> Piece:
     """Return the piece of a column between two levels. All numbers are eighths of a level."""
-    if np.isnan(value):
-        return Piece(" ", "value")
     base, middle = 8 * level, 8 * level + 4
+    if np.isnan(value):  # the last row of a recording may have nothing but a peak
+        return Piece(glyphs.above, "band") if high >= middle else Piece(" ", "value")
     if low < middle <= high and high - low >= 4:
         return Piece(glyphs.below if value >= middle else glyphs.above, "band")
     solid = low if low >= middle else value

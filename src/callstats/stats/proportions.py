@@ -57,7 +57,8 @@ def bernoulli(
     x : StatSeries or StatBatch
         A batch gives a list, with one for each series.
     metric : str
-        Where a row has ``metric@max`` (for `at_most` ``metric@min``), that one counts in its place. Each row counts once.
+        Where a row has ``metric@max`` (for `at_most` ``metric@min``), that one counts in its place, or without it. Each row
+        counts once.
     at_least, at_most : number, or (share, metric)
         Exactly one of the two. A pair gives each row its own threshold: a share from 0 to 1 of another metric. Only rows with
         both metrics count then, and 2**63 - 4096 or more is unlimited and never reached.
@@ -90,7 +91,7 @@ def _reached(x: StatSeries | StatBatch, metric: str, where: str, threshold: Thre
     """Return which rows reached the threshold, and which were compared with it."""
     values, present = _values_of(x, metric)
     peaks, has_peak = _values_of(x, f"{metric}@{'max' if where == 'at_least' else 'min'}")
-    values = np.where(has_peak, peaks, values)
+    values, present = np.where(has_peak, peaks, values), present | has_peak
     if isinstance(threshold, tuple):
         share, other = threshold
         limits, has_limit = _values_of(x, other)
