@@ -18,17 +18,18 @@ ZOO = [item for item in zoo() if len(item.rows) < 200]
 
 @pytest.mark.parametrize("item", ZOO, ids=lambda item: item.name)
 def test_shares_of_the_zoo(item: Item) -> None:
-    """Rows are counted as Python's integers compare, by the row's peak where it has one."""
+    """Rows are counted as Python's integers compare, by the row's peak where it has one, with the metric or without."""
     series = item.series()
     for metric in ("x", "mem_usage"):
-        held = [metrics for _, metrics, _ in item.rows if metric in metrics]
-        high = [metrics.get(f"{metric}@max", metrics[metric]) for metrics in held]
-        low = [metrics.get(f"{metric}@min", metrics[metric]) for metrics in held]
+        high, low = (
+            [metrics.get(peak, metrics.get(metric, -1)) for _, metrics, _ in item.rows if metrics.keys() & {metric, peak}]
+            for peak in (f"{metric}@max", f"{metric}@min")
+        )
         for threshold in (*EDGES, 0.5, 2.0**53, 1e30, -3, -0.5, Fraction(1, 3)):
             over = bernoulli(series, metric, at_least=threshold)
             under = bernoulli(series, metric, at_most=threshold)
-            assert (over.k, over.n) == (sum(value >= threshold for value in high), len(held))
-            assert (under.k, under.n) == (sum(value <= threshold for value in low), len(held))
+            assert (over.k, over.n) == (sum(value >= threshold for value in high), len(high))
+            assert (under.k, under.n) == (sum(value <= threshold for value in low), len(low))
 
 
 def test_shares_of_another_metric() -> None:
