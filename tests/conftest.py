@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,14 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 TESTS = Path(__file__).parent
 
+gc.disable()  # until all is collected: nothing of it is garbage, and the collector would look through it again and again
+
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark a test by its folder, and group the tests that share a server or a build for pytest-xdist."""
-    if item.path.is_relative_to(TESTS):
-        item.add_marker(item.path.relative_to(TESTS).parts[0])
+    folder = folder_of(item.path)
+    if folder is not None:
+        item.add_marker(folder)
     group = shared_by(item)
     if group is not None:
         item.add_marker(pytest.mark.xdist_group(group))
@@ -59,6 +63,13 @@ def pytest_collection_finish() -> None:
     """Keep what was collected out of the garbage collector's way: tests that count objects call it often."""
     gc.collect()
     gc.freeze()
+    gc.enable()
+
+
+@cache
+def folder_of(path: Path) -> str | None:
+    """Return the name of a file's folder, if it is one of the tests'."""
+    return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else None
 
 
 def shared_by(item: pytest.Item) -> str | None:

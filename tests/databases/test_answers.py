@@ -7,6 +7,7 @@ import random
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -239,11 +240,17 @@ def test_while_others_write(tmp_path: Path) -> None:
         other.execute("ROLLBACK")
 
 
-def test_the_demo(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def demo() -> list[dict[str, Any]]:
+    """The demo's calls, which are the same by either backend."""
+    return list(demo_calls())
+
+
+def test_the_demo(demo: list[dict[str, Any]], tmp_path: Path) -> None:
     """The demo's calls: each function's group, and the one that leaks within a call rises."""
     path = tmp_path / "demo.db"
     create_table(path)
-    add_calls(path, demo_calls())
+    add_calls(path, demo)
     found = summarize_table(path, risk=0.05)
     groups = {group.name: group.summary for group in found.groups}
     assert found.calls == 2001

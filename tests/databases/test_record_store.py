@@ -47,13 +47,13 @@ class Recorded:
 
 
 @contextmanager
-def recorded(url: object, folder: Path, *options: str) -> Iterator[Recorded]:
+def recorded(url: object, folder: Path, *options: str, by: Path = COMMAND) -> Iterator[Recorded]:
     """Record a command up to where it waits."""
     mark, state = uuid4().hex, folder / "state"
     command = ["sh", "-c", f"echo up; read line; exit {CODE}; : {mark}"]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     env = {**os.environ, "XDG_STATE_HOME": str(state)}
-    arguments = [COMMAND, "record", "--db", str(url), *options, "--", *command]
+    arguments = [by, "record", "--db", str(url), *options, "--", *command]
     with started(arguments, text=True, env=env, **pipes) as program:
         assert program.stdout is not None and program.stdout.readline() == "up\n"
         yield Recorded(program, mark, state)
@@ -163,7 +163,7 @@ def test_sqlite(fault: Callable[[Path], Any], disk: Path, tmp_path: Path) -> Non
 def test_a_lock_that_ends_in_time(tmp_path: Path) -> None:
     """A retry stores the call, and there is no spool."""
     db = tmp_path / "calls.db"
-    with recorded(db, tmp_path) as record, ExitStack() as lock:
+    with recorded(db, tmp_path, by=callstats()) as record, ExitStack() as lock:
         lock.enter_context(locked(db))
         assert record.program.stdin is not None
         record.program.stdin.write("\n")
@@ -180,7 +180,7 @@ def test_a_spool_that_was_torn(tmp_path: Path) -> None:
     """Half a line, as after a power cut, harms no other line; its own is reported."""
     db = tmp_path / "calls.db"
     spool = tmp_path / "calls.db.spool.jsonl"
-    with recorded(db, tmp_path) as record:
+    with recorded(db, tmp_path, by=callstats()) as record:
         spool.write_bytes(b'{"callstats":"call","v":1,"call":{"key":"0')
         with removed(db):
             key = key_in(record.end())
@@ -284,7 +284,7 @@ def test_a_server(on_server: Database, fault: str, tmp_path: Path) -> None:
 
 def test_a_server_that_is_gone(on_server: Database, tmp_path: Path) -> None:
     """At the end, or from the start to the end: the command runs, and no password is in the line."""
-    with Outage(on_server) as outage, recorded(outage.url, tmp_path, "--interval", "10ms") as record:
+    with Outage(on_server) as outage, recorded(outage.url, tmp_path, "--interval", "10ms", by=callstats()) as record:
         outage.begin()
         err = record.end()
     call = imported(on_server.url, record.state / "callstats" / "spool.jsonl", key_in(err))
@@ -293,7 +293,7 @@ def test_a_server_that_is_gone(on_server: Database, tmp_path: Path) -> None:
     on_server.ask("DELETE FROM calls")
     with Outage(on_server) as outage:
         outage.begin()
-        with recorded(outage.url, tmp_path, "--interval", "10ms") as record:
+        with recorded(outage.url, tmp_path, "--interval", "10ms", by=callstats()) as record:
             key = key_in(record.end())
     imported(on_server.url, record.state / "callstats" / "spool.jsonl", key)
 
@@ -324,7 +324,7 @@ def test_an_old_table(columns: str, tmp_path: Path) -> None:
     """It keeps its columns, and has the call at its end."""
     db = tmp_path / "calls.db"
     ask(db, f"CREATE TABLE calls ({columns})")
-    with recorded(db, tmp_path, "--tag", "a=b") as record:
+    with recorded(db, tmp_path, "--tag", "a=b", by=callstats()) as record:
         assert ask(db, "SELECT count(*) FROM calls") == [(0,)]
         key = key_in(record.end())
     assert ask(db, "SELECT id, stats <> '' FROM calls") == [(key, 1)]

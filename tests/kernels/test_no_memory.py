@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,16 +40,30 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module")
+def process() -> Iterator[subprocess.Popen[str]]:
+    """A process to begin copies from."""
+    pipe, env = subprocess.PIPE, os.environ | {"CALLSTATS_BACKEND": "cython"}
+    command = [sys.executable, "-m", "support.no_memory"]
+    with subprocess.Popen(command, cwd=TESTS, env=env, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait() == 0
+
+
 @pytest.mark.parametrize("name", CALLS)
-def test_no_memory(name: str) -> None:
+def test_no_memory(name: str, process: subprocess.Popen[str]) -> None:
     """Every call allocates, and says so where it can not."""
-    done = subprocess.run(
-        [sys.executable, "-m", "support.no_memory", name],
-        cwd=TESTS,
-        env=os.environ | {"CALLSTATS_BACKEND": "cython"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert int(done.stdout) > 0
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{name}\n")
+    process.stdin.flush()
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("exit "):
+            break
+    count, code = said
+    assert code == "exit 0\n"
+    assert int(count) > 0

@@ -37,7 +37,7 @@ def stored(path: Path) -> list[tuple[str, int | None, int]]:
 
 def record(path: Path, script: str, *options: str, ignores: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
     """Start the command."""
-    command = [sys.executable, "-m", "callstats", "record", "--db", str(path), "--interval", "50ms", *options]
+    command = [callstats(), "record", "--db", str(path), "--interval", "50ms", *options]
     environment = {**os.environ, "XDG_STATE_HOME": str(path.parent.parent / "state")}
     with ignored(*ignores):
         return subprocess.Popen(

@@ -31,7 +31,9 @@ IMPORTED = [
         "callstats.db.dialects.postgres",
         "callstats.db.dialects.mysql",
     ),
-    "callstats.drivers.process",
+    *("callstats.db.jobs.changes", "callstats.db.jobs.reduce", "callstats.db.jobs.summarize"),
+    *("callstats.db.rows", "callstats.db.schema", "callstats.db.spool", "numpy.ma", "rich"),
+    *("callstats.drivers.process", "callstats.drivers.process.run", "callstats.drivers.process.terminal"),
 ]
 """What most commands need; a copy imports what else it needs."""
 

@@ -11,12 +11,14 @@ from types import TracebackType
 from typing import Any, Self
 
 PROGRAM = """
-import json, os, sys, time, traceback
+import gc, json, os, sys, time, traceback
 from datetime import timedelta
-import psycopg, pymysql, sqlalchemy
+import psycopg, pymysql, sqlalchemy.dialects.mysql, sqlalchemy.dialects.postgresql, sqlalchemy.dialects.sqlite
 from callstats import Rule
 from callstats.db import connect
-import callstats.db.dialects.mysql, callstats.db.dialects.postgres, callstats.db.jobs.worker
+import callstats.db.dialects.mysql, callstats.db.dialects.postgres, callstats.db.dialects.sqlite
+import callstats.db.jobs.reduce, callstats.db.jobs.worker
+gc.freeze()
 print("ready", flush=True)
 while line := sys.stdin.readline():
     jobs = json.loads(line)

@@ -1,4 +1,6 @@
-"""``python -m support.no_memory CALL``: let each allocation of a kernel's call fail in turn, each in a process of its own.
+"""``python -m support.no_memory``: let each allocation of a kernel's call fail in turn, each in a process of its own.
+
+Each line of standard input names a call. A copy of this process goes through it, then its exit code is told.
 
 A call must raise MemoryError, or give the right result where Python can do without the allocation. Then it must work again, and
 keep no more memory however often it fails. Print how many allocations made it raise.
@@ -133,4 +135,11 @@ def main(name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    for line in iter(sys.stdin.readline, ""):
+        copy = os.fork()
+        if copy == 0:
+            code = main(line.strip())
+            sys.stdout.flush()
+            os._exit(code)
+        sys.stdout.write(f"exit {os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])}\n")
+        sys.stdout.flush()

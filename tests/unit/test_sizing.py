@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,10 +18,13 @@ MIB = 2**20
 UNLIMITED = 9223372036854771712
 
 
+bound_of = cache(upper_bound)  # trying every size asks for few bounds again and again
+
+
 def slow_size(needs: list[float], risk: float, step: int) -> int | None:
     """The least size by trying every one upward."""
     for size in range(step, int(max(needs, default=0)) + 2 * step, step):
-        if upper_bound(sum(need > size for need in needs), len(needs)) <= risk:
+        if bound_of(sum(need > size for need in needs), len(needs)) <= risk:
             return size
     return None
 
@@ -46,7 +50,7 @@ def test_the_least_size_that_holds() -> None:
                 else:
                     assert found.size == want
                     assert found.over == sum(need > found.size for need in needs)
-                    assert found.bound == max(upper_bound(k, n) for k in range(n) if upper_bound(k, n) <= risk)
+                    assert found.bound == max(bound_of(k, n) for k in range(n) if bound_of(k, n) <= risk)
                     assert found.assumed == sum(dead and need <= found.size for need, dead in zip(needs, killed, strict=True))
                     assert found.bound <= risk
 

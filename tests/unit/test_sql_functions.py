@@ -178,10 +178,11 @@ def test_types_of_cells() -> None:
 def test_many_vectors() -> None:
     """DuckDB's vectors are of some 2,000 rows, from its own tables and from Arrow's."""
     several = [decimate(SERIES, 1 + i) for i in range(4)]
+    reduced = {one.to_db(): reduce_json([one.to_db()], 1)[0].decode() for one in several}
     blobs = [several[i % 4].to_db() if i % 7 else None for i in range(9_000)]
     database = Database("duckdb")
     database.connection.register("stored", pa.table({"stats": blobs, "id": range(9_000)}))
     rows = database.connection.execute("SELECT stats_decimate(stats, 1), stats_count(stats) FROM stored ORDER BY id").fetchall()
-    assert [row[0] for row in rows] == [blob and reduce_json([blob], 1)[0].decode() for blob in blobs]
+    assert [row[0] for row in rows] == [blob and reduced[blob] for blob in blobs]
     assert [row[1] for row in rows] == [len(several[i % 4]) if i % 7 else None for i in range(9_000)]
     database.connection.close()

@@ -68,21 +68,21 @@ MISSPELT = {
     "a name of the package": ("import KEEP_PEAKS,", "import KEEP_PEEKS,"),
 }
 
-CHECKERS: dict[str, Callable[[Path], list[str]]] = {
-    "mypy": lambda folder: ["mypy", "--strict", "--no-error-summary", "--config-file=", f"--cache-dir={folder / 'cache'}", "."],
-    "pyright": lambda folder: ["basedpyright", "--level=error", "--pythonpath", sys.executable, "--project", str(folder)],
+CHECKERS: dict[str, Callable[[Path, Path], list[str]]] = {
+    "mypy": lambda _, cache: ["mypy", "--strict", "--no-error-summary", "--config-file=", f"--cache-dir={cache}", "."],
+    "pyright": lambda folder, _: ["basedpyright", "--level=error", "--pythonpath", sys.executable, "--project", str(folder)],
 }
 
 
 @pytest.mark.parametrize("checker", CHECKERS)
-def test_the_public_surface(checker: str, tmp_path: Path) -> None:
+def test_the_public_surface(checker: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """A script of all public names passes in the strict mode, and each misspelt variant of it fails."""
     (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}', encoding="utf-8")
     (tmp_path / "right.py").write_text(SCRIPT, encoding="utf-8")
     for number, (right, wrong) in enumerate(MISSPELT.values()):
         assert SCRIPT.count(right) == 1, right
         (tmp_path / f"wrong{number}.py").write_text(SCRIPT.replace(right, wrong), encoding="utf-8")
-    command = [sys.executable, "-m", *CHECKERS[checker](tmp_path)]
+    command = [sys.executable, "-m", *CHECKERS[checker](tmp_path, pytestconfig.cache.mkdir(checker))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     complaints = [line for line in done.stdout.splitlines() if "error" in line]
