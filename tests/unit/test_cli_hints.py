@@ -173,7 +173,7 @@ def test_a_dry_run_tells_of_kept_peaks_first(tmp_path: Path) -> None:
         ("*=mean,max", ["cpu_user", "net_rx"]),
     ],
 )
-def test_a_dry_run_tells_of_peaks_that_are_of_means(how: str, of_means: list[str], tmp_path: Path) -> None:
+def test_a_reduction_tells_of_peaks_that_are_of_means(how: str, of_means: list[str], tmp_path: Path) -> None:
     """Where an earlier reduction kept no peaks, those that this one adds are of means, and nothing tells so later."""
     raw = StatSeries(range(8), {"cpu_user": [0, 9] * 4, "mem_usage": [0, 9] * 4, "net_rx": range(8)})
     means = decimate(raw, 4, how={"mem_usage": ("mean", "max")}).to_db()
@@ -184,8 +184,12 @@ def test_a_dry_run_tells_of_peaks_that_are_of_means(how: str, of_means: list[str
         found = json.loads(run("reduce", db, "--max-samples", 2, "--dry-run", "--json", "--how", how).stdout)
         assert found["peaks_of_means"] == names
         out = run("reduce", db, "--max-samples", 2, "--dry-run", "--how", how).stdout.splitlines()
-        told = f"only means are left of {', '.join(names)}: the peaks kept are those of means, and read as exact"
-        assert [line for line in out if "means are left" in line] == [told] * bool(names)
+        told = f"only means were left of {', '.join(names)}: its peaks are those of means, and yet read as exact"
+        assert [line for line in out if "were left" in line] == [told] * bool(names)
+        [kept] = [line for line in out if line.startswith("peaks of ")]
+        assert not {*names} & {*kept.removeprefix("peaks of ").partition(":")[0].split(", ")}
+        out = run("reduce", db, "--max-samples", 2, "--how", how).stdout.splitlines()
+        assert [line for line in out if "were left" in line] == [told] * bool(names)
 
 
 def test_an_emptied_histogram_loses_its_kept_peak(tmp_path: Path) -> None:

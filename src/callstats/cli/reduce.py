@@ -294,13 +294,13 @@ def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool 
         lines.append(printable(f"--how names metrics that no call has: {', '.join(map(repr, result.unknown_metrics))}"))
     if result.changed and not result.dry_run and (kept := _kept_text(rule)):
         lines.append(f"peaks kept: {kept}")
-    if result.kept_peaks:
+    if kept_peaks := [name for name in result.kept_peaks if name not in result.peaks_of_means]:
         change = result.kept_peak_change
         text = "unchanged" if change is None else f"the largest change is of {_change_text(change)}"
-        lines.append(printable(f"peaks of {', '.join(result.kept_peaks)}: {text}"))
+        lines.append(printable(f"peaks of {', '.join(kept_peaks)}: {text}"))
     if result.peaks_of_means:
         names = ", ".join(result.peaks_of_means)
-        lines.append(printable(f"only means are left of {names}: the peaks kept are those of means, and read as exact"))
+        lines.append(printable(f"only means were left of {names}: its peaks are those of means, and yet read as exact"))
     for what, change in (("a peak that is not kept", result.peak_change), ("a mean", result.mean_change)):
         lines += [f"largest change of {what}: {_change_text(change)}"] if change is not None else []
     if (mean := result.mean_change) is not None and mean.after is not None and mean.before < _NEAR_ZERO:

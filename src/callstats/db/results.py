@@ -129,8 +129,8 @@ class ReduceResult(JobResult):
     kept_peaks: tuple[str, ...] = ()
     """In a dry run, the metrics of changed rows whose peaks the rule keeps."""
     peaks_of_means: tuple[str, ...] = ()
-    """In a dry run, the metrics of changed rows whose peaks would be those of means, as no reduction before kept them. Once they
-    are written, nothing tells them from exact ones."""
+    """Metrics of changed rows whose peaks are those of means, since a reduction before did not keep them. Nothing in the rows
+    tells them from exact ones."""
     kept_peak_change: Change | None = None
     """In a dry run, the largest change of such a peak, as a share of the value before. It is lost where a row becomes empty."""
     peak_change: Change | None = None

@@ -19,7 +19,7 @@ from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.jobs.batches import BatchSession, Span
-from callstats.db.jobs.changes import Changes, UnseenMetrics, peaks_and_means
+from callstats.db.jobs.changes import Changes, UnseenMetrics, may_add_peaks, peaks_and_means, peaks_of_means
 from callstats.db.jobs.plan import make_plan, sorted_tiers
 from callstats.db.jobs.save import Saver, read_known
 from callstats.db.jobs.worker import PHASES, Committed, Worker, backoff
@@ -70,6 +70,7 @@ class ReduceJob(Job):
         self._total: int | None = None
         self._has_histograms = True
         self._changes = Changes(self.rule)
+        self._peaks_of_means: set[str] = set()
         """The largest changes, which a dry run finds."""
         self._workers: list[Worker] = []
         self._spans = threading.Lock()
@@ -212,7 +213,10 @@ class ReduceJob(Job):
         kept = sum(outcome.kept for outcome in done.outcomes)
         measured = changed if self.arguments.dry_run else []
         changes = [(row.key, peaks_and_means(row.blob or b""), peaks_and_means(reduced)) for row, reduced in measured]
+        blobs = [(row.blob or b"", reduced) for row, reduced in changed]
+        of_means = [peaks_of_means(*pair) for pair in blobs if self.arguments.dry_run or may_add_peaks(self.rule, *pair)]
         with self.lock:
+            self._peaks_of_means.update(*of_means)
             for change in changes:
                 self._changes.add(*change)
             self._unseen.look_for([outcome.row.blob or b"" for outcome in done.outcomes])
@@ -252,7 +256,7 @@ class ReduceJob(Job):
             dry_run=self.arguments.dry_run,
             as_of=format_time(self._now) if self.tiers else None,
             kept_peaks=tuple(sorted(self._changes.kept_peaks)),
-            peaks_of_means=tuple(sorted(self._changes.peaks_of_means)),
+            peaks_of_means=tuple(sorted(self._peaks_of_means)),
             kept_peak_change=self._changes.kept_peak,
             peak_change=self._changes.peak,
             mean_change=self._changes.mean,
