@@ -228,19 +228,14 @@ def test_links(chromium: Any, plain: Path) -> None:
         page.wait_for_function("() => document.querySelector('#facts dd').textContent === 'export-1'")
         page.go_back()
         page.wait_for_function("() => document.getElementById('group-title').textContent === 'resize'")
-    context = chromium.new_context()
-    page = context.new_page()
-    for address, title, fact in (
+    for place, title, fact in (
         ("#export/export-2", "export", "export-2"),
         ("#export/none", "export", "export-1"),
         ("#%ff", "resize", "resize-78"),
         ("#nothing", "resize", "resize-78"),
     ):
-        page.goto("about:blank")
-        page.goto(plain.absolute().as_uri() + address)
-        page.wait_for_selector("html[data-ready]", state="attached")
-        assert (page.locator("#group-title").inner_text(), page.locator("#facts dd").first.inner_text()) == (title, fact)
-    context.close()
+        with opened(chromium, plain, place=place) as page:
+            assert (page.locator("#group-title").inner_text(), page.locator("#facts dd").first.inner_text()) == (title, fact)
 
 
 def test_outcomes_have_colours(chromium: Any, plain: Path) -> None:
@@ -278,15 +273,8 @@ def test_on_paper(chromium: Any, plain: Path) -> None:
 def test_accessibility(chromium: Any, plain: Path, size: tuple[int, int], theme: str) -> None:
     """axe-core finds nothing."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    width, height = size
-    context = chromium.new_context(
-        bypass_csp=True, color_scheme=theme, reduced_motion="reduce", viewport={"width": width, "height": height}
-    )  # axe is a script of its own
-    page = context.new_page()
-    page.goto(f"{plain.absolute().as_uri()}#export")
-    page.wait_for_selector("html[data-ready]", state="attached")
-    found = axe.run(page).response
-    context.close()
+    with opened(chromium, plain, size, theme, place="#export", guarded=False) as page:  # axe is a script of its own
+        found = axe.run(page).response
     assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found["violations"]] == []
     assert len(found["passes"]) > 30
 

@@ -86,14 +86,20 @@ class Recording:
         self._sampled.set()
 
 
-@pytest.fixture
-def bystander(engine: Engine) -> Iterator[str]:
-    """Run a container of somebody else, which must survive; none other may remain."""
+@pytest.fixture(scope="module")
+def somebody(engine: Engine) -> Iterator[str]:
+    """Run a container of somebody else, which must survive all tests."""
     name = f"bystander-{os.getpid()}"
-    engine.docker("run", "--detach", "--network", "none", "--name", name, "--label", "callstats.task=x", IMAGE, "sleep", "600")
+    engine.docker("run", "--detach", "--network", "none", "--name", name, "--label", "callstats.task=x", IMAGE, "sleep", "86400")
     yield name
-    assert engine.docker("ps", "--all", "--format", "{{.Names}} {{.State}}").split("\n")[:-1] == [f"{name} running"]
     engine.docker("rm", "--force", name)
+
+
+@pytest.fixture
+def bystander(engine: Engine, somebody: str) -> Iterator[str]:
+    """The container of somebody else, which must survive the test; none other may remain."""
+    yield somebody
+    assert engine.docker("ps", "--all", "--format", "{{.Names}} {{.State}}").split("\n")[:-1] == [f"{somebody} running"]
 
 
 # --- the container ------------------------------------------------------------------------------------------------------------

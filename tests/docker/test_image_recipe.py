@@ -24,7 +24,11 @@ ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "deploy" / "container" / "Dockerfile"
 BASE, IMAGE = "callstats-test:python", "callstats-test:recipe"
 EXTRAS = ("cli", "postgres", "mysql")
-_UNUSED = {"site-packages", "dist-packages", "test", "tests", "__pycache__", "idlelib", "lib2to3", "tkinter"}
+_UNUSED = {
+    *("site-packages", "dist-packages", "test", "tests", "__pycache__"),
+    *("ensurepip", "idlelib", "lib2to3", "pydoc_data", "tkinter"),
+}
+"""Folders without which Python, pip and the packages do their work."""
 
 if not RECIPE.exists():
     pytest.skip("a wheel's tests have no recipe beside them", allow_module_level=True)
@@ -51,19 +55,18 @@ def files_of_python() -> Iterator[tuple[Path, str]]:
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     interpreter = Path(sys.executable).resolve()
     yield interpreter, f"usr/local/bin/{version}"
-    for path in library.rglob("*"):
-        below = path.relative_to(library)
-        unused = {"site-packages", "dist-packages", "test", "tests", "__pycache__", "idlelib", "lib2to3", "tkinter"} & {
-            *below.parts
-        }
-        if path.is_file() and not unused and not below.parts[0].startswith("config-"):
-            yield path, f"usr/local/lib/{version}/{below}"
+    for folder, folders, names in os.walk(library):
+        folders[:] = [name for name in folders if name not in _UNUSED and not name.startswith("config-")]
+        for name in names:
+            path = Path(folder, name)
+            if path.is_file() and not name.startswith(("_ctypes_test", "_test", "_tkinter")):
+                yield path, f"usr/local/lib/{version}/{path.relative_to(library)}"
     packages: dict[str, Distribution] = {"pip": distribution("pip")}
     requirements(distribution("callstats"), set(EXTRAS), packages)
     for package in packages.values():
         for file in package.files or []:
             source = Path(str(package.locate_file(file)))
-            if ".." not in file.parts and source.is_file() and source.suffix != ".pyc":
+            if _UNUSED.isdisjoint(file.parts) and ".." not in file.parts and source.is_file() and source.suffix != ".pyc":
                 yield source, f"usr/local/lib/{version}/site-packages/{file}"
 
 

@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import re
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -83,13 +84,26 @@ def test_programs(tmp_path: Path, index: int) -> None:
     assert (done.returncode, done.stderr, done.stdout) == (0, "", blocks(PROGRAMS, "text")[index])
 
 
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example's calls, as the command makes them: the same ones each time."""
+    path = tmp_path_factory.mktemp("example") / "example.db"
+    subprocess.run([forked.callstats(), "init", path, "--example"], check=True, capture_output=True, timeout=120)
+    return path
+
+
+@pytest.mark.xdist_group("example")
 @pytest.mark.parametrize("page", named(PAGES, "console"))
-def test_commands(page: Path, tmp_path: Path) -> None:
-    """One after the other, in an empty folder."""
+def test_commands(page: Path, tmp_path: Path, example: Path) -> None:
+    """One after the other, in an empty folder. The example is made once for all pages."""
     lines = [line.removeprefix("$ ") for block in blocks(page, "console") for line in block.splitlines()]
     for line in lines:
         name, *arguments = shlex.split(line)
         assert name == "callstats"
+        if arguments[0] == "init" and arguments[2:] == ["--example"]:
+            assert not (tmp_path / arguments[1]).exists()
+            shutil.copy(example, tmp_path / arguments[1])
+            continue
         command = [forked.callstats(), *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"

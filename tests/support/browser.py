@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,27 +54,59 @@ def _unavailable(reason: str) -> NoReturn:
 
 
 @contextmanager
-def opened(browser: Any, path: Path, size: tuple[int, int] = DESKTOP, theme: str = "light") -> Iterator[Any]:
-    """A page from disk, drawn; at its end it must have asked for nothing but itself, and complained of nothing."""
-    address = path.absolute().as_uri()
-    width, height = size
-    touch = {"has_touch": True, "is_mobile": True} if size == PHONE else {}
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce", **touch
-    )
+def opened(
+    browser: Any, path: Path, size: tuple[int, int] = DESKTOP, theme: str = "light", *, place: str = "", guarded: bool = True
+) -> Iterator[Any]:
+    """A page from disk, drawn; at its end it must have asked for nothing but itself, and complained of nothing.
+
+    A place is what follows ``#``. A page that is not guarded runs the scripts of others too.
+    """
+    page = _page_of(browser, size, guarded)
+    one = shutil.copy(path, _folder() / "report.html")  # a page at another address would compile Plotly anew too
+    address = one.as_uri()
     said: list[str] = []
-    page = context.new_page()
-    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: said.append(f"error: {error}"))
-    page.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda request: said.append(f"request: {request.url}") if request.url != address else None)
+    listeners = {
+        "console": lambda message: said.append(f"{message.type}: {message.text}"),
+        "pageerror": lambda error: said.append(f"error: {error}"),
+        "dialog": lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+        "request": lambda request: said.append(f"request: {request.url}") if request.url.split("#")[0] != address else None,
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
     try:
-        page.goto(address)
+        page.emulate_media(color_scheme=theme)
+        page.goto(address + place)
         page.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
         yield page
         assert not said, said
-    finally:
-        context.close()
+        for event, listener in listeners.items():
+            page.remove_listener(event, listener)
+        page.mouse.move(0, 0)
+        page.goto("about:blank")
+    except BaseException:
+        page.context.close()
+        raise
+
+
+@cache
+def _folder() -> Path:
+    """A folder for the report that is open."""
+    folder = Path(tempfile.mkdtemp(prefix="callstats-report-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _page_of(browser: Any, size: tuple[int, int], guarded: bool) -> Any:
+    """An empty page, that of the last time if it is still there: a new one would compile Plotly anew, for most of its time."""
+    touch = size == PHONE
+    wanted = {"has_touch": touch, "is_mobile": touch, "bypass_csp": not guarded}
+    for context in browser.contexts:
+        if context.wanted == wanted:
+            return context.pages[0]
+    width, height = size
+    context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce", **wanted)
+    context.wanted = wanted
+    return context.new_page()
 
 
 def drawn(chart: Any) -> float:
