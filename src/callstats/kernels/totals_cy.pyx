@@ -99,7 +99,8 @@ cdef void total(const Metric* metric, const int64_t* counts, Py_ssize_t begin, P
         return
     cdef Py_ssize_t row
     cdef uint64_t x, weight, value, first = 0, before = 0, lowest = <uint64_t>-1, highest = 0, n = 0
-    cdef bint exact_min = True, exact_max = True, exact_ends = True, own, has_min, has_max, has_first, has_last, several, seen = False
+    cdef bint own, has_min, has_max, has_first, has_last, several
+    cdef bint exact_min = True, exact_max = True, exact_ends = True, seen = False
     cdef Wide weighted, rise
     weighted.high = weighted.low = rise.high = rise.low = 0
     for row in range(begin, end):

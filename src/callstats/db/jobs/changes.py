@@ -27,7 +27,7 @@ class PeakAndMean(NamedTuple):
     peak: int
     mean: float
     exact: tuple[bool, ...]
-    """Whether the min, the max, and the first and last value are told by each row."""
+    """Whether each row has its own min, its own max, and its own first and last value."""
 
 
 PeaksAndMeans: TypeAlias = dict[str, PeakAndMean]
