@@ -121,14 +121,9 @@ def test_every_figure(n: int) -> None:
     assert found.duration_ns == spread([usage.duration_ns for usage in usages if usage.duration_ns is not None])
     assert found.cpu == spread([usage.cpu_mean for usage in usages if usage.cpu_mean is not None])
     assert found.cpu_peak == spread([usage.cpu_peak for usage in usages if usage.cpu_peak is not None])
-    pooled = [
-        (sample.metrics["cpu_total"], count)
-        for call in calls
-        for sample, count in zip(call.series, call.series.counts.tolist(), strict=True)
-        if "cpu_total" in sample.metrics
-    ]
-    if pooled:
-        mean = float(Fraction(sum(v * c for v, c in pooled), sum(c for _, c in pooled)))
+    weighed = [(Fraction(usage.cpu_mean), usage.duration_ns or 1) for usage in usages if usage.cpu_mean is not None]
+    if weighed:
+        mean = float(sum(share * span for share, span in weighed) / sum(span for _, span in weighed))
         assert found.cpu_mean == pytest.approx(mean, rel=1e-12)
     else:
         assert found.cpu_mean is None
@@ -353,6 +348,22 @@ def test_one_call_is_its_usage() -> None:
         usage, found = usage_of(series, duration), summarize_calls([CallData(series, duration_ns=duration)])
         assert (found.memory.max, found.cpu_mean, found.cpu.p50) == (usage.peak_memory, usage.cpu_mean, usage.cpu_mean)
         assert (found.cpu_peak.max, found.duration_ns.p50) == (usage.cpu_peak, usage.duration_ns)
+
+
+def test_cpu_by_time() -> None:
+    """The mean of several calls weighs them by their durations, however often each was sampled; spans of samples are inexact."""
+    long = StatSeries([SECOND, 2 * SECOND], {"cpu_total": [3, 1]})
+    short = StatSeries([k * SECOND // 100 for k in range(33)], {"cpu_total": [0] * 33})
+    calls = [CallData(long, duration_ns=2_540_000_000), CallData(short, duration_ns=330_000_000)]
+    found = summarize_calls(calls)
+    assert found.cpu_mean == pytest.approx(2 * 254 / 287, rel=1e-12)
+    assert "cpu_mean" not in found.approximate
+    spans = summarize_calls([CallData(long), CallData(short)])
+    assert spans.cpu_mean == pytest.approx(2 * 100 / 132, rel=1e-12)
+    assert "cpu_mean" in spans.approximate
+    assert "cpu_mean" not in summarize_calls([CallData(long)]).approximate
+    one_sample = [CallData(StatSeries([0], {"cpu_total": [value]})) for value in (10, 40)]
+    assert summarize_calls(one_sample).cpu_mean == 25.0
 
 
 def test_a_batch_of_calls_needs_no_copies() -> None:
