@@ -339,6 +339,35 @@ def test_how_peaks_were_seen() -> None:
     assert summarize_calls([CallData(reduced)]).interval_ns == pytest.approx(SECOND, rel=0.01)
 
 
+def at(*seconds: float, memory: int, **others: int) -> StatSeries:
+    """Samples at these times, the first so many of which have memory."""
+    used = ({"mem_usage": MIB} if k < memory else {"x": 1} for k in range(len(seconds)))
+    return StatSeries.from_samples(
+        (int(time * SECOND), {**metrics, **others}) for time, metrics in zip(seconds, used, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("calls", "seconds"),
+    [
+        ([(at(1, 1.064, memory=1), 1.1)], 1.036),  # from the start to the only sample before the end
+        ([(at(1, 1.064, memory=2), 1.1)], 1.036),
+        ([(at(1, 2, memory=2), 2)], 1.0),
+        ([(at(1, 1.064, memory=1), None)], None),
+        ([(at(1, 1.064, memory=2), None)], None),
+        ([(at(0.3, memory=1), 0.3)], None),
+        ([(at(1, 2, 2.01, memory=2), 2.01)], 1.0),
+        ([(at(1, 2, 2.01, memory=3), 2.01)], 1.0),
+        ([(at(1, 2, 3, 4, 4.5, memory=4), 4.5)], 1.0),
+        ([(at(1, 2, 3, 3.1, memory=3), 3.1), (at(*(k / 100 for k in range(50)), memory=50, **{"mem_peak@last": MIB}), 0.5)], 1.0),
+    ],
+)
+def test_the_sample_at_the_end_is_no_interval(calls: list[tuple[StatSeries, float | None]], seconds: float | None) -> None:
+    """The interval is that at which peaks may be missed: of sampled ones alone, and without the sample at the exit."""
+    data = [CallData(series, duration_ns=None if span is None else round(span * SECOND)) for series, span in calls]
+    assert summarize_calls(data).interval_ns == (None if seconds is None else round(seconds * SECOND))
+
+
 def test_one_call_is_its_usage() -> None:
     """The summary of a single call tells the numbers of its usage."""
     series = StatSeries(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from callstats._types import FN_COUNTERS, U64_MAX, AnyArray, Counts
-from callstats.kernels.totals_py import ENDS_ARE_EXACT, INCREASE, MIN, MIN_IS_EXACT, ROWS, WEIGHT
+from callstats.kernels.totals_py import ENDS_ARE_EXACT, INCREASE, MIN, MIN_IS_EXACT, POINTS, ROWS, SUM_T, WEIGHT
 from callstats.series import StatSeries
 from callstats.stats.call import CPU_TIME, USAGE, WORKING, CallTotals, CallUsage, call_totals
 from callstats.stats.proportions import UNLIMITED, Bernoulli, wilson
@@ -64,7 +64,8 @@ class CallsSummary:
     """Calls whose status counts as an error (see `CallData`)."""
     killed: int = 0
     interval_ns: int | None
-    """The median time between two samples of a call."""
+    """How long a peak may last unseen: the time between two samples of memory in a call, the median over the calls whose peak
+    was sampled. The sample at the end of a call does not count, since it may come soon after the one before."""
     duration_ns: Percentiles
     memory: Percentiles
     """Of `CallUsage.peak_memory`, over the calls where it is known."""
@@ -194,8 +195,8 @@ class CallScalars:
         self.errors += failed
         self.killed += killed
         self.sampled += usage.rows > 0
-        if usage.rows > 1:  # rows have the mean time of their samples, so the first and the last are half a row short
-            self.intervals.append((totals.last - totals.first) * usage.rows // (usage.samples * (usage.rows - 1)))
+        if usage.peak_source == "sampled" and (interval := _interval(totals, usage)):
+            self.intervals.append(interval)
         self.outcomes.append(_KILLED if killed else _ERROR if failed else 0)
         # An engine reports 0 of everything for a container that is gone.
         gone = not usage.cpu_mean and usage.peak_memory is None and not totals.totals.keys().isdisjoint((WORKING, USAGE))
@@ -314,6 +315,26 @@ class CallScalars:
 
     def _time_order(self) -> Counts:
         return np.argsort(_view(self.times), kind="stable")
+
+
+def _interval(totals: CallTotals, usage: CallUsage) -> int | None:
+    """Return the time between two samples of a call's memory; None where that can't be told from the sample at its end.
+
+    Rows are taken as evenly spaced. A single one before the end stands between the start and the end.
+    """
+    metric, span = usage.memory_metric or "", totals.last - totals.first
+    if metric not in totals.moments:
+        return None
+    total, sums = totals.totals[metric], totals.moments[metric]
+    rows, since_first = sums[POINTS], sums[SUM_T] << 64 | sums[SUM_T + 1]
+    if total[ROWS] == usage.rows:  # else the last row has no memory
+        rows, since_first = rows - 1, since_first - span
+    gap = 0
+    if rows > 1:
+        gap = 2 * since_first // (rows * (rows - 1))
+    elif rows and usage.duration_ns is not None and "duration_ns" in usage.exact:
+        gap = max(span, usage.duration_ns - span)
+    return gap * total[ROWS] // total[WEIGHT] or None
 
 
 def percentiles(values: AnyArray) -> Percentiles:
