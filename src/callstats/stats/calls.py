@@ -318,7 +318,7 @@ class CallScalars:
 
 
 def _interval(totals: CallTotals, usage: CallUsage) -> int | None:
-    """Return the time between two samples of a call's memory; None where that can't be told from the sample at its end.
+    """Return the time between two samples of a call's memory; None where its samples can't tell.
 
     Rows are taken as evenly spaced. A single one before the end stands between the start and the end.
     """

@@ -66,7 +66,9 @@ class CallsJob(Job):
     def _read(self, session: Session) -> None:
         wanted = (self.by, *(getattr(session.names, parameter) for parameter in CALL_COLUMNS.values()))
         columns = session.present(self.by)
+        recorder: list[str | None] = [None, None]
         if isinstance(session, TableSession):
+            recorder = [name if session.dialect.has(session.columns, name) else None for name in ("host", "pid")]
             self.missing = tuple(name for name, found in zip(wanted, columns, strict=True) if name and not found)
         self.by, _, came_at, *_ = columns
         self.has_times = came_at is not None
@@ -76,8 +78,6 @@ class CallsJob(Job):
             session.check_columns(tags="tags")
             conditions.append(column("tags").is_not(None))
         self.reject_nulls(session.count_without_key(*conditions))
-        is_table = isinstance(session, TableSession)
-        recorder = [name if is_table and session.dialect.has(session.columns, name) else None for name in ("host", "pid")]
         for row in session.scan([*columns, *recorder, *["tags"] * bool(self.tags)], *conditions, each_page=self.check_stop):
             key, blob, kind, name, status, created_at, started_at, completed_at, host, pid, *tags = row
             if tags and not has_tags(tags[0], self.tags):
