@@ -171,7 +171,8 @@ class ProcessRun(TaskRun):
             raise DriverError("the exit code of the command is lost: another part of this program waited for the process")
         if code < 0:
             name = {each.value: each.name for each in signal.Signals}.get(-code, str(-code))  # a real-time signal has no name
-            return Exit(128 - code, f"the task was ended by signal {name}", killed=-code == signal.SIGKILL)
+            reason = f"the task was ended by signal {name}"
+            return Exit(128 - code, reason, killed=-code == signal.SIGKILL, left_running=left)
         return Exit(code, left_running=left)
 
     def _note_exit(self) -> None:
