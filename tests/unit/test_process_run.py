@@ -173,7 +173,7 @@ def test_the_end_of_a_command(code: int, end: Exit) -> None:
 
 
 def test_what_is_left_running_is_counted() -> None:
-    """This happens before it is ended, and not where the driver itself had stopped the command."""
+    """The count is taken before they are ended, and not where the driver itself had stopped the command."""
     assert cleaned(0, stopped=None) == (Exit(0, left_running=2), ["count", "end", ("closing", 6.0), "group", (5, {"a": 1})])
     assert cleaned(3, stopped=None)[0] == Exit(3, left_running=2)
     assert cleaned(3)[0] == Exit(3)
