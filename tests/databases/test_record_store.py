@@ -334,7 +334,7 @@ def test_an_old_table(columns: str, tmp_path: Path) -> None:
 
 
 def test_a_recorder_that_was_killed(tmp_path: Path) -> None:
-    """Its row shows as lost, and is in no statistics; a running one is neither."""
+    """Its row shows as lost, and is in no statistics, which count it apart from a running one."""
     db = tmp_path / "calls.db"
     with recorded(db, tmp_path) as record:
         assert [json.loads(run("list", db, "--json").stdout)["status"]] == ["running"]
@@ -342,12 +342,18 @@ def test_a_recorder_that_was_killed(tmp_path: Path) -> None:
         record.program.wait(PATIENCE)
     assert gone(record.mark)
     assert json.loads(run("list", db, "--json").stdout)["status"] == "lost"
+    lost, running = "left out, since they are lost and will never end: 1 call", "left out, since they have not ended: 1 call"
     with recorded(db, tmp_path) as record:
+        assert {lost, running} <= {*run("summary", db).stdout.splitlines()}
         record.end()
     with connect_table(db) as table:
-        summary = table.summarize(by=None)
-    assert (summary.calls, summary.unfinished, summary.groups[0].summary.calls) == (1, 1, 1)
-    assert "left out, since they have not ended: 1 call" in run("summary", db).stdout
+        summary, found = table.summarize(by=None), table.compare("sh", "another")
+    assert (summary.calls, summary.unfinished, summary.lost, summary.groups[0].summary.calls) == (1, 1, 1, 1)
+    assert (found.group_calls, found.unfinished, found.lost) == ((1, 0), 1, 1)
+    lines = run("summary", db).stdout.splitlines()
+    assert lost in lines
+    assert running not in lines
+    assert json.loads(run("summary", db, "--json").stdout)["lost"] == 1
 
 
 def test_a_number_that_was_used_again(tmp_path: Path) -> None:

@@ -51,6 +51,20 @@ def db(tmp_path: Path) -> Path:
     return tmp_path / "calls.db"
 
 
+def test_what_a_command_left_running(db: Path, tmp_path: Path) -> None:
+    """It is ended, and a line says so; there is no such line where all had ended, or the timeout ended them."""
+    told = "callstats: ended {} that the command left running"
+    mark = uuid4().hex
+    late = tmp_path / "late"
+    result = shell(db, f"setsid sh -c 'sleep 600; touch {late}; : {mark}' & sleep 0.2; exit 3")
+    assert (result.returncode, result.stderr.decode().splitlines()[1:]) == (3, [told.format("2 processes")])
+    assert gone(mark) and not late.exists()
+    assert shell(db, "exec setsid sleep 600 & sleep 0.2").stderr.decode().splitlines()[1:] == [told.format("1 process")]
+    for script, *options in (("sleep 0.1 & wait",), ("sleep 600 & wait", "--timeout", "300ms"), ("sleep 600 & kill $!; wait",)):
+        assert b"left running" not in shell(db, script, *options).stderr
+    assert len(shell(db, "sleep 600 & sleep 0.1", "--json").stderr.decode().splitlines()) == 1
+
+
 # --- exit codes ---------------------------------------------------------------------------------------------------------------
 
 

@@ -121,14 +121,9 @@ def test_every_figure(n: int) -> None:
     assert found.duration_ns == spread([usage.duration_ns for usage in usages if usage.duration_ns is not None])
     assert found.cpu == spread([usage.cpu_mean for usage in usages if usage.cpu_mean is not None])
     assert found.cpu_peak == spread([usage.cpu_peak for usage in usages if usage.cpu_peak is not None])
-    pooled = [
-        (sample.metrics["cpu_total"], count)
-        for call in calls
-        for sample, count in zip(call.series, call.series.counts.tolist(), strict=True)
-        if "cpu_total" in sample.metrics
-    ]
-    if pooled:
-        mean = float(Fraction(sum(v * c for v, c in pooled), sum(c for _, c in pooled)))
+    weighed = [(Fraction(usage.cpu_mean), usage.duration_ns or 1) for usage in usages if usage.cpu_mean is not None]
+    if weighed:
+        mean = float(sum(share * span for share, span in weighed) / sum(span for _, span in weighed))
         assert found.cpu_mean == pytest.approx(mean, rel=1e-12)
     else:
         assert found.cpu_mean is None
@@ -344,6 +339,35 @@ def test_how_peaks_were_seen() -> None:
     assert summarize_calls([CallData(reduced)]).interval_ns == pytest.approx(SECOND, rel=0.01)
 
 
+def at(*seconds: float, memory: int, **others: int) -> StatSeries:
+    """Samples at these times, the first so many of which have memory."""
+    used = ({"mem_usage": MIB} if k < memory else {"x": 1} for k in range(len(seconds)))
+    return StatSeries.from_samples(
+        (int(time * SECOND), {**metrics, **others}) for time, metrics in zip(seconds, used, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("calls", "seconds"),
+    [
+        ([(at(1, 1.064, memory=1), 1.1)], 1.036),  # from the start to the only sample before the end
+        ([(at(1, 1.064, memory=2), 1.1)], 1.036),
+        ([(at(1, 2, memory=2), 2)], 1.0),
+        ([(at(1, 1.064, memory=1), None)], None),
+        ([(at(1, 1.064, memory=2), None)], None),
+        ([(at(0.3, memory=1), 0.3)], None),
+        ([(at(1, 2, 2.01, memory=2), 2.01)], 1.0),
+        ([(at(1, 2, 2.01, memory=3), 2.01)], 1.0),
+        ([(at(1, 2, 3, 4, 4.5, memory=4), 4.5)], 1.0),
+        ([(at(1, 2, 3, 3.1, memory=3), 3.1), (at(*(k / 100 for k in range(50)), memory=50, **{"mem_peak@last": MIB}), 0.5)], 1.0),
+    ],
+)
+def test_the_sample_at_the_end_is_no_interval(calls: list[tuple[StatSeries, float | None]], seconds: float | None) -> None:
+    """The interval is that at which peaks may be missed: of sampled ones alone, and without the sample at the exit."""
+    data = [CallData(series, duration_ns=None if span is None else round(span * SECOND)) for series, span in calls]
+    assert summarize_calls(data).interval_ns == (None if seconds is None else round(seconds * SECOND))
+
+
 def test_one_call_is_its_usage() -> None:
     """The summary of a single call tells the numbers of its usage."""
     series = StatSeries(
@@ -353,6 +377,22 @@ def test_one_call_is_its_usage() -> None:
         usage, found = usage_of(series, duration), summarize_calls([CallData(series, duration_ns=duration)])
         assert (found.memory.max, found.cpu_mean, found.cpu.p50) == (usage.peak_memory, usage.cpu_mean, usage.cpu_mean)
         assert (found.cpu_peak.max, found.duration_ns.p50) == (usage.cpu_peak, usage.duration_ns)
+
+
+def test_cpu_by_time() -> None:
+    """The mean of several calls weighs them by their durations, however often each was sampled; spans of samples are inexact."""
+    long = StatSeries([SECOND, 2 * SECOND], {"cpu_total": [3, 1]})
+    short = StatSeries([k * SECOND // 100 for k in range(33)], {"cpu_total": [0] * 33})
+    calls = [CallData(long, duration_ns=2_540_000_000), CallData(short, duration_ns=330_000_000)]
+    found = summarize_calls(calls)
+    assert found.cpu_mean == pytest.approx(2 * 254 / 287, rel=1e-12)
+    assert "cpu_mean" not in found.approximate
+    spans = summarize_calls([CallData(long), CallData(short)])
+    assert spans.cpu_mean == pytest.approx(2 * 100 / 132, rel=1e-12)
+    assert "cpu_mean" in spans.approximate
+    assert "cpu_mean" not in summarize_calls([CallData(long)]).approximate
+    one_sample = [CallData(StatSeries([0], {"cpu_total": [value]})) for value in (10, 40)]
+    assert summarize_calls(one_sample).cpu_mean == 25.0
 
 
 def test_a_batch_of_calls_needs_no_copies() -> None:

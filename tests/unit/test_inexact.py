@@ -226,7 +226,7 @@ def test_a_row_alone_is_exact() -> None:
 def test_summary_for_people(form: str, timed: bool, tmp_path: Path) -> None:
     """Each figure of the set carries the mark, and the line that explains it is there when one does."""
     text = output("summary", database(tmp_path / "calls.db", form, timed=timed), "--rightsize", "50%", "--long")
-    wanted = SHOWN[form] | (set() if timed else DURATIONS | {"waste"})
+    wanted = SHOWN[form] | (set() if timed else DURATIONS | {"CPU mean", "waste"})
     assert marked_figures(lines_of(text)) == wanted
     assert ("\n~ is not exact: " in text) == bool(wanted)
     assert text.count("~") == len(wanted) + bool(wanted)
@@ -237,7 +237,7 @@ def test_summary_for_people(form: str, timed: bool, tmp_path: Path) -> None:
 def test_summary_for_programs(form: str, timed: bool, tmp_path: Path) -> None:
     """JSON and CSV name the set, sorted, and hold no mark."""
     db = database(tmp_path / "calls.db", form, timed=timed)
-    wanted = sorted(APPROXIMATE[form] | (set() if timed else {"duration_ns", "waste"}))
+    wanted = sorted(APPROXIMATE[form] | (set() if timed else {"cpu_mean", "duration_ns", "waste"}))
     text, table = output("summary", db, "--json"), output("summary", db, "--csv")
     assert [group["approximate"] for group in json.loads(text)["groups"]] == [wanted]
     assert [row["approximate"] for row in csv.DictReader(io.StringIO(table))] == [" ".join(wanted)]
@@ -274,8 +274,8 @@ def test_report(form: str, timed: bool, tmp_path: Path) -> None:
     assert data["findings"][group["finding"]] == "too much memory"
     cells |= {"finding"} if group["mark"] else set()
     figures = [(texts[title], texts[text]) for title, text in group["summary"]]
-    assert cells == CELLS[form] | (set() if timed else {"duration p95", "waste"})
-    assert marked_figures(figures) == SHOWN[form] | (set() if timed else DURATIONS | {"waste"})
+    assert cells == CELLS[form] | (set() if timed else {"duration p95", "CPU mean", "waste"})
+    assert marked_figures(figures) == SHOWN[form] | (set() if timed else DURATIONS | {"CPU mean", "waste"})
     want = INEXACT[form] | (set() if timed else {"duration_ns"})
     facts = {"duration": "duration_ns", "mem_working": "peak_memory", "CPU mean": "cpu_mean", "CPU peak": "cpu_peak"}
     for call in data["calls"]:

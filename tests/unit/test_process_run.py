@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from callstats.drivers import DriverError, ProcessDriver, Task, _watch
+from callstats.drivers import DriverError, ProcessDriver, Status, Task, _watch
 from callstats.drivers._run import Exit
 from callstats.drivers.process import procfs, tree
 from callstats.drivers.process import run as runs
@@ -138,11 +138,14 @@ def test_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the end ------------------------------------------------------------------------------------------------------------------
 
 
-def cleaned(code: int | None, ended: tuple[int, float] = (5, 6.0)) -> tuple[Exit, list[Any]]:
+def cleaned(
+    code: int | None, ended: tuple[int, float] = (5, 6.0), stopped: Status | None = Status.TIMEOUT
+) -> tuple[Exit, list[Any]]:
     """Return the end of a command with this code, and what was done in which order."""
     log: list[Any] = []
     run: Any = SimpleNamespace(
-        _tree=object(),
+        _tree=SimpleNamespace(left_running=lambda: log.append("count") or 2),
+        _stopped=stopped,
         _end=lambda _tree: log.append("end") or code,
         _ended=ended,
         _meter=SimpleNamespace(closing=lambda at: log.append(("closing", at)) or {"a": 1}),
@@ -167,6 +170,14 @@ def cleaned(code: int | None, ended: tuple[int, float] = (5, 6.0)) -> tuple[Exit
 def test_the_end_of_a_command(code: int, end: Exit) -> None:
     """A shell's code for it, and the closing sample at the time of the end, once all of it has ended."""
     assert cleaned(code) == (end, ["end", ("closing", 6.0), "group", (5, {"a": 1})])
+
+
+def test_what_is_left_running_is_counted() -> None:
+    """The count is taken before they are ended, and not where the driver itself had stopped the command."""
+    assert cleaned(0, stopped=None) == (Exit(0, left_running=2), ["count", "end", ("closing", 6.0), "group", (5, {"a": 1})])
+    assert cleaned(3, stopped=None)[0] == Exit(3, left_running=2)
+    assert cleaned(3)[0] == Exit(3)
+    assert cleaned(-11, stopped=None)[0].left_running == 2
 
 
 def test_an_end_that_was_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:

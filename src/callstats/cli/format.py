@@ -109,7 +109,11 @@ def caveat_lines(result: TableSummary | TableComparison) -> list[str]:
         counted = f"{plural(sum(unknown.values()), 'call')} ({', '.join(words)})"
         known = f"callstats knows success, {', '.join(sorted(ERRORS))}"
         lines = [f"counted as successes, since their status is unknown: {counted}; {known}"]
-    left_out = {"their time can't be read": result.untimed, "they have not ended": result.unfinished}
+    left_out = {
+        "their time can't be read": result.untimed,
+        "they have not ended": result.unfinished - result.lost,
+        "they are lost and will never end": result.lost,
+    }
     lines += [f"left out, since {why}: {plural(n, 'call')}" for why, n in left_out.items() if n]
     if result.missing_columns:
         lacking = ", ".join(f"{name} ({_OPTIONS[name]})" for name in result.missing_columns)

@@ -120,7 +120,8 @@ def record_command(
     """Run a command, and store what it used.
 
     The command has its own input and output. Options stand before the command. --driver docker uses the engine of
-    DOCKER_HOST. Signals and Ctrl-Z reach the command.
+    DOCKER_HOST. Signals and Ctrl-Z reach the command. At its exit, all processes that it left running are ended, those in
+    sessions of their own too.
 
     With --pid or --cgroup, nothing is run. The watched processes continue after Ctrl-C; their end and exit code are not
     known.
@@ -191,6 +192,8 @@ def record_command(
         if not as_json or spooled is not None:
             source = "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
             say(record_line(call, table_text("calls", shown_url(db)) if spooled is None else spooled, source))
+            if recording.result is not None and (left := recording.result.left_running) and not relay.handed:
+                say(f"callstats: ended {left:,} process{'es' * (left > 1)} that the command left running")
     if watched and recording.fault is None:
         return ExitCode.DONE
     return ExitCode.DRIVER_FAULT if call.exit_code is None else call.exit_code

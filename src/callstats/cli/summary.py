@@ -220,8 +220,8 @@ def summary_json(summary: TableSummary) -> str:
     for group in summary.groups:
         extra = {"unlimited": group.summary.is_unlimited, "approximate": sorted(group.summary.approximate)}
         groups.append({"name": group.name, **asdict(group.summary), **extra})
-    names = ("calls", "rejected", "untimed", "unfinished", "unknown_statuses", "bytes_read", "seconds", "backend", "stopped")
-    rest = {name: getattr(summary, name) for name in names}
+    counts = ("calls", "rejected", "untimed", "unfinished", "lost", "unknown_statuses", "bytes_read")
+    rest = {name: getattr(summary, name) for name in (*counts, "seconds", "backend", "stopped")}
     rejects = [reject._asdict() for reject in summary.rejects]
     return json_text({"by": summary.by, "groups": groups, **rest, "rejects": rejects}, indent=2)
 

@@ -161,6 +161,8 @@ class TableSummary(JobResult):
     """Rows left out because `since` needs their time and it can't be read."""
     unfinished: int = 0
     """Rows left out because their call is still running, or its recorder is gone."""
+    lost: int = 0
+    """Of these, rows whose recorder on this machine is gone, so that they will never end."""
     missing_columns: tuple[str, ...] = ()
     """Columns that the table lacks, among those of names, status and times. Empty for a file, which need not have them."""
     unknown_statuses: dict[str, int] = field(default_factory=dict)
@@ -189,6 +191,8 @@ class TableComparison(JobResult):
     """Rows left out because their time is needed and can't be read."""
     unfinished: int = 0
     """Rows left out because their calls are still running, or are lost."""
+    lost: int = 0
+    """Of these, rows whose recorder on this machine is gone, so that they will never end."""
     missing_columns: tuple[str, ...] = ()
     """Columns that the table lacks, among those of names, status and times. Empty for a file, which need not have them."""
     unknown_statuses: dict[str, int] = field(default_factory=dict)

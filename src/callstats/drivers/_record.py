@@ -62,7 +62,7 @@ def record(
 ) -> Call:
     """Run a command, sample it, and return its call.
 
-    Its output and errors are those of this program. Its input is empty.
+    Its output and errors are those of this program. Its input is empty. Processes that it leaves running are ended at its exit.
 
     Parameters
     ----------

@@ -74,6 +74,7 @@ class Exit(NamedTuple):
     killed: bool = False
     dropped: int = 0
     out_of_memory: bool = False
+    left_running: int = 0
 
 
 class TaskRun(Cookie, WaitResult):
@@ -212,7 +213,7 @@ class TaskRun(Cookie, WaitResult):
                 status = Status.KILLED if end.killed else Status.ERROR if end.code else Status.SUCCESS
                 reason = end.reason or f"the task ended with exit code {end.code}"
             error = None if status is Status.SUCCESS else TaskError(reason, end.code)
-            self._result = RunResult(status, error, end.dropped, end.out_of_memory)
+            self._result = RunResult(status, error, end.dropped, end.out_of_memory, end.left_running)
             self._done.set()
 
     def _watch(self) -> None:

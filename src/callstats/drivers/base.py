@@ -51,6 +51,8 @@ class RunResult:
     """Number of the engine's frames that gave no sample, such as those without a time."""
     out_of_memory: bool = False
     """Whether the kernel killed a process of the task for want of memory. The command itself may have succeeded."""
+    left_running: int = 0
+    """Number of processes that the command left running at its exit, and that the driver ended; 0 where it can't tell."""
 
 
 @runtime_checkable

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from callstats._types import FN_COUNTERS, U64_MAX, AnyArray, Counts
-from callstats.kernels.totals_py import ENDS_ARE_EXACT, INCREASE, MIN, MIN_IS_EXACT, ROWS, WEIGHT
+from callstats.kernels.totals_py import ENDS_ARE_EXACT, INCREASE, MIN, MIN_IS_EXACT, POINTS, ROWS, SUM_T, WEIGHT
 from callstats.series import StatSeries
-from callstats.stats.call import CPU, CPU_TIME, USAGE, WORKING, CallTotals, CallUsage, call_totals
+from callstats.stats.call import CPU_TIME, USAGE, WORKING, CallTotals, CallUsage, call_totals
 from callstats.stats.proportions import UNLIMITED, Bernoulli, wilson
 from callstats.stats.rightsize import MIB, RightSize, cpu_request, rightsize
 from callstats.stats.series import slope_of
@@ -64,7 +64,8 @@ class CallsSummary:
     """Calls whose status counts as an error (see `CallData`)."""
     killed: int = 0
     interval_ns: int | None
-    """The median time between two samples of a call."""
+    """How long a peak may last unseen: the time between two samples of memory in a call, the median over the calls whose peak
+    was sampled. The sample at the end of a call does not count, since it may come soon after the one before."""
     duration_ns: Percentiles
     memory: Percentiles
     """Of `CallUsage.peak_memory`, over the calls where it is known."""
@@ -82,7 +83,7 @@ class CallsSummary:
     """Memory that calls reserved and did not need, in bytes times seconds: from each call's peak to its limit, for its duration.
     None where no call has all three."""
     cpu_mean: float | None
-    """The mean of `CallUsage.cpu_mean`, weighted by the calls' samples of CPU."""
+    """The mean of `CallUsage.cpu_mean`, weighted by the calls' durations; a call without one has next to no weight."""
     cpu: Percentiles
     """Of `CallUsage.cpu_mean`."""
     cpu_peak: Percentiles
@@ -174,7 +175,7 @@ class CallScalars:
         self.times, self.durations, self.outcomes = array("q"), array("q"), array("b")
         self.intervals, self.growths = array("Q"), array("d")
         self.cpu_means, self.cpu_peaks = array("d"), array("Q")
-        self.cpu_mean, self.cpu_weight = 0.0, 0
+        self.cpu_mean, self.cpu_weight, self.cpu_durations_are_exact = 0.0, 0, True
         self.increases = dict.fromkeys(FN_COUNTERS, 0)
         self.increase = {name: array("Q") for name in FN_COUNTERS}
         self.approximate: set[str] = set()
@@ -194,8 +195,8 @@ class CallScalars:
         self.errors += failed
         self.killed += killed
         self.sampled += usage.rows > 0
-        if usage.rows > 1:  # rows have the mean time of their samples, so the first and the last are half a row short
-            self.intervals.append((totals.last - totals.first) * usage.rows // (usage.samples * (usage.rows - 1)))
+        if usage.peak_source == "sampled" and (interval := _interval(totals, usage)):
+            self.intervals.append(interval)
         self.outcomes.append(_KILLED if killed else _ERROR if failed else 0)
         # An engine reports 0 of everything for a container that is gone.
         gone = not usage.cpu_mean and usage.peak_memory is None and not totals.totals.keys().isdisjoint((WORKING, USAGE))
@@ -206,7 +207,7 @@ class CallScalars:
             self.approximate.add("duration_ns")
         self._add_memory(totals, usage, killed=killed)
         if not gone:
-            self._add_cpu(totals, usage)
+            self._add_cpu(usage)
         for name in FN_COUNTERS:
             if name in totals.totals:
                 total = totals.totals[name]
@@ -251,10 +252,11 @@ class CallScalars:
             if slope is not None:
                 self.growths.append(slope)
 
-    def _add_cpu(self, totals: CallTotals, usage: CallUsage) -> None:
+    def _add_cpu(self, usage: CallUsage) -> None:
         if usage.cpu_mean is not None:
-            weight = totals.totals[CPU][WEIGHT] if CPU in totals.totals else usage.samples
+            weight = max(usage.duration_ns or 0, 1)  # so that calls of unknown duration count equally, if there are no others
             self.cpu_weight += weight
+            self.cpu_durations_are_exact &= "duration_ns" in usage.exact
             self.cpu_mean += (usage.cpu_mean - self.cpu_mean) * (weight / self.cpu_weight)  # of one call exactly its own
             if "cpu_mean" not in usage.exact:
                 self.approximate.update(("cpu_mean", "cpu", "cpu_request"))
@@ -267,6 +269,7 @@ class CallScalars:
         known, order = self.samples(), self._time_order()
         limits, min_memory = (values[values > 0] for values in (_view(self.limits)[order], _view(self.min_memory)[order]))
         request = sized = None
+        spans = {"cpu_mean"} if len(known.cpu) > 1 and not self.cpu_durations_are_exact else set()  # one call's mean is its own
         if risk is not None:
             request = replace(cpu_request(known.cpu), unknown=self.calls - len(known.cpu))
             kills, durations = _view(self.outcomes) == _KILLED, np.maximum(_view(self.durations), 0)
@@ -295,7 +298,7 @@ class CallScalars:
             growth=percentiles(_view(self.growths)),
             trend=leak_trend(min_memory),
             rightsize=sized,
-            approximate=frozenset(self.approximate),
+            approximate=frozenset(self.approximate | spans),
         )
 
     def samples(self) -> CallSamples:
@@ -312,6 +315,26 @@ class CallScalars:
 
     def _time_order(self) -> Counts:
         return np.argsort(_view(self.times), kind="stable")
+
+
+def _interval(totals: CallTotals, usage: CallUsage) -> int | None:
+    """Return the time between two samples of a call's memory; None where its samples can't tell.
+
+    Rows are taken as evenly spaced. A single one before the end stands between the start and the end.
+    """
+    metric, span = usage.memory_metric or "", totals.last - totals.first
+    if metric not in totals.moments:
+        return None
+    total, sums = totals.totals[metric], totals.moments[metric]
+    rows, since_first = sums[POINTS], sums[SUM_T] << 64 | sums[SUM_T + 1]
+    if total[ROWS] == usage.rows:  # else the last row has no memory
+        rows, since_first = rows - 1, since_first - span
+    gap = 0
+    if rows > 1:
+        gap = 2 * since_first // (rows * (rows - 1))
+    elif rows and usage.duration_ns is not None and "duration_ns" in usage.exact:
+        gap = max(span, usage.duration_ns - span)
+    return gap * total[ROWS] // total[WEIGHT] or None
 
 
 def percentiles(values: AnyArray) -> Percentiles:

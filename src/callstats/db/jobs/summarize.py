@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, column
 
 from callstats import kernels
 from callstats._timestamps import stored_time_ns
-from callstats.call import RUNNING, Call, Value, duration_of
+from callstats.call import RUNNING, Call, Value, duration_of, is_lost
 from callstats.db.jobs.base import Job
 from callstats.db.query import CALL_COLUMNS, Names, TableSession, has_tags, optional, recent_calls
 from callstats.db.results import StoppedError, TableSummary
@@ -42,7 +42,7 @@ class CallsJob(Job):
         self.since: int | None = self.arguments.since
         self.tags: Mapping[str, str] | None = arguments.get("tags")
         self.groups: dict[Any, CallScalars] = {}
-        self.counts.update(untimed=0, unfinished=0, bytes_read=0)
+        self.counts.update(untimed=0, unfinished=0, lost=0, bytes_read=0)
         self.unknown_statuses: Counter[str] = Counter()
         self.has_times = False
         self.missing: tuple[str, ...] = ()
@@ -66,7 +66,9 @@ class CallsJob(Job):
     def _read(self, session: Session) -> None:
         wanted = (self.by, *(getattr(session.names, parameter) for parameter in CALL_COLUMNS.values()))
         columns = session.present(self.by)
+        recorder: list[str | None] = [None, None]
         if isinstance(session, TableSession):
+            recorder = [name if session.dialect.has(session.columns, name) else None for name in ("host", "pid")]
             self.missing = tuple(name for name, found in zip(wanted, columns, strict=True) if name and not found)
         self.by, _, came_at, *_ = columns
         self.has_times = came_at is not None
@@ -76,8 +78,8 @@ class CallsJob(Job):
             session.check_columns(tags="tags")
             conditions.append(column("tags").is_not(None))
         self.reject_nulls(session.count_without_key(*conditions))
-        for row in session.scan([*columns, *["tags"] * bool(self.tags)], *conditions, each_page=self.check_stop):
-            key, blob, kind, name, status, created_at, started_at, completed_at, *tags = row
+        for row in session.scan([*columns, *recorder, *["tags"] * bool(self.tags)], *conditions, each_page=self.check_stop):
+            key, blob, kind, name, status, created_at, started_at, completed_at, host, pid, *tags = row
             if tags and not has_tags(tags[0], self.tags):
                 continue
             time = stored_time_ns(created_at)
@@ -89,6 +91,7 @@ class CallsJob(Job):
                 continue
             if status == RUNNING:
                 self.counts["unfinished"] += 1
+                self.counts["lost"] += is_lost(host, pid, created_at)
                 continue
             self.counts["bytes_read"] += len(blob or b"")
             if (fault := session.kind_fault(blob, kind)) is not None:

@@ -161,6 +161,7 @@ class ProcessRun(TaskRun):
 
     def clean_up(self) -> Exit:
         assert self._tree is not None  # noqa: S101 - `start` set it
+        left = 0 if self._stopped is not None else self._tree.left_running()
         code = self._end(self._tree)
         timestamp, ended = self._ended
         metrics = self._meter.closing(ended or monotonic())
@@ -170,8 +171,9 @@ class ProcessRun(TaskRun):
             raise DriverError("the exit code of the command is lost: another part of this program waited for the process")
         if code < 0:
             name = {each.value: each.name for each in signal.Signals}.get(-code, str(-code))  # a real-time signal has no name
-            return Exit(128 - code, f"the task was ended by signal {name}", killed=-code == signal.SIGKILL)
-        return Exit(code)
+            reason = f"the task was ended by signal {name}"
+            return Exit(128 - code, reason, killed=-code == signal.SIGKILL, left_running=left)
+        return Exit(code, left_running=left)
 
     def _note_exit(self) -> None:
         with suppress(ChildProcessError):  # it was reaped elsewhere

@@ -168,6 +168,10 @@ class Tree(Family):
             if self._root_is_ours():
                 os.killpg(self._root, number)
 
+    def left_running(self) -> int:
+        """Return how many processes other than the root run."""
+        return sum(process.pid != self._root and not process.zombie for process in self.members())
+
     def end(self, seconds: float = 5.0) -> None:
         """Kill and reap all processes but the root, which the caller must not have reaped."""
         deadline = monotonic() + seconds
