@@ -198,6 +198,7 @@ class _Line(NamedTuple):
 
     text: bytes
     blob: bytes | None
+    """The text of the whole line where there is a fault."""
     fields: dict[str, Any] | None = None
     """The other fields of an object; None for a line that is a blob."""
     start: int = 0
@@ -330,7 +331,7 @@ def _parse_line(line: bytes, column: str) -> _Line:
             fault = f"expected an object in JSON: {error}"
             break
         return _Line(line, blob, {name: value for name, value in {**fields, **more}.items() if name != column}, start, end)
-    return _Line(line, b"", {}, fault=fault)
+    return _Line(line, text, {}, fault=fault)
 
 
 def _find_blob(text: bytes, start: int, column: str) -> tuple[bytes | None, int, int, dict[str, Any]]:
