@@ -69,7 +69,8 @@ def calls_hint(*, tags: object) -> str:
 class FewRejects:
     """Tell the first rejected rows of each reason, and at the end of a ``with`` block how many more there were.
 
-    Reasons that differ only in numbers and quoted texts are one. Lines go to `say`, by default to standard error. `rest` tells where all of them are.
+    Reasons that differ only in numbers and quoted texts are one. Lines go to `say`, by default to standard error.
+    `rest` tells where all of them are.
     """
 
     def __init__(self, say: Callable[[str], object] | None = None, rest: str = "") -> None:
