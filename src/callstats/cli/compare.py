@@ -21,9 +21,9 @@ from callstats.cli.options import (
     detail_options,
     examples,
     is_surely_database,
-    validate_no_file,
     require_time_column,
     since_option,
+    validate_no_file,
     where_option,
 )
 from callstats.db import TableComparison, connect

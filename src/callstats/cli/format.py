@@ -10,7 +10,7 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -64,6 +64,12 @@ def name_text(name: object) -> str:
 def calls_hint(*, tags: object) -> str:
     """Return which command tells what calls there are, for who has asked for calls that there aren't: only one shows tags."""
     return f"callstats {'list --json' if tags else 'summary'} tells what calls there are"
+
+
+def choice_text(*, name: str | None = None, since: int | None, tags: Mapping[str, str], where: str | None) -> str:
+    """Return the options that chose calls; no text where none did."""
+    given = {"--name": name, "--since": since, "--tag": tags or None, "--where": where}
+    return " and ".join(option for option, value in given.items() if value is not None)
 
 
 class FewRejects:

@@ -10,7 +10,17 @@ import click
 from callstats._json import json_text
 from callstats._timestamps import stored_time_ns
 from callstats.cli.errors import ExitCode, print_rejected
-from callstats.cli.format import call_fields, call_row, calls_hint, csv_text, memory_range_text, name_text, text_table, time_text
+from callstats.cli.format import (
+    call_fields,
+    call_row,
+    calls_hint,
+    choice_text,
+    csv_text,
+    memory_range_text,
+    name_text,
+    text_table,
+    time_text,
+)
 from callstats.cli.options import (
     POSITIVE,
     column_options,
@@ -75,8 +85,7 @@ def list_command(
     elif calls:
         click.echo("\n".join(_table_lines(calls)))
     else:
-        options = {"--name": name, "--since": since, "--tag": tags, "--where": where}
-        asked = " and ".join(option for option, value in options.items() if value not in (None, {}))
+        asked = choice_text(name=name, since=since, tags=tags, where=where)
         click.echo(f"no calls meet {asked}: {calls_hint(tags=tags)}" if asked else "the table has no calls")
     return print_rejected(calls)
 
