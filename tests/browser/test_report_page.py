@@ -230,16 +230,22 @@ def test_links(chromium: Any, plain: Path) -> None:
         page.wait_for_function("() => document.getElementById('group-title').textContent === 'resize'")
     context = chromium.new_context()
     page = context.new_page()
-    for address, title, fact in (
-        ("#export/export-2", "export", "export-2"),
-        ("#export/none", "export", "export-1"),
-        ("#%ff", "resize", "resize-78"),
-        ("#nothing", "resize", "resize-78"),
+    for address, title, fact, absent in (
+        ("#export/export-2", "export", "export-2", ""),
+        ("#export/none", "export", "export-1", "This page has no call none of export: it has the heaviest calls."),
+        ("#%ff", "resize", "resize-78", "This page has no name %ff."),
+        ("#no%20such", "resize", "resize-78", "This page has no name no such."),
+        ("", "resize", "resize-78", ""),
     ):
         page.goto("about:blank")
         page.goto(plain.absolute().as_uri() + address)
         page.wait_for_selector("html[data-ready]", state="attached")
         assert (page.locator("#group-title").inner_text(), page.locator("#facts dd").first.inner_text()) == (title, fact)
+        told = page.locator("#absent")
+        assert (told.is_visible(), told.inner_text()) == (bool(absent), absent)
+        assert page.evaluate("scrollY") == 0 or not absent, "the line is in sight"
+        choose(page, "export")
+        told.wait_for(state="hidden")
     context.close()
 
 
