@@ -158,7 +158,8 @@ def suggest_keywords(door: Door) -> Door:
             close = difflib.get_close_matches(wrong, known, n=1)
             advice = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(known)}"
             if wrong == "max_samples" and "rule" in known:  # the number of rows is a field of the rule
-                advice = f"write rule={shorten_repr(keywords[wrong])}"
+                value = keywords[wrong]
+                advice = f"write rule={shorten_repr(value)}" if isinstance(value, int) else "write a number, as in rule=60"
             raise TypeError(f"{door.__qualname__.removesuffix('.__init__')}: unexpected keyword {wrong!r}: {advice}")
         return door(*args, **keywords)
 

@@ -228,14 +228,20 @@ def test_links(chromium: Any, plain: Path) -> None:
         page.wait_for_function("() => document.querySelector('#facts dd').textContent === 'export-1'")
         page.go_back()
         page.wait_for_function("() => document.getElementById('group-title').textContent === 'resize'")
-    for place, title, fact in (
-        ("#export/export-2", "export", "export-2"),
-        ("#export/none", "export", "export-1"),
-        ("#%ff", "resize", "resize-78"),
-        ("#nothing", "resize", "resize-78"),
+    for place, title, fact, absent in (
+        ("#export/export-2", "export", "export-2", ""),
+        ("#export/none", "export", "export-1", "This page has no call none of export: it has the heaviest calls."),
+        ("#%ff", "resize", "resize-78", "This page has no name %ff."),
+        ("#no%20such", "resize", "resize-78", "This page has no name no such."),
+        ("", "resize", "resize-78", ""),
     ):
         with opened(chromium, plain, place=place) as page:
             assert (page.locator("#group-title").inner_text(), page.locator("#facts dd").first.inner_text()) == (title, fact)
+            told = page.locator("#absent")
+            assert (told.is_visible(), told.inner_text()) == (bool(absent), absent)
+            assert page.evaluate("scrollY") == 0 or not absent, "the line is in sight"
+            choose(page, "export")
+            told.wait_for(state="hidden")
 
 
 def test_outcomes_have_colours(chromium: Any, plain: Path) -> None:

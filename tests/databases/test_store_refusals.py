@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
+import callstats
 from callstats import CallstatsError, Rule
 from callstats.db import DatabaseError
 from callstats.db.engine import _without_secrets, shown_url
@@ -136,8 +137,12 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
         reduce_table(tmp_path, 10)
     with pytest.raises(CallstatsError, match=r"^url_or_engine must be a database URL or the path of an SQLite file, got ''$"):
         reduce_table("", 10)
-    with pytest.raises(CallstatsError, match="unable to open database file"):
+    with pytest.raises(CallstatsError, match=r"^there is no folder '.*no' for the database '.*such\.db'$"):
         create_table(tmp_path / "no" / "such.db")
+    for value in (3, None):
+        form = "a database URL, the path of an SQLite file, or an Engine"
+        with pytest.raises(CallstatsError, match=f"^url_or_engine must be {form}, got {value}$"):
+            callstats.connect(value)  # type: ignore[arg-type]
 
 
 def test_utf16_is_refused(tmp_path: Path) -> None:

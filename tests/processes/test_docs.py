@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -272,3 +273,10 @@ def test_docstring_examples(name: str) -> None:
         report: list[str] = []
         run_example(example, report)
         assert not report, "".join(report)
+
+
+def test_the_table_of_extras_is_whole() -> None:
+    """Each extra for users has its name in the table of the first page."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    rows = [line.split("|")[1] for line in (ROOT / "docs" / "index.md").read_text().splitlines() if line.startswith("| `")]
+    assert {*re.findall(r"`(\w+)`", " ".join(rows))} == {*extras} - {"test", "docs", "fuzz", "dev"}

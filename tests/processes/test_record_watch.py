@@ -105,9 +105,9 @@ def test_a_control_group(tmp_path: Path, group: Path) -> None:
     [
         (["--pid", "4194304999"], "--pid must be the number of a running process, got 4194304999"),
         (["--cgroup", "/no/such/group"], "got '/no/such/group'"),
-        (["--pid", "1", "--cgroup", "/x"], "--pid must be given without a command, and without options for one"),
-        (["--pid", "1", "--", "true"], "--pid must be given without a command, and without options for one"),
-        (["--cgroup", "/x", "--timeout", "5s"], "--cgroup must be given without a command, and without options for one"),
+        (["--pid", "1", "--cgroup", "/x"], "--pid must be given without --cgroup: it watches what runs already"),
+        (["--pid", "1", "--", "true"], "--pid must be given without a command: it watches what runs already"),
+        (["--cgroup", "/x", "--timeout", "5s"], "--cgroup must be given without --timeout: it watches what runs already"),
     ],
 )
 def test_wrong_use(options: list[str], message: str, tmp_path: Path) -> None:

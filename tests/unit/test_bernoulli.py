@@ -71,7 +71,7 @@ def test_wrong_thresholds(threshold: object) -> None:
 
 def test_one_threshold() -> None:
     """Exactly one side is asked for, of a series."""
-    with pytest.raises(CallstatsError, match="at_most must be given exactly where at_least is not, got 2"):
+    with pytest.raises(CallstatsError, match="exactly where at_least is not, got 2: give at_least or at_most"):
         bernoulli(StatSeries([], {}), "x", at_least=1, at_most=2)
     with pytest.raises(TypeError, match="x must be a StatSeries or a StatBatch, got list"):
         bernoulli([], "x", at_least=1)  # type: ignore[arg-type]

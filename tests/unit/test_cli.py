@@ -40,6 +40,10 @@ def db(tmp_path: Path) -> Path:
 # --- reduce -----------------------------------------------------------------------------------------------------------
 
 
+MAX_SAMPLES = "--max-samples must be a whole number, 1 or more (with a file, 0 too)"
+NO_FILE = "the database must be no file of histograms"
+
+
 def test_version_names_the_backend() -> None:
     """The version, and which kernels run."""
     assert run("--version").output == f"callstats {callstats.__version__} ({callstats.backend} backend)\n"
@@ -188,7 +192,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
             "--tier must be an age with its unit and a number of samples, such as 7d=60, got '7y=60'",
         ),
         (["reduce", "{db}", "--max-samples", "10", "--plain", "--how", "max"], "--plain must be given without --how"),
-        (["reduce", "{db}", "--max-samples", "ten"], "--max-samples must be a whole number, 0 or more, got 'ten'"),
+        (["reduce", "{db}", "--max-samples", "ten"], f"{MAX_SAMPLES}, got 'ten'"),
         (
             ["reduce", "{db}", "--max-samples", "10", "--how", "median"],
             "--how must be a reducer: one of mean, min, max, first, last, sum, got 'median'",
@@ -206,8 +210,11 @@ def test_the_environment_names_the_database(db: Path) -> None:
             ["reduce", "{db}", "--max-samples", "10", "--how", "max", "--how", "*=min"],
             "--how must name all metrics once",
         ),
-        (["reduce", "{db}", "--max-samples", "0"], "--max-samples must be 1 or more, got 0, which would empty every histogram"),
-        (["reduce", "{db}", "--max-samples", "-1"], "--max-samples must be a whole number, 0 or more, got '-1'"),
+        (
+            ["reduce", "{db}", "--max-samples", "0"],
+            f"{MAX_SAMPLES}, got 0, which",
+        ),
+        (["reduce", "{db}", "--max-samples", "-1"], f"{MAX_SAMPLES}, got '-1'"),
         (["record", "--db", "{db}", "--max-samples", "0", "true"], "--max-samples must be a whole number, 1 or more, got '0'"),
         (["reduce", "{db}", "--max-bytes", "0"], "--max-bytes must be 1 byte or more, got '0'"),
         (["reduce", "{db}", "--max-samples", "10", "--batch-bytes", "0kB"], "--batch-bytes must be 1 byte or more, got '0kB'"),
@@ -259,6 +266,24 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["import", "{db}"], "the arguments must be [DB] FILE: FILE is missing"),
         (["export", "{db}"], "the arguments must be [DB|FILE] FILE: FILE is missing"),
         (["export", "{db}", "calls.csv"], "FILE must be a file of JSON lines (.jsonl) or Parquet (.parquet), got 'calls.csv'"),
+        (["export", "{db}", "o.txt"], "FILE must be a file of JSON lines (.jsonl) or Parquet (.parquet), got 'o.txt'"),
+        (["export", "{db}", "o"], "FILE must be a file of JSON lines (.jsonl) or Parquet (.parquet), got 'o'"),
+        (["reduce", "x.jsonl", "-o", "o.txt", "--max-samples", "10"], "FILE must be a file that can be read, got 'x.jsonl'"),
+        (["export", "{db}", "-", "--long"], "--long is for Parquet only: FILE must end in .parquet, got '-'"),
+        (
+            ["reduce", "{db}", "--max-samples", "abc"],
+            f"{MAX_SAMPLES}, got 'abc'",
+        ),
+        (["show", "blobs.jsonl"], f"{NO_FILE}, got 'blobs.jsonl': summary, report, reduce and export take one"),
+        (["show", "./blobs.parquet", "x"], f"{NO_FILE}, got './blobs.parquet'"),
+        (["list", "blobs.jsonl.gz"], f"{NO_FILE}, got 'blobs.jsonl.gz'"),
+        (["compare", "a.jsonl", "b.jsonl"], f"{NO_FILE}, got 'a.jsonl'"),
+        (["compare", "a.jsonl", "a", "b"], f"{NO_FILE}, got 'a.jsonl'"),
+        (["import", "a.jsonl", "b.jsonl"], f"{NO_FILE}, got 'a.jsonl'"),
+        (["compare"], "the arguments must be [DB] A B"),
+        (["list", "{db}", "leak"], "the arguments must be [DB], got 'leak' too: --name chooses calls"),
+        (["init", "no/such/my.db"], "there is no folder 'no/such' for the database 'no/such/my.db'"),
+        (["record", "--db", "no/such/my.db", "true"], "there is no folder 'no/such' for the database 'no/such/my.db'"),
         (["import", "{db}", "none.jsonl"], "FILE must be a file that can be read, got 'none.jsonl': No such file"),
         (["import", "a", "b", "c"], "the arguments must be [DB] FILE"),
         (["init", "{db}", "--key", "x"], "--key must be a column of table 'calls', got 'x'"),

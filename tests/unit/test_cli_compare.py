@@ -70,7 +70,7 @@ def test_two_names(db: Path) -> None:
     assert lines[10:13] == [
         "peak memory: can't tell from 40 and 40 calls, as good as 4 and 40 independent ones",
         "  needs 10 of each",
-        "  A has a trend or a step: compare calls since then by --since; see growing in summary",
+        "  A has a trend or a step: compare the calls after it by --since TIME; see growing in summary",
     ]
     assert "+50 points" in lines[7]
 

@@ -15,8 +15,10 @@ from click.testing import CliRunner, Result
 import callstats
 from callstats import ImageError, Recorder, Rule, SeriesError, StatBatch, StatSeries, connect, decimate, record
 from callstats.cli.app import cli
+from callstats.cli.format import FewRejects
 from callstats.cli.reduce import result_lines
-from callstats.db import ReduceResult
+from callstats.db import ReduceResult, Reject
+from callstats.errors import shorten_repr
 from callstats.stats import CallData, summarize_calls
 from callstats.stats.format import summary_texts
 from support.database import ask, blob, made
@@ -81,10 +83,41 @@ def test_equal_rejections_are_grouped(tmp_path: Path) -> None:
     assert len((tmp_path / "rejects.jsonl").read_text().splitlines()) == 100
     log = run("reduce", db, "--max-bytes", 10, "--log-json").stderr
     assert sum(json.loads(line)["event"] == "reject" for line in log.splitlines()) == 100
-    ask(db, """UPDATE calls SET stats = '[{"timestamp":"' || id || '"}]' WHERE id < '030'""")
+    ask(
+        db,
+        """UPDATE calls SET stats = '[{"timestamp":"2026-11-20T10:00:00Z","metrics":{"x' || id || '":"no"}}]' WHERE id < '030'""",
+    )
     lines = run("reduce", db, "--max-samples", 10, "--verify").stderr.splitlines()
-    assert lines[19].startswith("rejected '019': $[0].timestamp: ")
+    assert lines[19].startswith("rejected '019': $[0].metrics.x019: ")
     assert lines[20:] == ["rejected 10 more rows with further reasons; --rejects FILE has all"]
+
+
+def test_reasons_with_values_of_their_own_are_one(tmp_path: Path) -> None:
+    """Sizes, places, times and quoted text make no reason of their own; what all of the rows share is told."""
+    db = made(tmp_path / "calls.db", [(f"{i:03}", blob(100, metric="m" * (i % 50 + 1))) for i in range(200)])
+    lines = run("reduce", db, "--max-bytes", 10, "--dry-run").stderr.splitlines()
+    assert len(lines) == 11
+    reason = "max_bytes must be at least the size of one row, \N{HORIZONTAL ELLIPSIS} bytes, got \N{HORIZONTAL ELLIPSIS}"
+    assert lines[10] == f"rejected 190 more rows too: {reason}; --rejects FILE has all"
+
+    def told(*reasons: str) -> list[str]:
+        said: list[str] = []
+        with FewRejects(said.append) as few:
+            for index, reason in enumerate(reasons):
+                few.add(Reject(index, reason))
+        return said[10:]
+
+    etc = "\N{HORIZONTAL ELLIPSIS}"
+    cut = shorten_repr("a" * 100)
+    for first, others, shown in (
+        ("$[3].metrics.x1: got -5", "$[17].metrics.x1: got 1e+30", f"$[{etc}].metrics.x1: got {etc}"),
+        ("can't read 'it\\'s'", "can't read \"it's\"", f"can't read {etc}"),
+        (f"name: got {cut}", "name: got b'\\x00'", f"name: got {etc}"),
+        ("got 2026-11-20T10:00:00Z: no", "got 10,000: no", f"got {etc}: no"),
+    ):
+        assert told(*[first] * 11, others) == [f"rejected 2 more rows too: {shown}"]
+        assert told(*[first] * 12) == [f"rejected 2 more rows too: {first}"]
+    assert told(*["$.a1: no"] * 10, "$.a2: no") == ["rejected 10: $.a2: no"], "names are no numbers"
 
 
 @pytest.mark.parametrize("command", ["summary", "export", "list", "compare", "report"])

@@ -196,6 +196,22 @@ def test_no_calls(tmp_path: Path) -> None:
     assert run(path, "--csv").stdout.count("\n") == 1
 
 
+def test_no_calls_meet_a_choice(db: Path, tmp_path: Path) -> None:
+    """Standard error says which option left none, beside any form and of a report; not where calls are left out for a reason."""
+    result = run(db, "--since", "2200-01-01", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["calls"]) == (0, 0)
+    assert result.stderr == "no calls meet --since: callstats list shows the latest calls\n"
+    none = [db, "--where", "1 = 0", "--since", "7d"]
+    assert run(*none).stderr == "no calls meet --since and --where: callstats list shows the latest calls\n"
+    page = CliRunner().invoke(cli, ["report", *map(str, none), "-o", str(tmp_path / "page.html")])
+    assert page.stderr == "no calls meet --since and --where: callstats list shows the latest calls\n"
+    assert run(db, "--since", "2001-01-01").stderr == ""
+    tagged = tmp_path / "tags.jsonl"
+    tagged.write_text('{"stats":[],"tags":{"a":"b"}}\n')
+    assert run(tagged, "--tag", "a=c").stderr == "no calls meet --tag\n", "list takes no file"
+    assert run(tagged, "--tag", "a=b").stderr == ""
+
+
 def test_text_of_the_database_is_made_harmless(tmp_path: Path) -> None:
     """Control characters and broken text in groups come out as escapes, in every form; so they do in refusals."""
     path = tmp_path / "calls.db"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -324,9 +325,9 @@ def test_export(tmp_path: Path) -> None:
     result = run("export", tmp_path / "b.parquet", "-")
     assert (result.exit_code, result.stdout_bytes) == (0, lines)
     assert result.stderr.startswith("7 rows: 7 written, 0 rejected; ")
-    assert " 0 B in the file; " in result.stderr
+    assert " of text; " in result.stderr and "in the file" not in result.stderr
     result = run("export", db, tmp_path / "c.jsonl", "--long")
-    assert (result.exit_code, "--long must be False for JSON lines" in result.stderr) == (2, True)
+    assert (result.exit_code, "--long is for Parquet only" in result.stderr) == (2, True)
     result = run("export", db, tmp_path / "c.jsonl", "--with", "id")
     assert (result.exit_code, "the file has a column of that name" in result.stderr) == (2, True)
 
@@ -338,6 +339,19 @@ def test_rejects_and_known_rejects(tmp_path: Path) -> None:
     assert [json.loads(line)["key"] for line in (tmp_path / "no.jsonl").read_text().splitlines()] == ["k3"]
     result = reduced(tmp_path / "a.parquet", tmp_path / "b.jsonl", "--known", tmp_path / "no.jsonl", "--json")
     assert (result.exit_code, json.loads(result.stdout)["known"]) == (0, 1)
+
+
+def test_a_line_without_a_histogram_is_known_by_its_own_text(tmp_path: Path) -> None:
+    """Another such line at its place is news, and Parquet keeps the line's text."""
+    lines = tmp_path / "in.jsonl"
+    for number, (line, code) in enumerate(((b'{"bad":1}\n', 0), (b'{"bad":1}\r\n', 0), (b'{"bad":2}\n', 1), (b'{"stats":5}', 1))):
+        lines.write_bytes(b'{"bad":1}\n')
+        rejects = tmp_path / f"{number}.jsonl"
+        assert reduced(lines, tmp_path / f"{number}.parquet", "--rejects", rejects).exit_code == 1
+        assert json.loads(rejects.read_text())["digest"] == hashlib.sha256(b'{"bad":1}').hexdigest()
+        lines.write_bytes(line)
+        assert reduced(lines, tmp_path / f"{number}.out.jsonl", "--known", rejects).exit_code == code
+    assert pq.read_table(tmp_path / "0.parquet")["stats"].to_pylist() == ['{"bad":1}']
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "out.jsonl", "out.jsonl.gz", "out.jsonl.zst"])

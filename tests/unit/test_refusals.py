@@ -105,14 +105,18 @@ def test_of_decoded_json(value: Any, message: str) -> None:
 TABLES: dict[str, Callable[[CallTable], Any]] = {
     "key must be the key of a call in table 'calls', got 'b': list shows the latest": lambda calls: calls.get("b"),
     "name must be None for a table without names, got 'f'": lambda calls: calls.list(name="f"),
-    "at must be given exactly where b is not, got None": lambda calls: calls.compare("a"),
-    "at must be given exactly where b is not, got 5": lambda calls: calls.compare("a", "b", at=5),
+    "at must be given exactly where b is not, got None: give b or at": lambda calls: calls.compare("a"),
+    "at must be given exactly where b is not, got 5: give b or at": lambda calls: calls.compare("a", "b", at=5),
     "b must be tags as a is, or a name as a is, got 'b'": lambda calls: calls.compare({"team": "a"}, "b"),
     "b must be other calls than a, got '7'": lambda calls: calls.compare("7", 7),
     "b must be other calls than a, got 'team=a'": lambda calls: calls.compare({"team": "a"}, {"team": "a"}),
     "since must be None for a table without times, got 5: 'calls' has no column 'created_at'": lambda calls: calls.summarize(
         since=5
     ),
+    "since must be a whole number, in nanoseconds since the epoch, got 'tomorrow'": lambda calls: calls.list(since="tomorrow"),
+    "since must be a whole number, in nanoseconds since the epoch, got 1.5": lambda calls: calls.summarize(since=1.5),
+    "at must be a whole number, in nanoseconds since the epoch, got '7d'": lambda calls: calls.compare("a", at="7d"),
+    "path must be a file of JSON lines (.jsonl) or Parquet (.parquet), got 'x.txt'": lambda calls: calls.export("x.txt"),
     "openmetrics must be given without long and others, which are for other files, got True": lambda calls: calls.export(
         "x", openmetrics=True, long=True
     ),

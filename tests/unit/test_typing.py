@@ -105,6 +105,10 @@ def test_the_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
             lambda: decimate(StatSeries([], {}), max_samples=60),
             "decimate: unexpected keyword 'max_samples': write rule=60",
         ),
+        (
+            lambda: decimate(StatSeries([], {}), max_samples="60"),
+            "decimate: unexpected keyword 'max_samples': write a number, as in rule=60",
+        ),
         (lambda: reduce_json([], max_byte=60), "reduce_json: unexpected keyword 'max_byte': did you mean 'max_bytes'?"),
         (lambda: Recorder(60, capasity=9), "Recorder: unexpected keyword 'capasity': did you mean 'capacity'?"),
         (lambda: Rule(mising="zero"), "Rule: unexpected keyword 'mising': did you mean 'missing'?"),

@@ -45,9 +45,14 @@ _LINES = re.compile(r"\.(jsonl|ndjson|json)(\.gz|\.zst)?$", re.IGNORECASE)
 _FILES_OR_URLS = re.compile(r"\.(parquet|pq)$|^(file|s3|gs|gcs|abfss?|hdfs|viewfs|hf|fsspec\+\w+)://", re.IGNORECASE)
 
 
+def has_blob_name(text: str) -> bool:
+    """Return whether a text is the name of a file of blobs."""
+    return has_lines(text) or _FILES_OR_URLS.search(text) is not None
+
+
 def is_blob_file(text: str) -> bool:
     """Return whether a text names a file or a folder of blobs, by its form or by what is there."""
-    if has_lines(text) or _FILES_OR_URLS.search(text):
+    if has_blob_name(text):
         return True
     with suppress(OSError, ValueError):
         path = Path(text)
@@ -106,7 +111,7 @@ def open_writer(
 
         kind = text.Writer
     elif not has_lines(path):
-        if path.lower().endswith(".csv"):
+        if not path.lower().endswith((".parquet", ".pq")):
             raise ArgumentError(parameter, "a file of JSON lines (.jsonl) or Parquet (.parquet)", path)
         from callstats.adapters import parquet
 
@@ -198,6 +203,7 @@ class _Line(NamedTuple):
 
     text: bytes
     blob: bytes | None
+    """The text of the whole line where there is a fault."""
     fields: dict[str, Any] | None = None
     """The other fields of an object; None for a line that is a blob."""
     start: int = 0
@@ -330,7 +336,7 @@ def _parse_line(line: bytes, column: str) -> _Line:
             fault = f"expected an object in JSON: {error}"
             break
         return _Line(line, blob, {name: value for name, value in {**fields, **more}.items() if name != column}, start, end)
-    return _Line(line, b"", {}, fault=fault)
+    return _Line(line, text, {}, fault=fault)
 
 
 def _find_blob(text: bytes, start: int, column: str) -> tuple[bytes | None, int, int, dict[str, Any]]:

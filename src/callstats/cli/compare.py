@@ -23,6 +23,7 @@ from callstats.cli.options import (
     is_surely_database,
     require_time_column,
     since_option,
+    validate_no_file,
     where_option,
 )
 from callstats.db import TableComparison, connect
@@ -102,6 +103,8 @@ def _sides(arguments: tuple[str, ...], at: int | None, tags: tuple[tuple[str, st
             times = "twice with two values" if at is None else "once beside --at"
             raise click.UsageError(f"--tag must be NAME=VALUE, {times} and without A and B")
         return url, [dict([tag]) for tag in tags]
+    if names and len(names) == len(arguments):  # no database was given
+        validate_no_file(names[0])
     if len(names) != wanted:
         raise click.UsageError("the arguments must be [DB] A B, or [DB] A with --at")
     if len({*names}) != wanted:
@@ -155,7 +158,8 @@ def _unknown_lines(found: TableComparison) -> list[str]:
             if min(one.calls_a, one.calls_b) < MIN_COMPARED:
                 lines.append(f"{line}: needs {MIN_COMPARED} of each")
                 continue
-            lines.append(f"{line}, as good as {math.floor(one.effective_a)} and {math.floor(one.effective_b)} independent ones")
+            counted = [max(math.floor(effective), 1) for effective in (one.effective_a, one.effective_b)]
+            lines.append(f"{line}, as good as {counted[0]} and {counted[1]} independent ones")
             lines += _ways_out({"A": (one.calls_a, one.effective_a), "B": (one.calls_b, one.effective_b)})
     return lines
 
@@ -170,7 +174,7 @@ def _ways_out(sides: dict[str, tuple[int, float]]) -> Iterator[str]:
     yield f"  needs {MIN_COMPARED} of each{': ' * bool(more)}{' and '.join(more)}"
     if trending:
         have = f"{' and '.join(trending)} {'has' if len(trending) == 1 else 'have'} a trend or a step"
-        yield f"  {have}: compare calls since then by --since; see growing in summary"
+        yield f"  {have}: compare the calls after it by --since TIME; see growing in summary"
 
 
 _POINTS: dict[str, Callable[[float], str]] = {

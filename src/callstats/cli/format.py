@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import re
 import shutil
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -32,6 +33,8 @@ MOST_ALIKE = 10
 """How many rows with the same fault are named."""
 _MOST_REASONS = 20
 """How many reasons of rejected rows are counted apart."""
+_VALUE = re.compile(r"""(?<!\w)(?:b?'(?:[^'\\]|\\.)*(?:'|\.{3})|b?"(?:[^"\\]|\\.)*(?:"|\.{3})|-?\d(?:[\w,.:+-]*\w)?)""")
+"""A quoted text, which may be cut, a number or a time: what differs between reasons of one kind."""
 NOT_EXACT = "~ is not exact: reductions have changed it, or a duration comes from the times of samples"
 
 _OPTIONS = {
@@ -63,31 +66,45 @@ def calls_hint(*, tags: object) -> str:
     return f"callstats {'list --json' if tags else 'summary'} tells what calls there are"
 
 
+def choice_text(*, name: str | None = None, since: int | None, tags: Mapping[str, str], where: str | None) -> str:
+    """Return the options that chose calls; no text where none did."""
+    given = {"--name": name, "--since": since, "--tag": tags or None, "--where": where}
+    return " and ".join(option for option, value in given.items() if value is not None)
+
+
 class FewRejects:
     """Tell the first rejected rows of each reason, and at the end of a ``with`` block how many more there were.
 
-    Lines go to `say`, by default to standard error. `rest` tells where all of them are.
+    Reasons that differ only in numbers and quoted texts are one. Lines go to `say`, by default to standard error.
+    `rest` tells where all of them are.
     """
 
     def __init__(self, say: Callable[[str], object] | None = None, rest: str = "") -> None:
         self._say, self._rest = say or partial(click.echo, err=True), rest
         self._counts: Counter[str | None] = Counter()
-        """Rejected rows by reason; None is every reason after the first 20."""
+        """Rejected rows by kind of reason; None is every kind after the first 20."""
+        self._reasons: dict[str, str] = {}
+        """The reason of a kind as all of its rows have it, or without its values."""
 
     def __enter__(self) -> Self:
         return self
 
     def add(self, reject: Reject) -> None:
         """Tell a rejected row, or count it."""
-        reason = reject.reason if reject.reason in self._counts or len(self._counts) < _MOST_REASONS else None
-        self._counts[reason] += 1
-        if reason is not None and self._counts[reason] <= MOST_ALIKE:
-            self._say(printable(f"rejected {key_text(reject.key)}: {reason}"))
+        kind = _VALUE.sub("\N{HORIZONTAL ELLIPSIS}", reject.reason)
+        if kind not in self._counts and len(self._counts) >= _MOST_REASONS:
+            self._counts[None] += 1
+            return
+        self._counts[kind] += 1
+        if self._reasons.setdefault(kind, reject.reason) != reject.reason:
+            self._reasons[kind] = kind
+        if self._counts[kind] <= MOST_ALIKE:
+            self._say(printable(f"rejected {key_text(reject.key)}: {reject.reason}"))
 
     def __exit__(self, *_: object) -> None:
-        for reason, count in self._counts.items():
-            if (more := count - (0 if reason is None else MOST_ALIKE)) > 0:
-                why = "with further reasons" if reason is None else f"too: {reason}"
+        for kind, count in self._counts.items():
+            if (more := count - (0 if kind is None else MOST_ALIKE)) > 0:
+                why = "with further reasons" if kind is None else f"too: {self._reasons[kind]}"
                 self._say(printable(f"rejected {plural(more, 'more row')} {why}{self._rest}"))
 
 

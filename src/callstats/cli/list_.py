@@ -10,11 +10,21 @@ import click
 from callstats._json import json_text
 from callstats._timestamps import stored_time_ns
 from callstats.cli.errors import ExitCode, print_rejected
-from callstats.cli.format import call_fields, call_row, calls_hint, csv_text, memory_range_text, name_text, text_table, time_text
+from callstats.cli.format import (
+    call_fields,
+    call_row,
+    calls_hint,
+    choice_text,
+    csv_text,
+    memory_range_text,
+    name_text,
+    text_table,
+    time_text,
+)
 from callstats.cli.options import (
     POSITIVE,
     column_options,
-    database_argument,
+    database,
     default_option,
     detail_options,
     examples,
@@ -22,6 +32,7 @@ from callstats.cli.options import (
     require_time_column,
 )
 from callstats.db import Call, connect
+from callstats.errors import shorten_repr
 from callstats.stats.format import usage_text
 
 _HEADINGS = ("call", "name", "status", "started UTC", "duration", "peak\nmemory", "CPU")
@@ -37,7 +48,7 @@ _STARTED = _HEADINGS.index("started UTC")
         "callstats list calls.db --limit 1000 --csv > calls.csv",
     ),
 )
-@database_argument
+@click.argument("url", nargs=-1, metavar="[DB]", callback=lambda _context, _parameter, values: _database(*values))
 @default_option("--limit", "-n", type=POSITIVE, default=20, metavar="N", help="Show at most N calls.")
 @click.option("--name", metavar="NAME", help="Only calls of this name.")
 @filter_options
@@ -74,10 +85,16 @@ def list_command(
     elif calls:
         click.echo("\n".join(_table_lines(calls)))
     else:
-        options = {"--name": name, "--since": since, "--tag": tags, "--where": where}
-        asked = " and ".join(option for option, value in options.items() if value not in (None, {}))
+        asked = choice_text(name=name, since=since, tags=tags, where=where)
         click.echo(f"no calls meet {asked}: {calls_hint(tags=tags)}" if asked else "the table has no calls")
     return print_rejected(calls)
+
+
+def _database(text: str | None = None, *others: str) -> str:
+    """Return the database of the arguments, which is all that they may be."""
+    if others:
+        raise click.UsageError(f"the arguments must be [DB], got {shorten_repr(others[0])} too: --name chooses calls")
+    return database(text)
 
 
 def _table_lines(calls: Sequence[Call]) -> list[str]:

@@ -19,7 +19,7 @@ from callstats._json import is_text
 from callstats._timestamps import parse_date_or_time
 from callstats._types import I64_MAX
 from callstats._units import parse_duration, parse_share, parse_size, printable
-from callstats.adapters.files import STANDARD, is_blob_file
+from callstats.adapters.files import STANDARD, has_blob_name, is_blob_file
 from callstats.cli.errors import option_message
 from callstats.db import CallTable, connect, open_file
 from callstats.db.engine import hide_passwords, parse_url, shown_url
@@ -121,9 +121,9 @@ def _parse_how(text: str) -> tuple[str, How]:
 class WholeNumber(click.IntRange):
     """A whole number from a min on, and up to a max where there is one."""
 
-    def __init__(self, min: int, max: int | None = None) -> None:  # noqa: A002 - click's names
+    def __init__(self, min: int, max: int | None = None, *, what: str | None = None) -> None:  # noqa: A002 - click's names
         super().__init__(min, I64_MAX if max is None else max)
-        self._what = f"a whole number, {min} or more" if max is None else f"a whole number from {min} to {max}"
+        self._what = what or (f"a whole number, {min} or more" if max is None else f"a whole number from {min} to {max}")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Convert the value; an error names the option."""
@@ -173,11 +173,19 @@ def database(text: str | None = None) -> str:
     """Return an argument that stands for a database, or the default; anything else is wrong use."""
     if text is None:
         return default_database()
+    validate_no_file(text)
     if not is_database(text):
         shown = "" if "@" in text or ":" in text else f", got {shorten_repr(text)}"  # a misspelt URL may hold a password
         forms = "a URL, a path with a /, a name that ends in .db or .sqlite, or an SQLite file"
         raise click.UsageError(f"the database must be {forms}{shown}")
     return text
+
+
+def validate_no_file(text: str) -> None:
+    """Raise if an argument names a file of blobs where only a database can stand."""
+    if text != STANDARD and has_blob_name(text) and not is_surely_database(text):
+        takers = "summary, report, reduce and export take one"
+        raise click.UsageError(f"the database must be no file of histograms, got {text!r}: {takers}")
 
 
 def source(text: str | None = None) -> str:
@@ -256,6 +264,8 @@ def split_key(arguments: tuple[str, ...]) -> tuple[str, str | None]:
     """Return the database and the call of [DB] [ID|NAME]."""
     if len(arguments) > 2:
         raise click.UsageError("the arguments must be [DB] [ID|NAME]")
+    if len(arguments) == 1:
+        validate_no_file(arguments[0])
     if len(arguments) == 2 or (arguments and not is_database(arguments[0])):
         return database(*arguments[:-1]), arguments[-1]
     return database(*arguments), None

@@ -135,8 +135,10 @@ def record_command(
     from callstats.db.spool import keep_call
 
     watched = [option for option, value in (("--pid", pid), ("--cgroup", cgroup)) if value is not None]
-    if watched and (command or len(watched) > 1 or image or network or memory or timeout or driver != "process"):
-        raise click.UsageError(f"{watched[0]} must be given without a command, and without options for one")
+    others = {"--driver": driver != "process", "--image": image, "--network": network, "--memory": memory, "--timeout": timeout}
+    unfit = [*watched[1:], *(option for option, value in others.items() if value), *["a command"] * bool(command)]
+    if watched and unfit:
+        raise click.UsageError(f"{watched[0]} must be given without {unfit[0]}: it watches what runs already")
     if not command and not watched:
         raise click.UsageError("Missing argument 'COMMAND...'.")
     if (image is None) != (driver == "process") or (network is not None and driver == "process"):

@@ -47,6 +47,7 @@ from callstats.rule import OTHERS, How, Missing, Rule
 
 _MEASURABLE_SECONDS = 0.1
 """The speed of a shorter job, and a shorter phase, are not reported: they round to 0."""
+_MAX_SAMPLES = "a whole number, 1 or more (with a file, 0 too)"
 _NEAR_ZERO = 10
 """Rounding may change a mean below this by a large share."""
 
@@ -70,7 +71,7 @@ _NEAR_ZERO = 10
     metavar="FILE",
     help="The new file for a file's calls. - is standard output, and the default where the input is -.",
 )
-@click.option("--max-samples", type=WholeNumber(0), metavar="N", help="Keep at most N rows of each histogram.")
+@click.option("--max-samples", type=WholeNumber(0, what=_MAX_SAMPLES), metavar="N", help="Keep at most N rows of each histogram.")
 @click.option(
     "--max-bytes",
     type=POSITIVE_SIZE,
@@ -197,7 +198,7 @@ def reduce_command(
         (max_samples is not None and tiers, "--max-samples must be given without --tier, which has its own number of samples"),
         (as_of is not None and not tiers, "--as-of must be given with --tier: it is the time from which ages are measured"),
         (plain and hows, "--plain must be given without --how: it means the mean of every metric"),
-        (max_samples == 0 and not is_file, "--max-samples must be 1 or more, got 0, which would empty every histogram"),
+        (max_samples == 0 and not is_file, f"--max-samples must be {_MAX_SAMPLES}, got 0, which would empty every histogram"),
         (job["dry_run"] and job["save"] is not None, "--save must be given without --dry-run, which changes nothing"),
         (job["dry_run"] and prom is not None, "--prom must be given without --dry-run, which changes nothing"),
     ):

@@ -11,11 +11,13 @@ import click
 from callstats._json import json_text
 from callstats._types import FN_COUNTERS
 from callstats._units import percent_text, plural, size_text
-from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code
+from callstats.adapters.files import is_blob_file
+from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code, say
 from callstats.cli.format import (
     NOT_EXACT,
     FewRejects,
     caveat_lines,
+    choice_text,
     csv_text,
     name_text,
     stopped_lines,
@@ -129,9 +131,14 @@ def summarize_database(
     """Summarize a table until Ctrl-C, and print its rejects to standard error."""
     require_time_column(columns["time_column"], since=since)
     with catch_ctrl_c() as caught, FewRejects() as few, open_calls(url, **columns) as calls:
-        return calls.summarize(
+        summary = calls.summarize(
             since=since, tags=tags, where=where, risk=risk, step=step, top=top, stop=caught.is_set, on_reject=few.add
         )
+    asked = choice_text(since=since, tags=tags, where=where)
+    if asked and not (summary.calls or summary.rejected or summary.untimed or summary.unfinished or summary.stopped):
+        hint = "" if is_blob_file(url) else f": callstats list {'--json ' * bool(tags)}shows the latest calls"
+        say(f"no calls meet {asked}{hint}")
+    return summary
 
 
 def _table_notes(summary: TableSummary) -> list[str]:

@@ -57,7 +57,10 @@ class Database:
         """Open a connection for the dialect's transactions. The database must exist unless it may be created."""
         url = self.engine.url
         dialect = dialect_of(url)
-        if self._owns_engine and not create and (missing := dialect.missing_file(url)) is not None:
+        missing = dialect.missing_file(url) if self._owns_engine else None
+        if missing is not None and create and not os.path.isdir(folder := os.path.dirname(missing) or "."):  # noqa: PTH112, PTH120
+            raise WrongUseError(f"there is no folder {folder!r} for the database {missing!r}")
+        if missing is not None and not create:
             makers = "callstats record makes one with its first call, callstats init an empty one"
             raise WrongUseError(f"there is no {dialect.name} database {missing!r}: {makers}")
         which = f"{url.database!r}: " if dialect.name == "SQLite" and url.database else ""
@@ -137,6 +140,8 @@ def parse_url(source: str | os.PathLike[str] | URL) -> URL:
 
     if isinstance(source, URL):
         return source
+    if not isinstance(source, (str, os.PathLike)):
+        raise ArgumentError("url_or_engine", "a database URL, the path of an SQLite file, or an Engine", source)
     text = os.fspath(source)
     scheme, mark, rest = text.partition("://")
     example = "sqlite:///calls.db or postgresql://user:password@host/database"

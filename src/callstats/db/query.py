@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from operator import index
 from typing import Any, cast
 
 from sqlalchemy import Select, Text, column, func, literal_column, null, select, table
@@ -270,8 +271,17 @@ def is_since(stored: Value, since: int | None) -> bool:
     return since is None or (time is not None and time >= since)
 
 
+def check_time(parameter: str, value: Any) -> None:
+    """Raise unless a time is a whole number."""
+    try:
+        index(value)
+    except TypeError:
+        raise ArgumentError(parameter, "a whole number, in nanoseconds since the epoch", value) from None
+
+
 def recent_calls(session: Any, time_column: str | None, since: int) -> ColumnElement[bool] | None:
     """Return a condition that all calls since then meet, so that a database need not read older ones."""
+    check_time("since", since)
     if time_column is None:
         hint = f"{session.names.table!r} has no column {session.names.time_column!r}"
         raise ArgumentError("since", "None for a table without times", since, hint=hint)

@@ -78,7 +78,7 @@ def bernoulli(
     if not isinstance(x, (StatSeries, StatBatch)):
         raise TypeError(f"x must be a StatSeries or a StatBatch, got {type(x).__name__}")
     if (at_least is None) == (at_most is None):
-        raise ArgumentError("at_most", "given exactly where at_least is not", at_most)
+        raise ArgumentError("at_most", "given exactly where at_least is not", at_most, hint="give at_least or at_most")
     where, threshold = ("at_least", at_least) if at_most is None else ("at_most", at_most)
     reached, present = _reached(x, metric, where, cast("Threshold", threshold))
     if isinstance(x, StatSeries):

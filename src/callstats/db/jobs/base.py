@@ -178,8 +178,9 @@ class CallJobs:
         Parameters
         ----------
         path : str or path
-            The file: JSON lines if it ends in ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.zst`` or is ``-``, the standard output; else
-            Parquet, which needs pyarrow, but not ``.csv``. It appears once it is complete. An existing file is not replaced.
+            The file: JSON lines if it ends in ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.zst`` or is ``-``, the standard output;
+            Parquet, which needs pyarrow, if it ends in ``.parquet`` or ``.pq``. It appears once it is complete. An existing
+            file is not replaced.
         long : bool
             Write a row for each value, as `callstats.adapters.arrow.write_long` does, and reject malformed histograms. By default
             each call is a row with its stored text as it is.

@@ -11,7 +11,7 @@ from callstats._timestamps import format_time
 from callstats.call import Value
 from callstats.db.engine import Database
 from callstats.db.jobs.summarize import SKIPPED, CallsJob
-from callstats.db.query import Names, has_tags
+from callstats.db.query import Names, check_time, has_tags
 from callstats.db.results import TableComparison
 from callstats.errors import ArgumentError
 from callstats.stats.calls import CallScalars
@@ -25,13 +25,15 @@ class CompareJob(CallsJob):
         """Read both groups, up to the end of the table or to what stops the job, and compare them."""
         a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
         if (b is None) == (at is None):
-            raise ArgumentError("at", "given exactly where b is not", at)
+            raise ArgumentError("at", "given exactly where b is not", at, hint="give b or at")
         if b is not None and isinstance(a, Mapping) != isinstance(b, Mapping):
             raise ArgumentError("b", "tags as a is, or a name as a is", b)
         if b is not None and _label(a) == _label(b):
             raise ArgumentError("b", "other calls than a", _label(b))
         if at is not None and names.time_column is None:
             raise ArgumentError("at", "None without a time_column", at)
+        if at is not None:
+            check_time("at", at)
         self.by = "tags" if isinstance(a, Mapping) else names.group_column
         if self.by is None:
             raise ArgumentError("a", "tags without a group_column", a)

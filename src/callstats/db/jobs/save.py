@@ -154,7 +154,8 @@ class SavedFile:
                     if _is_torn(line, error):
                         self._torn_line = number
                         return
-                    error.args = (f"{self._path}: line {number}: {error}",)
+                    hint = "" if error.offset is None else "; reduce --save and record write such files, in lines of JSON"
+                    error.args = (f"{self._path}: line {number}: {error}{hint}",)
                     raise
                 yield saved
 

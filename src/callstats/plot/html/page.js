@@ -267,18 +267,22 @@
   // The address after the # is a name, or a name and a call, so that Back, bookmarks and links work.
   const hashOf = (group, call) => `#${encodeURIComponent(group.name)}${call ? `/${encodeURIComponent(call.name)}` : group.name ? "" : "/"}`;
   const asked = () => {
+    let texts = [location.hash.slice(1)];
     try {
-      const [name, call] = location.hash.slice(1).split("/").map(decodeURIComponent);
-      const group = location.hash ? data.groups.find((one) => one.name === name) : undefined;
-      return [group, data.calls.find((one) => one.name === call && data.groups[one.group] === group)];
-    } catch {
-      return []; // no text in UTF-8
-    }
+      texts = texts[0].split("/").map(decodeURIComponent);
+    } catch {} // no text in UTF-8
+    const [name, call] = texts;
+    const group = location.hash ? data.groups.find((one) => one.name === name) : undefined;
+    const found = data.calls.find((one) => one.name === call && data.groups[one.group] === group);
+    if (location.hash && !group) return [group, found, `This page has no name ${name}.`];
+    return [group, found, call && !found ? `This page has no call ${call} of ${name}: it has the heaviest calls.` : ""];
   };
   const follow = () => {
-    const [group = matching()[0], call] = asked();
+    const [group = matching()[0], call, absent] = asked();
+    $("absent").textContent = absent;
+    $("absent").hidden = !absent;
     if (!group) return;
-    if (group !== state.group) choose(group, location.hash !== "");
+    if (group !== state.group) choose(group, location.hash !== "" && !absent);
     const calls = callsOf(group);
     if (state.call !== (call ?? calls[0])) showCall(call ?? calls[0]);
   };
