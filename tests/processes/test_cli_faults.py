@@ -70,9 +70,12 @@ def test_closed_streams(tmp_path: Path) -> None:
     ("line", "told"),
     [
         ("reduce calls.db --max-samples 7 --batch-size 99999999999999999999", b"--batch-size must be a whole number"),
-        ("reduce calls.db --max-samples 99999999999999999999", b"--max-samples must be a whole number, 0 or more, got"),
+        (
+            "reduce calls.db --max-samples 99999999999999999999",
+            b"--max-samples must be a whole number, 1 or more (with a file, 0 too), got",
+        ),
         ("reduce calls.db --max-samples 0", b"would empty every histogram"),
-        ("reduce calls.db --max-samples -1", b"--max-samples must be a whole number, 0 or more, got"),
+        ("reduce calls.db --max-samples -1", b"--max-samples must be a whole number, 1 or more (with a file, 0 too), got"),
         ("list calls.db --limit 99999999999999999999", b"--limit must be a whole number"),
         ("reduce calls.db --max-samples 7 --how x=max --how x=min", b"--how must name 'x' once"),
         ("reduce calls.db --max-samples 7 --how max --how min", b"--how must name all metrics once"),
@@ -172,11 +175,14 @@ def test_a_run_that_changes_nothing_saves_nothing(tmp_path: Path) -> None:
     assert len((tmp_path / "old.jsonl").read_bytes().splitlines()) == 2
 
 
+SAVED = "; reduce --save and record write such files, in lines of JSON"
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"garbage", "line 1: byte 0: expected value, got 'g'"),
-        (b"\xff\xfe{\x00", "line 1: byte 0: expected UTF-8, got the byte 0xff"),
+        (b"garbage", f"line 1: byte 0: expected value, got 'g'{SAVED}"),
+        (b"\xff\xfe{\x00", f"line 1: byte 0: expected UTF-8, got the byte 0xff{SAVED}"),
         (
             b'{"key":' + b"9" * 5000 + b',"stats":0}\n',
             "line 1: $.stats: expected text, and blob true or false",
