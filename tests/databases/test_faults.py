@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import callstats.db.engine
 import callstats.db.jobs.worker
 from callstats import Rule, reduce_json
 from support.database import blob
@@ -73,6 +74,20 @@ def test_a_server_that_restarts_in_the_middle(on_server: Database, jobs: int) ->
     assert (result.stopped, result.rows) == (None, ROWS)
     assert result.retries >= 1
     assert on_server.cells() == NEW
+
+
+def test_a_lost_connection_is_closed(on_server: Database) -> None:
+    """A server may say that it ends a session before it does: what the driver holds of it is given back all the same."""
+    on_server.make(OLD.items())
+    database, drivers = callstats.db.engine.Database(on_server.url), []
+    with database.session() as (connection, dialect):
+        for _ in range(3):
+            with dialect.transaction(connection, write=False):
+                drivers.append(connection.connection.dbapi_connection)
+            connection.invalidate()
+    database.close()
+    assert len({*map(id, drivers)}) == 3
+    assert all(driver.closed if hasattr(driver, "closed") else not driver.open for driver in drivers)
 
 
 def test_a_job_that_is_stopped_in_the_middle(on_server: Database) -> None:

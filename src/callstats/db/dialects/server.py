@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -38,7 +38,9 @@ class Server(Dialect):
     whole_types: ClassVar[frozenset[str]]
     text_types: ClassVar[frozenset[str]]
     key_type = ""
-    _ready: object = None
+    _own: Any = None
+    """The driver's connection that was taken from its engine."""
+    _ready: Any = None
     """The driver's connection that is set up. After a lost connection there is another."""
 
     def engine_options(self, url: URL) -> dict[str, Any]:  # noqa: ARG002
@@ -55,15 +57,35 @@ class Server(Dialect):
         The isolation level of the caller's engine does not matter. Without transactions a lock would end with its statement, and
         in a snapshot the rows that are read would differ from those that are locked.
         """
-        if connection.connection.dbapi_connection is not self._ready:
+        driver = connection.connection.dbapi_connection
+        if driver is not self._ready:
+            self._close_own()
+            self._own = driver
             connection.execution_options(isolation_level="READ COMMITTED")
             connection.detach()  # an Engine of the caller's gets none back that has other settings
             with connection.begin():
                 self.set_up(connection)
-            self._ready = connection.connection.dbapi_connection
+            self._ready = driver
         with connection.begin():
             self.begin(connection, write=write)
             yield
+
+    @contextmanager
+    def prepared(self, connection: Connection) -> Iterator[None]:
+        with super().prepared(connection):
+            try:
+                yield
+            finally:
+                try:
+                    connection.close()
+                finally:
+                    self._close_own()
+
+    def _close_own(self) -> None:
+        """Close the driver's connection. SQLAlchemy lets go of a detached one that is lost without closing it."""
+        if self._own is not None:
+            with suppress(*self.driver_errors()):
+                self._own.close()
 
     def begin(self, connection: Connection, *, write: bool) -> None:
         """Start a transaction."""
