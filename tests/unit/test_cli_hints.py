@@ -225,6 +225,20 @@ def test_a_reduction_tells_of_peaks_that_are_of_means(how: str, of_means: list[s
         assert [line for line in out if "were left" in line] == [told] * bool(names)
 
 
+@pytest.mark.parametrize(
+    ("phases", "dry_run", "told"),
+    [
+        ({"read": 1.0}, False, "the rows counted here are written"),
+        ({"read": 1.0}, True, "the rows counted here were looked at"),
+        ({}, False, "there is no new file"),
+    ],
+)
+def test_what_a_job_that_stops_early_has_done(phases: dict[str, float], dry_run: bool, told: str) -> None:
+    """It has written rows of a table, but none in a dry run; a file is new as a whole or not at all."""
+    lines = result_lines(ReduceResult(phases=phases, dry_run=dry_run, stopped="asked to stop"), "calls", Rule())
+    assert lines[-1] == f"stopped early: asked to stop; {told}"
+
+
 def test_an_emptied_histogram_loses_its_kept_peak(tmp_path: Path) -> None:
     """The line of kept peaks says so."""
     table = "CREATE TABLE calls (id TEXT PRIMARY KEY, created_at TEXT DEFAULT '2026-01-01', stats)"

@@ -310,7 +310,11 @@ def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool 
         lines.append("dry run: nothing was written")
     if result.more is not None:
         lines.append(f"ended as planned: {result.more}; more rows are left for another run")
-    return lines + stopped_lines(result, "the rows counted here are written" if result.phases else "there is no new file")
+    if result.dry_run:
+        what = "the rows counted here were looked at"
+    else:
+        what = "the rows counted here are written" if result.phases else "there is no new file"
+    return lines + stopped_lines(result, what)
 
 
 def _kept_text(rule: Rule) -> str:
