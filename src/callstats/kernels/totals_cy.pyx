@@ -5,6 +5,7 @@ import numpy as np
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_RawFree as free
 from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memset
 
 from callstats.kernels._columns cimport Columns, columns_of, resize
 from callstats.kernels._extremes cimport max_of, min_of
@@ -31,6 +32,13 @@ cdef struct Moments:
     uint64_t tt[3]
 
 
+cdef struct Ends:
+    # The first and the last of the values so far, and how much they rose.
+    uint64_t first, last
+    Wide rise
+    bint any
+
+
 cdef struct Metric:
     # The cells of a metric, and which are present. NULL cells: there is no such metric. NULL presence: every cell is present.
     const uint64_t* cells
@@ -52,6 +60,15 @@ cdef inline bint is_present(const Metric* metric, Py_ssize_t row) noexcept nogil
 cdef inline uint64_t increase(uint64_t before, uint64_t after) noexcept nogil:
     """Return how much a counter rose. A counter that fell started again at 0."""
     return after - before if after >= before else after
+
+
+cdef inline void follow(Ends* ends, uint64_t value) noexcept nogil:
+    if ends.any:
+        add(&ends.rise, increase(ends.last, value))
+    else:
+        ends.first = value
+    ends.last = value
+    ends.any = True
 
 
 cdef inline void add_wide_product(uint64_t* words, uint64_t a, uint64_t b) noexcept nogil:
@@ -98,11 +115,13 @@ cdef void total(const Metric* metric, const int64_t* counts, Py_ssize_t begin, P
     if metric.cells == NULL:
         return
     cdef Py_ssize_t row
-    cdef uint64_t x, weight, value, first = 0, before = 0, lowest = <uint64_t>-1, highest = 0, n = 0
+    cdef uint64_t x, weight, value, lowest = <uint64_t>-1, highest = 0, n = 0
     cdef bint own, has_min, has_max, has_first, has_last, several
-    cdef bint exact_min = True, exact_max = True, exact_ends = True, seen = False
-    cdef Wide weighted, rise
-    weighted.high = weighted.low = rise.high = rise.low = 0
+    cdef bint exact_min = True, exact_max = True, exact_ends = True
+    cdef Wide weighted
+    cdef Ends ends
+    weighted.high = weighted.low = 0
+    memset(&ends, 0, sizeof(ends))
     for row in range(begin, end):
         own = is_present(metric, row)
         has_min = is_present(metric + 1, row)
@@ -130,27 +149,17 @@ cdef void total(const Metric* metric, const int64_t* counts, Py_ssize_t begin, P
         if own or has_first or has_last:
             exact_ends = exact_ends and (not several or (has_first and has_last))
         if own or has_first:
-            value = metric[3].cells[row] if has_first else x
-            if seen:
-                add(&rise, increase(before, value))
-            else:
-                first = value
-            before, seen = value, True
+            follow(&ends, metric[3].cells[row] if has_first else x)
         if own or has_last:
-            value = metric[4].cells[row] if has_last else x
-            if seen:
-                add(&rise, increase(before, value))
-            else:
-                first = value
-            before, seen = value, True
+            follow(&ends, metric[4].cells[row] if has_last else x)
     if n:
         out.rows = n
-        out.first = first
-        out.last = before
+        out.first = ends.first
+        out.last = ends.last
         out.min = lowest
         out.max = highest
         out.sum = weighted
-        out.increase = rise
+        out.increase = ends.rise
         out.min_is_exact = exact_min
         out.max_is_exact = exact_max
         out.ends_are_exact = exact_ends

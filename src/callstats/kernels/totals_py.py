@@ -43,8 +43,8 @@ def totals(values: Block, present: Bytes | None, counts: Counts | None, offsets:
     for j in range(k):
         own, *others = plan[:, j].tolist()
         has = _mask(values, present, own)
-        has_min, has_max, has_first, has_last = (_mask(values, present, other) for other in others)
-        low, high, first, last = (np.where(_mask(values, present, other), values[other], values[own]) for other in others)
+        has_min, has_max, has_first, has_last = masks = [_mask(values, present, other) for other in others]
+        low, high, first, last = (np.where(mask, values[other], values[own]) for mask, other in zip(masks, others, strict=True))
         rows, members, starts, sizes = _segments(has, offsets)
         result = out[j]
         result[members, ROWS] = sizes

@@ -86,11 +86,9 @@ def peaks_and_means(blob: bytes) -> PeaksAndMeans:
     }
 
 
-def peaks_of_means(old: bytes, new: bytes) -> set[str]:
+def peaks_of_means(old: PeaksAndMeans, new: PeaksAndMeans) -> set[str]:
     """Return the metrics of a reduced blob whose peaks are those of means, so that they read as exact although they are not."""
-    before, after = peaks_and_means(old), peaks_and_means(new)
-    both = before.keys() & after.keys()
-    return {one for one in both if any(map(operator.gt, after[one].exact, before[one].exact))}
+    return {one for one in old.keys() & new.keys() if any(map(operator.gt, new[one].exact, old[one].exact))}
 
 
 def may_add_peaks(rule: Rule, old: bytes, new: bytes) -> bool:

@@ -70,8 +70,8 @@ class ReduceJob(Job):
         self._total: int | None = None
         self._has_histograms = True
         self._changes = Changes(self.rule)
-        self._peaks_of_means: set[str] = set()
         """The largest changes, which a dry run finds."""
+        self._peaks_of_means: set[str] = set()
         self._workers: list[Worker] = []
         self._spans = threading.Lock()
         self._after: Key | None = None
@@ -211,14 +211,17 @@ class ReduceJob(Job):
         changed = [(one.row, one.reduced) for one in done.outcomes if one.reduced is not None]
         rejected = [(one.row, one.reason) for one in done.outcomes if one.reason is not None]
         kept = sum(outcome.kept for outcome in done.outcomes)
-        measured = changed if self.arguments.dry_run else []
-        changes = [(row.key, peaks_and_means(row.blob or b""), peaks_and_means(reduced)) for row, reduced in measured]
-        blobs = [(row.blob or b"", reduced) for row, reduced in changed]
-        of_means = [peaks_of_means(*pair) for pair in blobs if self.arguments.dry_run or may_add_peaks(self.rule, *pair)]
+        dry_run = self.arguments.dry_run
+        measured = [
+            (row.key, peaks_and_means(row.blob or b""), peaks_and_means(reduced))
+            for row, reduced in changed
+            if dry_run or may_add_peaks(self.rule, row.blob or b"", reduced)
+        ]
         with self.lock:
-            self._peaks_of_means.update(*of_means)
-            for change in changes:
-                self._changes.add(*change)
+            for key, before, after in measured:
+                self._peaks_of_means |= peaks_of_means(before, after)
+                if dry_run:
+                    self._changes.add(key, before, after)
             self._unseen.look_for([outcome.row.blob or b"" for outcome in done.outcomes])
             self.locked.extend(done.locked)
             if len(self.locked) > MAX_LOCKED:

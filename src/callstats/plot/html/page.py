@@ -9,7 +9,7 @@ import html
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -133,8 +133,8 @@ def render(
     '<!DOCTYPE html>'
     """
     with needs("plot.render", "report"):
-        from plotly.offline import get_plotlyjs
-    (plotly_hash, plotly), script = _packed(get_plotlyjs), _part("page.js")
+        plotly_hash, plotly = _packed_plotly()
+    script = _part("page.js")
     data = json.dumps(_page_data(groups, calls, by=by, notes=notes), separators=(",", ":"), allow_nan=False, default=str)
     policy = (
         f"default-src 'none'; script-src {plotly_hash} {_hash(script)}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -158,9 +158,11 @@ def _part(name: str) -> str:
 
 
 @cache
-def _packed(read: Callable[[], str]) -> tuple[str, str]:
-    """Return the hash of the script that a function reads, and the script compressed: of a small report that is most work."""
-    script = read()
+def _packed_plotly() -> tuple[str, str]:
+    """Return the hash of Plotly's script, and the script compressed: of a small report that is most work."""
+    from plotly.offline import get_plotlyjs
+
+    script = get_plotlyjs()
     return _hash(script), base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
 
