@@ -17,7 +17,7 @@ _SHARE = re.compile(
     r"([0-9]{0,18}\.?[0-9]{1,18}(?:e-?[0-9]{1,2})?|[0-9]{1,18}/0{0,17}[1-9][0-9]{0,17})\s*(%?)", re.ASCII | re.IGNORECASE
 )
 _MEMORY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-_SIZE_UNITS = ("B", "kB", "MB", "GB", "TB")
+_SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def parse_duration(text: str) -> int:
@@ -56,8 +56,8 @@ def printable(text: str) -> str:
 
 
 def size_text(size: float) -> str:
-    """Return the size of stored text or a file, in units of 1000."""
-    unit, divisor = _unit(size, _SIZE_UNITS, 1000)
+    """Return the size of stored text, of a file or of traffic, in units of 1000."""
+    unit, divisor = size_unit(size)
     return f"{size:.0f} B" if unit == "B" else f"{size / divisor:.1f} {unit}"
 
 
@@ -70,6 +70,11 @@ def memory_text(size: int) -> str:
 def memory_unit(size: float) -> tuple[str, float]:
     """Return the unit of 1024 that suits a size of memory, and its bytes."""
     return _unit(size, _MEMORY_UNITS, 1024)
+
+
+def size_unit(size: float) -> tuple[str, float]:
+    """Return the unit of 1000 that suits a size of text or traffic, and its bytes."""
+    return _unit(size, _SIZE_UNITS, 1000)
 
 
 def _unit(size: float, units: tuple[str, ...], base: int) -> tuple[str, float]:

@@ -281,7 +281,7 @@ def test_list(db: Path) -> None:
     lines = listed(db).stdout.splitlines()
     year = str(datetime.now(UTC).year)
     assert [line.split() for line in lines[:2]] == [
-        ["started", "UTC", "peak"],
+        ["started", "UTC", "peak", "mean"],
         ["call", "name", "status", "in", year, "duration", "memory", "CPU"],
     ]
     assert [re.split("  +", line)[1:3] for line in lines[2:]] == [["sh", "error 3"], ["true", "success"]]

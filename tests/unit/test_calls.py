@@ -131,7 +131,7 @@ def test_every_figure(n: int) -> None:
         risen = [metrics[name].increase for metrics in each if name in metrics]
         assert found.increases[name] == sum(risen)
         assert found.increase[name] == spread([min(value, 2**64 - 1) for value in risen])
-        assert (name in found.approximate) == any(not metrics[name].exact for metrics in each if name in metrics)
+        assert (name in found.approximate) == any(not metrics[name].exact or metrics[name].first for metrics in each if name in metrics)
     for name, field in (("memory", "peak_memory"), ("cpu", "cpu_mean"), ("cpu_peak", "cpu_peak"), ("duration_ns", "duration_ns")):
         inexact = [usage for usage in usages if getattr(usage, field) is not None and field not in usage.exact]
         assert (name in found.approximate) == bool(inexact)
@@ -393,6 +393,30 @@ def test_cpu_by_time() -> None:
     assert "cpu_mean" not in summarize_calls([CallData(long)]).approximate
     one_sample = [CallData(StatSeries([0], {"cpu_total": [value]})) for value in (10, 40)]
     assert summarize_calls(one_sample).cpu_mean == 25.0
+
+
+def test_traffic_since_the_start() -> None:
+    """A recording counts from its start. Of another call what was there at the first sample is left out, and the rest inexact."""
+    written, ends = {"disk_write": [50, 80, 20, 90]}, {"cpu_time@last": [None, None, None, SECOND]}
+    times = [k * SECOND for k in range(4)]
+    for metrics, increase, exact in (
+        (written | ends, 170, True),
+        (written, 120, False),
+        ({"disk_write": [0, 30, 80, 90]}, 90, True),
+        ({"disk_write": [50, 50, 50, 50]}, 0, False),
+    ):
+        series = StatSeries(times, metrics)
+        found = summarize_calls([CallData(series)])
+        assert found.increases["disk_write"] == found.increase["disk_write"].max == increase
+        assert ("disk_write" not in found.approximate) == exact
+        scalars = CallScalars()
+        scalars.add(series.to_json())
+        assert scalars.summary().increases == found.increases
+        text = dict(summary_texts(found))["disk"].split(", ")[1]
+        assert text == f"{'' if exact else '~'}{increase} B written"
+    kept = decimate(StatSeries(times, written | ends), 2, how={"disk_write": ("mean", "first", "last")})
+    assert summarize_calls([CallData(kept)]).increases["disk_write"] == 50 + 30 + 20 + 70
+    assert summarize_calls([CallData(decimate(kept, 1))]).increases["disk_write"] == 90
 
 
 def test_a_batch_of_calls_needs_no_copies() -> None:

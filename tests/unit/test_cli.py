@@ -467,7 +467,7 @@ def test_reduced_values_are_marked(db: Path) -> None:
     assert run("reduce", db, "--max-samples", 10).exit_code == 0
     after = [line.split() for line in run("list", db).stdout.splitlines()]
     assert after[0] == before[0]
-    assert before[:2] == [["peak"], ["call", "duration", "memory", "CPU"]]
+    assert before[:2] == [["peak", "mean"], ["call", "duration", "memory", "CPU"]]
     assert [row[-4:-2] for row in after[2:]] == [row[-4:-2] for row in before[2:]]
     assert [row[-2].startswith("~") for row in after[2:]] == [False, True, True]
 

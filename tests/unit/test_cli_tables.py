@@ -102,7 +102,7 @@ def test_a_list(db: Path) -> None:
     """Calls of one year have it above them; an exit code follows the status, and an upper bound the sampled peak."""
     printed = [re.split("  +", line.strip()) for line in lines(db, ("list", "--limit", "2"))]
     assert printed == [
-        ["started UTC", "peak"],
+        ["started UTC", "peak", "mean"],
         ["call", "name", "status", "in 2026", "duration", "memory", "CPU"],
         ["01M8BDGJBWF31K1VK549W6PCSV", "make", "error 2", "11-26 07:53", "~0 s", "8-44 MiB", "-"],
         ["01M882TZ1K0000000000000000", "captured", "success", "11-25 00:49", "44.2 s", "8.6-44 MiB", "1.1 %"],

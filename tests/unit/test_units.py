@@ -134,7 +134,7 @@ def test_texts() -> None:
         "24 h 00 min",
     ]
     shown = [0, 999, 1000, 65_535, 123_456_789, 10**16]
-    assert [size_text(value) for value in shown] == ["0 B", "999 B", "1.0 kB", "65.5 kB", "123.5 MB", "10000.0 TB"]
+    assert [size_text(value) for value in shown] == ["0 B", "999 B", "1.0 kB", "65.5 kB", "123.5 MB", "10.0 PB"]
     assert [percent_text(0.12345), percent_text(0.12345, ".1f"), percent_text(1.0)] == ["12.3 %", "12.3 %", "100 %"]
     assert [plural(n, "call") for n in (0, 1, 2, 1000)] == ["0 calls", "1 call", "2 calls", "1,000 calls"]
 

@@ -35,7 +35,7 @@ from callstats.db import Call, connect
 from callstats.errors import shorten_repr
 from callstats.stats.format import usage_text
 
-_HEADINGS = ("call", "name", "status", "started UTC", "duration", "peak\nmemory", "CPU")
+_HEADINGS = ("call", "name", "status", "started UTC", "duration", "peak\nmemory", "mean\nCPU")
 _STARTED = _HEADINGS.index("started UTC")
 
 
@@ -108,7 +108,7 @@ def _table_lines(calls: Sequence[Call]) -> list[str]:
     kept = [index for index in range(len(headings)) if any(row[index] for row in rows)]
     table = [[row[index] or "-" for index in kept] for row in (headings, *rows)]
     right = sum(index <= _STARTED for index in kept)
-    optional = ("CPU", headings[_STARTED], "status")
+    optional = ("mean\nCPU", headings[_STARTED], "status")
     return text_table(table, right, optional, cut="name" if "name" in table[0] else None)
 
 

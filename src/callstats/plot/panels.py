@@ -9,12 +9,12 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from callstats._types import FN_COUNTERS, AnyArray
-from callstats._units import memory_text, memory_unit
+from callstats._units import memory_text, memory_unit, size_text, size_unit
 from callstats.errors import ArgumentError
 from callstats.rule import parse_peak_name
 from callstats.series import StatSeries
 from callstats.stats import UNLIMITED, Summary, summarize
-from callstats.stats.call import LIMIT, USAGE, WORKING
+from callstats.stats.call import LIMIT, USAGE, WORKING, CallTotals, call_totals
 
 Kind: TypeAlias = Literal["memory", "percent", "rate", "number"]
 
@@ -55,6 +55,8 @@ class Track:
     limit: float | None
     """The max memory limit; None for other metrics, and for an unlimited call."""
     summary: Summary
+    traffic: tuple[int, bool] | None
+    """The total increase of a counter, as `CallsSummary.increases` has it, and whether it is exact; None for other metrics."""
     reduced: bool
     """Whether any row stands for several samples, so that means and rates are not exact."""
 
@@ -128,7 +130,8 @@ def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Tra
             if name not in summaries:
                 hint = f"it has {', '.join(map(repr, summaries)) or ('none' if len(series) else 'no samples')}"
                 raise ArgumentError("metrics", "among those of the series", name, hint=hint)
-    return [_make_track(series, name, summaries) for name in chosen]
+    totals = call_totals(series)
+    return [_make_track(series, name, summaries, totals) for name in chosen]
 
 
 def panels(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Panel]:
@@ -142,8 +145,10 @@ def panels(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Pan
 
 def value_text(kind: Kind, value: float) -> str:
     """Return a value in the unit of its kind."""
-    if kind in ("memory", "rate"):
-        return memory_text(round(value)) + ("/s" if kind == "rate" else "")
+    if kind == "memory":
+        return memory_text(round(value))
+    if kind == "rate":
+        return f"{size_text(value)}/s"
     if kind == "percent":
         return f"{value:,.0f} %" if value >= 1000 or value == int(value) else f"{value:.1f} %"
     return f"{value:,.0f}" if value == int(value) and value < 10**6 else f"{value:,.4g}"
@@ -161,11 +166,11 @@ def _make_panel(title: str, found: list[Track]) -> Panel:
     kind = found[0].kind
     if kind in ("percent", "number"):
         return Panel(title, "% of one core" if kind == "percent" else "", 1.0, found)
-    unit, divisor = memory_unit(max(track.top for track in found))
+    unit, divisor = (size_unit if kind == "rate" else memory_unit)(max(track.top for track in found))
     return Panel(title, unit + ("/s" if kind == "rate" else ""), divisor, found)
 
 
-def _make_track(series: StatSeries, name: str, summaries: dict[str, Summary]) -> Track:
+def _make_track(series: StatSeries, name: str, summaries: dict[str, Summary], totals: CallTotals) -> Track:
     kind: Kind = "rate" if name in FN_COUNTERS else _PREFIXES.get(name[:4], "number")
     since = series.timestamps.view(np.uint64) - series.timestamps[:1].view(np.uint64)  # a span may have 64 bits
     seconds, values = since.astype(np.float64) / 1e9, _floats(series, name)
@@ -184,6 +189,7 @@ def _make_track(series: StatSeries, name: str, summaries: dict[str, Summary]) ->
         high=None if high is None else np.insert(high, gaps, np.nan),
         limit=float(limit) if limit and limit < UNLIMITED else None,
         summary=summaries[name],
+        traffic=totals.traffic(name) if kind == "rate" else None,
         reduced=bool((series.counts > 1).any()),
     )
 

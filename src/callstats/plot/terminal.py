@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from callstats._types import AnyArray
-from callstats._units import duration_text, limit_text, memory_text, printable
+from callstats._units import duration_text, limit_text, printable, size_text
 from callstats.plot.panels import Track, value_text
 
 Ink: TypeAlias = Literal["title", "text", "axis", "value", "band", "limit"]
@@ -90,8 +90,9 @@ def _title(track: Track, width: int) -> list[str]:
     """Return the metric's name and as many of its numbers as fit."""
     summary = track.summary
     numbers = []
-    if track.kind == "rate":
-        numbers.append(f"{'' if summary.exact else '~'}{memory_text(summary.increase or 0)} in all")
+    if track.traffic is not None:
+        total, is_exact = track.traffic
+        numbers.append(f"{'' if is_exact else '~'}{size_text(total)} in all")
         if track.top:
             numbers.append(f"up to {track.top_text}")
     elif summary.mean is not None:

@@ -12,7 +12,7 @@ from callstats import kernels
 from callstats._columns import Columns
 from callstats._json import as_bytes, decode
 from callstats._types import FN_COUNTERS, I64_MAX, AnyArray, Counts
-from callstats.kernels.totals_py import LAST, MAX, MAX_IS_EXACT, MIN, ROWS, SUM, WEIGHT
+from callstats.kernels.totals_py import ENDS_ARE_EXACT, FIRST, INCREASE, LAST, MAX, MAX_IS_EXACT, MIN, ROWS, SUM, WEIGHT
 from callstats.series import StatSeries
 from callstats.stats.series import plan_column
 
@@ -145,6 +145,19 @@ class CallTotals(NamedTuple):
             rows=self.rows,
             exact=frozenset(exact),
         )
+
+    def traffic(self, counter: str) -> tuple[int, bool] | None:
+        """Return what a counter rose by since the start of the call, and whether that is exact; None where it has no values.
+
+        A recording, which ends with its processor time, counts from 0. In other calls what was there at the first row is not
+        known to be the call's own, and is left out.
+        """
+        if counter not in self.totals:
+            return None
+        total, is_recording = self.totals[counter], CPU_TIME in self.totals and self.cpu_time_in_last_row
+        first = total[FIRST]
+        increase = (total[INCREASE] << 64 | total[INCREASE + 1]) + (first if is_recording else 0)
+        return increase, bool(total[ENDS_ARE_EXACT]) and (is_recording or not first)
 
     def _max(self, metric: str) -> tuple[int | None, bool]:
         """Return the max of a metric, and whether it is exact. A row may have the metric, its peak or both."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from callstats._types import FN_COUNTERS, U64_MAX, AnyArray, Counts
-from callstats.kernels.totals_py import ENDS_ARE_EXACT, INCREASE, MIN, MIN_IS_EXACT, POINTS, ROWS, SUM_T, WEIGHT
+from callstats.kernels.totals_py import MIN, MIN_IS_EXACT, POINTS, ROWS, SUM_T, WEIGHT
 from callstats.series import StatSeries
 from callstats.stats.call import CPU_TIME, USAGE, WORKING, CallTotals, CallUsage, call_totals
 from callstats.stats.proportions import UNLIMITED, Bernoulli, wilson
@@ -91,7 +91,8 @@ class CallsSummary:
     cpu_request: RightSize | None
     """Of `CallUsage.cpu_mean`; present where a risk was given."""
     increases: dict[str, int]
-    """The total increase of each of Fn's four counters over all calls."""
+    """The total increase of each of Fn's four counters over all calls: since the start of a recording, else since the first sample,
+    which is exact only where the counter was 0 then."""
     increase: dict[str, Percentiles]
     """The increase of each counter in a call; 2**64 - 1 stands for more."""
     growth: Percentiles
@@ -209,12 +210,11 @@ class CallScalars:
         if not gone:
             self._add_cpu(usage)
         for name in FN_COUNTERS:
-            if name in totals.totals:
-                total = totals.totals[name]
-                increase = total[INCREASE] << 64 | total[INCREASE + 1]
+            if (traffic := totals.traffic(name)) is not None:
+                increase, is_exact = traffic
                 self.increases[name] += increase
                 self.increase[name].append(min(increase, U64_MAX))
-                if not total[ENDS_ARE_EXACT]:
+                if not is_exact:
                     self.approximate.add(name)
         return usage
 

@@ -23,7 +23,8 @@ _PEAKS = ("min", "max", "first", "last")
 
 
 class Summary(NamedTuple):
-    """Statistics of one metric of a series. ``Summary()`` is that of a metric without values: all None."""
+    """Statistics of one metric of a series. ``Summary()`` is that of a metric without values: all None. `exact` covers `max` and
+    `increase` alone; `mean`, `median`, `p95`, `p99` and `growth` are those of the rows, whatever a row stands for."""
 
     n: int = 0
     """Rows that have the metric."""
@@ -40,8 +41,8 @@ class Summary(NamedTuple):
     """Element ``ceil(p * n / 100)`` of the sorted values, where p is 95; so is `p99`."""
     p99: int | None = None
     increase: int | None = None
-    """The total increase of a counter, where a value below the one before is a reset to 0. None for other metrics. A counter that
-    is a sum over interfaces falls when one of them goes away, which looks like a reset."""
+    """The total increase of a counter from the first row on, where a value below the one before is a reset to 0. None for other
+    metrics. A counter that is a sum over interfaces falls when one of them goes away, which looks like a reset."""
     growth: float | None = None
     """The slope of the linear regression over the rows, in units per second. Of rows with the same time the last counts. None for
     fewer than two times."""
