@@ -586,12 +586,12 @@ def forked(work: Callable[[], int]) -> int:
         os._exit(code)
 
 
-OUT = os.fdopen(os.dup(2), "w")  # standard error, past pytest's capture
+OUT = os.dup(2)  # standard error, past pytest's capture
 
 
 def say(text: str) -> None:
     """Print at once."""
-    print(text, file=OUT, flush=True)
+    os.write(OUT, f"{text}\n".encode())
 
 
 def equivalents() -> Iterable[tuple[str, str, str]]:
