@@ -76,7 +76,6 @@ def _parse_interval(text: str) -> float:
 @click.option(
     "--memory",
     type=SIZE,
-    default="0",
     metavar="SIZE",
     help="Its max memory, such as 128m (k = 1024). A process is looked at 20 times a second, and may hold more until then; a "
     "container may not.  [default: any]",
@@ -108,7 +107,7 @@ def record_command(
     network: str | None,
     pid: int | None,
     cgroup: str | None,
-    memory: int,
+    memory: int | None,
     timeout: float | None,
     interval: float,
     max_samples: int,
@@ -134,6 +133,9 @@ def record_command(
     """
     from callstats.db.spool import keep_call
 
+    for option, limit in (("--memory", memory), ("--timeout", timeout)):
+        if limit == 0:
+            raise click.UsageError(f"{option} must be more than 0, got 0: leave it out for no limit")
     watched = [option for option, value in (("--pid", pid), ("--cgroup", cgroup)) if value is not None]
     others = {"--driver": driver != "process", "--image": image, "--network": network, "--memory": memory, "--timeout": timeout}
     unfit = [*watched[1:], *(option for option, value in others.items() if value), *["a command"] * bool(command)]
@@ -173,7 +175,7 @@ def record_command(
             stdout=sys.stdout.buffer,
             stderr=sys.stderr.buffer,
             timeout=timeout,
-            memory=memory,
+            memory=memory or 0,
             write_stat=write_stat,
         )
         recording.handed = relay.handed
