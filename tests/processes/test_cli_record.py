@@ -149,6 +149,8 @@ def test_children_that_are_waited_for(db: Path) -> None:
         (["--image", "a", "--", "true"], "--driver docker needs an --image"),
         (["--network", "none", "--", "true"], "--driver docker needs an --image"),
         (["--driver", "docker", "--image", "a@b@c", "--", "true"], "a@b@c"),
+        (["runs.db", "--", "true"], "COMMAND must be a program, got 'runs.db': a database is --db runs.db"),
+        (["pg://u:secret@h", "true"], "COMMAND must be a program, got 'pg://u:***@h': a database is --db pg://u:***@h"),
     ],
 )
 def test_wrong_use(db: Path, args: list[str], reason: str) -> None:
@@ -156,6 +158,14 @@ def test_wrong_use(db: Path, args: list[str], reason: str) -> None:
     done = record(db, *args)
     assert done.returncode == 2 and reason in done.stderr.decode()
     assert not db.exists()
+
+
+def test_a_program_that_is_named_as_a_database(db: Path) -> None:
+    """It runs; only a name that can't run is taken for a database that stands in the wrong place."""
+    program = db.with_name("sweep.db")
+    program.write_text("#!/bin/sh\nexit 7\n")
+    program.chmod(0o755)
+    assert (record(db, str(program)).returncode, last(db, "exit_code")) == (7, (7,))
 
 
 def test_a_driver_s_fault(db: Path) -> None:

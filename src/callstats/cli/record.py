@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import threading
@@ -19,7 +20,18 @@ from callstats._units import duration_text, parse_duration, printable
 from callstats.call import Call
 from callstats.cli.errors import ExitCode, Failure, option_message, say
 from callstats.cli.format import call_fields, name_text, peak_source_text, table_text
-from callstats.cli.options import ADDRESS, POSITIVE, SECONDS, SIZE, Parsed, default_database, default_option, examples, tag_option
+from callstats.cli.options import (
+    ADDRESS,
+    POSITIVE,
+    SECONDS,
+    SIZE,
+    Parsed,
+    default_database,
+    default_option,
+    examples,
+    is_surely_database,
+    tag_option,
+)
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
 from callstats.drivers import FN_METRICS, DockerDriver, Driver, ProcessDriver, Status, Task, WaitResult
@@ -143,6 +155,8 @@ def record_command(
         raise click.UsageError(f"{watched[0]} must be given without {unfit[0]}: it watches what runs already")
     if not command and not watched:
         raise click.UsageError("Missing argument 'COMMAND...'.")
+    if driver == "process" and command and is_surely_database(command[0]) and shutil.which(command[0]) is None:
+        raise click.UsageError(f"COMMAND must be a program, got {command[0]!r}: a database is --db {printable(command[0])}")
     if (image is None) != (driver == "process") or (network is not None and driver == "process"):
         raise click.UsageError("--driver docker needs an --image; --image and --network must be given with --driver docker")
     runner: Driver = ProcessDriver(interval, adopts=True)
