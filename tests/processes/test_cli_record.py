@@ -169,7 +169,7 @@ def test_a_program_that_is_named_as_a_database(db: Path) -> None:
 
 
 def test_a_driver_s_fault(db: Path) -> None:
-    """No engine is the driver's fault: 125; the line says so, and which call says it too. With --json, that is the call itself."""
+    """No engine is the driver's fault: 125; the line says so, and which call says it too. --json prints the call."""
     options = ["--driver", "docker", "--image", "a"]
     done = record(db, *options, "--", "true", DOCKER_HOST="unix:///no/such/socket")
     status, error, code, key = last(db, "status", "error", "exit_code", "id")
