@@ -274,7 +274,10 @@ def test_the_environment_names_the_database(db: Path) -> None:
             ["reduce", "{db}", "--max-samples", "abc"],
             f"{MAX_SAMPLES}, got 'abc'",
         ),
-        (["show", "blobs.jsonl"], f"{NO_FILE}, got 'blobs.jsonl': summary, report, reduce and export take one"),
+        (
+            ["show", "blobs.jsonl"],
+            f"{NO_FILE}, got 'blobs.jsonl': summary, report, reduce and export take one, and import what reduce",
+        ),
         (["show", "./blobs.parquet", "x"], f"{NO_FILE}, got './blobs.parquet'"),
         (["list", "blobs.jsonl.gz"], f"{NO_FILE}, got 'blobs.jsonl.gz'"),
         (["compare", "a.jsonl", "b.jsonl"], f"{NO_FILE}, got 'a.jsonl'"),
