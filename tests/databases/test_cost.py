@@ -186,7 +186,7 @@ def test_phases_add_up(database: Database) -> None:
     """The result tells what the time was spent on, and how much was read."""
     database.make([(f"{i:03}", blob(30)) for i in range(60)])
     result = reduce_table(database.url, RULE)
-    assert [*result.phases] == ["find", "read", "reduce", "write", "commit"]
+    assert [*result.phases] == ["find", "read", "reduce", "write", "commit", "compare"]
     assert all(result.phases[name] > 0 for name in ("read", "reduce", "write", "commit"))
     assert sum(result.phases.values()) <= result.seconds
     assert result.bytes_read == 60 * len(blob(30))

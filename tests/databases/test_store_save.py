@@ -140,7 +140,9 @@ def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
     db, saved = made(tmp_path / "calls.db", [("a", blob(100))]), tmp_path / "old.jsonl"
     reduce_table(db, 50, save=saved)
     kept, before = saved.read_bytes(), cells(db)
-    with pytest.raises(CallstatsError, match=r"^save must be a new file, got '.*: its saved rows would be lost$"):
+    with pytest.raises(
+        CallstatsError, match=r"^save must be a new file, got '.*: its saved rows would be lost, so name another$"
+    ):
         reduce_table(db, 10, save=saved)
     assert (saved.read_bytes(), cells(db)) == (kept, before)
 

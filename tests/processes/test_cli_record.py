@@ -149,6 +149,8 @@ def test_children_that_are_waited_for(db: Path) -> None:
         (["--image", "a", "--", "true"], "--driver docker needs an --image"),
         (["--network", "none", "--", "true"], "--driver docker needs an --image"),
         (["--driver", "docker", "--image", "a@b@c", "--", "true"], "a@b@c"),
+        (["runs.db", "--", "true"], "COMMAND must be a program, got 'runs.db': a database is --db runs.db"),
+        (["pg://u:secret@h", "true"], "COMMAND must be a program, got 'pg://u:***@h': a database is --db pg://u:***@h"),
     ],
 )
 def test_wrong_use(db: Path, args: list[str], reason: str) -> None:
@@ -158,14 +160,25 @@ def test_wrong_use(db: Path, args: list[str], reason: str) -> None:
     assert not db.exists()
 
 
+def test_a_program_that_is_named_as_a_database(db: Path) -> None:
+    """It runs; only a name that can't run is taken for a database that stands in the wrong place."""
+    program = db.with_name("sweep.db")
+    program.write_text("#!/bin/sh\nexit 7\n")
+    program.chmod(0o755)
+    assert (record(db, str(program)).returncode, last(db, "exit_code")) == (7, (7,))
+
+
 def test_a_driver_s_fault(db: Path) -> None:
-    """No engine is the driver's fault: 125, in one line, and the call says so."""
-    done = record(db, "--driver", "docker", "--image", "a", "--", "true", DOCKER_HOST="unix:///no/such/socket")
-    assert done.returncode == 125
-    message = done.stderr.decode()
-    assert message.startswith("callstats: can't reach the engine at unix:///no/such/socket: ") and message.count("\n") == 1
-    status, error, code = last(db, "status", "error", "exit_code")
-    assert (status, code) == ("error", None) and message == f"callstats: {error}\n"
+    """No engine is the driver's fault: 125; the line says so, and which call says it too. --json prints the call."""
+    options = ["--driver", "docker", "--image", "a"]
+    done = record(db, *options, "--", "true", DOCKER_HOST="unix:///no/such/socket")
+    status, error, code, key = last(db, "status", "error", "exit_code", "id")
+    assert (done.returncode, status, code) == (125, "error", None)
+    assert error.startswith("can't reach the engine at unix:///no/such/socket: ")
+    assert done.stderr.decode() == f"callstats: no sample, error: {error}; call {key} in table calls in {db}\n"
+    done = record(db, *options, "--json", "--", "true", DOCKER_HOST="unix:///no/such/socket")
+    call = json.loads(done.stderr)
+    assert (done.returncode, call["key"], call["error"]) == (125, *last(db, "id", "error"))
 
 
 def test_a_database_that_can_not_be(tmp_path: Path) -> None:

@@ -274,7 +274,10 @@ def test_the_environment_names_the_database(db: Path) -> None:
             ["reduce", "{db}", "--max-samples", "abc"],
             f"{MAX_SAMPLES}, got 'abc'",
         ),
-        (["show", "blobs.jsonl"], f"{NO_FILE}, got 'blobs.jsonl': summary, report, reduce and export take one"),
+        (
+            ["show", "blobs.jsonl"],
+            f"{NO_FILE}, got 'blobs.jsonl': summary, report, reduce and export take one, and import what reduce",
+        ),
         (["show", "./blobs.parquet", "x"], f"{NO_FILE}, got './blobs.parquet'"),
         (["list", "blobs.jsonl.gz"], f"{NO_FILE}, got 'blobs.jsonl.gz'"),
         (["compare", "a.jsonl", "b.jsonl"], f"{NO_FILE}, got 'a.jsonl'"),
@@ -294,6 +297,8 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["compare", "{db}", "x", "y", "--by", ""], "A must be given with a --by column; without one, compare by --tag"),
         (["compare", "{db}", "--tag", "a=1", "--tag", "a=1"], "--tag must be NAME=VALUE, twice with two values and without A"),
         (["record", "--interval", "1ms", "true"], "--interval must be 10ms or more, got '1ms'"),
+        (["record", "--timeout", "0s", "true"], "--timeout must be more than 0, got 0: leave it out for no limit"),
+        (["record", "--memory", "0", "--pid", "1"], "--memory must be more than 0, got 0: leave it out for no limit"),
         (["record", "--cgroup", "/no/group"], "--cgroup must be the folder of a control group, got '/no/group'"),
         (["record", "--pid", "99999999"], "--pid must be the number of a running process, got 99999999"),
         (

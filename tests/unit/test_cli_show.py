@@ -165,6 +165,17 @@ def test_which_call(tmp_path: Path) -> None:
         assert (result.exit_code, said in result.stderr) == (2, True)
 
 
+def test_a_database_that_is_taken_for_a_call(tmp_path: Path) -> None:
+    """Where it is the only argument, the error says so, and how databases are told apart; also where there is no calls.db."""
+    db = str(stored(tmp_path / "calls.db", blob(3)))
+    told = "; 'mine' is taken for a call, as a database ends in .db or has a /\n"
+    assert run("mine", CALLSTATS_URL=db).stderr.endswith(f", got 'mine': list shows the latest{told}")
+    assert run(db, "mine", CALLSTATS_URL=db).stderr.endswith(", got 'mine': list shows the latest\n")
+    for none, hint in ((("mine",), told), ((f"{db}.db", "mine"), "\n"), ((), "\n")):
+        result = run(*none, CALLSTATS_URL=f"{db}.db")
+        assert (result.exit_code, result.stderr.partition(", callstats init")[2]) == (2, f" an empty one{hint}")
+
+
 def test_one_metric(tmp_path: Path) -> None:
     """--metric chooses, the limit's own chart too; a name that the call lacks is an error that tells what there is."""
     db = stored(tmp_path / "calls.db", CASES["240-rows"]().to_db())

@@ -82,10 +82,15 @@ def test_objects(tmp_path: Path, text: bool) -> None:
             assert after == before.replace(*(one.encode() for one in spelt))
 
 
+IMPORT = "callstats import takes what reduce --save or record wrote"
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        (b'{"id":1}', "expected a blob, or an object with 'stats'"),
+        (b'{"id":1}', "expected a blob, or an object with 'stats'\n"),
+        (b'{"callstats":"call","v":1,"call":{"key":"a","stats":[]}}', f"expected a blob, or an object with 'stats'; {IMPORT}\n"),
+        (b'{"key":{"hex":"00"},"end":"\\n","rows":[]}', f"expected a blob, or an object with 'stats'; {IMPORT}\n"),
         (b"{", "expected a blob, or an object with 'stats'"),
         (b'{"x":{"stats":[]}}', "expected a blob, or an object with 'stats'"),
         (b'{,"stats":[]}', "expected a blob, or an object with 'stats'"),

@@ -336,6 +336,8 @@ def _parse_line(line: bytes, column: str) -> _Line:
             fault = f"expected an object in JSON: {error}"
             break
         return _Line(line, blob, {name: value for name, value in {**fields, **more}.items() if name != column}, start, end)
+    if _KEPT.match(text):
+        fault += "; callstats import takes what reduce --save or record wrote"
     return _Line(line, text, {}, fault=fault)
 
 
@@ -356,5 +358,6 @@ def _find_blob(text: bytes, start: int, column: str) -> tuple[bytes | None, int,
     return value.encode() if isinstance(value, str) else None if value is None else text[start:end], start, end, more
 
 
+_KEPT = re.compile(rb'\{"(callstats":"call"|key":.*?,"rows":\[)')
 _COLON = re.compile(rb"[ \t]*:[ \t]*")
 _DECODER = json.JSONDecoder()

@@ -184,7 +184,7 @@ def database(text: str | None = None) -> str:
 def validate_no_file(text: str) -> None:
     """Raise if an argument names a file of blobs where only a database can stand."""
     if text != STANDARD and has_blob_name(text) and not is_surely_database(text):
-        takers = "summary, report, reduce and export take one"
+        takers = "summary, report, reduce and export take one, and import what reduce --save or record wrote"
         raise click.UsageError(f"the database must be no file of histograms, got {text!r}: {takers}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import threading
@@ -19,7 +20,18 @@ from callstats._units import duration_text, parse_duration, printable
 from callstats.call import Call
 from callstats.cli.errors import ExitCode, Failure, option_message, say
 from callstats.cli.format import call_fields, name_text, peak_source_text, table_text
-from callstats.cli.options import ADDRESS, POSITIVE, SECONDS, SIZE, Parsed, default_database, default_option, examples, tag_option
+from callstats.cli.options import (
+    ADDRESS,
+    POSITIVE,
+    SECONDS,
+    SIZE,
+    Parsed,
+    default_database,
+    default_option,
+    examples,
+    is_surely_database,
+    tag_option,
+)
 from callstats.db import CallTable, connect
 from callstats.db.engine import parse_url, shown_url
 from callstats.drivers import FN_METRICS, DockerDriver, Driver, ProcessDriver, Status, Task, WaitResult
@@ -76,7 +88,6 @@ def _parse_interval(text: str) -> float:
 @click.option(
     "--memory",
     type=SIZE,
-    default="0",
     metavar="SIZE",
     help="Its max memory, such as 128m (k = 1024). A process is looked at 20 times a second, and may hold more until then; a "
     "container may not.  [default: any]",
@@ -108,7 +119,7 @@ def record_command(
     network: str | None,
     pid: int | None,
     cgroup: str | None,
-    memory: int,
+    memory: int | None,
     timeout: float | None,
     interval: float,
     max_samples: int,
@@ -134,6 +145,9 @@ def record_command(
     """
     from callstats.db.spool import keep_call
 
+    for option, limit in (("--memory", memory), ("--timeout", timeout)):
+        if limit == 0:
+            raise click.UsageError(f"{option} must be more than 0, got 0: leave it out for no limit")
     watched = [option for option, value in (("--pid", pid), ("--cgroup", cgroup)) if value is not None]
     others = {"--driver": driver != "process", "--image": image, "--network": network, "--memory": memory, "--timeout": timeout}
     unfit = [*watched[1:], *(option for option, value in others.items() if value), *["a command"] * bool(command)]
@@ -141,6 +155,8 @@ def record_command(
         raise click.UsageError(f"{watched[0]} must be given without {unfit[0]}: it watches what runs already")
     if not command and not watched:
         raise click.UsageError("Missing argument 'COMMAND...'.")
+    if driver == "process" and command and is_surely_database(command[0]) and shutil.which(command[0]) is None:
+        raise click.UsageError(f"COMMAND must be a program, got {command[0]!r}: a database is --db {printable(command[0])}")
     if (image is None) != (driver == "process") or (network is not None and driver == "process"):
         raise click.UsageError("--driver docker needs an --image; --image and --network must be given with --driver docker")
     runner: Driver = ProcessDriver(interval, adopts=True)
@@ -173,7 +189,7 @@ def record_command(
             stdout=sys.stdout.buffer,
             stderr=sys.stderr.buffer,
             timeout=timeout,
-            memory=memory,
+            memory=memory or 0,
             write_stat=write_stat,
         )
         recording.handed = relay.handed
@@ -187,8 +203,6 @@ def record_command(
         call = recording.end(recorder.end(), counts=not plain)
         relay.over.clear()
         spooled = keep_call(table, parse_url(db), call, seconds=_END_SECONDS, stop=relay.over.is_set)
-        if spooled is None and recording.fault is not None and recording.started is None:
-            raise recording.fault  # nothing ran
         if as_json:
             say(json_text(call_fields(call)))
         if not as_json or spooled is not None:

@@ -18,7 +18,8 @@ from callstats.cli.errors import ExitCode, Failure, print_rejected
 from callstats.cli.format import call_fields, csv_text, detail_texts, name_text, peak_source_text
 from callstats.cli.options import check_output, column_options, detail_options, examples, split_key
 from callstats.db import Call, connect
-from callstats.errors import ArgumentError
+from callstats.db.engine import WrongUseError
+from callstats.errors import ArgumentError, shorten_repr
 from callstats.plot import terminal
 from callstats.plot.panels import tracks
 from callstats.series import StatSeries
@@ -59,9 +60,14 @@ def show_command(
     """
     url, key = split_key(arguments)
     check_output(png, "--png", url)
+    taken = (
+        f"; {shorten_repr(key)} is taken for a call, as a database ends in .db or has a /" if len(arguments) == 1 and key else ""
+    )
     with connect(url, **columns) as table:
         try:
             call = table.get(key)
+        except WrongUseError as error:  # no database, say
+            raise Failure(f"{error}{taken}") from None
         except ArgumentError as error:
             if error.parameter != "key":
                 raise
@@ -71,7 +77,7 @@ def show_command(
                 named = table.list(1, name=key)
             if not named:
                 what = f"the whole key or the name of a call in table {columns['table']!r}"
-                raise Failure(str(ArgumentError("ID or NAME", what, key, hint="list shows the latest"))) from None
+                raise Failure(str(ArgumentError("ID or NAME", what, key, hint=f"list shows the latest{taken}"))) from None
             call = named[0]
     if form == "json":
         click.echo(json_text(call_fields(call), indent=2))

@@ -119,7 +119,8 @@ class ReduceResult(JobResult):
     bytes_after: int = 0
     """Bytes of the same blobs after it."""
     phases: dict[str, float] = field(default_factory=dict)
-    """Seconds that were spent to find rows, to read, reduce and write them, and to commit; those of several workers add up."""
+    """Seconds that were spent to find rows, to read, reduce and write them, to commit, and to compare old and new rows; those of
+    several workers add up."""
     backend: str = ""
     """The kernels that ran, ``"cython"`` or ``"python"``."""
     dry_run: bool = False

@@ -174,7 +174,8 @@ class ReduceJob(Job):
                 self.pause(0.0)
                 done, size = worker.attempt(partial(self._locked_batch, worker, left))
                 del self.locked[:size]
-                self.count(done)  # rows that are still locked go to the end
+                with worker.phase("compare"):
+                    self.count(done)  # rows that are still locked go to the end
                 left -= size
             if not self.locked:
                 return

@@ -56,7 +56,7 @@ class Saver:
         try:
             self._file = io.FileIO(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
         except FileExistsError:
-            hint = "its saved rows would be lost"
+            hint = "its saved rows would be lost, so name another"
             raise ArgumentError("save", "a new file", str(self._path), hint=hint) from None
         except OSError as error:
             raise ArgumentError("save", "a file that can be written", str(self._path), hint=reason_of(error)) from None

@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 UNDONE = "the database keeps the old text: something, such as a trigger or a rule, undoes the change"
 
-PHASES = ("find", "read", "reduce", "write", "commit")
-"""The phases of a batch, in this order."""
+PHASES = ("find", "read", "reduce", "write", "commit", "compare")
+"""The phases of a batch, in this order. To compare is to measure how far metrics have moved, and to count."""
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
@@ -105,14 +105,16 @@ class Worker(Attempts):
                     untimed, unreadable = self.attempt(partial(self.session.times, after, span.end, self.plan))
                     done = done._replace(skipped=max(left - untimed - len(unreadable), 0), untimed=untimed, unreadable=unreadable)
                 idle = 0 if done.outcomes or done.locked else idle
-                self.job.count(done)
+                with self.phase("compare"):
+                    self.job.count(done)
                 self.attempt(partial(self._learn, span.after, found, done.outcomes))  # a retry does not repeat the batch
                 span = span._replace(after=found.end, size=left)
                 pause = self.job.arguments.sleep
             self.job.idle = idle
 
     @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time of a block to a phase."""
         start = time.perf_counter()
         try:
             yield
@@ -127,7 +129,7 @@ class Worker(Attempts):
         rows = max(min(asked.batch_size, I64_MAX) // self.shrink, 1)  # a database takes no larger number
         most = min(self.job.left(), rows), max(asked.batch_bytes // self.shrink, 1)
         part = session.span(span.after, rows, span.end) if self.shrink > 1 and rows < span.size else span
-        with self._phase("find" if session.dialect.locks_rows else "read"):
+        with self.phase("find" if session.dialect.locks_rows else "read"):
             found = session.find(part, self.plan, *most, exactly=not self._is_dense)
         if found.rows:
             done = Committed(self._write_unlocked(span.after, found, self._reduce(found.rows)))
@@ -157,7 +159,7 @@ class Worker(Attempts):
         with saver.batch() if saver else nullcontext(_save_nothing) as saving, ExitStack() as stack:
             stack.enter_context(self.session.transaction(write=True))
             yield saving
-            with self._phase("commit"):
+            with self.phase("commit"):
                 stack.close()
 
     def _write_locked(self, keys: Sequence[Key]) -> Committed:
@@ -166,7 +168,7 @@ class Worker(Attempts):
             return Committed([])
         lock = not self.job.arguments.dry_run
         with self._transaction() as saving:
-            with self._phase("read"):
+            with self.phase("read"):
                 rows = self.session.fetch(keys, self.plan, lock=lock)
             outcomes = self._write(self._reduce(rows), saving)
         ours = {row.key for row in rows}
@@ -189,7 +191,7 @@ class Worker(Attempts):
     def _check_and_write(self, after: Key | None, found: Found, outcomes: list[Outcome]) -> list[Outcome]:
         """Under the lock of the whole database, reduce again the rows that another program has changed, and write."""
         with self._transaction() as saving:
-            with self._phase("read"):
+            with self.phase("read"):
                 rows = self.session.read_again(after, found, self.plan)
             if rows is not found.rows:
                 before = {outcome.row.key: outcome for outcome in outcomes}
@@ -201,7 +203,7 @@ class Worker(Attempts):
         """Reduce rows as they are."""
         plan, asked = self.plan, self.job.arguments
         results: dict[int, bytes | CallstatsError] = {}
-        with self._phase("reduce"):
+        with self.phase("reduce"):
             for tier, rule in enumerate(plan.rules):
                 these = [i for i, row in enumerate(rows) if row.tier == tier and row.kind in self.session.dialect.blob_kinds]
                 if these or len(plan.rules) == 1:
@@ -228,7 +230,7 @@ class Worker(Attempts):
             return outcomes
         old = {row.key: row.blob or b"" for row, _ in changes}
         saved = (SavedBlob(row.key, old[row.key], row.is_bytes) for row, _ in changes)
-        with self._phase("write"), saving(saved):
+        with self.phase("write"), saving(saved):
             _, rejected = session.write([(row.key, reduced, row.is_bytes) for row, reduced in changes], "reduced")
             if session.may_undo:
                 new = {row.key: reduced for row, reduced in changes if row.key not in rejected}
