@@ -95,11 +95,16 @@ def may_add_peaks(rule: Rule, old: bytes, new: bytes) -> bool:
     """Return whether a blob with counts may have got peaks that it had not before, by a quick look at its text."""
     if b'"count"' not in old and b"\\" not in old:
         return False
-    if len(rule.reducers(OTHERS)) > 1:
-        return True
+    peaks = _quoted_peaks(rule)
+    return peaks is None or any(peak in new and peak not in old for peak in peaks)
+
+
+@lru_cache(maxsize=16)
+def _quoted_peaks(rule: Rule) -> tuple[bytes, ...] | None:
+    """Return the names of the peaks that a rule keeps as JSON has them; None if they may be those of any metric."""
     how = rule.how if isinstance(rule.how, Mapping) else ()
     peaks = (f'"{metric}@{peak}"'.encode() for metric in how for peak in rule.reducers(metric)[1:])
-    return any(peak in new and peak not in old for peak in peaks)
+    return None if len(rule.reducers(OTHERS)) > 1 else tuple(peaks)
 
 
 @lru_cache(maxsize=256)
