@@ -65,12 +65,14 @@ def slow_usage(series: StatSeries, duration_ns: int | None = None) -> CallUsage:
     elif rows:
         fields["duration_ns"] = min(int(series.timestamps[-1]) - int(series.timestamps[0]), 2**63 - 1)
     used = [(metrics["cpu_total"], count) for metrics, count in rows if "cpu_total" in metrics]
-    if times and fields["duration_ns"]:
-        fields["cpu_mean"] = float(Fraction(100 * times[-1], fields["duration_ns"]))
-        known.update(["cpu_mean"] if known >= {"cpu_time_ns", "duration_ns"} else [])
+    if times and duration_ns:
+        fields["cpu_mean"] = float(Fraction(100 * times[-1], duration_ns))
+        known.update(["cpu_mean"] if "cpu_time_ns" in known else [])
+    elif len(times) > 1 and duration_ns is None and fields["duration_ns"]:
+        fields["cpu_mean"] = float(Fraction(100 * (times[-1] - times[0]), fields["duration_ns"]))
     elif used:
         fields["cpu_mean"] = float(Fraction(sum(value * count for value, count in used), sum(count for _, count in used)))
-        known.update(["cpu_mean"] if all(count == 1 for _, count in used) else [])
+        known.update(["cpu_mean"] if all(count == 1 for _, count in used) and not times else [])
     return CallUsage(**fields, exact=frozenset(known))
 
 
@@ -184,6 +186,11 @@ def test_processor_time() -> None:
     assert (usage.cpu_time_ns, usage.cpu_mean, usage.cpu_peak) == (SECOND // 2, 50.0, 900)
     assert {"cpu_time_ns", "cpu_mean", "duration_ns"} <= usage.exact
     assert not {"cpu_mean", "duration_ns"} & usage_of(series).exact
+    since_first = StatSeries([0, SECOND, 2 * SECOND], {"cpu_time@last": [SECOND // 2, 6 * SECOND // 10, 7 * SECOND // 10]})
+    assert usage_of(since_first).cpu_mean == 10.0  # what was used before the first sample took unknown time
+    recorded = StatSeries([0, SECOND // 100], {"cpu_time@last": [None, SECOND // 2], "cpu_total": [40, 60]})
+    assert usage_of(recorded).cpu_mean == 50.0
+    assert "cpu_mean" not in usage_of(recorded).exact
     early = StatSeries([0, SECOND], {"cpu_time@last": [7, None], "cpu_total": [0, 900]})
     for x in (early, early.to_json()):
         assert usage_of(x).cpu_time_ns == 7

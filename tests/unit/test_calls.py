@@ -129,7 +129,7 @@ def test_every_figure(n: int) -> None:
         assert found.cpu_mean is None
     for name in COUNTERS:
         risen = [metrics[name].increase for metrics in each if name in metrics]
-        assert found.increases[name] == sum(risen)
+        assert found.increases[name] == (sum(risen) if risen else None)
         assert found.increase[name] == spread([min(value, 2**64 - 1) for value in risen])
         assert (name in found.approximate) == any(not metrics[name].exact or metrics[name].first for metrics in each if name in metrics)
     for name, field in (("memory", "peak_memory"), ("cpu", "cpu_mean"), ("cpu_peak", "cpu_peak"), ("duration_ns", "duration_ns")):
@@ -182,9 +182,10 @@ def test_page_cache() -> None:
     """A container's mem_usage includes the page cache. That of a recorded process, which has no network counters, does not."""
     container = {"mem_usage": [5, 7], "net_rx": [1, 2], "cpu_time@last": [1, 2]}
     process = {"mem_usage": [5, 7], "cpu_time@last": [1, 2]}
-    fn = {"mem_usage": [5, 7]}
-    found = [summarize_calls([CallData(StatSeries([0, SECOND], metrics))]).page_cache for metrics in (container, process, fn)]
-    assert found == [1, 0, 1]
+    plain = {"mem_usage": [5, 7], "disk_read": [1, 2]}
+    unknown = {"mem_usage": [5, 7]}
+    for metrics, page_cache in ((container, 1), (process, 0), (plain, 0), (unknown, 1)):
+        assert summarize_calls([CallData(StatSeries([0, SECOND], metrics))]).page_cache == page_cache
 
 
 def test_lost_peaks_are_inexact() -> None:
@@ -202,7 +203,7 @@ def test_lost_peaks_are_inexact() -> None:
 
 def test_unknown_memory_is_not_zero_bytes() -> None:
     """Calls with a mem_usage of 0 count as calls, and not as small ones; killed ones still need more than their limit."""
-    small = [CallData(StatSeries([0], {"mem_usage": [100 * MIB], "mem_limit": [MIB * 400]}))] * 60
+    small = [CallData(StatSeries([0], {"mem_usage": [100 * MIB], "mem_limit": [MIB * 400]}), "success")] * 60
     zero = [CallData(StatSeries([0], {"mem_usage": [0], "mem_limit": [MIB * 400]}))] * 40
     found = summarize_calls([*small, *zero, CallData(StatSeries([], {}))], risk=0.05)
     assert (found.calls, found.sampled, found.memory.n, found.memory.p50, found.near.n) == (101, 100, 60, 100 * MIB, 60)
@@ -222,9 +223,21 @@ def test_unknown_memory_is_not_zero_bytes() -> None:
 @pytest.mark.parametrize(("limit", "finding"), [(300 * MIB, "fits"), (0, "no limit"), (UNLIMITED, "no limit")])
 def test_only_a_limit_fits(limit: int, finding: str) -> None:
     """Calls that have none are told so; with too few calls nothing is found."""
-    calls = [CallData(StatSeries([0], {"mem_usage": [250 * MIB], "mem_limit": [limit]}))] * 60
+    calls = [CallData(StatSeries([0], {"mem_usage": [250 * MIB], "mem_limit": [limit]}), "success")] * 60
     assert finding_text(summarize_calls(calls, risk=0.05)) == finding
     assert finding_text(summarize_calls(calls[:9], risk=0.05)) == ""
+
+
+def test_calls_without_a_status() -> None:
+    """It is not known which failed or were killed, and so not whether the limit fits; an empty status is none."""
+    series = StatSeries([0], {"mem_usage": [250 * MIB], "mem_limit": [300 * MIB]})
+    for status in (None, ""):
+        found = summarize_calls([CallData(series, status)] * 60, risk=0.05)
+        assert (found.errors, found.killed, finding_text(found)) == (None, None, "")
+        assert "60 of 60 calls sampled; how they ended is not known; " in dict(summary_texts(found))["covers"]
+    some = summarize_calls([CallData(series)] * 60 + [CallData(series, "killed")])
+    assert (some.errors, some.killed) == (1, 1)
+    assert (summarize_calls([]).errors, summarize_calls([]).killed) == (0, 0)
 
 
 def test_killed_calls_are_not_told_as_enough() -> None:
@@ -412,8 +425,7 @@ def test_traffic_since_the_start() -> None:
         scalars = CallScalars()
         scalars.add(series.to_json())
         assert scalars.summary().increases == found.increases
-        text = dict(summary_texts(found))["disk"].split(", ")[1]
-        assert text == f"{'' if exact else '~'}{increase} B written"
+        assert dict(summary_texts(found))["disk"] == f"{'' if exact else '~'}{increase} B written"
     kept = decimate(StatSeries(times, written | ends), 2, how={"disk_write": ("mean", "first", "last")})
     assert summarize_calls([CallData(kept)]).increases["disk_write"] == 50 + 30 + 20 + 70
     assert summarize_calls([CallData(decimate(kept, 1))]).increases["disk_write"] == 90

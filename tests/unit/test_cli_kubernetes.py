@@ -60,6 +60,7 @@ def output(tmp_path: Path) -> str:
         "few": [blob(MIB)] * 58,
         "unseen": [blob(MIB)] * 80 + [""] * 81,
         "killed": [blob(100 * MIB)] * 80,
+        "no-status": [blob(100 * MIB)] * 80,
         "inexact": [decimate(StatSeries.from_db(blob(99 * MIB)), 7, how="mean").to_db()] * 80,
     }
     path = tmp_path / "calls.db"
@@ -70,7 +71,7 @@ def output(tmp_path: Path) -> str:
             rows = [
                 (
                     name,
-                    "killed" if name == "killed" and i < 4 else "success",
+                    None if name == "no-status" else "killed" if name == "killed" and i < 4 else "success",
                     at.format(i // 100, i),
                     at.format(0, 0),
                     at.format(50, 0),
@@ -122,5 +123,6 @@ def test_unsound_advice_is_a_comment(output: str) -> None:
         "# inexact: no patch: its peaks are not exact, since reductions did not keep them",
         "# killed: no patch: 4 calls of 80 ran out of memory, and what such calls need is not known",
         "# leaks: no patch: its memory grows from call to call, so no size lasts",
+        "# no-status: no patch: it is not known which calls ran out of memory, since they have no status",
         "# unseen: no patch: memory is known in 80 of 161 calls only",
     ]

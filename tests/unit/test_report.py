@@ -38,7 +38,7 @@ def data_of(page: str) -> dict[str, Any]:
 
 def group(name: str, calls: int = 3) -> CallsGroup:
     """A group of calls with peaks of 1, 2, 3 MiB and so on."""
-    members = [CallData(series(5, (i + 1) * MIB)) for i in range(calls)]
+    members = [CallData(series(5, (i + 1) * MIB), "success") for i in range(calls)]
     return CallsGroup(
         name=name,
         summary=summarize_calls(members, risk=0.05),

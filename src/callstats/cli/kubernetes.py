@@ -77,6 +77,8 @@ def _fault(name: str, summary: CallsSummary) -> str | None:
         return f"memory is known in {sized.calls:,} of {plural(summary.calls, 'call')} only"
     if (sized.over or 0) + sized.assumed > max_exceedances(sized.calls, sized.risk):
         return f"{plural(sized.killed, 'call')} of {sized.calls:,} ran out of memory, and what such calls need is not known"
+    if summary.killed is None:
+        return "it is not known which calls ran out of memory, since they have no status"
     if summary.trend.growing:
         return "its memory grows from call to call, so no size lasts"
     return None

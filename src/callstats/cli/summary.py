@@ -37,7 +37,7 @@ from callstats.cli.options import (
 )
 from callstats.db import TableSummary
 from callstats.stats import CallsGroup, CallsSummary, summarize_calls
-from callstats.stats.format import LEAKING, PERCENTILES, number_text, summary_texts
+from callstats.stats.format import LEAKING, PERCENTILES, UNKNOWN_ENDS, number_text, summary_texts
 from callstats.stats.trend import MIN_CALLS
 
 _SORT_KEYS: dict[str, Callable[[CallsSummary], int | float | None]] = {
@@ -177,7 +177,8 @@ def table_lines(summary: TableSummary) -> list[str]:
         numbers = [(number_text(one, title)[1], unit) for title, unit in _COLUMNS.values()]
         cells = (text.partition(f" {unit}")[0] if unit else text for text, unit in numbers)
         name = _group_name(summary.by, group)
-        rows.append((name, f"{one.sampled:,}/{one.calls:,}", f"{one.errors:,}", *(cell or "-" for cell in cells)))
+        errors = "" if one.errors is None else f"{one.errors:,}"
+        rows.append((name, f"{one.sampled:,}/{one.calls:,}", *(cell or "-" for cell in (errors, *cells))))
     notes = wrap_lines([*_table_notes(summary), *_end_lines(summary, is_table=True)], indent=2)
     return [*text_table(rows, right=1, optional=_OPTIONAL, cut="name"), "", *notes]
 
@@ -202,6 +203,8 @@ def _end_lines(summary: TableSummary, *, is_table: bool = False) -> list[str]:
     sampled = sum(group.summary.memory.n - group.summary.kernel_peaks for group in summary.groups)
     if is_table and sampled:
         lines.append(f"peaks of memory were sampled in {plural(sampled, 'call')}, and may have been higher")
+    if any(group.summary.errors is None for group in summary.groups):
+        lines.append("calls without a status may have failed or been killed: killed ones count by their peaks")
     if any(group.summary.rightsize and group.summary.rightsize.assumed for group in summary.groups):
         lines.append("killed calls are taken to need twice their limit, and may need more")
     if lines:
@@ -214,8 +217,8 @@ def _end_lines(summary: TableSummary, *, is_table: bool = False) -> list[str]:
 
 def _group_lines(by: str | None, group: CallsGroup) -> Iterator[str]:
     summary = group.summary
-    ends = f"{summary.sampled:,} sampled, {plural(summary.errors, 'error')}, {summary.killed:,} killed"
-    yield f"{_group_name(by, group)}: {plural(summary.calls, 'call')}, {ends}"
+    ends = UNKNOWN_ENDS if summary.errors is None else f", {plural(summary.errors, 'error')}, {summary.killed:,} killed"
+    yield f"{_group_name(by, group)}: {plural(summary.calls, 'call')}, {summary.sampled:,} sampled{ends}"
     for title, text in summary_texts(summary):
         yield f"  {title:<12}{text}"
     yield ""

@@ -42,7 +42,8 @@ class CallUsage:
     """The max of ``mem_limit``, in bytes; 2**63 - 4096 or more means unlimited, and 0 counts as unknown. It counts as exact, as
     the default reduction keeps the max."""
     cpu_mean: float | None = None
-    """Percent of one core: `cpu_time_ns` by `duration_ns` where both are known, else the mean of ``cpu_total``."""
+    """Percent of one core: `cpu_time_ns` by the duration that the caller gave, else the rise of processor time over that of the
+    samples, else the mean of ``cpu_total``."""
     cpu_peak: int | None = None
     """The max of ``cpu_total``, in percent of one core."""
     cpu_time_ns: int | None = None
@@ -117,19 +118,21 @@ class CallTotals(NamedTuple):
         cpu_time = totals[CPU_TIME][LAST] if CPU_TIME in totals else None
         if cpu_time is not None and self.cpu_time_in_last_row:
             exact.append("cpu_time_ns")
+        cpu_mean = None
         if duration_ns is not None:
             exact.append("duration_ns")
+            if cpu_time is not None and duration_ns:
+                cpu_mean = 100 * cpu_time / duration_ns
+                if "cpu_time_ns" in exact:
+                    exact.append("cpu_mean")
         elif self.rows:
             duration_ns = min(self.last - self.first, I64_MAX)
-        cpu_mean = None
-        if cpu_time is not None and duration_ns:
-            cpu_mean = 100 * cpu_time / duration_ns
-            if "cpu_time_ns" in exact and "duration_ns" in exact:
-                exact.append("cpu_mean")
-        elif CPU in totals:
+            if cpu_time is not None and duration_ns and totals[CPU_TIME][ROWS] > 1:
+                cpu_mean = 100 * (cpu_time - totals[CPU_TIME][FIRST]) / duration_ns
+        if cpu_mean is None and CPU in totals:
             total = totals[CPU]
             cpu_mean = (total[SUM] << 64 | total[SUM + 1]) / total[WEIGHT]
-            if total[WEIGHT] == total[ROWS]:
+            if total[WEIGHT] == total[ROWS] and cpu_time is None:
                 exact.append("cpu_mean")
         return CallUsage(
             peak_memory=peak,

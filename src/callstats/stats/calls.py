@@ -60,9 +60,9 @@ class CallsSummary:
     calls: int = 0
     sampled: int = 0
     """Calls with a sample."""
-    errors: int = 0
-    """Calls whose status counts as an error (see `CallData`)."""
-    killed: int = 0
+    errors: int | None = 0
+    """Calls whose status counts as an error (see `CallData`); None where no call has a status, and so with `killed`."""
+    killed: int | None = 0
     interval_ns: int | None
     """How long a peak may last unseen: the time between two samples of memory in a call, the median over the calls whose peak
     was sampled. The sample at the end of a call does not count, since it may come soon after the one before."""
@@ -90,9 +90,9 @@ class CallsSummary:
     """Of `CallUsage.cpu_peak`."""
     cpu_request: RightSize | None
     """Of `CallUsage.cpu_mean`; present where a risk was given."""
-    increases: dict[str, int]
+    increases: dict[str, int | None]
     """The total increase of each of Fn's four counters over all calls: since the start of a recording, else since the first sample,
-    which is exact only where the counter was 0 then."""
+    which is exact only where the counter was 0 then. None where no call has the counter."""
     increase: dict[str, Percentiles]
     """The increase of each counter in a call; 2**64 - 1 stands for more."""
     growth: Percentiles
@@ -169,6 +169,7 @@ class CallScalars:
 
     def __init__(self) -> None:
         self.calls = self.sampled = self.errors = self.killed = self.kernel_peaks = self.page_cache = self.near = self.limited = 0
+        self.has_status = False
         self.headroom: int | None = None
         self.waste: int | None = None
         # In step with each other. Unknown memory and limits are 0, unknown durations -1, unknown CPU is NaN.
@@ -195,6 +196,7 @@ class CallScalars:
         self.calls += 1
         self.errors += failed
         self.killed += killed
+        self.has_status |= status not in (None, "")
         self.sampled += usage.rows > 0
         if usage.peak_source == "sampled" and (interval := _interval(totals, usage)):
             self.intervals.append(interval)
@@ -239,8 +241,9 @@ class CallScalars:
         if peak is None:
             return
         self.kernel_peaks += usage.peak_source == "kernel"
-        # A recorded process has its processor time and no network; its memory is that of the processes alone.
-        self.page_cache += metric == USAGE and (CPU_TIME not in totals.totals or "net_rx" in totals.totals)
+        # A recorded process has no network counters, but others; its memory is that of the processes alone.
+        is_process = "net_rx" not in totals.totals and not totals.totals.keys().isdisjoint((CPU_TIME, "disk_read"))
+        self.page_cache += metric == USAGE and not is_process
         if "peak_memory" not in usage.exact:
             self.approximate.update(("memory", "headroom", "near", "rightsize", "waste"))
         if metric is not None and total is not None:
@@ -267,6 +270,7 @@ class CallScalars:
 
     def summary(self, *, risk: float | None = None, step: int = 64 * MIB) -> CallsSummary:
         known, order = self.samples(), self._time_order()
+        has_ends = self.has_status or not self.calls
         limits, min_memory = (values[values > 0] for values in (_view(self.limits)[order], _view(self.min_memory)[order]))
         request = sized = None
         spans = {"cpu_mean"} if len(known.cpu) > 1 and not self.cpu_durations_are_exact else set()  # one call's mean is its own
@@ -278,8 +282,8 @@ class CallScalars:
         return CallsSummary(
             calls=self.calls,
             sampled=self.sampled,
-            errors=self.errors,
-            killed=self.killed,
+            errors=self.errors if has_ends else None,
+            killed=self.killed if has_ends else None,
             interval_ns=int(np.median(_view(self.intervals))) if self.intervals else None,
             duration_ns=percentiles(known.duration_ns),
             memory=percentiles(known.memory),
@@ -293,7 +297,7 @@ class CallScalars:
             cpu=percentiles(known.cpu),
             cpu_peak=percentiles(_view(self.cpu_peaks)),
             cpu_request=request,
-            increases=dict(self.increases),
+            increases={name: self.increases[name] if found else None for name, found in self.increase.items()},
             increase={name: percentiles(_view(increases)) for name, increases in self.increase.items()},
             growth=percentiles(_view(self.growths)),
             trend=leak_trend(min_memory),

@@ -13,6 +13,7 @@ from callstats.stats.rightsize import MIB, RightSize
 from callstats.stats.trend import MAX_P, MIN_CALLS
 
 LEAKING = "memory grows from call to call, so no size suits it for long"
+UNKNOWN_ENDS = "; how they ended is not known"
 PERCENTILES = ("p50", "p95", "p99", "max")
 
 
@@ -90,7 +91,8 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
         ("disk", {"disk_read": "read", "disk_write": "written"}),
     ):
         if any(summary.increase[name].n for name in counters):
-            yield title, ", ".join(f"{mark(name)}{size_text(summary.increases[name])} {word}" for name, word in counters.items())
+            known = ((mark(name), summary.increases[name], word) for name, word in counters.items())
+            yield title, ", ".join(f"{inexact}{size_text(size)} {word}" for inexact, size, word in known if size is not None)
     if summary.memory.n:
         yield "growing", _trend_text(summary, mark("trend"))
     if summary.rightsize is not None:
@@ -104,11 +106,12 @@ def count_text(summary: CallsSummary) -> str:
     """Return how many calls there are, and how they ended."""
     sampled = f"{summary.sampled:,} sampled, {summary.calls - summary.sampled:,} not"
     failed = f"; {summary.errors:,} failed, {summary.killed:,} of them killed" if summary.errors else ""
+    failed = UNKNOWN_ENDS if summary.errors is None else failed
     return f"{plural(summary.calls, 'call')}: {sampled}{failed}"
 
 
 FINDINGS = ("", "fits", "no limit", "warms up", "too much memory", "too little memory", "memory grows")
-"""Findings about a group of calls, the gravest last. An empty text means that no right size is known."""
+"""Findings about a group of calls, the gravest last. An empty text: no right size is known, or not if any call was killed."""
 
 _MUCH_SAVED = 0.2
 """A right size that saves this share of memory is a finding."""
@@ -126,8 +129,9 @@ def finding_text(summary: CallsSummary) -> str:
     if sized.saved is not None and sized.saved >= _MUCH_SAVED:
         return "too much memory"
     rose_at_first = trend.p is not None and trend.p < MAX_P and (trend.later_p is None or trend.later_p >= MAX_P)
-    limited = summary.limit is not None and not summary.is_unlimited
-    return "warms up" if rose_at_first else "fits" if limited else "no limit"
+    if rose_at_first or summary.limit is None or summary.is_unlimited:
+        return "warms up" if rose_at_first else "no limit"
+    return "" if summary.killed is None else "fits"
 
 
 def finding_mark(summary: CallsSummary) -> str:
@@ -165,7 +169,8 @@ def _coverage_text(summary: CallsSummary, found: RightSize) -> str:
     parts += [f"{found.unknown:,} without known memory left out"] * (found.unknown > 0)
     unseen = found.calls - summary.memory.n
     also = f", {unseen:,} of them without known memory" if unseen > 0 else ""
-    parts = [", ".join([*parts, f"{summary.killed:,} killed{also}"])]
+    killed = UNKNOWN_ENDS if summary.killed is None else f", {summary.killed:,} killed{also}"
+    parts = [f"{', '.join(parts)}{killed}"]
     if found.assumed:
         one, rest = found.assumed == 1, found.killed - found.assumed
         some = f"{found.assumed:,} of {found.killed:,} killed" if rest else f"{found.assumed:,} killed"
