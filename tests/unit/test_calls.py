@@ -131,7 +131,9 @@ def test_every_figure(n: int) -> None:
         risen = [metrics[name].increase for metrics in each if name in metrics]
         assert found.increases[name] == (sum(risen) if risen else None)
         assert found.increase[name] == spread([min(value, 2**64 - 1) for value in risen])
-        assert (name in found.approximate) == any(not metrics[name].exact or metrics[name].first for metrics in each if name in metrics)
+        assert (name in found.approximate) == any(
+            not metrics[name].exact or metrics[name].first for metrics in each if name in metrics
+        )
     for name, field in (("memory", "peak_memory"), ("cpu", "cpu_mean"), ("cpu_peak", "cpu_peak"), ("duration_ns", "duration_ns")):
         inexact = [usage for usage in usages if getattr(usage, field) is not None and field not in usage.exact]
         assert (name in found.approximate) == bool(inexact)
@@ -225,7 +227,7 @@ def test_only_a_limit_fits(limit: int, finding: str) -> None:
     """Calls that have none are told so; with too few calls nothing is found."""
     calls = [CallData(StatSeries([0], {"mem_usage": [250 * MIB], "mem_limit": [limit]}), "success")] * 60
     assert finding_text(summarize_calls(calls, risk=0.05)) == finding
-    assert finding_text(summarize_calls(calls[:9], risk=0.05)) == ""
+    assert finding_text(summarize_calls(calls[:9], risk=0.05)) == "too few calls"
 
 
 def test_calls_without_a_status() -> None:
@@ -412,7 +414,7 @@ def test_traffic_since_the_start() -> None:
     """A recording counts from its start. Of another call what was there at the first sample is left out, and the rest inexact."""
     written, ends = {"disk_write": [50, 80, 20, 90]}, {"cpu_time@last": [None, None, None, SECOND]}
     times = [k * SECOND for k in range(4)]
-    for metrics, increase, exact in (
+    for metrics, increase, is_exact in (
         (written | ends, 170, True),
         (written, 120, False),
         ({"disk_write": [0, 30, 80, 90]}, 90, True),
@@ -421,11 +423,11 @@ def test_traffic_since_the_start() -> None:
         series = StatSeries(times, metrics)
         found = summarize_calls([CallData(series)])
         assert found.increases["disk_write"] == found.increase["disk_write"].max == increase
-        assert ("disk_write" not in found.approximate) == exact
+        assert ("disk_write" not in found.approximate) == is_exact
         scalars = CallScalars()
         scalars.add(series.to_json())
         assert scalars.summary().increases == found.increases
-        assert dict(summary_texts(found))["disk"] == f"{'' if exact else '~'}{increase} B written"
+        assert dict(summary_texts(found))["disk"] == f"{'' if is_exact else '~'}{increase} B written"
     kept = decimate(StatSeries(times, written | ends), 2, how={"disk_write": ("mean", "first", "last")})
     assert summarize_calls([CallData(kept)]).increases["disk_write"] == 50 + 30 + 20 + 70
     assert summarize_calls([CallData(decimate(kept, 1))]).increases["disk_write"] == 90

@@ -187,7 +187,7 @@ def test_stories(read: Read) -> None:
             CallData(series, call["status"], parse_time(call["created_at"]), lasted(call))
         )
     assert {name: finding_text(summarize_calls(calls, risk=0.05)) for name, calls in by_name.items()} == {
-        "captured": "",
+        "captured": "too few calls",
         "checkout": "memory grows",
         "embed": "warms up",
         "invoice-pdf": "too much memory",

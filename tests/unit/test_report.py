@@ -196,7 +196,7 @@ def test_what_the_page_is_given() -> None:
     assert resize["cells"][0] == 80
     assert resize["cells"][-2] == ["128 MiB", 128 * MIB]
     assert lone["cells"][-2] is None
-    assert [data["findings"][one["finding"]] for one in (resize, lone)] == ["memory grows", ""]
+    assert [data["findings"][one["finding"]] for one in (resize, lone)] == ["memory grows", "too few calls"]
     assert resize["count"] == "80 calls: 80 sampled, 0 not"
     words = {data["texts"][title]: data["texts"][text] for title, text in lone["summary"]}
     assert words["right size"] == "not enough calls whose memory is known: 1 of the 59 that a risk of 5 % needs"

@@ -52,8 +52,8 @@ def show_command(
 
     A chart is solid up to the mean of each row, and light from the row's min to its max where those are kept. It lasts from the
     first sample to the last, with straight lines from row to row. Gaps, and rows without the metric, stay blank. The memory limit
-    is a dashed line unless it is far above. ~ marks values that are not exact: reductions have changed them, or traffic before the
-    first sample is not known. Memory is "at least" so much where it was sampled: a peak between two samples is not seen.
+    is a dashed line unless it is far above. ~ marks values that are not exact: reductions have changed them, or samples alone
+    tell them. Memory is "at least" so much where it was sampled: a peak between two samples is not seen.
 
     With NAME, it is the latest call of that name, by its key. Without, it is the latest of all. A single argument
     is a database if it is a URL, has a /, ends in .db or .sqlite, or is an SQLite file; else it is the ID or the name.
@@ -104,7 +104,8 @@ def head_lines(call: Call) -> list[str]:
             "duration": usage_text(usage, "duration_ns"),
             "samples": samples_text(usage) if usage.rows else "none",
             "memory": f"{memory} ({peak_source_text(usage)})" if (memory := peak_memory_text(usage)) else "",
-            "CPU": usage_text(usage, "cpu_mean") + " (processor time over duration)" * ({"cpu_time_ns", "duration_ns"} <= usage.exact),
+            "CPU": usage_text(usage, "cpu_mean")
+            + " (processor time over duration)" * ({"cpu_time_ns", "duration_ns"} <= usage.exact),
         }
     return [f"{title:<10}{text}" for title, text in head.items() if text]
 

@@ -91,8 +91,8 @@ class CallsSummary:
     cpu_request: RightSize | None
     """Of `CallUsage.cpu_mean`; present where a risk was given."""
     increases: dict[str, int | None]
-    """The total increase of each of Fn's four counters over all calls: since the start of a recording, else since the first sample,
-    which is exact only where the counter was 0 then. None where no call has the counter."""
+    """The total increase of each of Fn's four counters over all calls, None where no call has it: since the start of a recording,
+    else since the first sample, which is exact only where the counter was 0 then."""
     increase: dict[str, Percentiles]
     """The increase of each counter in a call; 2**64 - 1 stands for more."""
     growth: Percentiles

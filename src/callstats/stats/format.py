@@ -110,8 +110,8 @@ def count_text(summary: CallsSummary) -> str:
     return f"{plural(summary.calls, 'call')}: {sampled}{failed}"
 
 
-FINDINGS = ("", "fits", "no limit", "warms up", "too much memory", "too little memory", "memory grows")
-"""Findings about a group of calls, the gravest last. An empty text: no right size is known, or not if any call was killed."""
+FINDINGS = ("", "too few calls", "fits", "no limit", "warms up", "too much memory", "too little memory", "memory grows")
+"""Findings about a group of calls, the gravest last. An empty text: nothing can be told, as of calls without a status."""
 
 _MUCH_SAVED = 0.2
 """A right size that saves this share of memory is a finding."""
@@ -123,7 +123,7 @@ def finding_text(summary: CallsSummary) -> str:
     if trend.growing:
         return "memory grows"
     if sized is None or sized.size is None:
-        return ""
+        return "too few calls" if sized is not None and sized.calls < sized.needed else ""
     if summary.limit is not None and sized.size > summary.limit:
         return "too little memory"
     if sized.saved is not None and sized.saved >= _MUCH_SAVED:
@@ -137,7 +137,7 @@ def finding_text(summary: CallsSummary) -> str:
 def finding_mark(summary: CallsSummary) -> str:
     """Return ``~`` where values that reductions have changed decide the finding."""
     causes = {"trend"} if summary.trend.growing else {"trend", "rightsize"}
-    return "~" if finding_text(summary) and causes & summary.approximate else ""
+    return "~" if finding_text(summary) not in FINDINGS[:2] and causes & summary.approximate else ""
 
 
 def _trend_text(summary: CallsSummary, mark: str) -> str:

@@ -23,8 +23,10 @@ _PEAKS = ("min", "max", "first", "last")
 
 
 class Summary(NamedTuple):
-    """Statistics of one metric of a series. ``Summary()`` is that of a metric without values: all None. `exact` covers `max` and
-    `increase` alone; `mean`, `median`, `p95`, `p99` and `growth` are those of the rows, whatever a row stands for."""
+    """Statistics of one metric of a series. ``Summary()`` is that of a metric without values: all None.
+
+    `exact` covers `max` and `increase` alone. The other statistics are of the rows, whatever a row stands for.
+    """
 
     n: int = 0
     """Rows that have the metric."""
