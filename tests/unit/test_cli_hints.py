@@ -323,7 +323,7 @@ def test_default_columns_that_were_not_found(tmp_path: Path) -> None:
     table = "CREATE TABLE calls (id TEXT PRIMARY KEY, stats, created_at TEXT, job TEXT)"
     db = made(tmp_path / "calls.db", [("a", blob(5))], table=table)
     line = "the table has no {}status (--status-column), started_at (--start-column), completed_at (--end-column): "
-    line += "with these options, name its own columns\n"
+    line += "name its own column by the option in brackets\n"
     assert line.format("fn_id (--by), ") in run("summary", db).stdout
     assert line.format("") in run("summary", db, "--by", "job").stdout
     away = ["--by", "", "--status-column", "", "--start-column", "", "--end-column", ""]
@@ -397,9 +397,9 @@ def test_list_by_name_and_condition(named: Path) -> None:
     assert keys("--name", "nightly", "--where", "status = 'success'") == ["1"]
     assert keys("--name", "nobody") == []
     empty = run("list", named, "--name", "nobody", "--tag", "a=b", "--where", "1").stdout
-    assert empty == "no calls meet --name and --tag and --where: callstats list --json tells what calls there are\n"
+    assert empty == f"no calls meet --name and --tag and --where: callstats list {named} --json tells what calls there are\n"
     empty = run("list", named, "--name", "nobody").stdout
-    assert empty == "no calls meet --name: callstats summary tells what calls there are\n"
+    assert empty == f"no calls meet --name: callstats summary {named} tells what calls there are\n"
     result = run("list", named, "--name", "nightly", "--by", "")
     assert (result.exit_code, result.stderr) == (2, "callstats: --name must be None for a table without names, got 'nightly'\n")
     with connect(named) as calls:

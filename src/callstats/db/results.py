@@ -188,6 +188,8 @@ class TableComparison(JobResult):
     """Calls whose peak memory the kernel measured. The others were sampled, which may miss a peak."""
     differences: tuple[Difference, ...] = ()
     """How they differ in duration, peak memory, CPU and failures."""
+    in_both: int = 0
+    """Rows left out because their calls have the tags of both groups."""
     untimed: int = 0
     """Rows left out because their time is needed and can't be read."""
     unfinished: int = 0
