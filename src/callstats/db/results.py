@@ -128,7 +128,7 @@ class ReduceResult(JobResult):
     as_of: str | None = None
     """The time that the ages of tiers are measured from; None without tiers."""
     kept_peaks: tuple[str, ...] = ()
-    """In a dry run, the metrics of changed rows whose peaks the rule keeps."""
+    """In a dry run, the metrics of changed rows whose peaks the rule keeps; else empty, since only a dry run looks for them."""
     peaks_of_means: tuple[str, ...] = ()
     """Metrics of changed rows whose peaks are those of means, since a reduction before did not keep them. Nothing in the rows
     tells them from exact ones."""
