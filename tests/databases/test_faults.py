@@ -109,6 +109,6 @@ def test_a_planned_end_of_three_workers(on_server: Database) -> None:
 
     on_server.make(OLD.items())
     result = reduce_table(on_server.url, RULE, batch_size=1, jobs=3, sleep=0.05, run_time=timedelta(seconds=1.5))
-    assert (result.stopped, result.more) == (None, "the run time of 0:00:01.500000 is over")
+    assert (result.stopped, result.more) == (None, "the run time of 1.5 s is over")
     assert result.changed < ROWS
     assert reduce_table(on_server.url, RULE, jobs=3).changed == ROWS - result.changed

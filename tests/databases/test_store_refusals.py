@@ -87,7 +87,7 @@ def test_wrong_use_is_named(tmp_path: Path, case: str) -> None:
 
 LEAST: dict[str, tuple[dict[str, Any], int, str | None]] = {
     "sleep": ({"sleep": 0}, 2, None),
-    "run_time": ({"run_time": timedelta(0)}, 0, "the run time of 0:00:00 is over"),
+    "run_time": ({"run_time": timedelta(0)}, 0, "the run time of 0 s is over"),
     "limit": ({"limit": 1}, 1, "the limit of 1 changed rows is reached"),
     "retries": ({"retries": 0}, 2, None),
     "batch_size": ({"batch_size": 1, "batch_bytes": 1, "threads": 1, "jobs": 1}, 2, None),

@@ -175,7 +175,7 @@ def test_a_run_that_changes_nothing_saves_nothing(tmp_path: Path) -> None:
     assert len((tmp_path / "old.jsonl").read_bytes().splitlines()) == 2
 
 
-SAVED = "; reduce --save and record write such files, in lines of JSON"
+SAVED = "; reduce --save and record write such files, in lines of JSON; summary, report and reduce read those of export"
 
 
 @pytest.mark.parametrize(

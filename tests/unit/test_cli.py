@@ -140,7 +140,11 @@ def test_import_names_what_it_can_not_place(db: Path, tmp_path: Path) -> None:
     assert "half a line" in result.stdout
     assert cell(db, "a") == "x"
     saved.write_bytes(b"".join(b'{"key":%d,"stats":""}\n' % i for i in range(150)))
-    assert run("import", db, saved).stderr.splitlines()[10] == "not in the table: 140 more rows"
+    hint = "name the table that they were saved from by --table, --key and --column"
+    assert run("import", db, saved).stderr.splitlines()[10:] == [
+        "not in the table: 140 more rows",
+        f"none of the saved rows is in table calls in {db}: {hint}",
+    ]
 
 
 def test_rejected_rows_are_named(db: Path) -> None:

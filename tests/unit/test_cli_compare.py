@@ -104,7 +104,20 @@ def test_two_tags(db: Path) -> None:
     with connect(db) as table:
         both = table.compare({"version": "1", "team": "web"}, {"version": "2", "team": "web"})
         assert [one.differs for one in both.differences] == [False, True, False, False]
-        assert table.compare({"team": "web"}, {"version": "2"}).group_calls == (61, 0)  # calls of both groups are in neither
+
+
+def test_calls_with_both_tags(db: Path) -> None:
+    """They belong to both groups, so they are left out and counted, however the other conditions and their end choose."""
+    with connect(db) as table:
+        found = table.compare({"team": "web"}, {"version": "1"}, since=1_791_331_200 * 10**9)  # 7 October
+        assert (found.group_calls, found.in_both, found.unfinished, found.rows) == ((58, 0), 18, 1, 77)
+        table.add([replace(call("x", "resize", 6, 1, MIB, version="1"), tags={"version": "1"})])
+    line = "left out, since they have both tags: 20 calls"
+    assert line in run(db, "--tag", "version=1", "--tag", "team=web").stdout.splitlines()
+    assert json.loads(run(db, "--tag", "version=1", "--tag", "team=web", "--json").stdout)["in_both"] == 20
+    error = run(db, "--tag", "version=9", "--tag", "team=web").stderr
+    why = "there are no calls of version=9 to compare besides 1 call with both tags: callstats list"
+    assert error.startswith(f"callstats: {why}")
 
 
 def test_too_few(db: Path) -> None:
@@ -117,7 +130,7 @@ def test_too_few(db: Path) -> None:
 
 def test_the_way_out() -> None:
     """About how many more calls would tell, of each group that has too few; differences of percentages are points."""
-    one = Difference(name="memory", calls_a=14, calls_b=15, effective_a=14.0, effective_b=6.0, exact=True)
+    one = Difference(name="memory", calls_a=14, calls_b=15, effective_a=14.0, effective_b=6.0, exact_a=True, exact_b=True)
     both = replace(one, name="duration_ns", effective_a=9.5)
     cpu = replace(one, name="cpu", a=88.0, b=87.5, difference=-0.44, low=-1.0, high=0.0, differs=False)
     lines = comparison_text(TableComparison(names=("old", "new"), differences=(one, both, cpu))).splitlines()
@@ -135,9 +148,10 @@ def test_a_misspelt_name(db: Path) -> None:
     """It has no calls, and nothing is compared."""
     result = run(db, "few", "gone", "--json")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "callstats: there are no calls of gone to compare: callstats summary tells what calls there are\n"
+    hint = "callstats: there are no calls of {} to compare: callstats {} tells what calls there are\n"
+    assert result.stderr == hint.format("gone", f"summary {db}")
     result = run(db, "--tag", "a=1", "--tag", "a=2")
-    assert result.stderr == "callstats: there are no calls of a=1 to compare: callstats list --json tells what calls there are\n"
+    assert result.stderr == hint.format("a=1", f"list {db} --json")
 
 
 def test_what_makes_peaks_differ(tmp_path: Path) -> None:
@@ -164,7 +178,10 @@ def test_what_makes_peaks_differ(tmp_path: Path) -> None:
     assert json.loads(run(path, "fn", "kernel", "--json").stdout)["kernel_peaks"] == [0, 20]
     assert "peaks of" not in run(path, "fn", "reduced").stdout
     [line] = [line for line in run(path, "fn", "reduced").stdout.splitlines() if line.startswith("peak memory")]
-    assert line.split()[2:6] == ["~400", "B", "~250", "B"]
+    assert line.split()[2:6] == ["400", "B", "~250", "B"]  # each side is marked by itself, and so is the difference
+    assert "  ~-150 B" in line
+    memory = json.loads(run(path, "fn", "reduced", "--json").stdout)["differences"][1]
+    assert (memory["exact_a"], memory["exact_b"]) == (True, False)
 
 
 def test_a_table_without_names_or_times(tmp_path: Path) -> None:

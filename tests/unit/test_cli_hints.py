@@ -97,7 +97,8 @@ def test_reasons_with_values_of_their_own_are_one(tmp_path: Path) -> None:
     db = made(tmp_path / "calls.db", [(f"{i:03}", blob(100, metric="m" * (i % 50 + 1))) for i in range(200)])
     lines = run("reduce", db, "--max-bytes", 10, "--dry-run").stderr.splitlines()
     assert len(lines) == 11
-    reason = "max_bytes must be at least the size of one row, \N{HORIZONTAL ELLIPSIS} bytes, got \N{HORIZONTAL ELLIPSIS}"
+    assert re.fullmatch("rejected '000': --max-bytes must be at least the size of one row, \\d+ bytes, got 10", lines[0])
+    reason = "--max-bytes must be at least the size of one row, \N{HORIZONTAL ELLIPSIS} bytes, got \N{HORIZONTAL ELLIPSIS}"
     assert lines[10] == f"rejected 190 more rows too: {reason}; --rejects FILE has all"
 
     def told(*reasons: str) -> list[str]:
@@ -183,15 +184,15 @@ def test_a_dry_run_tells_of_kept_peaks_first(tmp_path: Path) -> None:
     assert report["peak_change"] == {"key": "a", "metric": "cpu_user", "before": 3, "after": 0}
     for how, text in {
         "mean": "",
-        "mean,max": "peaks kept: all",
-        "cpu_user=max": "peaks kept: cpu_total, cpu_user, mem_limit, mem_usage, mem_working",
+        "mean,max": "the rule keeps peaks of every metric",
+        "cpu_user=max": "the rule keeps peaks of cpu_total, cpu_user, mem_limit, mem_usage, mem_working, where calls have them",
     }.items():
         copy = made(tmp_path / f"{how}.db", [("a", StatSeries([0, 1], {"cpu_user": [1, 3]}).to_db())])
         out = run("reduce", copy, "--max-samples", 1, "--how", how).stdout.splitlines()
-        assert [line for line in out if line.startswith("peaks")] == [text] * bool(text)
+        assert [line for line in out if line.startswith("the rule")] == [text] * bool(text)
     both = ("--how", "mean,max", "--how", "cpu_user=mean")
     copy = made(tmp_path / "both.db", [("a", StatSeries([0, 1], {"cpu_user": [1, 3]}).to_db())])
-    assert "\npeaks kept: all but cpu_user\n" in run("reduce", copy, "--max-samples", 1, *both).stdout
+    assert "\nthe rule keeps peaks of every metric but cpu_user\n" in run("reduce", copy, "--max-samples", 1, *both).stdout
 
 
 @pytest.mark.parametrize(
@@ -323,7 +324,7 @@ def test_default_columns_that_were_not_found(tmp_path: Path) -> None:
     table = "CREATE TABLE calls (id TEXT PRIMARY KEY, stats, created_at TEXT, job TEXT)"
     db = made(tmp_path / "calls.db", [("a", blob(5))], table=table)
     line = "the table has no {}status (--status-column), started_at (--start-column), completed_at (--end-column): "
-    line += "with these options, name its own columns\n"
+    line += "name its own column by the option in brackets\n"
     assert line.format("fn_id (--by), ") in run("summary", db).stdout
     assert line.format("") in run("summary", db, "--by", "job").stdout
     away = ["--by", "", "--status-column", "", "--start-column", "", "--end-column", ""]
@@ -397,9 +398,9 @@ def test_list_by_name_and_condition(named: Path) -> None:
     assert keys("--name", "nightly", "--where", "status = 'success'") == ["1"]
     assert keys("--name", "nobody") == []
     empty = run("list", named, "--name", "nobody", "--tag", "a=b", "--where", "1").stdout
-    assert empty == "no calls meet --name and --tag and --where: callstats list --json tells what calls there are\n"
+    assert empty == f"no calls meet --name and --tag and --where: callstats list {named} --json tells what calls there are\n"
     empty = run("list", named, "--name", "nobody").stdout
-    assert empty == "no calls meet --name: callstats summary tells what calls there are\n"
+    assert empty == f"no calls meet --name: callstats summary {named} tells what calls there are\n"
     result = run("list", named, "--name", "nightly", "--by", "")
     assert (result.exit_code, result.stderr) == (2, "callstats: --name must be None for a table without names, got 'nightly'\n")
     with connect(named) as calls:

@@ -37,7 +37,7 @@ def test_what_is_compared() -> None:
     assert (duration.calls_a, duration.a, duration.b, duration.difference) == (41, 100.0, 100.0, 0.0)
     assert (memory.calls_a, memory.a, cpu.a) == (40, 21.5, 20.5)
     assert (failures.calls_b, failures.a) == (41, 30 / 41)
-    assert [one.exact for one in (duration, memory, cpu, failures)] == [False, True, True, True]
+    assert [(one.exact_a, one.exact_b) for one in (duration, memory, cpu, failures)] == [(False, False)] + [(True, True)] * 3
     assert not any(one.differs for one in (duration, memory, cpu, failures))
     for one in (duration, memory, cpu, failures):
         assert {type(value) for value in asdict(one).values()} == {str, int, float, bool}

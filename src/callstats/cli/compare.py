@@ -27,6 +27,7 @@ from callstats.cli.options import (
     where_option,
 )
 from callstats.db import TableComparison, connect
+from callstats.db.engine import shown_url
 from callstats.errors import shorten_repr
 from callstats.stats import Difference
 from callstats.stats.compare import MIN_COMPARED
@@ -88,7 +89,8 @@ def compare_command(
         found = table.compare(*sides, at=at, since=since, where=where, stop=caught.is_set, on_reject=few.add)
     if not (found.stopped or found.rejected or all(found.group_calls)):
         name = found.names[found.group_calls.index(0)]
-        raise Failure(f"there are no calls of {name_text(name)} to compare: {calls_hint(tags=tags)}")
+        both = f" besides {plural(found.in_both, 'call')} with both tags" if found.in_both else ""
+        raise Failure(f"there are no calls of {name_text(name)} to compare{both}: {calls_hint(shown_url(url), tags=tags)}")
     click.echo(json_text(asdict(found), indent=2) if as_json else comparison_text(found))
     return exit_code(found)
 
@@ -121,7 +123,7 @@ def comparison_text(found: TableComparison) -> str:
         *_confidence_lines(found),
         *_unknown_lines(found),
         *_memory_lines(found),
-        *[NOT_EXACT] * any(not one.exact for one in found.differences),
+        *[NOT_EXACT] * any(not (one.exact_a and one.exact_b) for one in found.differences),
         "medians, and the share of failures; differences are of values before rounding",
         f"{found.rejected:,} rejected; {size_text(found.bytes_read)} read",
         *caveat_lines(found),
@@ -186,11 +188,12 @@ _POINTS: dict[str, Callable[[float], str]] = {
 
 def _row(one: Difference) -> tuple[str, ...]:
     title, text = _NUMBERS[one.name]
-    mark = "" if one.exact else "~"
-    a, b = ("-" if value is None else mark + text(value) for value in (one.a, one.b))
+    marks = ["" if exact else "~" for exact in (one.exact_a, one.exact_b)]
+    a, b = ("-" if value is None else mark + text(value) for mark, value in zip(marks, (one.a, one.b), strict=True))
     if one.differs is None or one.difference is None or one.low is None or one.high is None:
         return title, a, b, "", "", "can't tell"
     text = _POINTS.get(one.name) or text
+    mark = max(marks)
     change, low, high = (f"{'-' if value < 0 else '+'}{text(abs(value))}" for value in (one.difference, one.low, one.high))
     verdict = "no difference seen"
     if one.differs:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -61,9 +62,10 @@ def name_text(name: object) -> str:
     return "NULL" if name is None else printable(str(name))
 
 
-def calls_hint(*, tags: object) -> str:
-    """Return which command tells what calls there are, for who has asked for calls that there aren't: only one shows tags."""
-    return f"callstats {'list --json' if tags else 'summary'} tells what calls there are"
+def calls_hint(shown: str, *, tags: object) -> str:
+    """Return which command tells what calls there are, for who has asked for others: only one shows tags."""
+    command = f"list {shlex.quote(shown)} --json" if tags else f"summary {shlex.quote(shown)}"
+    return printable(f"callstats {command} tells what calls there are")
 
 
 def choice_text(*, name: str | None = None, since: int | None, tags: Mapping[str, str], where: str | None) -> str:
@@ -127,6 +129,7 @@ def caveat_lines(result: TableSummary | TableComparison) -> list[str]:
         known = f"callstats knows success, {', '.join(sorted(ERRORS))}"
         lines = [f"counted as successes, since their status is unknown: {counted}; {known}"]
     left_out = {
+        "they have both tags": getattr(result, "in_both", 0),
         "their time can't be read": result.untimed,
         "they have not ended": result.unfinished - result.lost,
         "they are lost and will never end": result.lost,
@@ -134,7 +137,7 @@ def caveat_lines(result: TableSummary | TableComparison) -> list[str]:
     lines += [f"left out, since {why}: {plural(n, 'call')}" for why, n in left_out.items() if n]
     if result.missing_columns:
         lacking = ", ".join(f"{name} ({_OPTIONS[name]})" for name in result.missing_columns)
-        lines.append(f"the table has no {lacking}: with these options, name its own columns")
+        lines.append(f"the table has no {lacking}: name its own column by the option in brackets")
     return lines
 
 

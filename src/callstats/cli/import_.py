@@ -22,7 +22,8 @@ def import_command(arguments: tuple[str, ...], table: str, **columns: str) -> Ex
 
     A row gets its saved histogram whatever it holds now. Saved rows that the table no longer has are reported.
 
-    FILE may also hold calls that `record` could not store (.spool.jsonl). Each is stored once, however often it is imported.
+    FILE may also hold calls that `record` could not store (.spool.jsonl). Each is stored once, however often it is imported. A
+    file of `export` is neither: summary, report and reduce read it as it is.
     """
     url, file = split_file(arguments)
     with catch_ctrl_c() as caught, FewRejects() as few, connect(url, table=table, **columns) as calls:
@@ -31,6 +32,10 @@ def import_command(arguments: tuple[str, ...], table: str, **columns: str) -> Ex
         click.echo(printable(f"not in the table: {key_text(key)}"), err=True)
     if result.unknown > MOST_ALIKE:
         click.echo(f"not in the table: {plural(result.unknown - MOST_ALIKE, 'more row')}", err=True)
+    if 0 < result.unknown == result.rows and result.stopped is None:
+        shown = table_text(table, shown_url(url))
+        hint = "name the table that they were saved from by --table, --key and --column"
+        click.echo(printable(f"none of the saved rows is in {shown}: {hint}"), err=True)
     rejected = f"{result.rejected:,} rejected, " if result.rejected else ""
     done = f"{plural(result.restored, 'row')} put back, {result.unknown:,} not in the table"
     if result.stored or result.known:

@@ -32,6 +32,7 @@ from callstats.cli.options import (
     require_time_column,
 )
 from callstats.db import Call, connect
+from callstats.db.engine import shown_url
 from callstats.errors import shorten_repr
 from callstats.stats.format import usage_text
 
@@ -86,7 +87,7 @@ def list_command(
         click.echo("\n".join(_table_lines(calls)))
     else:
         asked = choice_text(name=name, since=since, tags=tags, where=where)
-        click.echo(f"no calls meet {asked}: {calls_hint(tags=tags)}" if asked else "the table has no calls")
+        click.echo(f"no calls meet {asked}: {calls_hint(shown_url(url), tags=tags)}" if asked else "the table has no calls")
     return print_rejected(calls)
 
 

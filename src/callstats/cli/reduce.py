@@ -233,8 +233,11 @@ def reduce_command(
             known = None
 
         def on_reject(reject: Reject) -> None:
+            reason = reject.reason
+            if reason.startswith("max_bytes ") and reason.endswith(f" {max_bytes}"):  # else it is the column's own limit
+                reason = f"--max-bytes {reason.partition(' ')[2]}"
             if not reject.known:
-                progress.reject(reject)
+                progress.reject(reject._replace(reason=reason))
             write_reject(reject)
 
         batches.update(known=known, progress=progress.update, on_reject=on_reject, stop=caught.is_set)
@@ -294,7 +297,7 @@ def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool 
     if result.unknown_metrics:
         lines.append(printable(f"--how names metrics that no call has: {', '.join(map(repr, result.unknown_metrics))}"))
     if result.changed and not result.dry_run and (kept := _kept_text(rule)):
-        lines.append(f"peaks kept: {kept}")
+        lines.append(f"the rule keeps peaks of {kept}")
     if kept_peaks := [name for name in result.kept_peaks if name not in result.peaks_of_means]:
         change = result.kept_peak_change
         text = "unchanged" if change is None else f"the largest change is of {_change_text(change)}"
@@ -318,13 +321,12 @@ def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool 
 
 
 def _kept_text(rule: Rule) -> str:
-    """Return the metrics whose peaks a rule keeps."""
+    """Return the metrics whose peaks a rule keeps, where calls have them."""
     names = [name for name in rule.how if name != OTHERS] if isinstance(rule.how, Mapping) else []
-    kept = [name for name in names if "max" in rule.reducers(name)]
+    kept, lost = ([name for name in names if ("max" in rule.reducers(name)) is keeps] for keeps in (True, False))
     if "max" in rule.reducers(OTHERS):
-        lost = [name for name in names if name not in kept]
-        kept = [f"all but {', '.join(lost)}" if lost else "all"]
-    return printable(", ".join(kept))
+        return printable(f"every metric{' but ' * bool(lost)}{', '.join(lost)}")
+    return printable(f"{', '.join(kept)}, where calls have them") if kept else ""
 
 
 def _change_text(change: Change) -> str:

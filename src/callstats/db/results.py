@@ -128,7 +128,7 @@ class ReduceResult(JobResult):
     as_of: str | None = None
     """The time that the ages of tiers are measured from; None without tiers."""
     kept_peaks: tuple[str, ...] = ()
-    """In a dry run, the metrics of changed rows whose peaks the rule keeps."""
+    """In a dry run, the metrics of changed rows whose peaks the rule keeps; else empty, since only a dry run looks for them."""
     peaks_of_means: tuple[str, ...] = ()
     """Metrics of changed rows whose peaks are those of means, since a reduction before did not keep them. Nothing in the rows
     tells them from exact ones."""
@@ -188,6 +188,8 @@ class TableComparison(JobResult):
     """Calls whose peak memory the kernel measured. The others were sampled, which may miss a peak."""
     differences: tuple[Difference, ...] = ()
     """How they differ in duration, peak memory, CPU and failures."""
+    in_both: int = 0
+    """Rows left out because their calls have the tags of both groups."""
     untimed: int = 0
     """Rows left out because their time is needed and can't be read."""
     unfinished: int = 0

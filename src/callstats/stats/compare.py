@@ -34,8 +34,10 @@ class Difference:
     effective_a: float
     """The number of independent calls that tell as much as those of a; `effective_b` is the same of b."""
     effective_b: float
-    exact: bool
-    """Whether no reduction has changed a value, and no duration comes from the times of samples."""
+    exact_a: bool
+    """Whether no reduction has changed a value of a, and no duration comes from the times of samples; `exact_b` is the same of b.
+    The difference is exact where both are."""
+    exact_b: bool
     a: float | None = None
     """The median over these calls, for failures their share; `b` is the same of b."""
     b: float | None = None
@@ -91,11 +93,13 @@ def compare_calls(a: Iterable[CallData], b: Iterable[CallData]) -> tuple[Differe
 
 def compare_scalars(a: CallScalars, b: CallScalars) -> tuple[Difference, ...]:
     """Compare two groups, as `compare_calls` does."""
-    return compare_samples(a.samples(), b.samples(), a.approximate | b.approximate)
+    return compare_samples(a.samples(), b.samples(), (a.approximate, b.approximate))
 
 
-def compare_samples(a: CallSamples, b: CallSamples, approximate: Collection[str] = ()) -> tuple[Difference, ...]:
-    """Compare the numbers of two groups. The names are of those that are not exact."""
+def compare_samples(
+    a: CallSamples, b: CallSamples, approximate: tuple[Collection[str], Collection[str]] = ((), ())
+) -> tuple[Difference, ...]:
+    """Compare the numbers of two groups. The names are of those that are not exact, of each group."""
     found: dict[str, Difference] = {}
     tests: dict[str, _Test] = {}
     for name, in_a, in_b in zip(CallSamples._fields, a, b, strict=True):
@@ -108,7 +112,8 @@ def compare_samples(a: CallSamples, b: CallSamples, approximate: Collection[str]
             calls_b=len(in_b),
             effective_a=n_a,
             effective_b=n_b,
-            exact=name not in approximate,
+            exact_a=name not in approximate[0],
+            exact_b=name not in approximate[1],
             a=of_a,
             b=of_b,
         )

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Text, cast, column
 from callstats._timestamps import format_time
 from callstats.call import Value
 from callstats.db.engine import Database
-from callstats.db.jobs.summarize import SKIPPED, CallsJob
+from callstats.db.jobs.summarize import IN_BOTH, SKIPPED, CallsJob
 from callstats.db.query import Names, check_time, has_tags
 from callstats.db.results import TableComparison
 from callstats.errors import ArgumentError
@@ -74,7 +74,7 @@ class CompareJob(CallsJob):
                 return SKIPPED
             return int(time >= at)
         sides = [side for side, wanted in enumerate((a, b)) if _matches(wanted, name)]
-        return sides[0] if len(sides) == 1 else SKIPPED
+        return sides[0] if len(sides) == 1 else IN_BOTH if sides else SKIPPED
 
 
 def _matches(wanted: Value | Mapping[str, str], name: Value) -> bool:

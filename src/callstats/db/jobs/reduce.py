@@ -15,6 +15,7 @@ from typing import Any
 from callstats import _coerce, kernels
 from callstats._timestamps import format_time
 from callstats._types import I64_MAX
+from callstats._units import duration_text
 from callstats.call import Key
 from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
@@ -201,7 +202,7 @@ class ReduceJob(Job):
             raise StoppedError("another worker failed")
         run_time: timedelta | None = self.arguments.run_time
         if run_time is not None and self.seconds >= run_time.total_seconds():
-            raise PlannedEndError(f"the run time of {run_time} is over")
+            raise PlannedEndError(f"the run time of {duration_text(run_time // timedelta(microseconds=1) * 1000)} is over")
         if self.left() <= 0:
             raise PlannedEndError(f"the limit of {self.arguments.limit} changed rows is reached")
 

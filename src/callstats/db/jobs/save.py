@@ -42,6 +42,8 @@ class SavedBlob(NamedTuple):
         return json_text({**row, "stats": self.blob.decode()}, separators=(",", ":")).encode() + b"\n"
 
 
+_WAYS_OUT = "; reduce --save and record write such files, in lines of JSON; summary, report and reduce read those of export"
+
 Saving: TypeAlias = Callable[[Iterable[SavedBlob]], AbstractContextManager[None]]
 """Save blobs while a block runs."""
 
@@ -154,7 +156,7 @@ class SavedFile:
                     if _is_torn(line, error):
                         self._torn_line = number
                         return
-                    hint = "" if error.offset is None else "; reduce --save and record write such files, in lines of JSON"
+                    hint = _WAYS_OUT if error.offset is not None or error.path == "$" else ""
                     error.args = (f"{self._path}: line {number}: {error}{hint}",)
                     raise
                 yield saved
@@ -217,7 +219,7 @@ def _parse(line: bytes) -> SavedBlob:
     """Return the blob of a line as text. A DecodeError says what is wrong with it."""
     row = parsed(line)
     if not isinstance(row, dict) or not {"key", "stats"} <= row.keys() <= {"key", "stats", "blob"}:
-        raise DecodeError("expected an object with key, stats and perhaps blob, as reduce --save writes it", path="$")
+        raise DecodeError("expected an object with key, stats and perhaps blob", path="$")
     key, stats, is_bytes = parse_key(row["key"]), row["stats"], row.get("blob", False)
     if not isinstance(stats, str) or isinstance(stats, Number) or not isinstance(is_bytes, bool):
         raise DecodeError("expected text, and blob true or false", path="$.stats")

@@ -31,6 +31,9 @@ _MAX_STATUSES = 100
 SKIPPED = object()
 """Stands for the group of a call that is not asked for."""
 
+IN_BOTH = object()
+"""Stands for the group of a call that belongs to both groups of a comparison, and so counts in neither."""
+
 
 class CallsJob(Job):
     """A job that reads a table once, and keeps a few numbers of each call, by group."""
@@ -93,6 +96,9 @@ class CallsJob(Job):
                 self.counts["unfinished"] += 1
                 self.counts["lost"] += is_lost(host, pid, created_at)
                 continue
+            if group is IN_BOTH:
+                self.counts["in_both"] += 1
+                continue
             self.counts["bytes_read"] += len(blob or b"")
             if (fault := session.kind_fault(blob, kind)) is not None:
                 self.reject(key, fault)
@@ -115,7 +121,7 @@ class CallsJob(Job):
         return ()
 
     def group_of(self, name: Value, time: int | None) -> Any:  # noqa: ARG002 - a comparison needs it
-        """Return the group of a call, or SKIPPED."""
+        """Return the group of a call, or SKIPPED, or IN_BOTH."""
         return name
 
     def see(self, row: Any, group: Any, usage: CallUsage) -> None:
@@ -127,7 +133,7 @@ class CallsJob(Job):
     def fields(self) -> dict[str, Any]:
         """Return the fields of the result that are known here."""
         calls = sum(scalars.calls for scalars in self.groups.values())
-        rows = calls + self.counts["untimed"] + self.counts["unfinished"] + self.rejected
+        rows = calls + sum(self.counts[out] for out in ("untimed", "unfinished", "in_both")) + self.rejected
         return {
             **super().fields(),
             "missing_columns": self.missing,
