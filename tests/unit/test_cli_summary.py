@@ -77,7 +77,7 @@ def test_for_people(db: Path) -> None:
         "- as right size: needs 59 calls with known memory; missing: big 58, short 59",
         "- as CPU cores: needs 59 calls with known CPU; missing: big 58, short 59",
         "- as growing: needs 40 calls with known min memory; missing: big 39, short 40",
-        "~ is not exact: reductions have changed it, or samples alone tell it, which miss start and end",
+        "~ is not exact: reductions have changed it, or it is known from samples only",
         "a right size covers calls whose memory is known: --long has the details",
         "peaks of memory were sampled in 101 calls, and may have been higher",
         "",

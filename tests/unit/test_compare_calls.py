@@ -153,3 +153,11 @@ def test_a_shift_is_found(name: str) -> None:
     """A shift of 20 % under 10 % noise shows at n = 50."""
     cell = shift_cell(name, 40)
     assert cell.holds, cell
+
+
+def test_calls_without_a_status() -> None:
+    """Whether they failed is not known, and so not whether their failures differ."""
+    known, unknown = ([CallData(StatSeries([0], {"mem_usage": [5]}), status)] * 20 for status in ("success", None))
+    for a, b in ((known, unknown), (unknown, known), (unknown, unknown)):
+        failures = compare_calls(a, b)[3]
+        assert (failures.name, failures.differs, {failures.a, failures.b} - {0.0}) == ("failures", None, {None})

@@ -36,7 +36,7 @@ _MOST_REASONS = 20
 """How many reasons of rejected rows are counted apart."""
 _VALUE = re.compile(r"""(?<!\w)(?:b?'(?:[^'\\]|\\.)*(?:'|\.{3})|b?"(?:[^"\\]|\\.)*(?:"|\.{3})|-?\d(?:[\w,.:+-]*\w)?)""")
 """A quoted text, which may be cut, a number or a time: what differs between reasons of one kind."""
-NOT_EXACT = "~ is not exact: reductions have changed it, or samples alone tell it, which miss start and end"
+NOT_EXACT = "~ is not exact: reductions have changed it, or it is known from samples only"
 
 _OPTIONS = {
     "fn_id": "--by",

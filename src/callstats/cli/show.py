@@ -52,8 +52,8 @@ def show_command(
 
     A chart is solid up to the mean of each row, and light from the row's min to its max where those are kept. It lasts from the
     first sample to the last, with straight lines from row to row. Gaps, and rows without the metric, stay blank. The memory limit
-    is a dashed line unless it is far above. ~ marks values that are not exact: reductions have changed them, or samples alone
-    tell them. Memory is "at least" so much where it was sampled: a peak between two samples is not seen.
+    is a dashed line unless it is far above. ~ marks values that are not exact: reductions have changed them, or they are
+    known from samples only. Memory is "at least" so much where it was sampled: a peak between two samples is not seen.
 
     With NAME, it is the latest call of that name, by its key. Without, it is the latest of all. A single argument
     is a database if it is a URL, has a /, ends in .db or .sqlite, or is an SQLite file; else it is the ID or the name.

@@ -309,7 +309,8 @@ class CallScalars:
         """Return the known numbers of the calls."""
         calls, cpu = self.columns(), _view(self.cpu_means)[self._time_order()]
         durations, peaks = calls.durations, calls.peaks
-        return CallSamples(durations[durations >= 0], peaks[peaks > 0], cpu[~np.isnan(cpu)], calls.outcomes != 0)
+        failures = calls.outcomes[: self.calls if self.has_status else 0] != 0
+        return CallSamples(durations[durations >= 0], peaks[peaks > 0], cpu[~np.isnan(cpu)], failures)
 
     def columns(self) -> CallColumns:
         """Return numbers of each call."""

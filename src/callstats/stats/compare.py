@@ -80,7 +80,7 @@ def compare_calls(a: Iterable[CallData], b: Iterable[CallData]) -> tuple[Differe
     >>> from callstats import StatSeries
     >>> def calls(scale):
     ...     peaks = (scale * (1000 + call * 7 % 40) for call in range(50))
-    ...     return [CallData(StatSeries([0], {"mem_usage": [peak]}), duration_ns=9) for peak in peaks]
+    ...     return [CallData(StatSeries([0], {"mem_usage": [peak]}), "success", duration_ns=9) for peak in peaks]
     >>> [found.differs for found in compare_calls(calls(10), calls(12))]
     [False, True, None, False]
     """
