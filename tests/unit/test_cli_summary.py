@@ -67,8 +67,8 @@ def test_for_people(db: Path) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     lines = [" | ".join(re.split("  +", line)) for line in result.stdout.splitlines()]
     assert lines[:-1] == [
-        " | sampled | p95 | max | right | CPU | waste",
-        "name | / calls | errors | time | memory | limit | size | cores | growing | GiB h",
+        " | sampled | time | memory | right | CPU | waste",
+        "name | / calls | errors | p95 | max | limit | size | cores | growing | GiB h",
         "resize | 100/100 | 1 | 0.5 s | 100 MiB | 256 MiB | 112 MiB | 0.5 | no | <0.01",
         "big | 1/1 | 1 | ~59 s | 8 GiB | unlimited | - | - | - | -",
         "short | 0/1 | 0 | - | - | - | - | - | - | -",

@@ -51,8 +51,8 @@ _SORT_KEYS: dict[str, Callable[[CallsSummary], int | float | None]] = {
 """The columns that groups may be sorted by, the largest value first."""
 
 _COLUMNS = {
-    "p95\ntime": ("duration p95", ""),
-    "max\nmemory": ("memory max", ""),
+    "time\np95": ("duration p95", ""),
+    "memory\nmax": ("memory max", ""),
     "limit": ("limit", ""),
     "right\nsize": ("right size", ""),
     "CPU\ncores": ("CPU request", "core"),
@@ -61,7 +61,7 @@ _COLUMNS = {
 }
 """The columns of the table after the counts: the number that each has, and the unit that its heading tells."""
 
-_OPTIONAL = ("CPU\ncores", "p95\ntime", "errors", "growing")
+_OPTIONAL = ("CPU\ncores", "time\np95", "errors", "growing")
 """The columns that a narrow terminal leaves out, the first of them first."""
 
 _SHOWN_NAMES = 2
