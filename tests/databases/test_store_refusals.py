@@ -59,7 +59,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "jobs": ({"jobs": 0}, "jobs must be 1 or more, got 0"),
     "sleep": ({"sleep": -0.5}, "sleep must be 0 or more seconds, got -0.5"),
     "no sleep": ({"sleep": float("nan")}, "sleep must be 0 or more seconds, got nan"),
-    "run_time": ({"run_time": timedelta(microseconds=-1)}, "run_time must be 0 or more, got '-1 day, 23:59:59.999999'"),
+    "run_time": ({"run_time": timedelta(microseconds=-1)}, "run_time must be a timedelta of 0 or more, "),
     "limit": ({"limit": 0}, "limit must be 1 or more, or None, got 0"),
     "retries": ({"retries": -1}, "retries must be 0 or more, got -1"),
     "save in a dry run": ({"dry_run": True, "save": "x"}, "save must be None in a dry run, which changes nothing, got 'x'"),

@@ -116,6 +116,11 @@ TABLES: dict[str, Callable[[CallTable], Any]] = {
     "since must be a whole number, in nanoseconds since the epoch, got 'tomorrow'": lambda calls: calls.list(since="tomorrow"),
     "since must be a whole number, in nanoseconds since the epoch, got 1.5": lambda calls: calls.summarize(since=1.5),
     "at must be a whole number, in nanoseconds since the epoch, got '7d'": lambda calls: calls.compare("a", at="7d"),
+    "tags must be a mapping such as {'team': 'web'}, got 'team=web'": lambda calls: calls.list(tags="team=web"),
+    "tags must be a mapping such as {'team': 'web'}, got ['team']": lambda calls: calls.summarize(tags=["team"]),
+    "calls must be an iterable of Call, or of mappings of column to value, got 'id'": lambda calls: calls.add({"id": "z"}),
+    "calls must be an iterable of Call, or of mappings of column to value, got 5": lambda calls: calls.finish([5]),
+    "run_time must be a timedelta of 0 or more, such as timedelta(hours=2), got 60": lambda calls: calls.reduce(10, run_time=60),
     "path must be a file of JSON lines (.jsonl) or Parquet (.parquet), got 'x.txt'": lambda calls: calls.export("x.txt"),
     "openmetrics must be given without long and others, which are for other files, got True": lambda calls: calls.export(
         "x", openmetrics=True, long=True

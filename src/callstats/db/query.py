@@ -176,6 +176,7 @@ class TableSession:
         if since is not None:
             conditions += optional(recent_calls(self, columns[2], since))
         if tags:
+            check_tags(tags)
             self.check_columns(tags="tags")
             conditions.append(column("tags").is_not(None))
         rows = self.scan([*columns, *others], *conditions, limit=None if tags or since is not None else limit, newest_first=True)
@@ -263,6 +264,12 @@ def parse_tags(stored: object) -> Mapping[str, str]:
 def has_tags(stored: object, wanted: Mapping[str, str] | None) -> bool:
     """Return whether a call has all the wanted tags."""
     return not wanted or wanted.items() <= parse_tags(stored).items()
+
+
+def check_tags(tags: Any) -> None:
+    """Raise unless tags are a mapping."""
+    if not isinstance(tags, Mapping):
+        raise ArgumentError("tags", "a mapping such as {'team': 'web'}", tags)
 
 
 def is_since(stored: Value, since: int | None) -> bool:

@@ -130,6 +130,8 @@ class _TableRows:
 
     def row_of(self, call: Call | Mapping[str, object]) -> dict[str, object]:
         """Return the values of a call by column, as the driver takes them."""
+        if not isinstance(call, (Call, Mapping)):
+            raise ArgumentError("calls", "an iterable of Call, or of mappings of column to value", call)
         given = self._fields(call) if isinstance(call, Call) else call.items()
         row = {name: _value(name, value) for name, value in given}
         blob = row.get(self.names.column)

@@ -339,7 +339,7 @@ class TableJobs(CallJobs):
         Parameters
         ----------
         a, b : str, or mapping of str to str
-            Two names of calls, or two sets of tags. Calls of both are left out. One without calls has `group_calls` of 0.
+            Two names of calls, or two sets of tags. Calls of both are counted by `in_both` alone. `group_calls` can be 0.
         at : int, optional
             Compare calls of the name or the tags `a` from before this time with those since then, in place of `b`. It is in
             nanoseconds since the epoch.

@@ -54,8 +54,8 @@ class ReduceJob(Job):
             raise ArgumentError("save", "None in a dry run, which changes nothing", os.fspath(asked.save))
         if not asked.sleep >= 0:
             raise ArgumentError("sleep", "0 or more seconds", asked.sleep)
-        if asked.run_time is not None and asked.run_time < timedelta(0):
-            raise ArgumentError("run_time", "0 or more", str(asked.run_time))
+        if asked.run_time is not None and not (isinstance(asked.run_time, timedelta) and asked.run_time >= timedelta(0)):
+            raise ArgumentError("run_time", "a timedelta of 0 or more, such as timedelta(hours=2)", asked.run_time)
         if asked.limit is not None and asked.limit < 1:
             raise ArgumentError("limit", "1 or more, or None", asked.limit)
         if asked.retries < 0:

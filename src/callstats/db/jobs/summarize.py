@@ -13,7 +13,7 @@ from callstats import kernels
 from callstats._timestamps import stored_time_ns
 from callstats.call import RUNNING, Call, Value, duration_of, is_lost
 from callstats.db.jobs.base import Job
-from callstats.db.query import CALL_COLUMNS, Names, TableSession, has_tags, optional, recent_calls
+from callstats.db.query import CALL_COLUMNS, Names, TableSession, check_tags, has_tags, optional, recent_calls
 from callstats.db.results import StoppedError, TableSummary
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
@@ -78,6 +78,7 @@ class CallsJob(Job):
         recent = None if self.since is None else recent_calls(session, came_at, self.since)
         conditions = [*optional(recent), *self.conditions()]
         if self.tags:
+            check_tags(self.tags)
             session.check_columns(tags="tags")
             conditions.append(column("tags").is_not(None))
         self.reject_nulls(session.count_without_key(*conditions))
