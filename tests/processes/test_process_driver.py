@@ -188,9 +188,13 @@ def test_a_rejected_task(fields: Any) -> None:
 
 def test_commands_that_can_not_run() -> None:
     """A missing work dir, and a NUL in an argument, are errors of the task and not of the driver."""
-    for fields in ({"command": ["true"], "work_dir": "/no/such"}, {"command": ["echo", "a\0b"]}):
+    for fields, why in (
+        ({"command": ["true"], "work_dir": "/no/such"}, "'true': No such file or directory: '/no/such'"),
+        ({"command": ["echo", "a\0b"]}, "'echo': embedded null byte"),
+    ):
         result, _ = run(**fields)
         assert result.status is Status.ERROR and result.error is not None and result.error.exit_code == 126
+        assert str(result.error) == f"can't run {why}"
 
 
 def test_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:

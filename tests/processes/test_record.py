@@ -45,7 +45,8 @@ def test_ends(script: str, more: dict[str, Any], status: str, code: int) -> None
     """The exit code is that of the command line."""
     call = record(["sh", "-c", script], **more)
     assert (call.status, call.exit_code) == (status, code)
-    assert record(["no-such-program"]).exit_code == 127
+    missing = record(["no-such-program"])
+    assert (missing.exit_code, missing.error) == (127, "can't run 'no-such-program': No such file or directory")
 
 
 def test_its_output_is_the_program_s(capfd: pytest.CaptureFixture[str]) -> None:
@@ -96,12 +97,13 @@ def test_an_error_of_on_stat_harms_nothing(caplog: pytest.LogCaptureFixture) -> 
         (["true"], {"interval": 0.001}, "interval must be 0.01 seconds or more, got 0.001"),
         (["true"], {"name": ""}, "name must be text of 1 to 256 characters, got ''"),
         (["true"], {"timeout": -1}, "timeout must be 0 or more seconds, or None, got -1"),
+        (["true"], {"into": "x.db"}, "into must be a CallTable, such as connect('x.db'), got 'x.db'"),
     ],
 )
 def test_bad_arguments(command: Any, more: dict[str, Any], message: str, tmp_path: Path) -> None:
     """Nothing runs, and no row is there."""
     with connect(tmp_path / "calls.db") as table, pytest.raises(ArgumentError) as raised:
-        record(command, **more, into=table)
+        record(command, **{"into": table, **more})
     assert str(raised.value) == message and not (tmp_path / "calls.db").exists()
     with pytest.raises(TypeError, match=r"did you mean 'interval'\?"):
         record(["true"], intervall=1)  # type: ignore[call-arg]

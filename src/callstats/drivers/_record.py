@@ -119,6 +119,8 @@ def record(
     if isinstance(command, (str, bytes)) or not all(isinstance(word, str) for word in command) or not command:
         hint = "shlex.split makes one of it" if isinstance(command, str) and command else None
         raise ArgumentError("command", "a list of one word or more", command, hint=hint)
+    if into is not None and not (hasattr(into, "begin") and hasattr(into, "finish")):
+        raise ArgumentError("into", "a CallTable, such as connect('x.db')", into)
     runner = make_driver(driver, interval, image)
     recording = Recording(command, name=name, tags=tags, image=image)
     task = Task(

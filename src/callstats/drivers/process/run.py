@@ -88,7 +88,9 @@ class ProcessRun(TaskRun):
             except (OSError, ValueError) as error:  # such as a NUL in an argument
                 self._held.close()
                 missing = isinstance(error, FileNotFoundError) and error.filename != task.work_dir
-                self.finish(Exit(NOT_FOUND if missing else CANNOT_RUN, f"can't run {task.command[0]!r}: {error}"))
+                file = getattr(error, "filename", None)  # the command, or the working directory
+                reason = f"{getattr(error, 'strerror', error)}{'' if file in (None, task.command[0]) else f': {file!r}'}"
+                self.finish(Exit(NOT_FOUND if missing else CANNOT_RUN, f"can't run {task.command[0]!r}: {reason}"))
                 return
             self._held.callback(command.close)
             tree.set_root(command.pid, command.floor)
