@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -357,7 +357,7 @@ def test_a_long_error() -> None:
 
 
 def test_the_times_of_a_call() -> None:
-    """From after the preparation to the end of the wait, in milliseconds; a fault in either is kept."""
+    """The command's own, if the driver tells; else from after the preparation to the end of the wait. A fault is kept."""
     log: list[str] = []
 
     @contextmanager
@@ -385,6 +385,11 @@ def test_the_times_of_a_call() -> None:
     assert (log, call.status, recording.fault) == (["follow it", "wait"], "success", None)
     assert call.started_at is not None and call.completed_at is not None
     assert call.created_at <= call.started_at <= call.completed_at and len(call.started_at) == len("2026-01-01T00:00:00.000Z")
+    run = SimpleNamespace(wait=lambda: RunResult(Status.SUCCESS), began_at=10**18, ended_at=10**18 + 10**6)
+    recording = Recording(["x"])
+    recording.run(lambda: nullcontext(SimpleNamespace(run=lambda: run)))  # type: ignore[arg-type, return-value]
+    call = recording.end(SERIES)
+    assert (call.started_at, call.completed_at) == ("2001-09-09T01:46:40.000Z", "2001-09-09T01:46:40.001Z")
     fault = DriverError("gone")
     recording = Recording(["x"])
     recording.run(lambda: prepare(fault))

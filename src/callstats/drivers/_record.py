@@ -210,11 +210,13 @@ class Recording:
         try:
             with prepare() as cookie:
                 self.started = time_ns()
+                run = None
                 try:
                     with follow(run := cookie.run()):
                         self.result = run.wait()
-                finally:
-                    self._completed = time_ns()
+                finally:  # what a driver of ours does before and after the command is no part of it
+                    self._completed = getattr(run, "ended_at", None) or time_ns()
+                    self.started = getattr(run, "began_at", None) or self.started
         except Exception as fault:  # noqa: BLE001 - the samples are stored whatever happens
             self.fault = fault
 
