@@ -214,7 +214,7 @@ class Recording:
                 try:
                     with follow(run := cookie.run()):
                         self.result = run.wait()
-                finally:  # what a driver of ours does before and after the command is no part of it
+                finally:  # our drivers' launch and clean-up are no part of the command
                     self._completed = getattr(run, "ended_at", None) or time_ns()
                     self.started = getattr(run, "began_at", None) or self.started
         except Exception as fault:  # noqa: BLE001 - the samples are stored whatever happens
