@@ -481,8 +481,8 @@ def test_the_drivers_by_name() -> None:
     assert isinstance(made, ProcessDriver) and made._interval == 0.5
     assert isinstance(_record.make_driver("docker", 1, "alpine"), DockerDriver)
     assert _record.make_driver(made, 1, None) is made
-    for name, image in (("process", "alpine"), ("docker", None)):
-        with pytest.raises(ArgumentError, match=r"^image must be given with the driver docker, and only with it, got "):
+    for name, image, rule in (("process", "alpine", "left out without"), ("docker", None, "given with")):
+        with pytest.raises(ArgumentError, match=rf"^image must be {rule} the driver docker, got {image!r}$"):
             _record.make_driver(name, 1, image)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=r"^driver must be process, docker or a Driver, got 'other'$"):
         _record.make_driver("other", 1, None)  # type: ignore[arg-type]

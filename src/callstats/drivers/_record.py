@@ -163,7 +163,9 @@ def make_driver(driver: Literal["process", "docker"] | Driver, interval: float, 
     if not isinstance(driver, str):
         return driver
     if (image is None) == (driver == "docker"):
-        raise ArgumentError("image", "given with the driver docker, and only with it", image)
+        raise ArgumentError(
+            "image", "given with the driver docker" if image is None else "left out without the driver docker", image
+        )
     if driver == "process":
         return ProcessDriver(interval)
     if driver == "docker":
