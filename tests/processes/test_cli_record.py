@@ -267,6 +267,13 @@ def test_the_line(db: Path) -> None:
     )
 
 
+def test_the_samples_of_the_line(db: Path) -> None:
+    """A call shorter than the interval has one, a longer one many, also where one row stands for them all."""
+    options = ("--plain", "--max-samples", "1")  # without the kernel's peak
+    lines = [record(db, *options, "--", "true").stderr, shell(db, "sleep 0.2", *options).stderr]
+    assert [re.findall(rb"\((.*)\)", line) for line in lines] == [[b"one sample"], [b"samples every 0.02 s"]]
+
+
 def test_docker(db: Path, engine: Engine) -> None:
     """The same in a container, with its own input and output, and the image as the function's name."""
     options = ["--driver", "docker", "--image", IMAGE, "--network", "none", "--memory", "64m"]

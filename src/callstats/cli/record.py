@@ -203,13 +203,15 @@ def record_command(
                 recording.watch(partial(follow, sampler, interval, write_stat, relay.over))
         except Interrupted:
             recording.interrupted = relay.number
-        call = recording.end(recorder.end(), counts=not plain)
+        series = recorder.end()
+        call = recording.end(series, counts=not plain)
         relay.over.clear()
         spooled = keep_call(table, parse_url(db), call, seconds=_END_SECONDS, stop=relay.over.is_set)
         if as_json:
             say(json_text(call_fields(call)))
         if not as_json or spooled is not None:
-            source = "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
+            every = "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
+            source = "one sample" if series.counts.sum() == 1 else every
             say(record_line(call, table_text("calls", shown_url(db)) if spooled is None else spooled, source))
             if recording.result is not None and (left := recording.result.left_running) and not relay.handed:
                 say(f"callstats: ended {left:,} process{'es' * (left > 1)} that the command left running")
