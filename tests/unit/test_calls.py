@@ -131,9 +131,7 @@ def test_every_figure(n: int) -> None:
         risen = [metrics[name].increase for metrics in each if name in metrics]
         assert found.increases[name] == sum(risen)
         assert found.increase[name] == spread([min(value, 2**64 - 1) for value in risen])
-        assert (name in found.approximate) == any(
-            not metrics[name].exact or metrics[name].first for metrics in each if name in metrics
-        )
+        assert (name in found.approximate) == any(not metrics[name].exact or metrics[name].first for metrics in each if name in metrics)
     for name, field in (("memory", "peak_memory"), ("cpu", "cpu_mean"), ("cpu_peak", "cpu_peak"), ("duration_ns", "duration_ns")):
         inexact = [usage for usage in usages if getattr(usage, field) is not None and field not in usage.exact]
         assert (name in found.approximate) == bool(inexact)

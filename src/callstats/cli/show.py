@@ -104,8 +104,7 @@ def head_lines(call: Call) -> list[str]:
             "duration": usage_text(usage, "duration_ns"),
             "samples": samples_text(usage) if usage.rows else "none",
             "memory": f"{memory} ({peak_source_text(usage)})" if (memory := peak_memory_text(usage)) else "",
-            "CPU": usage_text(usage, "cpu_mean")
-            + " (processor time over duration)" * bool(usage.cpu_time_ns and usage.duration_ns),
+            "CPU": usage_text(usage, "cpu_mean") + " (processor time over duration)" * bool(usage.cpu_time_ns and usage.duration_ns),
         }
     return [f"{title:<10}{text}" for title, text in head.items() if text]
 
