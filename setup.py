@@ -1,7 +1,8 @@
 """The extensions and the switches of their build. All else is in pyproject.toml.
 
-``CALLSTATS_BUILD_EXT=auto|require|skip``: build the compiled kernels if that can be done, build them or fail, or leave them out.
-Without them the package is pure Python, and its wheel is tagged so. It is all or nothing: no build has some kernels only.
+``CALLSTATS_BUILD_EXT=auto|require|skip``: build the compiled kernels if that can be done, build them or fail, or leave them out
+for good, so that no import warns. Without them the package is pure Python, and its wheel is tagged so. It is all or nothing: no
+build has some kernels only.
 
 ``CALLSTATS_BUILD_DEBUG=off|on|fuzz``: kernels that check each index, under AddressSanitizer and UBSan, for ``make test-debug``;
 and such as tell a fuzzer which branches they take, for ``make fuzz``, which clang can build.
@@ -64,7 +65,11 @@ class BuildKernels(build_ext):
 
     def run(self) -> None:
         inplace = self.inplace
+        skipped = (KERNELS if inplace else Path(self.build_lib, *KERNELS.parts[1:])) / "skipped"
+        skipped.unlink(missing_ok=True)
         if BUILD_EXT == "skip":
+            skipped.parent.mkdir(parents=True, exist_ok=True)
+            skipped.touch()  # so that the first import does not warn
             self.leave_out(inplace)
             return
         try:

@@ -164,6 +164,9 @@ class TestSwitch:
         assert done.returncode == 0, done.stdout + done.stderr
         assert not re.search("cythoniz|PURE", done.stdout + done.stderr, re.IGNORECASE)
         assert is_pure(only_wheel(tmp_path))
+        assert backend_of(unpack(only_wheel(tmp_path), tmp_path / "installed")) == "python"  # and nothing warns
+        assert build(tree, tmp_path, CC="/bin/false").returncode == 0
+        assert backend_of(unpack(only_wheel(tmp_path), tmp_path / "later")).startswith("RuntimeWarning")
 
     @pytest.mark.parametrize("word", ["", "0", "Auto"])
     def test_any_other_word_is_an_error(self, tree: Path, word: str) -> None:
@@ -193,9 +196,11 @@ class TestSwitch:
         """An editable install that turns pure must not go on with the binary of an earlier build."""
         old = tree / f"src/callstats/kernels/decimate_cy{SUFFIX}"
         old.write_bytes(b"old")
+        skipped = old.with_name("skipped")
+        skipped.touch()
         done = run("setup.py", "build_ext", "--inplace", cwd=tree, **how)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert not old.exists()
+        assert not old.exists() and skipped.exists() == ("CALLSTATS_BUILD_EXT" in how)
 
 
 def inside(wheel: Path) -> set[str]:
@@ -297,8 +302,10 @@ class TestImport:
     """A missing extension is never silently slow."""
 
     def test_a_missing_binary(self, pure: Path) -> None:
-        assert backend_of(pure).endswith("since this build has no compiled ones; CALLSTATS_BACKEND=python asks for them")
-        assert backend_of(pure, CALLSTATS_BACKEND="python") == backend_of(pure, CALLSTATS_BUILD_EXT="skip") == "python"
+        assert backend_of(pure) == backend_of(pure, CALLSTATS_BACKEND="python") == "python"  # it was built so on purpose
+        (pure / "callstats/kernels/skipped").unlink()
+        assert "since this build has no compiled ones; build them with a compiler and" in backend_of(pure)
+        assert backend_of(pure, CALLSTATS_BACKEND="python") == "python"
         assert backend_of(pure, CALLSTATS_BACKEND="cython").startswith("ImportError: CALLSTATS_BACKEND=cython")
 
     def test_a_broken_binary(self, pure: Path) -> None:

@@ -138,16 +138,16 @@ def test_children_that_are_waited_for(db: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "reason"),
     [
-        ([], "Missing argument 'COMMAND...'"),
+        ([], "Missing argument 'COMMAND...': give the command to run, such as -- make test\n"),
         (["--interval", "1ms", "--", "true"], "--interval must be 10ms or more, got '1ms'"),
         (
             ["--interval", "soon", "--", "true"],
             "--interval must be a duration such as 250ms, 90s, 30min, 1.5h, 1h30m, 7d or 4w, got 'soon'",
         ),
         (["--memory", "lots", "--", "true"], "--memory must be a size such as 65535, 64k"),
-        (["--driver", "docker", "--", "true"], "--driver docker needs an --image"),
-        (["--image", "a", "--", "true"], "--driver docker needs an --image"),
-        (["--network", "none", "--", "true"], "--driver docker needs an --image"),
+        (["--driver", "docker", "--", "true"], "--driver docker must be given with an --image, such as --image alpine:3.20\n"),
+        (["--image", "a", "--", "true"], "--image must be given with --driver docker: add that, or leave --image out\n"),
+        (["--network", "none", "--", "true"], "--network must be given with --driver docker: add that, or leave --network out\n"),
         (["--driver", "docker", "--image", "a@b@c", "--", "true"], "a@b@c"),
         (["runs.db", "--", "true"], "COMMAND must be a program, got 'runs.db': a database is --db runs.db"),
         (["pg://u:secret@h", "true"], "COMMAND must be a program, got 'pg://u:***@h': a database is --db pg://u:***@h"),
@@ -265,6 +265,13 @@ def test_the_line(db: Path) -> None:
         and re.search(r" %, \d\.\d+ s; ", line)
         and line.endswith(f"call {last(db, 'id')[0]} in table calls in {db}\n")
     )
+
+
+def test_the_samples_of_the_line(db: Path) -> None:
+    """A call shorter than the interval has one, a longer one many, also where one row stands for them all."""
+    options = ("--plain", "--max-samples", "1")  # without the kernel's peak
+    lines = [record(db, *options, "--", "true").stderr, shell(db, "sleep 0.2", *options).stderr]
+    assert [re.findall(rb"\((.*)\)", line) for line in lines] == [[b"one sample"], [b"samples every 0.02 s"]]
 
 
 def test_docker(db: Path, engine: Engine) -> None:

@@ -91,8 +91,8 @@ def test_an_error_of_on_stat_harms_nothing(caplog: pytest.LogCaptureFixture) -> 
     [
         ("sleep 1", {}, "command must be a list of one word or more, got 'sleep 1': shlex.split makes one of it"),
         ([], {}, "command must be a list of one word or more, got []"),
-        (["true"], {"image": "alpine"}, "image must be given with the driver docker, and only with it, got 'alpine'"),
-        (["true"], {"driver": "docker"}, "image must be given with the driver docker, and only with it, got None"),
+        (["true"], {"image": "alpine"}, "image must be left out without the driver docker, got 'alpine'"),
+        (["true"], {"driver": "docker"}, "image must be given with the driver docker, got None"),
         (["true"], {"driver": "qemu"}, "driver must be process, docker or a Driver, got 'qemu'"),
         (["true"], {"interval": 0.001}, "interval must be 0.01 seconds or more, got 0.001"),
         (["true"], {"name": ""}, "name must be text of 1 to 256 characters, got ''"),

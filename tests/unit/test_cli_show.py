@@ -87,6 +87,12 @@ def test_golden(case: str, tmp_path: Path) -> None:
     assert "\n".join(shown) == (GOLDEN / f"{case}.txt").read_text(encoding="utf-8")
 
 
+def test_two_rows_of_one_time(tmp_path: Path) -> None:
+    """There is no rate between them, and the chart says what it lacks."""
+    series = StatSeries([SECOND, SECOND], {"net_rx": [0, MIB]})
+    assert run(stored(tmp_path / "calls.db", series.to_db()), "call-1").stdout.endswith("\n  two times are needed for a rate\n")
+
+
 def test_a_row_with_nothing_but_a_peak_is_drawn(tmp_path: Path) -> None:
     """The last row of a recording may have the kernel's peak alone: it is a bar in the last column."""
     series = StatSeries([0, SECOND, 2 * SECOND], {"mem_usage": [MIB, MIB, None], "mem_usage@max": [None, None, 100 * MIB]})

@@ -30,6 +30,7 @@ from support.programs import PATIENCE, wait_until
 from support.scripted import CONTAINER, ScriptedEngine, scripted_engine
 
 MIB = 2**20
+START = parse_time("2026-01-01T00:00:00Z")
 END = parse_time("2026-01-01T00:00:09Z")
 
 
@@ -120,6 +121,20 @@ def test_a_stream_that_ends_early_is_asked_for_again(engine: ScriptedEngine, mon
     assert engine.names().count("GET stats") >= 3
     assert times[0] == parse_time("2026-01-01T00:00:01Z")
     assert times[-1] >= times[-2] >= END  # the last frame is later than the end
+
+
+@pytest.mark.parametrize("state", [{}, {"StartedAt": "2026-01-01T00:00:00Z"}, {"StartedAt": "2100-01-01T00:00:00Z"}])
+def test_its_own_times(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, state: dict[str, str]) -> None:
+    """They are by our clock: the start is the engine's time only between our request and its answer, the end when we heard."""
+    times = iter([START - 5, START + 5, END])
+    monkeypatch.setattr(runs, "time_ns", lambda: next(times))
+    engine.state |= state
+    engine.ended.set()
+    with driver(engine).prepare(Task(image="busybox")) as cookie:
+        run: Any = cookie.run()
+        run.wait()
+    expected = {"2026": START, "2100": START + 5, "": START + 5}[state.get("StartedAt", "")[:4]]
+    assert (run.began_at, run.ended_at) == (expected, END)
 
 
 def test_nothing_is_passed_on_but_what_there_is(engine: ScriptedEngine) -> None:

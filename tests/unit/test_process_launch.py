@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from time import time_ns
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,8 +106,11 @@ def test_a_command_waits_for_its_start() -> None:
         assert 0 < command.floor < 16 * 2**20
         pipes = list(command._pipes)
         assert len(pipes) == 4 and command.stdin is None and command.stderr is None
+        launched_at = time_ns()
         command.go()
+        began_at = command.began_at
         command.go()
+        assert launched_at <= began_at == command.began_at <= time_ns()  # the launch is no part of the command
         assert command.stdout is not None and command.stdout.read() == b"b\n"
         command.stdout.close()
         assert ended(command) == 3
@@ -177,7 +181,11 @@ def test_a_size_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """On another system the command's peak begins with nothing that is known."""
     monkeypatch.setattr(launch, "_suits_a_shell", lambda *_: False)
     monkeypatch.setattr(launch, "read_status", lambda _pid: None)
+    before = time_ns()
     command = launched("true")
+    began_at = command.began_at
+    command.go()
+    assert before <= began_at == command.began_at <= time_ns()
     assert command.floor == 0 and command.stdout is not None
     command.stdout.close()
     code = ended(command)
@@ -189,7 +197,7 @@ def test_a_size_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_popen_must_not_wait(pid: int, code: int | None, returncode: int | None) -> None:
     """It learns of the end of its own process, and of no other one."""
     popen: Any = SimpleNamespace(pid=5, returncode=None, stdin=1, stdout=2, stderr=3)
-    command = Launched(popen, pid, 7)
+    command = Launched(popen, pid, 7, 0)
     assert (command.pid, command.floor, command.stdin, command.stdout, command.stderr) == (pid, 7, 1, 2, 3)
     command.forget(code)
     assert popen.returncode == returncode

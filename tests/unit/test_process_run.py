@@ -152,7 +152,9 @@ def cleaned(
         _remove_group=lambda: log.append("group"),
         write_stat=lambda time, metrics: log.append((time, metrics)),
     )
-    return ProcessRun.clean_up(run), log
+    end = ProcessRun.clean_up(run)
+    assert log[-1][0] == run.ended_at
+    return end, log
 
 
 @pytest.mark.parametrize(
@@ -288,6 +290,7 @@ def test_the_group_of_a_command(monkeypatch: pytest.MonkeyPatch, takes: bool | N
         run: Any = cookie.run()
         assert run.wait().status == "success"
         assert run._tree.group is (group if takes else None)
+        assert run._command.began_at == run.began_at <= run.ended_at == run._ended[0]
         pid = run._command.pid
     assert watched == [(pid, "" if group is None else "/no/group")]
     if group is not None:

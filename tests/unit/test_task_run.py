@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -357,7 +357,7 @@ def test_a_long_error() -> None:
 
 
 def test_the_times_of_a_call() -> None:
-    """From after the preparation to the end of the wait, in milliseconds; a fault in either is kept."""
+    """The command's own, if the driver tells; else from after the preparation to the end of the wait. A fault is kept."""
     log: list[str] = []
 
     @contextmanager
@@ -385,6 +385,11 @@ def test_the_times_of_a_call() -> None:
     assert (log, call.status, recording.fault) == (["follow it", "wait"], "success", None)
     assert call.started_at is not None and call.completed_at is not None
     assert call.created_at <= call.started_at <= call.completed_at and len(call.started_at) == len("2026-01-01T00:00:00.000Z")
+    run = SimpleNamespace(wait=lambda: RunResult(Status.SUCCESS), began_at=10**18, ended_at=10**18 + 10**6)
+    recording = Recording(["x"])
+    recording.run(lambda: nullcontext(SimpleNamespace(run=lambda: run)))  # type: ignore[arg-type, return-value]
+    call = recording.end(SERIES)
+    assert (call.started_at, call.completed_at) == ("2001-09-09T01:46:40.000Z", "2001-09-09T01:46:40.001Z")
     fault = DriverError("gone")
     recording = Recording(["x"])
     recording.run(lambda: prepare(fault))
@@ -476,8 +481,8 @@ def test_the_drivers_by_name() -> None:
     assert isinstance(made, ProcessDriver) and made._interval == 0.5
     assert isinstance(_record.make_driver("docker", 1, "alpine"), DockerDriver)
     assert _record.make_driver(made, 1, None) is made
-    for name, image in (("process", "alpine"), ("docker", None)):
-        with pytest.raises(ArgumentError, match=r"^image must be given with the driver docker, and only with it, got "):
+    for name, image, rule in (("process", "alpine", "left out without"), ("docker", None, "given with")):
+        with pytest.raises(ArgumentError, match=rf"^image must be {rule} the driver docker, got {image!r}$"):
             _record.make_driver(name, 1, image)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=r"^driver must be process, docker or a Driver, got 'other'$"):
         _record.make_driver("other", 1, None)  # type: ignore[arg-type]

@@ -154,11 +154,14 @@ def record_command(
     if watched and unfit:
         raise click.UsageError(f"{watched[0]} must be given without {unfit[0]}: it watches what runs already")
     if not command and not watched:
-        raise click.UsageError("Missing argument 'COMMAND...'.")
+        raise click.UsageError("Missing argument 'COMMAND...': give the command to run, such as -- make test")
     if driver == "process" and command and is_surely_database(command[0]) and shutil.which(command[0]) is None:
         raise click.UsageError(f"COMMAND must be a program, got {command[0]!r}: a database is --db {printable(command[0])}")
-    if (image is None) != (driver == "process") or (network is not None and driver == "process"):
-        raise click.UsageError("--driver docker needs an --image; --image and --network must be given with --driver docker")
+    if driver == "docker" and image is None:
+        raise click.UsageError("--driver docker must be given with an --image, such as --image alpine:3.20")
+    for option, value in (("--image", image), ("--network", network)):
+        if driver == "process" and value is not None:
+            raise click.UsageError(f"{option} must be given with --driver docker: add that, or leave {option} out")
     runner: Driver = ProcessDriver(interval, adopts=True)
     if driver == "docker":
         runner = docker = DockerDriver(network=network)
@@ -200,13 +203,15 @@ def record_command(
                 recording.watch(partial(follow, sampler, interval, write_stat, relay.over))
         except Interrupted:
             recording.interrupted = relay.number
-        call = recording.end(recorder.end(), counts=not plain)
+        series = recorder.end()
+        call = recording.end(series, counts=not plain)
         relay.over.clear()
         spooled = keep_call(table, parse_url(db), call, seconds=_END_SECONDS, stop=relay.over.is_set)
         if as_json:
             say(json_text(call_fields(call)))
         if not as_json or spooled is not None:
-            source = "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
+            every = "the engine's samples" if image else f"samples every {duration_text(round(interval * 10**9))}"
+            source = "one sample" if series.counts.sum() == 1 else every
             say(record_line(call, table_text("calls", shown_url(db)) if spooled is None else spooled, source))
             if recording.result is not None and (left := recording.result.left_running) and not relay.handed:
                 say(f"callstats: ended {left:,} process{'es' * (left > 1)} that the command left running")

@@ -165,7 +165,9 @@ def make_driver(driver: Literal["process", "docker"] | Driver, interval: float, 
     if not isinstance(driver, str):
         return driver
     if (image is None) == (driver == "docker"):
-        raise ArgumentError("image", "given with the driver docker, and only with it", image)
+        raise ArgumentError(
+            "image", "given with the driver docker" if image is None else "left out without the driver docker", image
+        )
     if driver == "process":
         return ProcessDriver(interval)
     if driver == "docker":
@@ -212,11 +214,13 @@ class Recording:
         try:
             with prepare() as cookie:
                 self.started = time_ns()
+                run = None
                 try:
                     with follow(run := cookie.run()):
                         self.result = run.wait()
-                finally:
-                    self._completed = time_ns()
+                finally:  # our drivers' launch and clean-up are no part of the command
+                    self._completed = getattr(run, "ended_at", None) or time_ns()
+                    self.started = getattr(run, "began_at", None) or self.started
         except Exception as fault:  # noqa: BLE001 - the samples are stored whatever happens
             self.fault = fault
 

@@ -86,6 +86,9 @@ class TaskRun(Cookie, WaitResult):
     def __init__(self, task: ContainerTask) -> None:
         validate_task(task)
         self.task = task
+        self.began_at: int | None = None
+        self.ended_at: int | None = None
+        """When the command itself began and ended, in nanoseconds since the epoch; None if it did not."""
         self._on_stat = getattr(task, "on_stat", None)
         self._on_stat_failed = False
         self._lock = threading.Lock()

@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from itertools import pairwise
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import ModuleType
 
 _BACKENDS = ("auto", "cython", "python")
@@ -35,11 +35,11 @@ def _choose(word: str) -> ModuleType:
                     f"CALLSTATS_BACKEND=cython, but the compiled kernels can't be loaded: {cause}; build them with "
                     "CALLSTATS_BUILD_EXT=require, or set CALLSTATS_BACKEND=auto"
                 ) from error
-            if not missing or os.environ.get("CALLSTATS_BUILD_EXT") != "skip":
+            if not missing or not Path(__file__).with_name("skipped").exists():  # `setup.py` leaves it where that was asked for
                 cause = "this build has no compiled ones" if missing else f"the compiled ones can't be loaded: {error}"
                 warnings.warn(
-                    f"callstats uses its Python kernels, many times slower, since {cause}; "
-                    "CALLSTATS_BACKEND=python asks for them",
+                    f"callstats uses its Python kernels, many times slower, since {cause}; build them with a compiler and "
+                    "CALLSTATS_BUILD_EXT=require, or set CALLSTATS_BACKEND=python if the Python ones are meant",
                     RuntimeWarning,
                     stacklevel=4,
                 )

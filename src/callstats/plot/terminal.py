@@ -67,7 +67,7 @@ def _chart(track: Track, width: int, margin: int, glyphs: _Glyphs) -> list[list[
     name, numbers = _title(track, width)
     lines = [[Piece(name, "title"), Piece(numbers, "text")]]
     if not np.isfinite(track.values).any():
-        return [*lines, [Piece("  two rows are needed for a rate", "text")]] if track.kind == "rate" else lines
+        return [*lines, [Piece("  two times are needed for a rate", "text")]] if track.kind == "rate" else lines
     marks, top, limit = _marks(track), _top(track) or 1.0, track.drawn_limit
     height = HEIGHT if marks else 1
     columns = _by_column(track, max(width - margin - 2, 1))

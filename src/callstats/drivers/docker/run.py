@@ -75,6 +75,7 @@ class DockerRun(TaskRun):
         with engine_errors(f"run {self.task.image!r}"):
             self._streams = AttachedStreams(self, self._api, self._container)
             self._first.expect(self._container)
+            asked_at = time_ns()
             try:
                 self._api.start(self._container)
             except APIError as error:
@@ -84,7 +85,10 @@ class DockerRun(TaskRun):
                 self._first.close()
                 self.finish(Exit(code, f"can't run {list(self.task.command)[:1]}: {error.explanation}"))
                 return
-            self._first.find(self._state()["Pid"])
+            answered_at, state = time_ns(), self._state()
+            self._first.find(state["Pid"])
+            # The engine's clock may differ from ours.
+            self.began_at = min(max(_time(state, "StartedAt") or answered_at, asked_at), answered_at)
         self._streams.start()
         self._samples.start()
         self.watch("callstats-docker")
@@ -152,7 +156,8 @@ class DockerRun(TaskRun):
         assert self._streams is not None  # noqa: S101 - `start` set it
         self._streams.finish(0 if self._lost else _OUTPUT_SECONDS)
         state = self._end_state()
-        ended_at = _end_time(state) or self._first.ended_at or self._ended_at
+        ended_at = _time(state, "FinishedAt") or self._first.ended_at or self._ended_at
+        self.ended_at = self._first.ended_at or self._ended_at
         if ended_at is not None:
             self._samples.close(ended_at, reading)
         if state.get("Running") and not self._code:  # the engine resets the code of a container that starts again
@@ -295,7 +300,7 @@ def _start_code(explanation: str) -> int | None:
     return NOT_FOUND if any(words in text for words in _MISSING) else None
 
 
-def _end_time(state: dict[str, Any]) -> int | None:
+def _time(state: dict[str, Any], name: str) -> int | None:
     with suppress(CallstatsError, KeyError):
-        return parse_time(state["FinishedAt"])
+        return parse_time(state[name])
     return None

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from shlex import quote
-from time import monotonic
+from time import monotonic, time_ns
 
 from callstats.drivers.process.procfs import read_process, read_status
 
@@ -39,8 +39,9 @@ _SECONDS = 5.0
 class Launched:
     """A child that runs the command, and our ends of its pipes."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], pid: int, floor: int, pipes: Sequence[int] = ()) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], pid: int, floor: int, began_at: int, pipes: Sequence[int] = ()) -> None:
         self.pid = pid
+        self.began_at = began_at
         self.floor = floor
         """The peak of memory in bytes that it has from the process that forked it."""
         self.stdin, self.stdout, self.stderr = popen.stdin, popen.stdout, popen.stderr
@@ -50,6 +51,7 @@ class Launched:
     def go(self) -> None:
         """Let it run. Do what must precede that first."""
         if self._pipes:
+            self.began_at = time_ns()
             os.write(self._pipes[-1], b"\n")
             self.close()
 
@@ -75,9 +77,10 @@ def launch(command: Sequence[str], env: Mapping[str, str], work_dir: str, *, std
     if _suits_a_shell(command, env, work_dir):
         with suppress(OSError, ValueError):  # ValueError: the shell told no number
             return _launch_by_shell(command, env, options)
+    began_at = time_ns()
     popen = subprocess.Popen(list(command), **options)  # type: ignore[call-overload] # noqa: S603 - the caller's command
     status = read_status(os.getpid())
-    return Launched(popen, popen.pid, status.peak if status is not None else 0)
+    return Launched(popen, popen.pid, status.peak if status is not None else 0, began_at)
 
 
 def _launch_by_shell(command: Sequence[str], env: Mapping[str, str], options: Mapping[str, object]) -> Launched:
@@ -101,7 +104,7 @@ def _launch_by_shell(command: Sequence[str], env: Mapping[str, str], options: Ma
         for number in pipes:
             os.close(number)
         raise
-    return Launched(popen, pid, status.peak, pipes)
+    return Launched(popen, pid, status.peak, 0, pipes)
 
 
 def _read_number(pipe: int, popen: subprocess.Popen[bytes]) -> int:

@@ -105,6 +105,7 @@ class ProcessRun(TaskRun):
             self.start_thread("callstats-exit", self._note_exit)
             self._meter = Meter(tree, task.memory)
             command.go()
+            self.began_at = command.began_at
             self.watch("callstats-process")
         except BaseException:  # such as too many threads
             if self._tree is None:
@@ -166,9 +167,10 @@ class ProcessRun(TaskRun):
         left = 0 if self._stopped is not None else self._tree.left_running()
         code = self._end(self._tree)
         timestamp, ended = self._ended
+        self.ended_at = timestamp or time_ns()
         metrics = self._meter.closing(ended or monotonic())
         self._remove_group()
-        self.write_stat(timestamp or time_ns(), metrics)
+        self.write_stat(self.ended_at, metrics)
         if code is None:
             raise DriverError("the exit code of the command is lost: another part of this program waited for the process")
         if code < 0:
