@@ -258,7 +258,8 @@ class Recording:
             exit_code=code,
             error=None if error is None else error[:_MAX_TEXT],
             started_at=None if self.started is None else format_time(self.started, digits=3),
-            completed_at=None if self._completed is None else format_time(self._completed, digits=3),
+            # Up to a whole millisecond, so that no call tells more CPU than it had time for.
+            completed_at=None if self._completed is None else format_time(self._completed + 999_999, digits=3),
         )
 
 
