@@ -111,7 +111,7 @@ def count_text(summary: CallsSummary) -> str:
 
 
 FINDINGS = ("", "too few calls", "fits", "no limit", "warms up", "too much memory", "too little memory", "memory grows")
-"""Findings about a group of calls, the gravest last. An empty text: nothing can be told, as of calls without a status."""
+"""Findings about a group of calls, the gravest last. An empty text: nothing is known, as of calls without a status."""
 
 _MUCH_SAVED = 0.2
 """A right size that saves this share of memory is a finding."""
