@@ -64,7 +64,7 @@ _NUMBER_COLUMNS = {
 _FINDING_TIP = (
     "The finding about a name. Memory grows: a leak from call to call. Too little memory: the right size is above the limit. "
     "Too much memory: the right size saves 20 % or more. Warms up: memory rises at first. No limit: none is known, or it is "
-    "unlimited. Fits: the limit suits the calls. Too few calls: no right size can be told yet. Empty: nothing can."
+    "unlimited. Fits: the limit suits the calls. Too few calls: there is no right size yet. Empty: nothing is known."
 )
 _SPARK_TIP = "The p95 of peak memory over time, and the limit as a dashed line where it is near. Empty: too few times."
 
