@@ -107,9 +107,7 @@ def test_columns_by_any_name(tmp_path: Path) -> None:
     for name in ("by", "status_column", "time_column", "start_column", "end_column"):
         with pytest.raises(CallstatsError, match="must be a column of table 'runs', got 'gone': it has 'the key', 'job'"):
             summarize_table(path, **{**names, name: "gone"})
-    with pytest.raises(
-        CallstatsError, match=r"^since must be None for a table without times, got 1: 'runs' has no column 'created_at'$"
-    ):
+    with pytest.raises(CallstatsError, match=r"^since must be left out for 'runs', which has no column 'created_at', got '1970-"):
         summarize_table(path, **names, since=1)
     with pytest.raises(CallstatsError, match=r"^since must be None without a time_column, got 1$"):
         summarize_table(path, **names, since=1, time_column=None)

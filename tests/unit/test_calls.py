@@ -273,7 +273,7 @@ def test_figures_that_leave_calls_out_add_up() -> None:
     texts = dict(summary_texts(summarize_calls(calls, risk=0.05)))
     assert texts["growing"].startswith("yes, by 1 MiB")
     assert texts["right size"].endswith("; memory grows from call to call, so no size suits it for long")
-    assert texts["limit"] == "300 MiB of the latest call; no call came nearer to its limit than 1 MiB"
+    assert texts["limit"] == "300 MiB of the latest call; no call came nearer to its limit than 1 MiB, as far as samples tell"
     peaks = [CallData(StatSeries([0, 1], {"mem_usage": [0, None], "mem_usage@max": [None, MIB]}), "timeout")] * 2
     assert dict(summary_texts(summarize_calls([*calls[:3], *peaks])))["growing"] == (
         "can't tell from 3 calls: needs 40; 2 calls without min memory left out"

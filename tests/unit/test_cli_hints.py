@@ -162,6 +162,18 @@ def test_a_change_names_its_call_last(tmp_path: Path) -> None:
     assert re.search(r"\nlargest change of a mean: \w+, [^\n]+ to [^\n]+ %, in call '0'\n", out), out
 
 
+def test_a_reduction_without_counts_says_what_is_lost(tmp_path: Path) -> None:
+    """From then on nothing can be marked as inexact; a run that looks for no peaks does not tell that there are none."""
+    told = "--plain leaves out counts: samples are not known, and nothing is marked as inexact, from then on"
+    series = StatSeries(range(8), {"mem_usage": range(8)})
+    for number, (options, says) in enumerate(((["--plain"], True), (["--plain", "--dry-run"], True), ([], False))):
+        db = made(tmp_path / f"{number}.db", [("a", series.to_db())])
+        assert (told in run("reduce", db, "--max-samples", 2, *options).stdout.splitlines()) == says
+        assert told not in run("reduce", db, "--max-samples", 2, "--plain", "--where", "id = 'b'").stdout
+    db = made(tmp_path / "json.db", [("a", series.to_db())])
+    assert json.loads(run("reduce", db, "--max-samples", 2, "--json").stdout)["kept_peaks"] is None
+
+
 def test_a_dry_run_tells_of_kept_peaks_first(tmp_path: Path) -> None:
     """Whether one of them changes, then the largest change of another; a run tells which it kept, by its rule."""
     metrics = {"mem_usage": [1, 9, 5, 5], "cpu_user": [0, 3, 0, 0]}
@@ -218,7 +230,7 @@ def test_a_reduction_tells_of_peaks_that_are_of_means(how: str, of_means: list[s
         found = json.loads(run("reduce", db, "--max-samples", 2, "--dry-run", "--json", "--how", how).stdout)
         assert found["peaks_of_means"] == names
         out = run("reduce", db, "--max-samples", 2, "--dry-run", "--how", how).stdout.splitlines()
-        told = f"only means were left of {', '.join(names)}: its peaks are those of means, and yet read as exact"
+        told = f"only means were left of {', '.join(names)}: what reads as an exact peak is the largest mean"
         assert [line for line in out if "were left" in line] == [told] * bool(names)
         [kept] = [line for line in out if line.startswith("peaks of ")]
         assert not {*names} & {*kept.removeprefix("peaks of ").partition(":")[0].split(", ")}
@@ -430,7 +442,9 @@ def test_calls_of_a_tag_and_of_late(named: Path, tmp_path: Path) -> None:
     with connect(named) as calls, connect(made(tmp_path / "plain.db", [])) as plain:
         assert [call.key for call in calls.list(tags={"branch": "main"}, since=1_793_577_600_000_000_000)] == ["2"]
         for work in (lambda: plain.list(tags={"a": "b"}), lambda: plain.summarize(tags={"a": "b"})):
-            with pytest.raises(ValueError, match=r"^tags must be a column of table 'calls', got 'tags': it has 'id'"):
+            with pytest.raises(
+                ValueError, match=r"^tags must be left out for 'calls', which has no column 'tags', got {'a': 'b'}$"
+            ):
                 work()
 
 

@@ -110,9 +110,8 @@ TABLES: dict[str, Callable[[CallTable], Any]] = {
     "b must be tags as a is, or a name as a is, got 'b'": lambda calls: calls.compare({"team": "a"}, "b"),
     "b must be other calls than a, got '7'": lambda calls: calls.compare("7", 7),
     "b must be other calls than a, got 'team=a'": lambda calls: calls.compare({"team": "a"}, {"team": "a"}),
-    "since must be None for a table without times, got 5: 'calls' has no column 'created_at'": lambda calls: calls.summarize(
-        since=5
-    ),
+    "since must be left out for 'calls', which has no column 'created_at', got '1970-01-01T00:00:00.000000Z': "
+    "name its column of times, if it has one": lambda calls: calls.summarize(since=5),
     "since must be a whole number, in nanoseconds since the epoch, got 'tomorrow'": lambda calls: calls.list(since="tomorrow"),
     "since must be a whole number, in nanoseconds since the epoch, got 1.5": lambda calls: calls.summarize(since=1.5),
     "at must be a whole number, in nanoseconds since the epoch, got '7d'": lambda calls: calls.compare("a", at="7d"),

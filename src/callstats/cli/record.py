@@ -101,7 +101,12 @@ def _parse_interval(text: str) -> float:
     help="Time between samples, 10ms or more. A Docker engine has its own.",
 )
 @default_option("--max-samples", type=POSITIVE, metavar="N", default=240, help="Store at most N rows.")
-@click.option("--plain", is_flag=True, help="Store Fn's exact form: at most nine metrics, means, and no counts.")
+@click.option(
+    "--plain",
+    is_flag=True,
+    help="Store Fn's exact form: at most nine metrics, means, and no counts. The kernel's peak is lost, and nothing is marked as "
+    "inexact.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the call as a line of JSON, to standard error.")
 @click.option(
     "--listen",

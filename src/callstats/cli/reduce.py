@@ -110,7 +110,11 @@ _NEAR_ZERO = 10
     default="skip",
     help="Samples without a metric: skip them, or count them as 0, as Fn does.",
 )
-@click.option("--plain", is_flag=True, help="Write Fn's exact form: means, and no counts. Peaks that are present are kept.")
+@click.option(
+    "--plain",
+    is_flag=True,
+    help="Write Fn's exact form: means, and no counts, so that nothing is marked as inexact. Peaks that are present are kept.",
+)
 @where_option
 @click.option("--verify", is_flag=True, help="Read and check every row, and not only those long enough to be reduced.")
 @click.option("--dry-run", is_flag=True, help="Report what would change, and write nothing.")
@@ -255,7 +259,7 @@ def reduce_command(
         replace_file(prom, "prom", reduce_text(asdict(result), exit_code(result), where))
     shown = shown_source(url) if is_file else table_text(*where.values())
     in_file = not is_file and parse_url(url).get_backend_name() == "sqlite"
-    lines = [result_json(result, where)] if as_json else result_lines(result, shown, rule, in_file=in_file)
+    lines = [result_json(result, where)] if as_json else result_lines(result, shown, rule, in_file=in_file, counts=not plain)
     click.echo("\n".join(lines), err=output == STANDARD)
     return exit_code(result)
 
@@ -265,11 +269,12 @@ def result_json(result: ReduceResult, where: dict[str, str]) -> str:
     rejects = [reject._asdict() for reject in result.rejects]
     found = {name: getattr(result, name) for name in ("kept_peak_change", "peak_change", "mean_change")}
     changes = {name: change and change._asdict() for name, change in found.items()}
-    return json_text({**where, **asdict(result), **changes, "rejects": rejects}, indent=2)
+    kept_peaks = result.kept_peaks if result.dry_run else None  # only a dry run looks for them
+    return json_text({**where, **asdict(result), "kept_peaks": kept_peaks, **changes, "rejects": rejects}, indent=2)
 
 
-def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool = False) -> list[str]:
-    """Return what the job did; `in_file` is whether the table is in an SQLite file."""
+def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool = False, counts: bool = True) -> list[str]:
+    """Return what the job did; `in_file` is whether the table is in an SQLite file, `counts` whether it stores counts."""
     changed = "to change" if result.dry_run else "changed"
     kept = f"{result.kept:,} kept, as their text would grow, " if result.kept else ""
     read = f"{result.changed:,} {changed}, {kept}{result.unchanged:,} unchanged, {result.rejected:,} rejected"
@@ -304,7 +309,9 @@ def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool 
         lines.append(printable(f"peaks of {', '.join(kept_peaks)}: {text}"))
     if result.peaks_of_means:
         names = ", ".join(result.peaks_of_means)
-        lines.append(printable(f"only means were left of {names}: its peaks are those of means, and yet read as exact"))
+        lines.append(printable(f"only means were left of {names}: what reads as an exact peak is the largest mean"))
+    if result.changed and not counts:
+        lines.append("--plain leaves out counts: samples are not known, and nothing is marked as inexact, from then on")
     for what, change in (("a peak that is not kept", result.peak_change), ("a mean", result.mean_change)):
         lines += [f"largest change of {what}: {_change_text(change)}"] if change is not None else []
     if (mean := result.mean_change) is not None and mean.after is not None and mean.before < _NEAR_ZERO:

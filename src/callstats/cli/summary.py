@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -170,7 +170,7 @@ def _table_notes(summary: TableSummary) -> list[str]:
 def table_lines(summary: TableSummary) -> list[str]:
     """Return a line for each name."""
     if not summary.groups:
-        return list(wrap_lines(_end_lines(summary), indent=2))
+        return list(wrap_lines(_end_lines(summary, []), indent=2))
     rows = [("name", "sampled\n/ calls", "errors", *_COLUMNS)]
     for group in summary.groups:
         one = group.summary
@@ -179,8 +179,9 @@ def table_lines(summary: TableSummary) -> list[str]:
         name = _group_name(summary.by, group)
         errors = "" if one.errors is None else f"{one.errors:,}"
         rows.append((name, f"{one.sampled:,}/{one.calls:,}", *(cell or "-" for cell in (errors, *cells))))
-    notes = wrap_lines([*_table_notes(summary), *_end_lines(summary, is_table=True)], indent=2)
-    return [*text_table(rows, right=1, optional=_OPTIONAL, cut="name"), "", *notes]
+    table = text_table(rows, right=1, optional=_OPTIONAL, cut="name")
+    notes = wrap_lines([*_table_notes(summary), *_end_lines(summary, table, is_table=True)], indent=2)
+    return [*table, "", *notes]
 
 
 def _group_name(by: str | None, group: CallsGroup) -> str:
@@ -189,13 +190,14 @@ def _group_name(by: str | None, group: CallsGroup) -> str:
 
 def summary_lines(summary: TableSummary) -> list[str]:
     """Return a block of lines for each name."""
-    return [line for group in summary.groups for line in _group_lines(summary.by, group)] + _end_lines(summary)
+    blocks = [line for group in summary.groups for line in _group_lines(summary.by, group)]
+    return blocks + _end_lines(summary, blocks)
 
 
-def _end_lines(summary: TableSummary, *, is_table: bool = False) -> list[str]:
-    """Return what the numbers cover; for a table also how peaks are known, which --long has for each name."""
+def _end_lines(summary: TableSummary, above: Iterable[str], *, is_table: bool = False) -> list[str]:
+    """Return what the numbers above cover; for a table also how peaks are known, which --long has for each name."""
     lines = []
-    if any(group.summary.approximate for group in summary.groups):
+    if any("~" in line for line in above):
         lines.append(NOT_EXACT)
     sized = [group.summary.rightsize for group in summary.groups if group.summary.rightsize]
     if any(one.size is not None for one in sized):
@@ -261,10 +263,14 @@ def _flat(name: str, summary: CallsSummary) -> dict[str, object]:
     }
 
 
+def _patch_text(summary: TableSummary, patch: str) -> str:
+    return "\n".join([*(f"# {line}".rstrip() for line in _end_lines(summary, [patch])), patch])
+
+
 _FORMS: dict[str | None, Callable[[TableSummary], str]] = {
     None: lambda summary: "\n".join(table_lines(summary)),
     "long": lambda summary: "\n".join(wrap_lines(summary_lines(summary), indent=14)),
     "json": summary_json,
     "csv": summary_csv,
-    "kubernetes": lambda summary: "\n".join([*(f"# {line}".rstrip() for line in _end_lines(summary)), kubernetes_patch(summary)]),
+    "kubernetes": lambda summary: _patch_text(summary, kubernetes_patch(summary)),
 }

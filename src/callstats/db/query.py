@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
 from callstats._json import is_text
-from callstats._timestamps import stored_time_ns
+from callstats._timestamps import format_time, stored_time_ns
 from callstats._types import I64_MAX
 from callstats.call import LOST, RUNNING, Call, Key, Value, is_lost
 from callstats.db.dialects.base import Dialect
@@ -176,8 +176,7 @@ class TableSession:
         if since is not None:
             conditions += optional(recent_calls(self, columns[2], since))
         if tags:
-            check_tags(tags)
-            self.check_columns(tags="tags")
+            check_tags(self, tags)
             conditions.append(column("tags").is_not(None))
         rows = self.scan([*columns, *others], *conditions, limit=None if tags or since is not None else limit, newest_first=True)
         chosen = (row for row in rows if is_since(row[5], since) and has_tags(row[-1], tags))
@@ -266,10 +265,14 @@ def has_tags(stored: object, wanted: Mapping[str, str] | None) -> bool:
     return not wanted or wanted.items() <= parse_tags(stored).items()
 
 
-def check_tags(tags: Any) -> None:
-    """Raise unless tags are a mapping."""
+def check_tags(session: Any, tags: Any) -> None:
+    """Raise unless tags are a mapping, and the table has a column of tags."""
     if not isinstance(tags, Mapping):
         raise ArgumentError("tags", "a mapping such as {'team': 'web'}", tags)
+    try:
+        session.check_columns(tags="tags")
+    except ArgumentError:
+        raise ArgumentError("tags", f"left out for {session.names.table!r}, which has no column 'tags'", dict(tags)) from None
 
 
 def is_since(stored: Value, since: int | None) -> bool:
@@ -286,12 +289,17 @@ def check_time(parameter: str, value: Any) -> None:
         raise ArgumentError(parameter, "a whole number, in nanoseconds since the epoch", value) from None
 
 
+def no_times(parameter: str, value: int, names: Names) -> ArgumentError:
+    """Return the error for a time where the table has none."""
+    lacks = f"left out for {names.table!r}, which has no column {names.time_column!r}"
+    return ArgumentError(parameter, lacks, format_time(value), hint="name its column of times, if it has one")
+
+
 def recent_calls(session: Any, time_column: str | None, since: int) -> ColumnElement[bool] | None:
     """Return a condition that all calls since then meet, so that a database need not read older ones."""
     check_time("since", since)
     if time_column is None:
-        hint = f"{session.names.table!r} has no column {session.names.time_column!r}"
-        raise ArgumentError("since", "None for a table without times", since, hint=hint)
+        raise no_times("since", since, session.names)
     if not isinstance(session, TableSession) or since <= 0:
         return None
     # A day earlier, since text is compared as it is, whatever its offset from UTC.

@@ -70,10 +70,11 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
             some = summary.page_cache < summary.memory.n
             of = f" in {summary.page_cache:,} of {plural(summary.memory.n, 'call')}" if some else ""
             yield "", f"page cache included{of}"
+    seen = ", as far as samples tell" if summary.kernel_peaks < summary.memory.n else ""
     if summary.limit is not None:
         text = f"{memory_limit_text(summary.limit)} of the latest call"
         if summary.headroom is not None:
-            how = "no call came nearer to its limit than {}" if summary.headroom > 0 else "a call was {} over its limit"
+            how = f"no call came nearer to its limit than {{}}{seen}" if summary.headroom > 0 else "a call was {} over its limit"
             how = how if summary.headroom else "a call reached its limit"
             text += f"; {how.format(mark('headroom') + memory_text(abs(summary.headroom)))}"
         yield "limit", text
@@ -83,7 +84,7 @@ def summary_texts(summary: CallsSummary) -> Iterator[tuple[str, str]]:
     if near.p is not None and near.low is not None and near.high is not None:
         share, low, high = (f"{100 * part:.3g} %" for part in (near.p, near.low, near.high))
         count = f"{mark('near')}{near.k:,} of {plural(near.n, 'call')} with a known limit came within 10 % of it"
-        yield "near limit", f"{count}: {mark('near')}{share} (95 %: {low} to {high})"
+        yield "near limit", f"{count}: {mark('near')}{share} (95 %: {low} to {high}){seen}"
     if summary.cpu_mean is not None and summary.cpu.p95 is not None:
         yield "CPU", f"mean {mark('cpu_mean')}{summary.cpu_mean:.1f} %, p95 {mark('cpu')}{summary.cpu.p95:.1f} % of one core"
     for title, counters in (

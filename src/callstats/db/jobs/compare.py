@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Text, cast, column
 
@@ -11,11 +11,14 @@ from callstats._timestamps import format_time
 from callstats.call import Value
 from callstats.db.engine import Database
 from callstats.db.jobs.summarize import IN_BOTH, SKIPPED, CallsJob
-from callstats.db.query import Names, check_time, has_tags
+from callstats.db.query import Names, check_time, has_tags, no_times
 from callstats.db.results import TableComparison
 from callstats.errors import ArgumentError
 from callstats.stats.calls import CallScalars
 from callstats.stats.compare import compare_scalars
+
+if TYPE_CHECKING:
+    from callstats.db.jobs.base import Session
 
 
 class CompareJob(CallsJob):
@@ -52,13 +55,13 @@ class CompareJob(CallsJob):
             **self.fields(),
         )
 
-    def conditions(self) -> Iterable[ColumnElement[bool]]:
+    def conditions(self, session: Session) -> Iterable[ColumnElement[bool]]:
         # Compared as text, since a name may be a number. The database may also ignore case, so that each row is compared again.
         a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
         if self.by is None:
             raise ArgumentError("a", "tags for a table without names", a)
         if at is not None and not self.has_times:
-            raise ArgumentError("at", "None for a table without times", at)
+            raise no_times("at", at, session.names)
         by: ColumnElement[Any] = column(self.by)
         if isinstance(a, Mapping):
             return [by.is_not(None)]

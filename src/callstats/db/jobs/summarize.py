@@ -76,10 +76,9 @@ class CallsJob(Job):
         self.by, _, came_at, *_ = columns
         self.has_times = came_at is not None
         recent = None if self.since is None else recent_calls(session, came_at, self.since)
-        conditions = [*optional(recent), *self.conditions()]
+        conditions = [*optional(recent), *self.conditions(session)]
         if self.tags:
-            check_tags(self.tags)
-            session.check_columns(tags="tags")
+            check_tags(session, self.tags)
             conditions.append(column("tags").is_not(None))
         self.reject_nulls(session.count_without_key(*conditions))
         for row in session.scan([*columns, *recorder, *["tags"] * bool(self.tags)], *conditions, each_page=self.check_stop):
@@ -117,7 +116,7 @@ class CallsJob(Job):
                     self.unknown_statuses["others" if is_new else word] += 1
                 self.see(session.kept(row[:8]), group, usage)
 
-    def conditions(self) -> Iterable[ColumnElement[bool]]:
+    def conditions(self, session: Session) -> Iterable[ColumnElement[bool]]:  # noqa: ARG002 - a comparison needs it
         """Return further conditions of rows to read."""
         return ()
 
