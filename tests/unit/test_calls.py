@@ -230,6 +230,15 @@ def test_only_a_limit_fits(limit: int, finding: str) -> None:
     assert finding_text(summarize_calls(calls[:9], risk=0.05)) == "too few calls"
 
 
+def test_distances_to_limits_are_as_sure_as_peaks() -> None:
+    """Where the kernel kept each peak nothing came nearer; samples may have missed what did."""
+    metrics = {"mem_usage": [5 * MIB], "mem_limit": [9 * MIB], "cpu_time@last": [1]}
+    for more, tail in (({"mem_peak@last": [6 * MIB]}, ""), ({}, ", as far as samples tell")):
+        texts = dict(summary_texts(summarize_calls([CallData(StatSeries([0], metrics | more))])))
+        assert texts["limit"].endswith(f"came nearer to its limit than {3 if more else 4} MiB{tail}")
+        assert texts["near limit"].endswith(f" to 79.3 %){tail}")
+
+
 def test_calls_without_a_status() -> None:
     """It is not known which failed or were killed, and so not whether the limit fits; an empty status is none."""
     series = StatSeries([0], {"mem_usage": [250 * MIB], "mem_limit": [300 * MIB]})

@@ -133,7 +133,8 @@ def test_a_block_for_each(db: Path) -> None:
         "              page cache included",
         "  limit       256 MiB of the latest call; a call reached its limit",
         "  waste       <0.01 GiB h reserved and not needed",
-        "  near limit  1 of 100 calls with a known limit came within 10 % of it: 1 % (95 %: 0.177 % to 5.45 %), as far as samples tell",
+        "  near limit  1 of 100 calls with a known limit came within 10 % of it: 1 % (95 %: 0.177 % to 5.45 %), "
+        "as far as samples tell",
         "  CPU         mean 50.0 %, p95 50.0 % of one core",
         "  network     5.9 MB received, 0 B sent",
         "  growing     no",
