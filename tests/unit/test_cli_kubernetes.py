@@ -66,6 +66,7 @@ def output(tmp_path: Path) -> str:
     path = tmp_path / "calls.db"
     with closing(connect(path)) as db:
         db.execute(FN)
+        db.execute("BEGIN")
         for name, stats in groups.items():
             at = "2026-10-26T12:00:{:02}.{:03}Z"
             rows = [
@@ -82,6 +83,7 @@ def output(tmp_path: Path) -> str:
             db.executemany(
                 "INSERT INTO calls (fn_id, status, created_at, started_at, completed_at, stats) VALUES (?, ?, ?, ?, ?, ?)", rows
             )
+        db.execute("COMMIT")
     args = ["summary", str(path), "--patch", "kubernetes", "--rightsize", "5%", "--sort", "name"]
     result = CliRunner(env={"CALLSTATS_URL": None}).invoke(cli, args)
     assert (result.exit_code, result.stderr) == (0, "")

@@ -57,7 +57,9 @@ def db(tmp_path: Path) -> Path:
     path = tmp_path / "calls.db"
     with closing(connect(path)) as there:
         there.execute(FN)
+        there.execute("BEGIN")
         there.executemany("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        there.execute("COMMIT")
     return path
 
 
@@ -280,7 +282,9 @@ def test_unknown_statuses_are_told_of(tmp_path: Path) -> None:
     assert found["groups"][0]["errors"] == 1
     assert "since their status is unknown" not in run(path, "--where", "status = 'success'").stdout
     with closing(connect(path)) as there:
+        there.execute("BEGIN")
         there.executemany("INSERT INTO calls VALUES (?, 'g', ?, '', '', '', '')", [(f"x{word}", word) for word in range(200)])
+        there.execute("COMMIT")
     counted = json.loads(run(path, "--json").stdout)["unknown_statuses"]
     assert (len(counted), counted["0"], counted["others"]) == (101, 2, 105)
     compared = CliRunner().invoke(cli, ["compare", str(path), "f", "g"], prog_name="callstats").stdout

@@ -133,7 +133,9 @@ def database(path: Path, form: str, *, timed: bool = True, calls: int = 60) -> P
         db.execute(f"CREATE TABLE calls (id TEXT PRIMARY KEY, fn_id, status{times}, stats)")
         ends = ["2017-11-27T14:52:53.000Z", "2017-11-27T14:53:53.000Z"] if timed else []
         rows = [(f"{i:02}", "resize", "success", *ends, FORMS[form].to_db()) for i in range(calls)]
+        db.execute("BEGIN")
         db.executemany(f"INSERT INTO calls VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        db.execute("COMMIT")
     return path
 
 

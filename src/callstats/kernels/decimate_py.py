@@ -173,7 +173,7 @@ def _reduce(cells: Block, valid: AnyArray | None, weights: Block | None, rows: _
     elif reducer == "max":
         out[:] = np.maximum.reduceat(cells, starts)
     elif reducer == "sum":
-        sums = _wide_sums(cells, None, starts, int(sizes.max()))
+        sums = wide_sums(cells, None, starts, int(sizes.max()))
         if isinstance(sums, list):
             large = [row for row, total in enumerate(sums) if total > U64_MAX]
             out[:] = [total & U64_MAX for total in sums]
@@ -194,18 +194,18 @@ def _reduce(cells: Block, valid: AnyArray | None, weights: Block | None, rows: _
 
 def _mean(cells: Block, weights: Block | None, starts: Counts, totals: Block) -> Block:
     """Return the floor of sum(cells * weights) / total for each row. Totals are at least 1."""
-    sums = _wide_sums(cells, weights, starts, int(totals.max()))
+    sums = wide_sums(cells, weights, starts, int(totals.max()))
     if isinstance(sums, list):
         return np.array([s // t for s, t in zip(sums, totals.tolist(), strict=True)], dtype=np.uint64)
     return sums // totals
 
 
-def _wide_sums(cells: Block, weights: Block | None, starts: Counts, max_total: int) -> Block | list[int]:
+def wide_sums(cells: Block, weights: Block | None, starts: Counts, max_total: int) -> Block | list[int]:
     """Return the exact sum(cells * weights) of each row: an array if the sums fit into 64 bits for sure, else Python ints.
 
     `max_total` is the max total of a row's weights, or without weights the max size of a row.
     """
-    if int(cells.max()) * max_total <= U64_MAX:
+    if int(cells.max(initial=0)) * max_total <= U64_MAX:
         return np.add.reduceat(cells if weights is None else cells * weights, starts)
     return exact_sums(cells, weights, starts)
 

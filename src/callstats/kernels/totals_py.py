@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from callstats._types import AnyArray, Block, Bytes, Counts, Times
-from callstats.kernels.decimate_py import exact_sums
+from callstats.kernels.decimate_py import exact_sums, wide_sums
 
 PlanForTotals: TypeAlias = Callable[[tuple[bytes, ...]], tuple[Counts, Counts]]
 
@@ -45,26 +45,32 @@ def totals(values: Block, present: Bytes | None, counts: Counts | None, offsets:
         has = _mask(values, present, own)
         has_min, has_max, has_first, has_last = masks = [_mask(values, present, other) for other in others]
         low, high, first, last = (np.where(mask, values[other], values[own]) for mask, other in zip(masks, others, strict=True))
-        rows, members, starts, sizes = _segments(has, offsets)
+        every = rows, members, starts, sizes = _segments(has, offsets)
+        if not any(mask.any() for mask in (has, *masks)):
+            continue
         result = out[j]
         result[members, ROWS] = sizes
         result[members, WEIGHT] = np.add.reduceat(weights[rows], starts)
         result[members, MIN_IS_EXACT] = np.logical_and.reduceat((single | has_min)[rows], starts)
         result[members, MAX_IS_EXACT] = np.logical_and.reduceat((single | has_max)[rows], starts)
-        _put_sums(result, members, SUM, 2, exact_sums(values[own, rows], weights[rows], starts))
-        for field, extreme, cells, known in ((MIN, np.minimum, low, has | has_min), (MAX, np.maximum, high, has | has_max)):
-            rows, members, starts, _ = _segments(known, offsets)
+        most = int(result[:, WEIGHT].max())
+        _put_sums(result, members, SUM, 2, wide_sums(values[own, rows], weights[rows], starts, most))
+        for field, extreme, cells, mask in ((MIN, np.minimum, low, has_min), (MAX, np.maximum, high, has_max)):
+            rows, members, starts, _ = _segments(has | mask, offsets) if mask.any() else every
             result[members, field] = extreme.reduceat(cells[rows], starts)
-        rows, members, starts, _ = _segments(has | has_first | has_last, offsets)
+        has_ends = bool(has_first.any() or has_last.any())
+        rows, members, starts, sizes = _segments(has | has_first | has_last, offsets) if has_ends else every
         result[members, ENDS_ARE_EXACT] = np.logical_and.reduceat((single | (has_first & has_last))[rows], starts)
-        # Each row adds its first and its last value to one sequence, as far as it has them.
-        rows, members, starts, sizes = _segments(np.column_stack([has | has_first, has | has_last]).ravel(), 2 * offsets)
-        ends = np.column_stack([first, last]).ravel()[rows]
-        rises = _increase(np.r_[ends[:1], ends[:-1]], ends)
+        ends = first[rows]
+        if has_ends:  # each row adds its first and its last value to one sequence, as far as it has them
+            rows, members, starts, sizes = _segments(np.column_stack([has | has_first, has | has_last]).ravel(), 2 * offsets)
+            ends = np.column_stack([first, last]).ravel()[rows]
+        rises = np.zeros_like(ends)
+        rises[1:] = _increase(ends[:-1], ends[1:])
         rises[starts] = 0
         result[members, FIRST] = ends[starts]
         result[members, LAST] = ends[starts + sizes - 1]
-        _put_sums(result, members, INCREASE, 2, exact_sums(rises, None, starts))
+        _put_sums(result, members, INCREASE, 2, wide_sums(rises, None, starts, len(rises)))
         result[result[:, ROWS] == 0] = 0
     return out
 
@@ -137,8 +143,10 @@ def _segments(mask: AnyArray, offsets: Counts) -> tuple[Counts, Counts, Counts, 
     """Return the rows of a mask, the series with such rows, and each one's start among these rows and size."""
     first, last = int(offsets[0]), int(offsets[-1])
     mask = mask[first:last]
-    seen = np.r_[0, np.cumsum(mask)]
-    sizes = np.diff(seen[offsets - first])
+    seen = np.zeros(len(mask) + 1, dtype=np.int64)
+    np.cumsum(mask, out=seen[1:])
+    seen = seen[offsets - first]
+    sizes = seen[1:] - seen[:-1]
     members = np.flatnonzero(sizes)
     sizes = sizes[members]
     return np.flatnonzero(mask) + first, members, np.cumsum(sizes) - sizes, sizes
@@ -149,8 +157,11 @@ def _increase(before: Block, after: Block) -> Block:
     return np.where(after >= before, after - before, after)
 
 
-def _put_sums(result: Block, members: Counts, field: int, words: int, sums: list[int]) -> None:
+def _put_sums(result: Block, members: Counts, field: int, words: int, sums: Block | list[int]) -> None:
     """Write whole numbers as 64-bit words, the highest first."""
+    if not isinstance(sums, list):  # they fit into the last word
+        result[members, field + words - 1] = sums
+        return
     for word in range(words):
         shift = 64 * (words - 1 - word)
         result[members, field + word] = np.array([total >> shift & (2**64 - 1) for total in sums], dtype=np.uint64)
