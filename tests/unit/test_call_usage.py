@@ -188,6 +188,8 @@ def test_processor_time() -> None:
     assert not {"cpu_mean", "duration_ns"} & usage_of(series).exact
     since_first = StatSeries([0, SECOND, 2 * SECOND], {"cpu_time@last": [SECOND // 2, 6 * SECOND // 10, 7 * SECOND // 10]})
     assert usage_of(since_first).cpu_mean == 10.0  # what was used before the first sample took unknown time
+    restarted = StatSeries([0, SECOND, 2 * SECOND], {"cpu_time@last": [SECOND // 2, 0, SECOND // 5]})
+    assert usage_of(restarted).cpu_mean == 10.0
     recorded = StatSeries([0, SECOND // 100], {"cpu_time@last": [None, SECOND // 2], "cpu_total": [40, 60]})
     assert usage_of(recorded).cpu_mean == 50.0
     assert "cpu_mean" not in usage_of(recorded).exact

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from callstats import StatSeries, decimate
+from callstats import Call, StatSeries, decimate
 from callstats.cli import show
 from callstats.cli.app import cli
 from callstats.db import connect as connect_table
@@ -91,6 +91,18 @@ def test_two_rows_of_one_time(tmp_path: Path) -> None:
     """There is no rate between them, and the chart says what it lacks."""
     series = StatSeries([SECOND, SECOND], {"net_rx": [0, MIB]})
     assert run(stored(tmp_path / "calls.db", series.to_db()), "call-1").stdout.endswith("\n  two times are needed for a rate\n")
+
+
+def test_what_the_cpu_is_of() -> None:
+    """It says so where it is processor time over the call's own duration, and not where that is unknown or 0."""
+    series = StatSeries([0, SECOND], {"cpu_total": [40, 60], "cpu_time@last": [None, SECOND // 2]})
+    start = "2017-11-27T14:52:53.000Z"
+    for end, text in (
+        ("2017-11-27T14:52:55.000Z", "CPU       25.0 % (processor time over duration)"),
+        (start, "CPU       ~50.0 %"),
+        (None, "CPU       ~50.0 %"),
+    ):
+        assert text in show.head_lines(Call(key="a", series=series, started_at=start, completed_at=end))
 
 
 def test_a_row_with_nothing_but_a_peak_is_drawn(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def head_lines(call: Call) -> list[str]:
             "samples": samples_text(usage) if usage.rows else "none",
             "memory": f"{memory} ({peak_source_text(usage)})" if (memory := peak_memory_text(usage)) else "",
             "CPU": usage_text(usage, "cpu_mean")
-            + " (processor time over duration)" * ({"cpu_time_ns", "duration_ns"} <= usage.exact),
+            + " (processor time over duration)" * (usage.duration_ns != 0 and {"cpu_time_ns", "duration_ns"} <= usage.exact),
         }
     return [f"{title:<10}{text}" for title, text in head.items() if text]
 

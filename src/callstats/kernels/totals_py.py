@@ -46,14 +46,12 @@ def totals(values: Block, present: Bytes | None, counts: Counts | None, offsets:
         has_min, has_max, has_first, has_last = masks = [_mask(values, present, other) for other in others]
         low, high, first, last = (np.where(mask, values[other], values[own]) for mask, other in zip(masks, others, strict=True))
         every = rows, members, starts, sizes = _segments(has, offsets)
-        if not any(mask.any() for mask in (has, *masks)):
-            continue
         result = out[j]
         result[members, ROWS] = sizes
         result[members, WEIGHT] = np.add.reduceat(weights[rows], starts)
         result[members, MIN_IS_EXACT] = np.logical_and.reduceat((single | has_min)[rows], starts)
         result[members, MAX_IS_EXACT] = np.logical_and.reduceat((single | has_max)[rows], starts)
-        most = int(result[:, WEIGHT].max())
+        most = int(result[:, WEIGHT].max(initial=0))
         _put_sums(result, members, SUM, 2, wide_sums(values[own, rows], weights[rows], starts, most))
         for field, extreme, cells, mask in ((MIN, np.minimum, low, has_min), (MAX, np.maximum, high, has_max)):
             rows, members, starts, _ = _segments(has | mask, offsets) if mask.any() else every

@@ -128,10 +128,10 @@ class CallTotals(NamedTuple):
         elif self.rows:
             duration_ns = min(self.last - self.first, I64_MAX)
             if cpu_time is not None and duration_ns and totals[CPU_TIME][ROWS] > 1:
-                cpu_mean = 100 * (cpu_time - totals[CPU_TIME][FIRST]) / duration_ns
+                cpu_mean = 100 * _wide(totals[CPU_TIME], INCREASE) / duration_ns
         if cpu_mean is None and CPU in totals:
             total = totals[CPU]
-            cpu_mean = (total[SUM] << 64 | total[SUM + 1]) / total[WEIGHT]
+            cpu_mean = _wide(total, SUM) / total[WEIGHT]
             if total[WEIGHT] == total[ROWS] and cpu_time is None:
                 exact.append("cpu_mean")
         return CallUsage(
@@ -159,7 +159,7 @@ class CallTotals(NamedTuple):
             return None
         total, is_recording = self.totals[counter], CPU_TIME in self.totals and self.cpu_time_in_last_row
         first = total[FIRST]
-        increase = (total[INCREASE] << 64 | total[INCREASE + 1]) + (first if is_recording else 0)
+        increase = _wide(total, INCREASE) + (first if is_recording else 0)
         return increase, bool(total[ENDS_ARE_EXACT]) and (is_recording or not first)
 
     def _max(self, metric: str) -> tuple[int | None, bool]:
@@ -174,6 +174,11 @@ class CallTotals(NamedTuple):
         # A row of one sample has this peak from the kernel; a row of several may have it from a reduction.
         total = self.totals.get(_MAX_OF[USAGE])
         return None if total is None or total[WEIGHT] != total[ROWS] else total[MAX] or None
+
+
+def _wide(words: list[int], field: int) -> int:
+    """Return a number of two words."""
+    return words[field] << 64 | words[field + 1]
 
 
 def call_totals(series: StatSeries | bytes | None) -> CallTotals:
