@@ -104,6 +104,24 @@ def test_names_of_one_hash(n: int) -> None:
 
 
 @compiled
+@pytest.mark.parametrize("before", [64, 65])
+def test_names_of_one_hash_slow_no_other_blob(before: int) -> None:
+    """Not even one with a name of their hash, which is read as fast as if they had not been."""
+    *names, other = names_of_one_hash(before + 1)
+    hostile, good = (
+        json.dumps([{"timestamp": "2017-11-27T14:52:53Z", "metrics": dict.fromkeys(metrics, 7)}]).encode()
+        for metrics in (names, ["mem_usage", other])
+    )
+    kernels = callstats.kernels.active
+    kernels.decode_blob(hostile)
+    for blobs in ([good], [hostile, good, hostile, good]):
+        *_, decoded = kernels.decode_blobs(blobs)
+        assert decoded.tolist() == [blob is good or before == 64 for blob in blobs]
+        results, _ = kernels.reduce_blobs(blobs, 1, -1, False, True, _layout_for(Rule(1)))
+        assert [result is not None for result in results] == decoded.tolist()
+
+
+@compiled
 @pytest.mark.parametrize("year", [1678, 1970, 2000, 2261])
 def test_no_year_is_left_to_the_fallback_decoder(year: int) -> None:
     """From the first full year to the last one, at both ends."""

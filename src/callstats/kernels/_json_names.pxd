@@ -8,7 +8,7 @@ from callstats.kernels._ascii cimport load8
 from callstats.kernels._columns cimport grow, resize
 
 cdef enum:
-    MAX_PROBES = 64  # more have been made to collide, and the fallback decoder decides
+    MAX_PROBES = 64  # more have been made to collide
     NO_MEMORY = -1
     ODD_NAME = -2
 
@@ -25,6 +25,7 @@ cdef struct Names:
     int32_t* slots  # the table: the numbers of names, or -1
     Py_ssize_t n, room, text_size, text_room, n_slots
     uint64_t edition  # a number means the same name within one edition
+    bint crowded  # a name of this text was odd
 
 
 cdef inline void names_free(Names* names) noexcept nogil:
@@ -88,6 +89,7 @@ cdef inline int32_t number_of(Names* names, const uint8_t* at, Py_ssize_t size) 
             return names.slots[slot]
         slot = (slot + 1) & (names.n_slots - 1)
     else:
+        names.crowded = True
         return ODD_NAME
     if not grow(&names.items, &names.room, names.n + 1, sizeof(Name)):
         return NO_MEMORY

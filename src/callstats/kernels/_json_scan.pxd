@@ -287,8 +287,14 @@ cdef inline bint drop_absent(Scan* scan) noexcept nogil:
     return kept * scan.rows <= max(scan.limits.cells, scan.limits.cells_per_value * cells)
 
 
-cdef inline Scanned scan_text(Scan* scan, const uint8_t* text, Py_ssize_t size) noexcept nogil:
-    """Scan a blob. Its columns last until the next one."""
+cdef inline void forget_all(Scan* scan) noexcept nogil:
+    """Forget what earlier blobs have taught."""
+    forget_names(&scan.names)
+    forget_steps(&scan.steps)
+
+
+cdef inline Scanned scan_blob(Scan* scan, const uint8_t* text, Py_ssize_t size) noexcept nogil:
+    """Scan a blob by what earlier ones have taught."""
     cdef const uint8_t* end = text + size
     cdef const uint8_t* p = skip_space(text, end)
     cdef const uint8_t* after
@@ -299,8 +305,7 @@ cdef inline Scanned scan_text(Scan* scan, const uint8_t* text, Py_ssize_t size) 
     scan.max_room = max(scan.limits.cells, size)  # a value takes five bytes or more
     scan.blob += 1
     if scan.names.n > MANY_NAMES or scan.blob == 0:
-        forget_names(&scan.names)
-        forget_steps(&scan.steps)
+        forget_all(scan)
         scan.blob = 1
     if size == 0:
         return DECODED
@@ -315,3 +320,16 @@ cdef inline Scanned scan_text(Scan* scan, const uint8_t* text, Py_ssize_t size) 
     if not scan_rows(scan, p + 1, end):
         return SCAN_FAILED if scan.no_memory or scan.steps.no_memory else NOT_DECODED
     return NOT_DECODED if scan.holes and not drop_absent(scan) else DECODED
+
+
+cdef inline Scanned scan_text(Scan* scan, const uint8_t* text, Py_ssize_t size) noexcept nogil:
+    """Scan a blob. Its columns last until the next one."""
+    cdef bint known = scan.names.n > 0
+    cdef Scanned scanned
+    scan.names.crowded = False
+    scanned = scan_blob(scan, text, size)
+    if known and scan.names.crowded:
+        # Names that earlier blobs have made to collide are no reason to leave this one to the fallback decoder.
+        forget_all(scan)
+        scanned = scan_blob(scan, text, size)
+    return scanned
