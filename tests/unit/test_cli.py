@@ -303,6 +303,10 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["record", "--interval", "1ms", "true"], "--interval must be 10ms or more, got '1ms'"),
         (["record", "--timeout", "0s", "true"], "--timeout must be more than 0, got 0: leave it out for no limit"),
         (["record", "--memory", "0", "--pid", "1"], "--memory must be more than 0, got 0: leave it out for no limit"),
+        (["record", "--memory", "10", "true"], "--memory must be 1m or more, got 10 bytes: give its unit, as in 512m"),
+        (["list", "--json", "--csv"], "--csv must be given without --json"),
+        (["show", "--csv", "--json"], "--json must be given without --csv"),
+        (["summary", "--json", "--long"], "--long must be given without --json"),
         (["record", "--cgroup", "/no/group"], "--cgroup must be the folder of a control group, got '/no/group'"),
         (["record", "--pid", "99999999"], "--pid must be the number of a running process, got 99999999"),
         (

@@ -414,9 +414,15 @@ def test_list_by_name_and_condition(named: Path) -> None:
     empty = run("list", named, "--name", "nobody").stdout
     assert empty == f"no calls meet --name: callstats summary {named} tells what calls there are\n"
     result = run("list", named, "--name", "nightly", "--by", "")
-    assert (result.exit_code, result.stderr) == (2, "callstats: --name must be None for a table without names, got 'nightly'\n")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "callstats: --name must be left out for a table without names, got 'nightly'\n",
+    )
     with connect(named) as calls:
         assert [call.key for call in calls.list(1, name="nightly")] == ["2"]
+    assert "\n2 calls in 1 name, 0 rejected" in run("summary", named, "--name", "nightly").stdout
+    page = run("report", named, "--name", "resize", "-o", named.with_suffix(".html"))
+    assert page.stdout.startswith("1 call in 1 name, 0 rejected; ")
 
 
 def test_calls_of_a_tag_and_of_late(named: Path, tmp_path: Path) -> None:
@@ -438,7 +444,7 @@ def test_calls_of_a_tag_and_of_late(named: Path, tmp_path: Path) -> None:
     assert "\n1 call in 1 name, 0 rejected" in run("summary", named, *main, "--since", "2026-11-02").stdout
     assert run("report", named, *main, "-o", tmp_path / "report.html").stdout.startswith("2 calls in 1 name, 0 rejected; ")
     twice = run("list", named, *main, "--tag", "branch=test")
-    assert (twice.exit_code, twice.stderr.splitlines()[-1]) == (2, "Error: --tag must be NAME=VALUE, each name once")
+    assert (twice.exit_code, twice.stderr.splitlines()[-1]) == (2, "Error: --tag must have each name once, got 'branch' again")
     with connect(named) as calls, connect(made(tmp_path / "plain.db", [])) as plain:
         assert [call.key for call in calls.list(tags={"branch": "main"}, since=1_793_577_600_000_000_000)] == ["2"]
         for work in (lambda: plain.list(tags={"a": "b"}), lambda: plain.summarize(tags={"a": "b"})):

@@ -218,11 +218,11 @@ def test_no_calls_meet_a_choice(db: Path, tmp_path: Path) -> None:
     """Standard error says which option left none, beside any form and of a report; not where calls are left out for a reason."""
     result = run(db, "--since", "2200-01-01", "--json")
     assert (result.exit_code, json.loads(result.stdout)["calls"]) == (0, 0)
-    assert result.stderr == "no calls meet --since: callstats list shows the latest calls\n"
+    assert result.stderr == f"no calls meet --since: callstats summary {db} tells what calls there are\n"
     none = [db, "--where", "1 = 0", "--since", "7d"]
-    assert run(*none).stderr == "no calls meet --since and --where: callstats list shows the latest calls\n"
+    assert run(*none).stderr == f"no calls meet --since and --where: callstats summary {db} tells what calls there are\n"
     page = CliRunner().invoke(cli, ["report", *map(str, none), "-o", str(tmp_path / "page.html")])
-    assert page.stderr == "no calls meet --since and --where: callstats list shows the latest calls\n"
+    assert page.stderr == f"no calls meet --since and --where: callstats summary {db} tells what calls there are\n"
     assert run(db, "--since", "2001-01-01").stderr == ""
     tagged = tmp_path / "tags.jsonl"
     tagged.write_text('{"stats":[],"tags":{"a":"b"}}\n')

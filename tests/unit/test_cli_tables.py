@@ -117,7 +117,13 @@ def test_calls_of_two_years(db: Path, tmp_path: Path) -> None:
         table.add(
             [Call(key=str(year), series=StatSeries([], {}), started_at=f"{year}-01-02T03:04:05.678Z") for year in (2025, 2026)]
         )
-    printed = [re.split("  +", line) for line in lines(path, ("list",))]
+    result = CliRunner().invoke(cli, ["list", str(path)])
+    printed = [re.split("  +", line) for line in result.stdout.splitlines()]
+    hints = [(what, option) for what, option in (("name", "--by"), ("status", "--status-column"))]
+    assert result.stderr == "".join(
+        f"none of these calls has a {what}: {option} COLUMN names the column that has it\n" for what, option in hints
+    )
+    assert lines(path, ("list", "--by", "", "--status-column", "")) == result.stdout.splitlines(), "none is asked for"
     assert printed == [["call", "started UTC"], ["2026", "2026-01-02 03:04"], ["2025", "2025-01-02 03:04"]]
 
 

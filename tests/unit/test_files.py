@@ -303,11 +303,15 @@ def test_a_file_is_summarized_as_its_table(tmp_path: Path, name: str) -> None:
     from callstats.db import connect
 
     with connect(db) as calls:
-        for options in ({"top": 50}, {"top": 3, "by": None}, {"since": 1, "top": 7}):
+        for options in ({"top": 50}, {"top": 3, "by": None}, {"since": 1, "top": 7}, {"top": 9, "name": "f7"}):
             want, got = calls.summarize(**options), open_file(tmp_path / name).summarize(**options)  # type: ignore[arg-type]
             assert (got.groups, got.calls, got.untimed, got.by) == (want.groups, want.calls, want.untimed, want.by)
             assert [call.key for call in got.heaviest] == [call.key for call in want.heaviest]
             assert [call.series for call in got.heaviest] == [call.series for call in want.heaviest]
+            assert [group.name for group in want.groups if "name" in options] == ["f7"] * ("name" in options)
+        for source in (calls, open_file(tmp_path / name)):
+            with pytest.raises(ValueError, match="name must be left out for a table without names, got 'f7'"):
+                source.summarize(by=None, name="f7")
     page = tmp_path / "page.html"
     assert run("report", tmp_path / name, "-o", page).exit_code == 0
     assert f"Calls in {tmp_path / name}" in page.read_text()

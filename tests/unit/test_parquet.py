@@ -189,3 +189,21 @@ def test_the_command(tmp_path: Path) -> None:
     )
     assert (some.exit_code, some.stderr) == (0, "")
     assert pq.read_table(tmp_path / "some.parquet")["id"].to_pylist() == ["a", "b"]
+
+
+def test_a_folder_of_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file at fault is named, and a folder without any is told apart."""
+
+    def error() -> str:
+        result = CliRunner().invoke(cli, ["summary", "calls"])
+        assert (result.exit_code, result.stdout) == (2, "")
+        return result.stderr
+
+    monkeypatch.chdir(tmp_path)
+    Path("calls").mkdir()
+    wrong = "callstats: FILE must be a Parquet file or folder, got 'calls': "
+    assert error() == f"{wrong}the folder has no file\n"
+    parquet.write(StatSeries([0], {"x": [1]}), "calls/a.parquet")
+    Path("calls/_SUCCESS").write_bytes(b"")
+    Path("calls/notes.txt").write_bytes(b"hi\n")
+    assert error().startswith(f"{wrong}calls/notes.txt: Parquet file size is 3 bytes")

@@ -104,7 +104,7 @@ def test_of_decoded_json(value: Any, message: str) -> None:
 
 TABLES: dict[str, Callable[[CallTable], Any]] = {
     "key must be the key of a call in table 'calls', got 'b': list shows the latest": lambda calls: calls.get("b"),
-    "name must be None for a table without names, got 'f'": lambda calls: calls.list(name="f"),
+    "name must be left out for a table without names, got 'f'": lambda calls: calls.list(name="f"),
     "at must be given exactly where b is not, got None: give b or at": lambda calls: calls.compare("a"),
     "at must be given exactly where b is not, got 5: give b or at": lambda calls: calls.compare("a", "b", at=5),
     "b must be tags as a is, or a name as a is, got 'b'": lambda calls: calls.compare({"team": "a"}, "b"),

@@ -384,12 +384,12 @@ def test_the_times_of_a_call() -> None:
     call = recording.end(SERIES)
     assert (log, call.status, recording.fault) == (["follow it", "wait"], "success", None)
     assert call.started_at is not None and call.completed_at is not None
-    assert call.created_at <= call.started_at <= call.completed_at and len(call.started_at) == len("2026-01-01T00:00:00.000Z")
-    run = SimpleNamespace(wait=lambda: RunResult(Status.SUCCESS), began_at=10**18, ended_at=10**18 + 10**6)
+    assert call.created_at <= call.started_at <= call.completed_at and len(call.started_at) == len("2026-01-01T00:00:00.000000Z")
+    run = SimpleNamespace(wait=lambda: RunResult(Status.SUCCESS), began_at=10**18 + 1, ended_at=10**18 + 10**6 + 1)
     recording = Recording(["x"])
     recording.run(lambda: nullcontext(SimpleNamespace(run=lambda: run)))  # type: ignore[arg-type, return-value]
     call = recording.end(SERIES)
-    assert (call.started_at, call.completed_at) == ("2001-09-09T01:46:40.000Z", "2001-09-09T01:46:40.001Z")
+    assert (call.started_at, call.completed_at) == ("2001-09-09T01:46:40.000000Z", "2001-09-09T01:46:40.001001Z")
     fault = DriverError("gone")
     recording = Recording(["x"])
     recording.run(lambda: prepare(fault))

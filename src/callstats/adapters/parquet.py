@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callstats._extras import needs
@@ -166,6 +167,17 @@ class ArrowPage:
         return self._table.set_column(index, field, cells)
 
 
+def _first_fault(folder: str) -> str | None:
+    """Return which file of a folder is no Parquet file, and why; None if all seem to be."""
+    for path in sorted(Path(folder).rglob("[!_.]*")):
+        try:
+            if path.is_file():
+                pq.read_metadata(path)
+        except (OSError, pa.ArrowException) as error:
+            return f"{path}: {reason_of(error)}"
+    return None
+
+
 class Reader:
     """A reader of a Parquet file, or of a folder of such files, whose names may hold columns: ``day=1/a.parquet``."""
 
@@ -179,7 +191,10 @@ class Reader:
             schemas.append(pa.schema([found.schema.field(name) for name in sorted(parts)]))
             self._schema = pa.unify_schemas(schemas, promote_options="permissive").with_metadata(schemas[0].metadata)
         except (OSError, pa.ArrowException, ImportError) as error:
-            raise ArgumentError("path", "a Parquet file or folder", path, hint=reason_of(error)) from None
+            hint = _first_fault(path) or reason_of(error)
+            raise ArgumentError("path", "a Parquet file or folder", path, hint=hint) from None
+        if not self._files:
+            raise ArgumentError("path", "a Parquet file or folder", path, hint="the folder has no file")
         self._column, self.columns = column, self._schema.names
         kind = self._schema.field(column).type if self.columns.count(column) == 1 else None
         if not kind or pa.types.is_nested(kind) or not any(word in str(kind) for word in ("string", "binary", "json", "null")):

@@ -9,7 +9,7 @@ import click
 
 from callstats._json import json_text
 from callstats._timestamps import stored_time_ns
-from callstats.cli.errors import ExitCode, print_rejected
+from callstats.cli.errors import ExitCode, print_rejected, say
 from callstats.cli.format import (
     call_fields,
     call_row,
@@ -29,6 +29,7 @@ from callstats.cli.options import (
     detail_options,
     examples,
     filter_options,
+    form_option,
     require_time_column,
 )
 from callstats.db import Call, connect
@@ -51,10 +52,9 @@ _STARTED = _HEADINGS.index("started UTC")
 )
 @click.argument("url", nargs=-1, metavar="[DB]", callback=lambda _context, _parameter, values: _database(*values))
 @default_option("--limit", "-n", type=POSITIVE, default=20, metavar="N", help="Show at most N calls.")
-@click.option("--name", metavar="NAME", help="Only calls of this name.")
 @filter_options
-@click.option("--json", "form", flag_value="json", help="Print a JSON object for each call, one a line.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV, a line for each call.")
+@form_option("--json", help="Print a JSON object for each call, one a line.")
+@form_option("--csv", help="Print CSV, a line for each call.")
 @detail_options
 @column_options
 def list_command(
@@ -85,6 +85,10 @@ def list_command(
         click.echo(csv_text([list(call_row(Call(key=""))), *(list(row.values()) for row in rows)]))
     elif calls:
         click.echo("\n".join(_table_lines(calls)))
+        options = {"name": columns["group_column"] and "--by", "status": columns["status_column"] and "--status-column"}
+        for field, option in options.items():
+            if option and all(getattr(call, field) is None for call in calls):
+                say(f"none of these calls has a {field}: {option} COLUMN names the column that has it")
     else:
         asked = choice_text(name=name, since=since, tags=tags, where=where)
         click.echo(f"no calls meet {asked}: {calls_hint(shown_url(url), tags=tags)}" if asked else "the table has no calls")

@@ -35,6 +35,17 @@ default_option = partial(click.option, show_default=True)
 """An option whose help shows its default."""
 
 
+def _take_form(context: click.Context, parameter: click.Parameter, chosen: bool) -> None:
+    form = context.params.setdefault("form", None)
+    if chosen and form is not None:
+        raise click.UsageError(f"--{parameter.name} must be given without --{form}", context)
+    context.params["form"] = parameter.name if chosen else form
+
+
+form_option = partial(click.option, is_flag=True, expose_value=False, callback=_take_form)
+"""An option for the `form` of the output, of which a command takes one."""
+
+
 def examples(*commands: str) -> str:
     """Return the end of a help text; the backspace keeps click from joining the lines."""
     return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
@@ -337,15 +348,23 @@ since_option = click.option(
 
 
 def _merge_tags(_context: click.Context, _parameter: click.Parameter, tags: Sequence[tuple[str, str]]) -> dict[str, str]:
-    if len(dict(tags)) < len(tags):
-        raise click.UsageError("--tag must be NAME=VALUE, each name once")
-    return dict(tags)
+    merged: dict[str, str] = {}
+    for name, value in tags:
+        if name in merged:
+            raise click.UsageError(f"--tag must have each name once, got {shorten_repr(name)} again")
+        merged[name] = value
+    return merged
 
 
 tag_option = partial(click.option, "--tag", "tags", multiple=True, type=TAG, callback=_merge_tags, metavar="NAME=VALUE")
 """An option for tags, each with a value."""
 
-filter_options = _all_of(since_option, tag_option(help="Only calls with this tag. Can be repeated."), where_option)
+filter_options = _all_of(
+    click.option("--name", metavar="NAME", help="Only calls of this name."),
+    since_option,
+    tag_option(help="Only calls with this tag. Can be repeated."),
+    where_option,
+)
 """The options that choose calls."""
 
 choice_options = _all_of(

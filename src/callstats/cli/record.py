@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 import click
 
 from callstats._json import json_text
-from callstats._units import duration_text, parse_duration, printable
+from callstats._units import duration_text, parse_duration, plural, printable
 from callstats.call import Call
 from callstats.cli.errors import ExitCode, Failure, option_message, say
 from callstats.cli.format import call_fields, name_text, peak_source_text, table_text
@@ -42,6 +42,7 @@ from callstats.errors import ArgumentError, DatabaseError
 from callstats.recorder import Recorder
 from callstats.rule import KEEP_PEAKS
 from callstats.stats.format import peak_memory_text, usage_text
+from callstats.stats.rightsize import MIB
 
 _BEGIN_SECONDS = 10.0
 """How long the database may take before the command starts without a row."""
@@ -153,6 +154,8 @@ def record_command(
     for option, limit in (("--memory", memory), ("--timeout", timeout)):
         if limit == 0:
             raise click.UsageError(f"{option} must be more than 0, got 0: leave it out for no limit")
+    if memory is not None and memory < MIB:
+        raise click.UsageError(f"--memory must be 1m or more, got {plural(memory, 'byte')}: give its unit, as in 512m")
     watched = [option for option, value in (("--pid", pid), ("--cgroup", cgroup)) if value is not None]
     others = {"--driver": driver != "process", "--image": image, "--network": network, "--memory": memory, "--timeout": timeout}
     unfit = [*watched[1:], *(option for option, value in others.items() if value), *["a command"] * bool(command)]

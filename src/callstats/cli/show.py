@@ -16,7 +16,7 @@ from callstats._timestamps import format_times
 from callstats._units import printable
 from callstats.cli.errors import ExitCode, Failure, print_rejected
 from callstats.cli.format import call_fields, csv_text, detail_texts, name_text, peak_source_text
-from callstats.cli.options import check_output, column_options, detail_options, examples, split_key
+from callstats.cli.options import check_output, column_options, detail_options, examples, form_option, split_key
 from callstats.db import Call, connect
 from callstats.db.engine import WrongUseError
 from callstats.errors import ArgumentError, shorten_repr
@@ -41,8 +41,8 @@ STYLES: dict[terminal.Ink, str] = {"title": "bold", "text": "", "axis": "dim", "
 @click.argument("arguments", nargs=-1, metavar="[DB] [ID|NAME]")
 @click.option("--metric", "metrics", multiple=True, metavar="METRIC", help="Only this metric. Can be repeated.")
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw into this file instead.")
-@click.option("--json", "form", flag_value="json", help="Print the call as JSON, without its samples.")
-@click.option("--csv", "form", flag_value="csv", help="Print its samples as CSV, a line for each row.")
+@form_option("--json", help="Print the call as JSON, without its samples.")
+@form_option("--csv", help="Print its samples as CSV, a line for each row.")
 @detail_options
 @column_options
 def show_command(

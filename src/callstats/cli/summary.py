@@ -16,6 +16,7 @@ from callstats.cli.errors import ExitCode, catch_ctrl_c, exit_code, say
 from callstats.cli.format import (
     NOT_EXACT,
     FewRejects,
+    calls_hint,
     caveat_lines,
     choice_text,
     csv_text,
@@ -31,8 +32,10 @@ from callstats.cli.options import (
     default_option,
     detail_options,
     examples,
+    form_option,
     open_calls,
     require_time_column,
+    shown_source,
     source_argument,
 )
 from callstats.db import TableSummary
@@ -81,9 +84,9 @@ _SHOWN_NAMES = 2
 )
 @source_argument
 @choice_options
-@click.option("--long", "form", flag_value="long", help="Print a block for each name, with what each number covers.")
-@click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV, a line for each name.")
+@form_option("--long", help="Print a block for each name, with what each number covers.")
+@form_option("--json", help="Print JSON.")
+@form_option("--csv", help="Print CSV, a line for each name.")
 @click.option("--patch", type=click.Choice(["kubernetes"]), help="Print requests and limits as a patch in YAML.")
 @default_option(
     "--sort", type=click.Choice([*_SORT_KEYS, "name"]), default="waste", help="The order of names, the largest first."
@@ -120,6 +123,7 @@ def summary_command(url: str, form: str | None, patch: str | None, sort: str, **
 def summarize_database(
     url: str,
     *,
+    name: str | None,
     since: int | None,
     tags: dict[str, str],
     where: str | None,
@@ -132,11 +136,11 @@ def summarize_database(
     require_time_column(columns["time_column"], since=since)
     with catch_ctrl_c() as caught, FewRejects() as few, open_calls(url, **columns) as calls:
         summary = calls.summarize(
-            since=since, tags=tags, where=where, risk=risk, step=step, top=top, stop=caught.is_set, on_reject=few.add
+            name=name, since=since, tags=tags, where=where, risk=risk, step=step, top=top, stop=caught.is_set, on_reject=few.add
         )
-    asked = choice_text(since=since, tags=tags, where=where)
+    asked = choice_text(name=name, since=since, tags=tags, where=where)
     if asked and not (summary.calls or summary.rejected or summary.untimed or summary.unfinished or summary.stopped):
-        hint = "" if is_blob_file(url) else f": callstats list {'--json ' * bool(tags)}shows the latest calls"
+        hint = "" if is_blob_file(url) else f": {calls_hint(shown_source(url), tags=tags)}"
         say(f"no calls meet {asked}{hint}")
     return summary
 

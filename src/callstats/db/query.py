@@ -171,8 +171,8 @@ class TableSession:
         columns = self.present(by)
         if name is not None:
             if columns[0] is None:
-                raise ArgumentError("name", "None for a table without names", name)
-            conditions.append(sql_cast(column(columns[0]), Text) == name)
+                raise no_names(name)
+            conditions.append(is_named(columns[0], name))
         if since is not None:
             conditions += optional(recent_calls(self, columns[2], since))
         if tags:
@@ -244,6 +244,16 @@ def present_columns(names: Names, by: str | None, check: Callable[..., None], ha
         if name is not None and name not in OPTIONAL_COLUMNS.values():
             check(**{parameter: name})
     return [name if name is not None and has(name) else None for name in asked.values()]
+
+
+def is_named(by: str, *names: object) -> ColumnElement[bool]:
+    """Return the condition of calls of these names, compared as text, since a name may be a number. Databases may ignore case."""
+    return sql_cast(column(by), Text).in_([str(name) for name in names])
+
+
+def no_names(name: str) -> ArgumentError:
+    """Return the error where calls are asked for by name, and no column has it."""
+    return ArgumentError("name", "left out for a table without names", name)
 
 
 def missing_column(parameter: str, name: str | None, table: str, columns: Iterable[str]) -> ArgumentError:

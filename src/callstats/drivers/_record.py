@@ -192,7 +192,7 @@ class Recording:
             status=RUNNING,
             name=name,
             tags=dict(tags or {}),
-            created_at=format_time(created, digits=3),
+            created_at=format_time(created),
             command=printable(shlex.join(command))[:_MAX_TEXT] or None,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -257,9 +257,9 @@ class Recording:
             status=None if self._watched and self.fault is None else status.value,
             exit_code=code,
             error=None if error is None else error[:_MAX_TEXT],
-            started_at=None if self.started is None else format_time(self.started, digits=3),
-            # Up to a whole millisecond, so that no call tells more CPU than it had time for.
-            completed_at=None if self._completed is None else format_time(self._completed + 999_999, digits=3),
+            started_at=None if self.started is None else format_time(self.started),
+            # Up to a whole microsecond, so that no call tells more CPU than it had time for.
+            completed_at=None if self._completed is None else format_time(self._completed + 999),
         )
 
 

@@ -114,6 +114,7 @@ class CallJobs:
         self,
         *,
         by: str | EllipsisType | None = ...,
+        name: str | None = None,
         where: str | None = None,
         since: int | None = None,
         tags: Mapping[str, str] | None = None,
@@ -129,6 +130,8 @@ class CallJobs:
         ----------
         by : str or None
             The column to group by; None for one group of all calls. By default the table's `group_column`.
+        name : str, optional
+            Leave out calls of other names, compared as text, as the database does it.
         since : int, optional
             Leave out calls created before this time, in nanoseconds since the epoch.
         tags : mapping of str to str, optional

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Text, cast, column
+from sqlalchemy import ColumnElement, column
 
 from callstats._timestamps import format_time
 from callstats.call import Value
 from callstats.db.engine import Database
 from callstats.db.jobs.summarize import IN_BOTH, SKIPPED, CallsJob
-from callstats.db.query import Names, check_time, has_tags, no_times
+from callstats.db.query import Names, check_time, has_tags, is_named, no_times
 from callstats.db.results import TableComparison
 from callstats.errors import ArgumentError
 from callstats.stats.calls import CallScalars
@@ -56,19 +56,17 @@ class CompareJob(CallsJob):
         )
 
     def conditions(self, session: Session) -> Iterable[ColumnElement[bool]]:
-        # Compared as text, since a name may be a number. The database may also ignore case, so that each row is compared again.
         a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
         if self.by is None:
             raise ArgumentError("a", "tags for a table without names", a)
         if at is not None and not self.has_times:
             raise no_times("at", at, session.names)
-        by: ColumnElement[Any] = column(self.by)
         if isinstance(a, Mapping):
-            return [by.is_not(None)]
-        return [cast(by, Text).in_([str(name) for name in (a, b) if name is not None])]
+            return [column(self.by).is_not(None)]
+        return [is_named(self.by, *(name for name in (a, b) if name is not None))]
 
     def group_of(self, name: Value, time: int | None) -> Any:
-        a, b, at = self.arguments.a, self.arguments.b, self.arguments.at
+        a, b, at = self.arguments.a, self.arguments.b, self.arguments.at  # compared again, since the database may ignore case
         if b is None:
             if not _matches(a, name):
                 return SKIPPED

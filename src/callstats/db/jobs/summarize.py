@@ -13,7 +13,7 @@ from callstats import kernels
 from callstats._timestamps import stored_time_ns
 from callstats.call import RUNNING, Call, Value, duration_of, is_lost
 from callstats.db.jobs.base import Job
-from callstats.db.query import CALL_COLUMNS, Names, TableSession, check_tags, has_tags, optional, recent_calls
+from callstats.db.query import CALL_COLUMNS, Names, TableSession, check_tags, has_tags, is_named, no_names, optional, recent_calls
 from callstats.db.results import StoppedError, TableSummary
 from callstats.errors import ArgumentError, CallstatsError, DatabaseError
 from callstats.stats.call import CallUsage
@@ -148,6 +148,7 @@ class SummarizeJob(CallsJob):
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__(arguments)
         self.by = self.arguments.by
+        self.wanted: str | None = None
         self.calls = 0
         self.kept = 0
         self.heaps: dict[Value, list[Entry]] = {}
@@ -170,6 +171,20 @@ class SummarizeJob(CallsJob):
             backend=kernels.active.BACKEND,
             **self.fields(),
         )
+
+    def conditions(self, session: Session) -> Iterable[ColumnElement[bool]]:
+        wanted = self.arguments.name
+        if wanted is None:
+            return ()
+        if self.by is None:
+            raise no_names(wanted)
+        if isinstance(session, TableSession):
+            return [is_named(self.by, wanted)]
+        self.wanted = wanted  # of a file, each row is looked at
+        return ()
+
+    def group_of(self, name: Value, time: int | None) -> Any:  # noqa: ARG002 - a comparison needs it
+        return name if self.wanted in (None, str(name)) else SKIPPED
 
     def see(self, row: Any, group: Value, usage: CallUsage) -> None:
         """Keep a call if it is one of the heaviest so far: of equal peaks the longest, of equal durations the first."""
