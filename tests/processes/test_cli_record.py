@@ -222,7 +222,7 @@ def test_the_call(db: Path) -> None:
     """Times in order, the program's name, and a histogram that keeps peaks and counts once it is reduced."""
     shell(db, "sleep 1", "--max-samples", "5")
     fn, created, started, completed, stats = last(db, "fn_id", "created_at", "started_at", "completed_at", "stats")
-    assert fn == "sh" and created <= started < completed and len(created) == len("2017-11-27T14:52:53.000Z")
+    assert fn == "sh" and created <= started < completed and len(created) == len("2017-11-27T14:52:53.000000Z")
     series = StatSeries.from_json(stats)
     assert 1 < len(series) <= 5 and "mem_usage@max" in series.names and series.counts.max() > 1
 

@@ -161,16 +161,16 @@ def test_a_driver_that_can_not_clean_up() -> None:
 class Timed(Failing):
     """A driver that tells when the command itself began and ended."""
 
-    began_at, ended_at = 10**18 + 400_000, 10**18 + 1_700_000
+    began_at, ended_at = 10**18 + 400_999, 10**18 + 1_700_001
 
     def wait(self, timeout: float | None = None, cancel: threading.Event | None = None) -> RunResult:
         return RunResult(Status.SUCCESS)
 
 
 def test_times_of_a_short_command() -> None:
-    """They are whole milliseconds around what the driver tells: a shorter duration would tell more CPU than there was."""
+    """They are whole microseconds around what the driver tells: a shorter duration would tell more CPU than there was."""
     call = record(["true"], driver=Timed(DriverError("")))
-    assert (call.started_at, call.completed_at) == ("2001-09-09T01:46:40.000Z", "2001-09-09T01:46:40.002Z")
+    assert (call.started_at, call.completed_at) == ("2001-09-09T01:46:40.000400Z", "2001-09-09T01:46:40.001701Z")
 
 
 class Broken:
