@@ -105,7 +105,10 @@ def duration_of(started_at: object, completed_at: object) -> int | None:
 
 
 def is_lost(host: object, pid: object, created_at: object) -> bool:
-    """Return whether the process that records a call on this machine is gone: no process has its number, or a later one."""
+    """Return whether the process that records a call on this machine is gone: no process has its number, or a later one.
+
+    So is one that has ended, and that its parent has not waited for.
+    """
     if os.name != "posix" or host != socket.gethostname() or not isinstance(pid, int) or not 0 < pid < 2**31:
         return False
     try:
@@ -114,14 +117,17 @@ def is_lost(host: object, pid: object, created_at: object) -> bool:
         return True
     except PermissionError:  # another user's
         pass
-    created, began = stored_time_ns(created_at), _start_of(pid)
-    return created is not None and began is not None and began > created + _CLOCK_STEP_NS
+    created, process = stored_time_ns(created_at), _look_up(pid)
+    if created is None or process is None:
+        return False
+    has_ended, began = process
+    return has_ended or began > created + _CLOCK_STEP_NS
 
 
-def _start_of(pid: int) -> int | None:
-    """Return when a process began, in nanoseconds since the epoch; None where the system does not tell."""
+def _look_up(pid: int) -> tuple[bool, int] | None:
+    """Return whether a process has ended, and when it began, in nanoseconds since the epoch; None where nobody tells."""
     with suppress(OSError, StopIteration):
-        ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         boot = next(line for line in Path("/proc/stat").read_bytes().splitlines() if line.startswith(b"btime "))
-        return int(boot.split()[1]) * 10**9 + ticks * 10**9 // os.sysconf("SC_CLK_TCK")
+        return fields[0] in b"ZX", int(boot.split()[1]) * 10**9 + int(fields[19]) * 10**9 // os.sysconf("SC_CLK_TCK")
     return None

@@ -154,7 +154,8 @@ def test_an_exited_container_yields_a_closing_sample_alone(engine: Engine, drive
     *sampled, (ended_at, totals) = samples
     assert all(metrics["mem_usage"] > 0 for _, metrics in sampled)
     assert ended_at == parse_time(state["FinishedAt"])
-    assert set(totals) - {"mem_usage@max"} == {"cpu_time@last", "disk_read", "disk_write", "mem_peak@last"}
+    others = {"mem_usage@max", "cpu_total", "cpu_total@max"}
+    assert set(totals) - others == {"cpu_time@last", "disk_read", "disk_write", "mem_peak@last"}
 
 
 def test_a_slow_reader(driver: DockerDriver) -> None:
@@ -213,6 +214,8 @@ def test_cpu_of_the_last_interval(driver: DockerDriver) -> None:
     reported = sum(60 * int(minutes) + float(seconds) for minutes, seconds in minutes_seconds[:2])
     assert reported > 0.05
     assert reported - 0.02 <= samples[-1]["cpu_time@last"] / 1e9 <= reported + 0.25  # the engine's own start of it counts too
+    usage = record(["sh", "-c", script], driver=driver, image=IMAGE).usage
+    assert usage.cpu_peak is not None and usage.cpu_mean is not None and usage.cpu_peak > usage.cpu_mean - 2 > 0
 
 
 def test_a_short_call(driver: DockerDriver) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from callstats import KEEP_PEAKS, decimate
-from callstats.drivers import Status, watch
+from callstats import KEEP_PEAKS, decimate, record
+from callstats.drivers import ProcessDriver, Status, watch
 from callstats.drivers.process import launch, meter, tree
 from callstats.drivers.process.group import TaskGroup
 from callstats.errors import ArgumentError
@@ -150,6 +150,9 @@ def test_the_last_interval_counts(tmp_path: Path) -> None:
     _, series = shell(program, 0.25, work_dir=str(tmp_path))
     last = series[len(series) - 1].metrics
     assert last["cpu_time@last"] >= 0.1e9 and last.keys() >= {"disk_read", "disk_write"}
+    for pause in (0.3, 0.4):
+        usage = record(["sh", "-c", f"sleep {pause}; {burn(0.1)}"], driver=ProcessDriver(0.25)).usage
+        assert usage.cpu_peak is not None and usage.cpu_mean is not None and usage.cpu_peak > usage.cpu_mean - 2 > 0
     kind = subprocess.run(["stat", "-f", "-c", "%T", str(tmp_path)], capture_output=True, text=True, check=True).stdout.strip()
     if kind != "tmpfs":
         assert last["disk_write"] >= 20 * MIB

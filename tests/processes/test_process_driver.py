@@ -61,7 +61,7 @@ def shown(script: str, interval: float, enough: Callable[[list[tuple[int, dict[s
 
 def busy(series: StatSeries, began: int) -> float:
     """Return seconds of a core by the samples of a command that started at this time."""
-    shown = series[:-1]  # the closing sample has no percentage
+    shown = series[:-1]  # what the closing sample tells may be of the interval before, too
     edges = [began, *shown.timestamps.tolist()]
     seconds = [(b - a) / SECOND for a, b in pairwise(edges)]
     return sum(percent * time for percent, time in zip(shown["cpu_total"].tolist(), seconds, strict=True)) / 100

@@ -60,6 +60,13 @@ def test_a_process_that_is_gone() -> None:
     assert found == [False, False, True]
 
 
+def test_a_process_that_nobody_has_waited_for() -> None:
+    """It has ended, though its number is still taken, as in a container whose first process waits for none."""
+    with started([sys.executable, "-c", ""]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert is_lost(HERE, child.pid, datetime.now(UTC))
+
+
 @pytest.mark.parametrize(
     ("host", "pid"), [("elsewhere", 1), (None, 1), (HERE, None), (HERE, "1"), (HERE, 0), (HERE, -1), (HERE, 2**31)]
 )

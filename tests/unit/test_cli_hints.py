@@ -230,7 +230,7 @@ def test_a_reduction_tells_of_peaks_that_are_of_means(how: str, of_means: list[s
         found = json.loads(run("reduce", db, "--max-samples", 2, "--dry-run", "--json", "--how", how).stdout)
         assert found["peaks_of_means"] == names
         out = run("reduce", db, "--max-samples", 2, "--dry-run", "--how", how).stdout.splitlines()
-        told = f"only means were left of {', '.join(names)}: what reads as an exact peak is the largest mean"
+        told = f"only means were left of {', '.join(names)}: what reads as exact, such as a peak, is that of means"
         assert [line for line in out if "were left" in line] == [told] * bool(names)
         [kept] = [line for line in out if line.startswith("peaks of ")]
         assert not {*names} & {*kept.removeprefix("peaks of ").partition(":")[0].split(", ")}

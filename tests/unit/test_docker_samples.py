@@ -26,14 +26,20 @@ with_descriptors = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the
 
 
 def closing(
-    reading: dict[str, int], *, known: dict[str, int] | None = None, cpu: int | None = None, time: int = 0
+    reading: dict[str, int],
+    *,
+    known: dict[str, int] | None = None,
+    cpu: int | None = None,
+    time: int = 0,
+    began_at: int | None = None,
+    frame: dict[str, Any] | None = None,
 ) -> tuple[int, dict[str, int]]:
     """Return the closing sample after a group's last reading, the max of each metric so far, and the last frame's time."""
     written: list[Any] = []
-    run: Any = SimpleNamespace(write_stat=lambda *sample: written.append(sample))
+    run: Any = SimpleNamespace(write_stat=lambda *sample: written.append(sample), began_at=began_at)
     made = Samples(run, SimpleNamespace(base_url="http://x", api_version="1.44"), "c")  # type: ignore[arg-type]
     made._max, made._time = known or {}, time
-    made._frame = {} if cpu is None else {"cpu_stats": {"cpu_usage": {"total_usage": cpu}}}
+    made._frame = frame or ({} if cpu is None else {"cpu_stats": {"cpu_usage": {"total_usage": cpu}}})
     made.close(END, reading)
     assert not made._lock.locked()
     (sample,) = written
@@ -60,6 +66,41 @@ def test_the_closing_sample() -> None:
     assert closing(peak, known={"mem_usage@max": 8})[1] == {"mem_peak@last": 8}
     assert closing(peak, known={"mem_usage@max": 7, "mem_usage": 6})[1] == {"mem_usage@max": 8, "mem_peak@last": 8}
     assert closing({}, known={"mem_usage": 7, "mem_usage@max": 9})[1] == {"mem_peak@last": 9}
+
+
+@pytest.mark.parametrize(
+    ("began_at", "reads", "known", "want"),
+    [
+        (None, {}, None, {}),  # nothing is known of an earlier time
+        (END - 10, {}, None, {"cpu_total": 60}),  # no frame: since the start
+        (END - 10, {"read": (END - 5, 2)}, None, {"cpu_total": 80}),  # the first frame has no use of its own
+        (END - 4, {"read": (END - 1, 5)}, None, {"cpu_total": 150}),  # since the start: 6 in 4
+        (END - 10, {"preread": (END - 9, 1), "read": (END - 5, 2)}, 25, {"cpu_total": 80}),
+        (None, {"preread": (END - 9, 1), "read": (END - 5, 2)}, 25, {"cpu_total": 80}),
+        (None, {"preread": (END - 9, 1), "read": (END - 1, 5)}, 50, {"cpu_total@max": 55}),  # since the frame before: 5 in 9
+        (None, {"preread": (END - 9, 1), "read": (END - 1, 5)}, 55, {}),
+        (None, {"read": (END - 5, 9)}, None, {"cpu_total": 0}),  # a group that has counted less
+    ],
+)
+def test_the_processor_in_the_last_interval(
+    began_at: int | None,
+    reads: dict[str, tuple[int, int]],
+    known: int | None,
+    want: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It counts since the last frame; where that is less than half of the time between two, a higher peak alone counts."""
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    frame: dict[str, Any] = {"preread": "0001-01-01T00:00:00Z"}
+    for at, of in (("preread", "precpu_stats"), ("read", "cpu_stats")):
+        if at in reads:
+            time, used = reads[at]
+            frame |= {at: f"1970-01-01T00:00:00.{time:09}Z", of: {"cpu_usage": {"total_usage": used}}}
+    before = {} if known is None else {"cpu_total": known}
+    metrics = closing({"cpu_time@last": 6}, known=before, began_at=began_at, frame=frame)[1]
+    assert {name: value for name, value in metrics.items() if name.startswith("cpu_") and name != "cpu_time@last"} == want
+    metrics = closing({"disk_read": 6}, known=before, began_at=began_at, frame=frame)[1]
+    assert not metrics.keys() & {"cpu_total", "cpu_total@max"}
 
 
 def test_a_writer_that_is_still_busy(monkeypatch: pytest.MonkeyPatch) -> None:

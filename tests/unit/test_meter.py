@@ -104,7 +104,25 @@ def test_samples_of_one_process(tree: Tree) -> None:
     assert meter.sample() == {}
     tree.reaped, tree.peak = Used(1.75, 0.5, 300, 400), 20 * MIB
     ended = {"cpu_time@last": 225 * 10**7, "mem_limit": 64 * MIB, "disk_read": 300, "disk_write": 400}
-    assert meter.closing(tree.clock) == {**ended, "mem_usage@max": 20 * MIB, "mem_peak@last": 20 * MIB}
+    ended |= {"mem_usage@max": 20 * MIB, "mem_peak@last": 20 * MIB}
+    assert meter.closing(tree.clock + 0.5) == {"cpu_total": 50, "cpu_user": 50, "cpu_kernel": 0, **ended}
+    assert meter.closing(tree.clock + 0.25) == ended, "60 % of the 1.25 s since the sample before is no peak"
+
+
+def test_a_burst_at_the_end(tree: Tree) -> None:
+    """The peak of the samples is never below the call's mean, however short the time after the last one."""
+    for tail in (0.01, 0.3, 0.5, 0.99):
+        tree.clock, tree.reaped = 0, Used()
+        meter = metered(tree)
+        tree.put(1, MIB)
+        tree.clock += 1
+        meter.sample()
+        tree.end(1)
+        tree.clock += tail
+        tree.reaped = Used(tail, 0)
+        found = {name: share for name, share in meter.closing(tree.clock).items() if name.startswith("cpu_total")}
+        since_the_start = int(100 * tail / (1 + tail))
+        assert found == ({"cpu_total": 100} if tail >= 0.5 else {"cpu_total@max": since_the_start} if since_the_start else {})
 
 
 def test_a_call_without_a_sample(tree: Tree) -> None:

@@ -346,6 +346,18 @@ def test_a_signal_goes_to_one_process(monkeypatch: pytest.MonkeyPatch, handles: 
             os.fstat(number)
 
 
+@pytest.mark.parametrize(("seen", "left"), [([0], 0), ([2, 1, 0], 0), ([2, 2, 1], 1), ([1] * 9, 1)])
+def test_what_ends_right_after_the_root(seen: list[int], left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper that watches for the command's end is not left running: a tenth of a second is enough for it."""
+    clock = iter([0.0, 0.05, 0.09, 0.11])
+    made: Any = SimpleNamespace(_root=1)
+    helpers = iter(seen)
+    made.members = lambda: [SimpleNamespace(pid=pid, zombie=pid > 5) for pid in (1, 9, *range(2, 2 + next(helpers)))]
+    monkeypatch.setattr(tree, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(tree, "sleep", lambda _seconds: None)
+    assert Tree.left_running(made) == left
+
+
 # --- orphans become children --------------------------------------------------------------------------------------------------
 
 

@@ -189,7 +189,8 @@ def reduce_command(
 
     Kept are the numbers of samples, means up to rounding to whole numbers, and by default the peaks of mem_usage, mem_working,
     mem_limit and cpu_total. Other peaks go into means unless --how names them, as in --how cpu_user=mean,max. So does the last
-    value of a counter, which --how net_rx=mean,first,last keeps. --dry-run reports by how much peaks and means would change.
+    value of a counter, which --how net_rx=mean,first,last keeps. The upper bound of a sampled peak, as in 8.6-44 MiB, is lost.
+    --dry-run reports by how much peaks and means would change.
 
     A file has JSON lines (.jsonl, .jsonl.gz, .jsonl.zst), each a histogram or an object with one, or is Parquet, also a folder; -
     is lines of standard input. Rejected histograms are in the new file as they are. It appears when it is complete.
@@ -309,7 +310,7 @@ def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool 
         lines.append(printable(f"peaks of {', '.join(kept_peaks)}: {text}"))
     if result.peaks_of_means:
         names = ", ".join(result.peaks_of_means)
-        lines.append(printable(f"only means were left of {names}: what reads as an exact peak is the largest mean"))
+        lines.append(printable(f"only means were left of {names}: what reads as exact, such as a peak, is that of means"))
     if result.changed and not counts:
         lines.append("--plain leaves out counts: samples are not known, and nothing is marked as inexact, from then on")
     for what, change in (("a peak that is not kept", result.peak_change), ("a mean", result.mean_change)):

@@ -61,6 +61,14 @@ def cpu_metrics(total: float, user: float, kernel: float, seconds: float) -> dic
     return {"cpu_total": int(share * total), "cpu_user": int(share * user), "cpu_kernel": int(share * kernel)}
 
 
+def is_too_short(last: float, before: float) -> bool:
+    """Return whether the time from the last sample to the end is less than half of the interval before.
+
+    Any command uses all of a core for the moment in which it ends, and in a mean that would count as a sample.
+    """
+    return last < before / 2
+
+
 def stop_program() -> None:
     """Stop this program, as Ctrl-Z does, until it is continued."""
     handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)

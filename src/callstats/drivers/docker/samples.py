@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from urllib3.exceptions import HTTPError
 
 from callstats._types import I64_MAX
+from callstats.drivers._run import cpu_metrics, is_too_short
 from callstats.drivers.cgroup import CgroupSampler
-from callstats.drivers.docker.stats import cpu_time, pick_stats
+from callstats.drivers.docker.stats import cpu_readings, cpu_time, pick_stats
 from callstats.errors import CallstatsError
 
 if TYPE_CHECKING:
@@ -114,9 +115,27 @@ class Samples:
                 metrics[_PEAK] = peak
             if peak:
                 metrics["mem_peak@last"] = peak
+            if "cpu_time@last" in reading:
+                metrics |= self._last_cpu(ended_at, metrics["cpu_time@last"])
             self._pass_on(max(ended_at, self._time), metrics)
         finally:
             self._lock.release()
+
+    def _last_cpu(self, ended_at: int, used: int) -> dict[str, int]:
+        """Return the use of the processor since the last frame. Where that is too short, a peak alone, since the one before."""
+        readings = cpu_readings(self._frame)
+        if self._run.began_at is not None:
+            readings.insert(0, (self._run.began_at, 0))
+        if not readings:
+            return {}
+        before, last = readings[-2:] if len(readings) > 1 else (readings[0], readings[0])
+        too_short = is_too_short(ended_at - last[0], last[0] - before[0])
+        since, earlier = before if too_short else last
+        busy = cpu_metrics(max(used - earlier, 0) / 1e9, 0, 0, (ended_at - since) / 1e9).get("cpu_total")
+        known = self._max.get("cpu_total")
+        if busy is None or (too_short and known is not None and busy <= known):
+            return {}
+        return {"cpu_total" if known is None or not too_short else "cpu_total@max": busy}
 
     def _pass_on(self, timestamp: int, metrics: dict[str, int]) -> None:
         self._time = timestamp

@@ -67,9 +67,15 @@ def peak_usage(frame: Mapping[str, object]) -> int:
     return _uint(_object(frame, "memory_stats"), "max_usage") or 0
 
 
-def cpu_time(frame: Mapping[str, object]) -> int | None:
+def cpu_readings(frame: Mapping[str, object]) -> list[tuple[int, int]]:
+    """Return when the processor time was read, for the frame before this one and for this one, and what `cpu_time` was."""
+    found = [(_read_time(frame, at), cpu_time(frame, of)) for at, of in (("preread", "precpu_stats"), ("read", "cpu_stats"))]
+    return [(time, used) for time, used in found if time is not None and used is not None]
+
+
+def cpu_time(frame: Mapping[str, object], of: str = "cpu_stats") -> int | None:
     """Return the processor time since the container's start, in nanoseconds."""
-    total = _uint(_object(_object(frame, "cpu_stats"), "cpu_usage"), _CPU["cpu_total"])
+    total = _uint(_object(_object(frame, of), "cpu_usage"), _CPU["cpu_total"])
     return total if total is None or not _of_windows(frame) else total * _WINDOWS_TICK_NS
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from math import isnan
 from time import monotonic, thread_time
 
+from callstats.drivers._run import is_too_short
 from callstats.drivers.process.procfs import UNKNOWN_DISK, Process, read_disk, read_share, read_status
 from callstats.drivers.process.tree import Family, Used
 
@@ -41,12 +42,12 @@ class Meter:
         self._lost = Used()  # of such children, as last seen
         self._shared: dict[int, int] = {}
         self._sharing_cost = 0.0
-        self._peak = self._stored_peak = 0
-        self._sampled = False
-        self._began = self._before_at = monotonic()
-        self._before = self._base = Used()
+        self._peak = self._stored_peak = self._cpu_peak = 0
+        self._began = monotonic()
+        self._base = self._before = Used()
         if relative:
             self._base = self._before = self._measure(relative=True)
+        self._before_at, self._earlier, self._earlier_at = self._began, self._base, self._began
 
     def look(self) -> None:
         """Note the peaks so far, and no sample."""
@@ -76,16 +77,24 @@ class Meter:
             if self._peak > max(self._now, self._stored_peak):
                 metrics["mem_usage@max"] = self._peak
             self._stored_peak = max(self._stored_peak, self._now, self._peak)
-        self._before, self._before_at, self._sampled = totals, now, True
+        self._cpu_peak = max(self._cpu_peak, metrics.get("cpu_total", 0))
+        self._earlier, self._earlier_at = self._before, self._before_at
+        self._before, self._before_at = totals, now
         return metrics | self._common(totals)
 
     def closing(self, ended: float) -> dict[str, int]:
-        """Return the sample of the end, by the monotonic clock, once all processes were reaped."""
+        """Return the sample of the end, by the monotonic clock, once all processes were reaped.
+
+        Its use of the processor is that since the last sample. Where that is too short, it is a peak alone, since the one before.
+        """
         totals = self._grouped(self._exited()).at_least(self._before)
         family = self._family
         self._peak = max(self._peak, family.peak)
         known = self._note_group_peak(totals)
-        metrics = {} if self._sampled else totals.cpu_metrics(ended - self._began)
+        metrics = totals.minus(self._before).cpu_metrics(ended - self._before_at)
+        if is_too_short(ended - self._before_at, self._before_at - self._earlier_at):
+            busy = totals.minus(self._earlier).cpu_metrics(ended - self._earlier_at).get("cpu_total", 0)
+            metrics = {"cpu_total@max": busy} if busy > self._cpu_peak else {}
         if self._peak > self._stored_peak:
             metrics["mem_usage@max" if self._stored_peak else "mem_usage"] = self._peak
         of_root = family.peak and not family.peak_is_inherited

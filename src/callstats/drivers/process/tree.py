@@ -168,9 +168,14 @@ class Tree(Family):
             if self._root_is_ours():
                 os.killpg(self._root, number)
 
-    def left_running(self) -> int:
-        """Return how many processes other than the root run."""
-        return sum(process.pid != self._root and not process.zombie for process in self.members())
+    def left_running(self, seconds: float = 0.1) -> int:
+        """Return how many processes other than the root run on: those that watch for its end have so long to end themselves."""
+        deadline = monotonic() + seconds
+        while (
+            n := sum(process.pid != self._root and not process.zombie for process in self.members())
+        ) and monotonic() < deadline:
+            sleep(0.005)
+        return n
 
     def end(self, seconds: float = 5.0) -> None:
         """Kill and reap all processes but the root, which the caller must not have reaped."""
