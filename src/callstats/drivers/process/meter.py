@@ -42,7 +42,8 @@ class Meter:
         self._lost = Used()  # of such children, as last seen
         self._shared: dict[int, int] = {}
         self._sharing_cost = 0.0
-        self._peak = self._stored_peak = self._cpu_peak = 0
+        self._peak = self._stored_peak = 0
+        self._cpu_peak = 0
         self._began = monotonic()
         self._base = self._before = Used()
         if relative:
