@@ -85,6 +85,11 @@ class Call:
         """Memory, CPU and time of the call, and which of them are exact."""
         return usage_of(self.series, duration_of(self.started_at, self.completed_at))
 
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """`started_at` and `completed_at` in nanoseconds since the epoch; None if one is unknown or they are out of order."""
+        return span_of(self.started_at, self.completed_at)
+
     def to_pandas(self) -> pd.DataFrame:
         """Return the histogram as `StatSeries.to_pandas` does. Raise a SeriesError if the row's blob was rejected."""
         if self.series is None:
@@ -100,8 +105,14 @@ def new_call_id(created_ms: int, low: int | None = None) -> str:
 
 def duration_of(started_at: object, completed_at: object) -> int | None:
     """Return the nanoseconds between two stored times; None if one is unknown or they are out of order."""
+    span = span_of(started_at, completed_at)
+    return None if span is None else min(span[1] - span[0], I64_MAX)
+
+
+def span_of(started_at: object, completed_at: object) -> tuple[int, int] | None:
+    """Return two stored times in nanoseconds since the epoch; None if one is unknown or they are out of order."""
     start, end = stored_time_ns(started_at), stored_time_ns(completed_at)
-    return None if start is None or end is None or end < start else min(end - start, I64_MAX)
+    return None if start is None or end is None or end < start else (start, end)
 
 
 def is_lost(host: object, pid: object, created_at: object) -> bool:

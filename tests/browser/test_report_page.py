@@ -374,7 +374,7 @@ def test_words_stand_for_empty_charts(chromium: Any, tmp_path: Path) -> None:
     cpu = StatSeries([0, SECOND], {"cpu_total": [5, 9]}).to_db()
     rows = [call(f"blind-{i}", "blind", cpu, minute=i) for i in range(3)]
     rows += [call(f"seen-{i}", "seen", series(9, MIB).to_db(), minute=i) for i in range(3)]
-    rows += [call("lone", "lone", series(1, MIB).to_db()), call("never", "never", None)]
+    rows += [call("lone", "lone", series(1, MIB).to_db(), minute=5), call("never", "never", None)]
     with opened(chromium, made(stored(tmp_path / "calls.db", rows))) as page:
         for name, words, charts, told in (
             ("blind", 2, 3, False),

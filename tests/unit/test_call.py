@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from callstats import Call
 from callstats._types import I64_MAX
 from callstats.call import duration_of, is_lost, new_call_id
 from support.programs import started
@@ -42,6 +43,9 @@ def test_keys_of_new_calls() -> None:
 def test_durations(start: object, end: object, ns: int | None) -> None:
     """From the start to the end, none if they are unknown or out of order."""
     assert duration_of(start, end) == ns
+    span = Call(key=1, started_at=start, completed_at=end).span
+    assert (span is None) == (ns is None)
+    assert span is None or min(span[1] - span[0], I64_MAX) == ns
 
 
 def test_a_process_that_is_gone() -> None:

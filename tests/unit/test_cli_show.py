@@ -14,6 +14,7 @@ from callstats import Call, StatSeries, decimate
 from callstats.cli import show
 from callstats.cli.app import cli
 from callstats.db import connect as connect_table
+from callstats.plot import png
 from support.database import Value, blob, connect, made
 from support.zoo import SECOND
 
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.usefixtures("backend")
 
 GOLDEN = Path(__file__).parents[1] / "data" / "show"
 MIB = 2**20
+TIMES = ("2017-11-27T14:52:53.000Z", "2017-11-27T14:52:53.040Z", "2017-11-27T14:56:53.000Z")
+"""Creation, start and end of a call. The samples of most cases begin before that start, and their charts last as they do."""
 FN = "CREATE TABLE calls (id TEXT PRIMARY KEY, fn_id, status, created_at, started_at, completed_at, stats, error)"
 
 
@@ -65,19 +68,31 @@ CASES: dict[str, Callable[[], StatSeries]] = {
 }
 
 
-def stored(path: Path, stats: Value, *, key: str = "call-1", error: str | None = None) -> Path:
+BEGAN = ("2017-11-27T14:52:51.990Z", "2017-11-27T14:52:51.990500Z")
+RECORDED: dict[str, tuple[Callable[[], StatSeries], tuple[str, ...]]] = {
+    "recorded": (lambda: waves(2), (*BEGAN, "2017-11-27T14:52:54.000500Z")),
+    "recorded-one-row": (lambda: waves(1), (*BEGAN, "2017-11-27T14:52:53.990500Z")),
+    "recorded-two-hours": (
+        lambda: decimate(waves(7200), 60, how={"mem_usage": ("mean", "min", "max")}),
+        (*BEGAN, "2017-11-27T16:52:52.000Z"),
+    ),
+}
+"""Calls whose samples lie between their start and their end. The chart lasts from the start to the end."""
+
+
+def stored(path: Path, stats: Value, *, key: str = "call-1", error: str | None = None, times: tuple[str, ...] = TIMES) -> Path:
     """A database of one call in Fn's shape."""
-    times = ("2017-11-27T14:52:53.000Z", "2017-11-27T14:52:53.040Z", "2017-11-27T14:56:53.000Z")
     with closing(connect(path)) as db:
         db.execute(FN)
         db.execute("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, "resize", "success", *times, stats, error))
     return path
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *RECORDED])
 def test_golden(case: str, tmp_path: Path) -> None:
     """The text at widths 40, 80 and 200, to the letter; no line of a chart is wider."""
-    db = stored(tmp_path / "calls.db", CASES[case]().to_db())
+    made, times = RECORDED[case] if case in RECORDED else (CASES[case], TIMES)
+    db = stored(tmp_path / "calls.db", made().to_db(), times=times)
     shown = []
     for width in (40, 80, 200):
         result = run(db, "call-1", COLUMNS=str(width))
@@ -223,6 +238,18 @@ def test_png(case: str, tmp_path: Path) -> None:
     pixels = imread(tmp_path / "call.png")
     assert pixels.shape[1] == 1000
     assert 0 < (pixels[..., :3] < 0.9).any(axis=2).mean() < 0.5
+
+
+def test_png_lasts_as_the_call_does(tmp_path: Path) -> None:
+    """From its start to its end, in the terminal as in the file; from sample to sample where the times contradict these."""
+    made, times = RECORDED["recorded"]
+    for name, given, span in (
+        ("known", times, Call(key="", started_at=times[1], completed_at=times[2]).span),
+        ("not", TIMES, None),
+    ):
+        db = stored(tmp_path / f"{name}.db", made().to_db(), times=given)
+        assert run(db, "--png", tmp_path / "call.png").exit_code == 0
+        assert (tmp_path / "call.png").read_bytes() == png(made(), title="call call-1", span=span)
 
 
 def test_png_that_cannot_be_written(tmp_path: Path) -> None:

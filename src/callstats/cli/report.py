@@ -81,6 +81,7 @@ def report_page(summary: TableSummary, source: str, now: datetime) -> str:
             facts=detail_texts(call),
             outcome=call.status if isinstance(call.status, str) else None,
             usage=call.usage,
+            span=call.span,
         )
         for call in summary.heaviest
         if call.series is not None

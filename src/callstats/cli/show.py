@@ -51,9 +51,11 @@ def show_command(
     """Show one call: its end, what it used, and a chart of each metric.
 
     A chart is solid up to the mean of each row, and light from the row's min to its max where those are kept. It lasts from the
-    first sample to the last, with straight lines from row to row. Gaps, and rows without the metric, stay blank. The memory limit
-    is a dashed line unless it is far above. ~ marks values that are not exact: reductions have changed them, or they are
-    known from samples only. Memory is "at least" so much where it was sampled: a peak between two samples is not seen.
+    start of the call to its end, or where these are unknown or contradict the samples, from the first sample to the last. Lines
+    are straight from row to row. Gaps, rows without the metric, and the time before the first sample and after the last stay
+    blank. The memory limit is a dashed line unless it is far above. ~ marks values that are not exact: reductions have changed
+    them, or they are known from samples only. Memory is "at least" so much where it was sampled: a peak between two samples is
+    not seen.
 
     With NAME, it is the latest call of that name, by its key. Without, it is the latest of all. A single argument
     is a database if it is a URL, has a /, ends in .db or .sqlite, or is an SQLite file; else it is the ID or the name.
@@ -88,7 +90,7 @@ def show_command(
     elif png is not None:
         from callstats.plot import png as draw
 
-        replace_file(png, "png", draw(call.series, metrics or None, title=f"call {name_text(call.key)}"))
+        replace_file(png, "png", draw(call.series, metrics or None, title=f"call {name_text(call.key)}", span=call.span))
         click.echo(printable(f"drew {png}"))
     else:
         _print(call, call.series, metrics)
@@ -130,7 +132,7 @@ def _print(call: Call, series: StatSeries, metrics: tuple[str, ...]) -> None:
             """End as other commands do, and not as Rich would."""
             raise BrokenPipeError
 
-    panels = tracks(series, metrics or None)  # fails before anything is printed if the series lacks a metric
+    panels = tracks(series, metrics or None, span=call.span)  # fails before anything is printed if the series lacks a metric
     console = Screen(file=sys.stdout, highlight=False)
     click.echo("\n".join(head_lines(call)))
     for chart in terminal.charts(panels, width=console.width, blocks=_fits(sys.stdout.encoding)):

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 _MAX_PIXELS = 2**15
 
 
-def png(series: StatSeries, metrics: Iterable[str] | None = None, *, title: str | None = None, width: int = 1000) -> bytes:
-    """Return one call as a PNG image, with the panels of `figure`. The width is in pixels.
+def png(
+    series: StatSeries,
+    metrics: Iterable[str] | None = None,
+    *,
+    title: str | None = None,
+    width: int = 1000,
+    span: tuple[int, int] | None = None,
+) -> bytes:
+    """Return one call as a PNG image, with the panels and the span of `figure`. The width is in pixels.
 
     Examples
     --------
@@ -28,7 +35,7 @@ def png(series: StatSeries, metrics: Iterable[str] | None = None, *, title: str 
     with needs("plot.png", "plot"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    shown = panels(series, metrics)
+    shown = panels(series, metrics, span=span)
     height = min(max(len(shown), 1) * 240 + 40, _MAX_PIXELS)
     drawing = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
     FigureCanvasAgg(drawing)
@@ -51,11 +58,12 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
             axes.fill_between(track.seconds, low / panel.divisor, high / panel.divisor, color=color, alpha=0.25, linewidth=0)
         marker = "o" if track.needs_markers else None
         (line,) = axes.plot(track.seconds, track.values / panel.divisor, color=color, marker=marker)
+        line.set_clip_on(marker is None)  # a marker is whole at both ends of the axis
         line.set_label("\u200b" + printable(track.name))  # Matplotlib leaves out labels that begin with "_"
     if panel.limit is not None:
         axes.axhline(panel.limit, color=LIMIT_COLOR, linestyle="--", label="limit")
     axes.set_ylim(bottom=0)
-    axes.set_xlim(0, max(track.seconds[-1] for track in panel.tracks) or 1)
+    axes.set_xlim(0, panel.tracks[0].end or 1)
     axes.set_title(printable(panel.title), loc="left", parse_math=False)
     axes.set_ylabel(panel.unit)
     axes.set_xlabel("seconds")

@@ -29,6 +29,9 @@ GAP = 3
 LIMIT_FACTOR = 4
 """A limit above so many times the max is not drawn: the plot would be flat."""
 
+_FLOORED_NS = 10**6
+"""A row may be so long before the start of its call: stored samples have milliseconds, and starts may have microseconds."""
+
 _ORDER = (WORKING, USAGE, "cpu_total", "cpu_user", "cpu_kernel", "net_rx", "net_tx", "disk_read", "disk_write")
 """The order of the known metrics; others follow by name."""
 
@@ -45,7 +48,9 @@ class Track:
     kind: Kind
     """``memory`` in bytes, ``percent`` of one core, ``rate`` in bytes per second (of a counter), or a ``number``."""
     seconds: AnyArray
-    """Since the first row of the series."""
+    """Since the start of the call, or where that is not known since the first row of the series."""
+    end: float
+    """The seconds at which the axis ends: those of the end of the call, or else of the last row."""
     values: AnyArray
     """NaN where the metric is absent, and once in each gap."""
     low: AnyArray | None
@@ -111,8 +116,11 @@ class Panel(NamedTuple):
         return max(self.tracks, key=lambda track: track.top).top_text
 
 
-def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Track]:
+def tracks(series: StatSeries, metrics: Iterable[str] | None = None, *, span: tuple[int, int] | None = None) -> list[Track]:
     """Return the tracks of some metrics of a series: by default of all but the memory limit, which is a line in others.
+
+    The span is the start and the end of the call in nanoseconds since the epoch, as `Call.span` has them. Without it, or where a
+    row is outside of it, the axis of time lasts from the first row to the last.
 
     Examples
     --------
@@ -131,13 +139,13 @@ def tracks(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Tra
                 hint = f"it has {', '.join(map(repr, summaries)) or ('none' if len(series) else 'no samples')}"
                 raise ArgumentError("metrics", "among those of the series", name, hint=hint)
     totals = call_totals(series)
-    return [_make_track(series, name, summaries, totals) for name in chosen]
+    return [_make_track(series, name, summaries, totals, span) for name in chosen]
 
 
-def panels(series: StatSeries, metrics: Iterable[str] | None = None) -> list[Panel]:
+def panels(series: StatSeries, metrics: Iterable[str] | None = None, *, span: tuple[int, int] | None = None) -> list[Panel]:
     """Return the panels of a series: for memory, processor, network and disk, and one for each other metric."""
     by_title: dict[str, list[Track]] = {}
-    for track in tracks(series, metrics):
+    for track in tracks(series, metrics, span=span):
         title = track.name if track.kind == "number" else _TITLES[track.name.partition("_")[0]]
         by_title.setdefault(title, []).append(track)
     return [_make_panel(title, found) for title, found in by_title.items()]
@@ -170,9 +178,13 @@ def _make_panel(title: str, found: list[Track]) -> Panel:
     return Panel(title, unit + ("/s" if kind == "rate" else ""), divisor, found)
 
 
-def _make_track(series: StatSeries, name: str, summaries: dict[str, Summary], totals: CallTotals) -> Track:
+def _make_track(
+    series: StatSeries, name: str, summaries: dict[str, Summary], totals: CallTotals, span: tuple[int, int] | None
+) -> Track:
     kind: Kind = "rate" if name in FN_COUNTERS else _PREFIXES.get(name[:4], "number")
     since = series.timestamps.view(np.uint64) - series.timestamps[:1].view(np.uint64)  # a span may have 64 bits
+    first, last = series.timestamps[[0, -1]].tolist()
+    start, end = (first, last) if span is None or first < span[0] - _FLOORED_NS or last > span[1] else span
     seconds, values = since.astype(np.float64) / 1e9, _floats(series, name)
     low, high = (_peaks(series, name, values, reducer) for reducer in ("min", "max"))
     limit = summaries.get(LIMIT, Summary()).max if kind == "memory" and name != LIMIT else None
@@ -180,10 +192,12 @@ def _make_track(series: StatSeries, name: str, summaries: dict[str, Summary], to
         seconds, values = _rates(series, name, seconds)
         low = high = None
     gaps = _gaps(seconds)
+    seconds = np.clip(seconds + (first - start) / 1e9, 0, (end - start) / 1e9)  # a floored time, and rounded sums, stay inside
     return Track(
         name=name,
         kind=kind,
         seconds=np.insert(seconds, gaps, (seconds[gaps - 1] + seconds[gaps]) / 2),
+        end=(end - start) / 1e9,
         values=np.insert(values, gaps, np.nan),
         low=None if low is None else np.insert(low, gaps, np.nan),
         high=None if high is None else np.insert(high, gaps, np.nan),

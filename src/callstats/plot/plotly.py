@@ -18,10 +18,17 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: str | None = None) -> Figure:
+def figure(
+    series: StatSeries,
+    metrics: Iterable[str] | None = None,
+    *,
+    title: str | None = None,
+    span: tuple[int, int] | None = None,
+) -> Figure:
     """Return one call as a Plotly figure: a panel for memory, processor, network and disk, and one for each other metric.
 
     Each of the metrics, by default all, is drawn as its `Track`, in its band. The line is open where rows are missing.
+    The axis of time is the call's with ``span=call.span``; by default it lasts from the first row to the last.
 
     Examples
     --------
@@ -31,7 +38,7 @@ def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: s
     with needs("plot.figure", "report"):
         from plotly import graph_objects
         from plotly.subplots import make_subplots
-    shown = panels(series, metrics)
+    shown = panels(series, metrics, span=span)
     drawn: Figure = graph_objects.Figure()
     if shown:
         titles, spacing = [plotly_text(panel.title) for panel in shown], min(0.25 / len(shown), 0.1)
@@ -42,6 +49,8 @@ def figure(series: StatSeries, metrics: Iterable[str] | None = None, *, title: s
         if panel.limit is not None:
             drawn.add_hline(panel.limit, row=row, col=1, line={"color": LIMIT_COLOR, "dash": "dash"}, annotation_text="limit")
         drawn.update_yaxes(title_text=plotly_text(panel.unit), rangemode="tozero", row=row, col=1)
+        if end := panel.tracks[0].end:
+            drawn.update_xaxes(autorangeoptions={"minallowed": 0, "maxallowed": end}, row=row, col=1)
     drawn.update_xaxes(title_text="seconds", row=len(shown) or None, col=1 if shown else None)
     text = None if title is None else plotly_text(title)
     drawn.update_layout(height=140 + 230 * max(len(shown), 1), hovermode="x unified", title=text)
@@ -65,7 +74,8 @@ def traces(panel: Panel, seconds_in_unit: float = 1.0) -> list[dict[str, Any]]:
             dotted = {"color": color, "width": 1, "dash": "dot"}
             found.append({**shared, **hover, "y": track.high / panel.divisor, "name": f"{name}, max", "line": dotted})
         line = {"y": track.values / panel.divisor, "name": name, "legendgroup": name, "line": {"color": color, "width": 2}}
-        found.append({**shared, **hover, **line, "mode": "lines+markers" if track.needs_markers else "lines"})
+        markers = {"mode": "lines+markers", "cliponaxis": False} if track.needs_markers else {}  # whole at both ends of the axis
+        found.append({**shared, **hover, **line, **markers})
     return found
 
 

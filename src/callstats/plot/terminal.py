@@ -81,7 +81,7 @@ def _chart(track: Track, width: int, margin: int, glyphs: _Glyphs) -> list[list[
         lines.append([Piece(f"{mark:>{margin}} ", "text"), Piece(glyphs.up, "axis"), *_join_inks(cells)])
     n = len(eighths[0])
     lines.append([Piece(f"{'0':>{margin}} ", "text"), Piece(glyphs.corner + glyphs.along * n, "axis")])
-    end = duration_text(round(float(track.seconds[-1]) * 10**9)) if track.seconds[-1] else ""
+    end = duration_text(round(track.end * 10**9)) if track.end else ""
     lines.append([Piece(f"{'':>{margin}}  0 s{end:>{max(n - 3, len(end) + 1)}}".rstrip(), "text")])
     return lines
 
@@ -110,10 +110,9 @@ def _by_column(track: Track, width: int) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Return the low, value and high of each column, by time; NaN where no row of a column has them."""
     seconds, values = track.seconds, track.values
     low, high = track.band or (values, values)
-    span = float(seconds[-1])
-    if not span:
+    if not track.end:
         width = 1
-    columns = np.rint(seconds / (span or 1.0) * (width - 1)).astype(np.int64)
+    columns = np.rint(seconds / (track.end or 1.0) * (width - 1)).astype(np.int64)
     present, known_high = np.isfinite(values), np.isfinite(high)
     counts = np.bincount(columns[present], minlength=width)
     means = np.bincount(columns[present], weights=values[present], minlength=width) / np.where(counts, counts, np.nan)

@@ -248,7 +248,7 @@
       hovermode: "x unified",
       showlegend: true,
       legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, font: { size: 12 } },
-      xaxis: { title: { text: call.unit }, rangemode: "tozero", unifiedhovertitle: { text: `%{x:.4~r} ${call.unit}` } },
+      xaxis: { title: { text: call.unit }, rangemode: "tozero", autorangeoptions: { minallowed: 0, maxallowed: call.end }, unifiedhovertitle: { text: `%{x:.4~r} ${call.unit}` } },
       yaxis: { title: { text: panel.unit }, rangemode: "tozero" },
       shapes: limit.map((at) => line({ x0: 0, x1: 1, xref: "paper", y0: at, y1: at })),
       annotations: limit.map((at) => ({ x: 1, xref: "paper", xanchor: "right", y: at, yanchor: "bottom", showarrow: false, text: "limit", font: { color: colour("--limit") } })),

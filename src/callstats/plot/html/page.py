@@ -100,6 +100,8 @@ class ReportCall:
     """Its status, if a failed or killed call is to be seen in colour."""
     usage: CallUsage | None = None
     """The resources that it used; by default those of the series."""
+    span: tuple[int, int] | None = None
+    """Its start and end, as `Call.span` has them; by default those of the series."""
 
 
 def render(
@@ -295,8 +297,11 @@ def _table_cells(summary: CallsSummary) -> list[Cell]:
 
 def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
     usage = call.usage or usage_of(call.series)
-    shown = [panel for panel in panels(call.series) if any(np.isfinite(track.values).any() for track in panel.tracks)]
-    unit, divisor = time_unit(max((panel.tracks[0].seconds[-1] for panel in shown), default=0.0))
+    shown = [
+        panel for panel in panels(call.series, span=call.span) if any(np.isfinite(track.values).any() for track in panel.tracks)
+    ]
+    end = shown[0].tracks[0].end if shown else 0.0  # of a call, all tracks have one
+    unit, divisor = time_unit(end)
     duration = usage_text(usage, "duration_ns")
     facts = {
         "call": call.name,
@@ -307,7 +312,7 @@ def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
         "limit": usage_text(usage, "memory_limit"),
         "CPU mean": usage_text(usage, "cpu_mean"),
     }
-    if shown and all(panel.tracks[0].seconds[-1] == 0 for panel in shown):  # a chart of one moment is all but empty
+    if shown and not end:  # a chart of one moment is all but empty
         values = {track.name: track.top_text for panel in shown for track in panel.tracks}
         facts |= {name: text for name, text in values.items() if name not in facts}
         shown = []
@@ -319,6 +324,7 @@ def _call_data(call: ReportCall, group: int) -> dict[str, Any]:
         "peak": usage_text(usage, "peak_memory"),
         "duration": duration,
         "unit": unit,
+        "end": float(np.float32(end / divisor)),  # rounded as the rows' times are: Plotly hides a marker after it
         "panels": [_panel_data(panel, divisor) for panel in shown],
     }
 
