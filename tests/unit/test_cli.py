@@ -306,6 +306,7 @@ def test_the_environment_names_the_database(db: Path) -> None:
         (["record", "--memory", "10", "true"], "--memory must be 1m or more, got 10 bytes: give its unit, as in 512m"),
         (["list", "--json", "--csv"], "--csv must be given without --json"),
         (["show", "--csv", "--json"], "--json must be given without --csv"),
+        (["show", "--json", "--png", "call.png"], "--png must be given without --json"),
         (["summary", "--json", "--long"], "--long must be given without --json"),
         (["record", "--cgroup", "/no/group"], "--cgroup must be the folder of a control group, got '/no/group'"),
         (["record", "--pid", "99999999"], "--pid must be the number of a running process, got 99999999"),

@@ -411,8 +411,9 @@ def test_list_by_name_and_condition(named: Path) -> None:
     assert keys("--name", "nobody") == []
     empty = run("list", named, "--name", "nobody", "--tag", "a=b", "--where", "1").stdout
     assert empty == f"no calls meet --name and --tag and --where: callstats list {named} --json tells what calls there are\n"
-    empty = run("list", named, "--name", "nobody").stdout
-    assert empty == f"no calls meet --name: callstats summary {named} tells what calls there are\n"
+    why = f"no calls meet --name: callstats summary {named} tells what calls there are\n"
+    assert run("list", named, "--name", "nobody").stdout == why
+    assert (found := run("list", named, "--name", "nobody", "--json")).stdout == "" and found.stderr == why
     result = run("list", named, "--name", "nightly", "--by", "")
     assert (result.exit_code, result.stderr) == (
         2,

@@ -83,15 +83,16 @@ def list_command(
     elif form == "csv":
         rows = [call_row(call) for call in calls]
         click.echo(csv_text([list(call_row(Call(key=""))), *(list(row.values()) for row in rows)]))
-    elif calls:
+    if form is None and calls:
         click.echo("\n".join(_table_lines(calls)))
         options = {"name": columns["group_column"] and "--by", "status": columns["status_column"] and "--status-column"}
         for field, option in options.items():
             if option and all(getattr(call, field) is None for call in calls):
                 say(f"none of these calls has a {field}: {option} COLUMN names the column that has it")
-    else:
+    elif not calls:
         asked = choice_text(name=name, since=since, tags=tags, where=where)
-        click.echo(f"no calls meet {asked}: {calls_hint(shown_url(url), tags=tags)}" if asked else "the table has no calls")
+        why = f"no calls meet {asked}: {calls_hint(shown_url(url), tags=tags)}" if asked else "the table has no calls"
+        click.echo(why, err=form is not None)
     return print_rejected(calls)
 
 

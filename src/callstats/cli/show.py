@@ -60,6 +60,8 @@ def show_command(
     With NAME, it is the latest call of that name, by its key. Without, it is the latest of all. A single argument
     is a database if it is a URL, has a /, ends in .db or .sqlite, or is an SQLite file; else it is the ID or the name.
     """
+    if form and png is not None:
+        raise click.UsageError(f"--png must be given without --{form}")
     url, key = split_key(arguments)
     check_output(png, "--png", url)
     taken = (
