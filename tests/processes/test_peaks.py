@@ -140,6 +140,8 @@ def test_a_short_call() -> None:
     assert {"cpu_time@last", "cpu_total", "disk_write", "mem_usage"} <= set(series.names)
     _, series = python("end = __import__('time').process_time() + 0.2\nwhile __import__('time').process_time() < end: pass", 100)
     usage = usage_of(series)
+    shares = [record(["true"]).usage.cpu_mean for _ in range(3)]
+    assert all(share is not None and share < 110 for share in shares), "what the shell before it used is not the command's"
     assert len(series) == 1 and usage.cpu_time_ns is not None and 0.2e9 <= usage.cpu_time_ns < 0.4e9
     assert usage.peak_source == "kernel" and 4 * MIB < peak(series) < 64 * MIB
 

@@ -109,6 +109,19 @@ def test_samples_of_one_process(tree: Tree) -> None:
     assert meter.closing(tree.clock + 0.25) == ended, "60 % of the 1.25 s since the sample before is no peak"
 
 
+def test_what_was_spent_before_the_command(tree: Tree) -> None:
+    """The shell that becomes the command has used the processor for a moment, which would be much of a short call."""
+    meter = Meter(tree, spent=0.25)  # type: ignore[arg-type]
+    tree.put(1, MIB, cpu=(0, 0.125))
+    tree.clock += 1
+    assert meter.sample()["cpu_time@last"] == 0
+    tree.end(1)
+    tree.reaped = Used(0.375, 0.125)
+    tree.clock += 1
+    ended = {"cpu_total": 25, "cpu_user": 18, "cpu_kernel": 6, "cpu_time@last": 25 * 10**7}
+    assert ended.items() <= meter.closing(tree.clock).items()
+
+
 def test_a_burst_at_the_end(tree: Tree) -> None:
     """The peak of the samples is never below the call's mean, however short the time after the last one."""
     for tail in (0.01, 0.3, 0.5, 0.99):

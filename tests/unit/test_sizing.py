@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,8 +104,8 @@ def test_unknown_and_huge() -> None:
     assert rightsize([2**64 - 2] * 100, risk=0.05, step=64).size == 2**64
 
 
-@pytest.mark.parametrize("risk", [0, 1, -0.1, 1.5, float("nan")])
-def test_wrong_risks(risk: float) -> None:
+@pytest.mark.parametrize("risk", [0, 1, -0.1, 1.5, float("nan"), "5%", None])
+def test_wrong_risks(risk: Any) -> None:
     """A risk is above 0 and below 1."""
     with pytest.raises(CallstatsError, match="risk must be above 0 and below 1"):
         rightsize([1], risk=risk)
@@ -116,6 +117,8 @@ def test_wrong_lengths_and_steps() -> None:
         rightsize([1, 2], limits=[1])
     with pytest.raises(CallstatsError, match="step must be 1 or more, got 0"):
         rightsize([1], step=0)
+    with pytest.raises(CallstatsError, match="step must be 1 or more, got '64m'"):
+        rightsize([1], step="64m")  # type: ignore[arg-type]
 
 
 def misses(draw: str, n: int, risk: float, step: float, runs: int, seed: int) -> int:

@@ -48,8 +48,6 @@ from callstats.rule import OTHERS, How, Missing, Rule
 _MEASURABLE_SECONDS = 0.1
 """The speed of a shorter job, and a shorter phase, are not reported: they round to 0."""
 _MAX_SAMPLES = "a whole number, 1 or more (with a file, 0 too)"
-_NEAR_ZERO = 10
-"""Rounding may change a mean below this by a large share."""
 
 
 @click.command(
@@ -187,9 +185,10 @@ def reduce_command(
     other programs can write meanwhile: none of their changes is overwritten, and a kill at any moment loses nothing. A second run
     changes nothing.
 
-    Kept are the numbers of samples, means up to rounding to whole numbers, and by default the peaks of mem_usage, mem_working,
-    mem_limit and cpu_total. Other peaks go into means unless --how names them, as in --how cpu_user=mean,max. So does the last
-    value of a counter, which --how net_rx=mean,first,last keeps. The upper bound of a sampled peak, as in 8.6-44 MiB, is lost.
+    Kept are the numbers of samples, means of metrics that all samples have up to rounding to whole numbers, and by default the
+    peaks of mem_usage, mem_working, mem_limit and cpu_total. Other peaks go into means unless --how names them, as in --how
+    cpu_user=mean,max. So does the last value of a counter, which --how net_rx=mean,first,last keeps. The upper bound of a
+    sampled peak, as in 8.6-44 MiB, is lost.
     --dry-run reports by how much peaks and means would change.
 
     A file has JSON lines (.jsonl, .jsonl.gz, .jsonl.zst), each a histogram or an object with one, or is Parquet, also a folder; -
@@ -315,8 +314,8 @@ def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool 
         lines.append("--plain leaves out counts: samples are not known, and nothing is marked as inexact, from then on")
     for what, change in (("a peak that is not kept", result.peak_change), ("a mean", result.mean_change)):
         lines += [f"largest change of {what}: {_change_text(change)}"] if change is not None else []
-    if (mean := result.mean_change) is not None and mean.after is not None and mean.before < _NEAR_ZERO:
-        lines.append("means near 0 change by large shares, as rows have whole numbers")
+    if result.dry_run and result.changed and result.mean_change is None:
+        lines.append("means: unchanged, up to rounding")
     if result.dry_run:
         lines.append("dry run: nothing was written")
     if result.more is not None:

@@ -139,9 +139,9 @@ def cpu_request(percents: Sequence[float] | AnyArray, *, risk: float = CPU_RISK,
 
 def _size_for(needs: Block, what: str, risk: float, step: int) -> RightSize:
     """Return the size that at most a share `risk` of needs exceeds."""
-    if not 0 < risk < 1:
+    if not isinstance(risk, (int, float, np.floating)) or not 0 < risk < 1:
         raise ArgumentError("risk", "above 0 and below 1", risk)
-    if step < 1:
+    if not isinstance(step, (int, np.integer)) or step < 1:
         raise ArgumentError("step", "1 or more", step)
     n, needed = len(needs), min_calls(risk)
     result = RightSize(risk=risk, step=step, calls=n, needed=needed)

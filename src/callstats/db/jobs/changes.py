@@ -54,7 +54,7 @@ class Changes:
                 self.kept_peak = _larger(self.kept_peak, peak)
             else:
                 self.peak = _larger(self.peak, peak)
-            if new_mean != old_mean:
+            if new_mean is None or abs(new_mean - old_mean) >= 1:  # a smaller change is rounding, of whatever share
                 self.mean = _larger(self.mean, Change(key, metric, old_mean, new_mean))
 
 

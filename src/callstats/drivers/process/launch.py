@@ -14,7 +14,7 @@ from contextlib import suppress
 from shlex import quote
 from time import monotonic, time_ns
 
-from callstats.drivers.process.procfs import read_process, read_status
+from callstats.drivers.process.procfs import read_cpu, read_process, read_status
 
 _SHELL = "/bin/sh"
 
@@ -39,11 +39,15 @@ _SECONDS = 5.0
 class Launched:
     """A child that runs the command, and our ends of its pipes."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], pid: int, floor: int, began_at: int, pipes: Sequence[int] = ()) -> None:
+    def __init__(
+        self, popen: subprocess.Popen[bytes], pid: int, floor: int, began_at: int, pipes: Sequence[int] = (), spent: float = 0.0
+    ) -> None:
         self.pid = pid
         self.began_at = began_at
         self.floor = floor
         """The peak of memory in bytes that it has from the process that forked it."""
+        self.spent = spent
+        """The processor time in seconds that it took before it became the command."""
         self.stdin, self.stdout, self.stderr = popen.stdin, popen.stdout, popen.stderr
         self._popen = popen
         self._pipes = list(pipes)
@@ -104,7 +108,7 @@ def _launch_by_shell(command: Sequence[str], env: Mapping[str, str], options: Ma
         for number in pipes:
             os.close(number)
         raise
-    return Launched(popen, pid, status.peak, 0, pipes)
+    return Launched(popen, pid, status.peak, 0, pipes, read_cpu(pid))
 
 
 def _read_number(pipe: int, popen: subprocess.Popen[bytes]) -> int:

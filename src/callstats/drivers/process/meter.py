@@ -27,13 +27,15 @@ _PEAKS_DIFFER = 0.05
 class Meter:
     """Measure a tree from one sample to the next.
 
-    `limit` is the task's max memory in bytes, or 0. `relative` says that the processes ran before: their use until now doesn't
-    count, and their peaks only once they have risen.
+    `limit` is the task's max memory in bytes, or 0. `spent` is processor time in seconds that doesn't count, since the command
+    had not begun. `relative` says that the processes ran before: their use until now doesn't count, and their peaks only once
+    they have risen.
     """
 
-    def __init__(self, family: Family, limit: int = 0, *, relative: bool = False) -> None:
+    def __init__(self, family: Family, limit: int = 0, *, spent: float = 0.0, relative: bool = False) -> None:
         self._family = family
         self._limit = limit
+        self._spent = spent
         self._last: dict[int, Process] = {}
         self._disks: dict[int, tuple[float, float]] = {}
         self._peaks: dict[int, tuple[float, int]] = {}  # of each process: its start time, and the peak that it began with
@@ -154,6 +156,8 @@ class Meter:
 
     def _grouped(self, totals: Used) -> Used:
         """Return the totals with the processor time of the group where that is more: it counts what nobody has waited for."""
+        part = max(1 - self._spent / totals.cpu, 0) if totals.cpu else 0
+        totals = totals._replace(user=totals.user * part, kernel=totals.kernel * part)
         user, kernel = (0.0, 0.0) if self._family.group is None else self._family.group.cpu()
         return totals if user + kernel <= totals.cpu else totals._replace(user=user, kernel=kernel)
 

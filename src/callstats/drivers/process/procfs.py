@@ -96,6 +96,12 @@ def read_disk(pid: int) -> tuple[float, float]:
     return int(text[read + 12 : write]), int(text[write + 13 : text.index(b"\n", write + 1)])
 
 
+def read_cpu(pid: int) -> float:
+    """Return the processor time of a process in seconds, to the nanosecond; 0 where the kernel doesn't keep it."""
+    text = _read(pid, "schedstat")
+    return int(text.split()[0]) / 1e9 if text else 0.0
+
+
 def read_share(pid: int) -> int | None:
     """Return the proportional share of memory (PSS), which costs 16 ms a GiB: 0 once the process is gone, None if unknown."""
     text = _read(pid, "smaps_rollup") if _HAS_SHARES else None

@@ -103,7 +103,7 @@ class ProcessRun(TaskRun):
             self._held.callback(self._streams.finish)
             self._streams.start(command)
             self.start_thread("callstats-exit", self._note_exit)
-            self._meter = Meter(tree, task.memory)
+            self._meter = Meter(tree, task.memory, spent=command.spent)
             command.go()
             self.began_at = command.began_at
             self.watch("callstats-process")
