@@ -68,7 +68,7 @@ def test_two_names(db: Path) -> None:
     }
     assert lines[9] == "confidence of the intervals: duration 97.5 %, CPU 95 %, failures 98.3 %"
     assert lines[10:13] == [
-        "peak memory: can't tell from 40 and 40 calls, as good as 4 and 40 independent ones",
+        "peak memory: can't tell from 40 and 40 calls, which count as 4 and 40, since calls in a row are alike",
         "  needs 10 of each",
         "  A has a trend or a step: compare the calls after it by --since TIME; see growing in summary",
     ]
@@ -135,9 +135,9 @@ def test_the_way_out() -> None:
     cpu = replace(one, name="cpu", a=88.0, b=87.5, difference=-0.44, low=-1.0, high=0.0, differs=False)
     lines = comparison_text(TableComparison(names=("old", "new"), differences=(one, both, cpu))).splitlines()
     assert lines[8:12] == [
-        "peak memory: can't tell from 14 and 15 calls, as good as 14 and 6 independent ones",
+        "peak memory: can't tell from 14 and 15 calls, which count as 14 and 6, since calls in a row are alike",
         "  needs 10 of each: about 10 more calls of B",
-        "duration: can't tell from 14 and 15 calls, as good as 9 and 6 independent ones",
+        "duration: can't tell from 14 and 15 calls, which count as 9 and 6, since calls in a row are alike",
         "  needs 10 of each: about 1 more call of A and about 10 more calls of B",
     ]
     assert "-0.4 points  -1.0 to +0.0 points" in lines[6]

@@ -161,7 +161,7 @@ def _unknown_lines(found: TableComparison) -> list[str]:
                 lines.append(f"{line}: needs {MIN_COMPARED} of each")
                 continue
             counted = [max(math.floor(effective), 1) for effective in (one.effective_a, one.effective_b)]
-            lines.append(f"{line}, as good as {counted[0]} and {counted[1]} independent ones")
+            lines.append(f"{line}, which count as {counted[0]} and {counted[1]}, since calls in a row are alike")
             lines += _ways_out({"A": (one.calls_a, one.effective_a), "B": (one.calls_b, one.effective_b)})
     return lines
 
