@@ -1,10 +1,9 @@
-"""Plots without a browser: tracks, bins, the page's data, its size, and figures."""
+"""Plots without a browser: tracks, the page's data, its size, and figures."""
 
 from __future__ import annotations
 
 import base64
 import json
-import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,7 @@ from callstats import StatSeries, decimate
 from callstats._units import printable
 from callstats.errors import CallstatsError
 from callstats.plot import ReportCall, figure, png, render, tracks
-from callstats.plot.html.page import MAX_BINS, duration_bins, memory_bins, packed
+from callstats.plot.html.page import packed
 from callstats.plot.panels import panels, time_unit, value_text
 from callstats.plot.plotly import outline, traces
 from callstats.stats import CallColumns, CallData, CallsGroup, summarize_calls
@@ -128,51 +127,6 @@ def test_the_longest_spans(times: list[int]) -> None:
 def test_values_in_words(kind: Any, value: float, text: str) -> None:
     """Each kind has its unit."""
     assert value_text(kind, value) == text
-
-
-# --- bins
-
-
-@pytest.mark.parametrize("most", [0, 1, 23, 24, 25, 47, 48, 1000, 2**20 - 1, 2**20, 2**63, 2**64 - 1])
-def test_memory_bins(most: int) -> None:
-    """All calls are counted, in at most 24 bins, each a power of two wide."""
-    bins = memory_bins(np.array([0, most // 2, most], dtype=np.uint64))
-    assert bins.counts.sum() == bins.counts[0].sum() == 3
-    assert bins.counts[0, -1] or not most
-    assert bins.counts.shape[1] == len(bins.edges) - 1 <= MAX_BINS
-    assert math.frexp(bins.width)[0] == 0.5
-
-
-def test_memory_bins_reach_the_limit() -> None:
-    """The axis goes on to a limit beyond all calls."""
-    bins = memory_bins(np.array([MIB], dtype=np.uint64), 64 * MIB)
-    assert (bins.counts.shape[1], bins.width, bins.edges[:2]) == (16, 4 * MIB, ("0 B", "4 MiB"))
-
-
-def test_a_peak_at_the_limit_is_not_beyond_it() -> None:
-    """A bin holds its upper edge, and the first also what needs nothing."""
-    bins = memory_bins(np.array([0, 1, 4 * MIB, 4 * MIB + 1, 64 * MIB], dtype=np.uint64))
-    assert (bins.counts[0, :2].tolist(), bins.counts[0, -1], bins.edges[-1]) == ([3, 1], 1, "64 MiB")
-
-
-def test_bins_tell_outcomes_apart() -> None:
-    """Calls that failed and that were killed are counted apart, in the same bins."""
-    outcomes = np.array([0, 1, 2, 2], dtype=np.int8)
-    sizes = memory_bins(np.array([MIB, MIB, MIB, 3 * MIB], dtype=np.uint64), 0, outcomes)
-    assert sizes.counts.sum(axis=1).tolist() == [1, 1, 2]
-    assert sizes.counts[:, 3].tolist() == [1, 1, 1]
-    spans = duration_bins(np.array([SECOND, SECOND, SECOND, 2 * SECOND]), outcomes)
-    assert spans.counts.tolist() == [[1, 0], [1, 0], [1, 1]]
-
-
-def test_duration_bins() -> None:
-    """Each bin goes to twice its beginning; what is shorter than a millisecond is in the first."""
-    bins = duration_bins(np.array([0, 10**6, SECOND, 2 * SECOND - 1, 2 * SECOND, 2**63 - 1]))
-    assert bins.counts.sum() == 6
-    assert bins.counts[0, 0] == 2
-    assert bins.counts[0, bins.edges.index("1 s")] == 2
-    assert bins.counts[0, bins.edges.index("2 s")] == 1
-    assert duration_bins(np.zeros(0, dtype=np.int64)).counts.size == 0
 
 
 # --- the page

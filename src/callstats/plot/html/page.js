@@ -173,7 +173,9 @@
     const edges = indexes.map((index) => data.texts[index]);
     const bins = Math.max(edges.length - 1, 0);
     const labels = [...Array(bins).keys()].map((index) => `${edges[index]} to ${edges[index + 1]}`);
-    const room = target.clientWidth / (8 * Math.max(...edges.map((edge) => edge.length))); // labels of 8 pixels a letter beside each other
+    const words = edges.map((edge) => (edge.length > 12 ? edge.replace(" min ", " min<br>") : edge));
+    const longest = Math.max(...words.flatMap((word) => word.split("<br>")).map((part) => part.length));
+    const room = target.clientWidth / (8 * longest); // labels of 8 pixels a letter beside each other
     let step = 1;
     while (bins / step > Math.max(2, Math.min(MAX_TICKS, room))) step *= 2;
     const ticks = [...edges.keys()].filter((index) => index % step === 0);
@@ -188,7 +190,7 @@
       showlegend: false,
       barmode: "stack",
       margin: { l: 8, r: touched ? 12 : 34, t: (touched ? 56 : 28) + 14 * Math.max(levels.length - 1, 0), b: 8 },
-      xaxis: { range: [0, last], tickvals: ticks, ticktext: ticks.map((index) => edges[index]), tickangle: 0 },
+      xaxis: { range: [0, last], tickvals: ticks, ticktext: ticks.map((index) => words[index]), tickangle: 0 },
       yaxis: callsAxis(total),
       shapes: levels.map(([at]) => line({ x0: at, x1: at, y0: 0, y1: 1, yref: "paper" })),
       annotations,

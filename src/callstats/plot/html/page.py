@@ -13,14 +13,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from callstats._extras import needs
-from callstats._types import AnyArray, Counts
-from callstats._units import duration_text, limit_text, memory_text, memory_unit, percent_text, printable
+from callstats._types import AnyArray
+from callstats._units import limit_text, memory_unit, percent_text, printable
 from callstats.errors import ArgumentError
+from callstats.plot.html.bins import Bins, duration_bins, memory_bins
 from callstats.plot.panels import LIMIT_FACTOR, OUTCOME_COLORS, Panel, panels, time_unit
 from callstats.plot.plotly import traces
 from callstats.series import StatSeries
@@ -39,8 +40,6 @@ from callstats.stats.format import (
 )
 from callstats.stats.proportions import UNLIMITED
 
-MAX_BINS = 24
-_MIN_NS = 10**6
 _MARK = re.compile(r"<!--(\w+)-->|/\*(\w+)\*/")
 _IN_SCRIPTS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
@@ -342,43 +341,3 @@ def _panel_data(panel: Panel, seconds_in_unit: float) -> dict[str, Any]:
 def packed(values: AnyArray) -> dict[str, str]:
     """Return values in Plotly's binary form, with 7 digits: more can't be seen."""
     return {"dtype": "f4", "bdata": base64.b64encode(values.astype("<f4").tobytes()).decode()}
-
-
-class Bins(NamedTuple):
-    """The distribution of calls over bins with readable edges."""
-
-    counts: Counts
-    """The calls of each outcome in each bin, of shape (3, n)."""
-    edges: tuple[str, ...]
-    """The start of each bin, and the end of the last."""
-    width: float
-    """The width of a bin, if all are equally wide."""
-
-
-def memory_bins(sizes: AnyArray, reach: int = 0, outcomes: AnyArray | None = None) -> Bins:
-    """Count sizes in bins of equal width, a power of two of bytes, from 0 to the max size and at least to `reach`.
-
-    A bin includes its upper edge, since a peak equal to the limit is within the limit.
-    """
-    top = max(int(sizes.max()) if len(sizes) else 0, reach, 1)
-    width = 1 << (top // MAX_BINS).bit_length()
-    n = -(-top // width)
-    indexes = ((np.maximum(sizes, 1) - np.uint64(1)) // np.uint64(width)).astype(np.int64)
-    return Bins(_counted(indexes, n, outcomes), tuple(memory_text(width * index) for index in range(n + 1)), float(width))
-
-
-def duration_bins(durations: AnyArray, outcomes: AnyArray | None = None) -> Bins:
-    """Count durations in bins that each end at twice their start. The first has all below a millisecond."""
-    if not len(durations):
-        return Bins(_counted(np.zeros(0, dtype=np.int64), 0, outcomes), (), 0.0)
-    octaves = np.frexp(np.maximum(durations, _MIN_NS) / 1e9)[1] - 1
-    first, n = int(octaves.min()), int(octaves.max() - octaves.min()) + 1
-    edges = tuple(duration_text(round(10**9 * 2.0 ** (first + index))) for index in range(n + 1))
-    return Bins(_counted(octaves - first, n, outcomes), edges, 0.0)
-
-
-def _counted(indexes: AnyArray, n: int, outcomes: AnyArray | None) -> Counts:
-    """Count the indexes of each outcome; without outcomes, all calls succeeded."""
-    rows = 0 if outcomes is None else outcomes.astype(np.int64) * n
-    counts: Counts = np.bincount(indexes + rows, minlength=len(OUTCOMES) * n).reshape(len(OUTCOMES), n)
-    return counts
