@@ -82,18 +82,21 @@ def test_objects(tmp_path: Path, text: bool) -> None:
             assert after == before.replace(*(one.encode() for one in spelt))
 
 
+EXPECTED = "expected a histogram, or an object with 'stats'"
 IMPORT = "callstats import takes what reduce --save or record wrote"
 
 
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        (b'{"id":1}', "expected a blob, or an object with 'stats'\n"),
-        (b'{"callstats":"call","v":1,"call":{"key":"a","stats":[]}}', f"expected a blob, or an object with 'stats'; {IMPORT}\n"),
-        (b'{"key":{"hex":"00"},"end":"\\n","rows":[]}', f"expected a blob, or an object with 'stats'; {IMPORT}\n"),
-        (b"{", "expected a blob, or an object with 'stats'"),
-        (b'{"x":{"stats":[]}}', "expected a blob, or an object with 'stats'"),
-        (b'{,"stats":[]}', "expected a blob, or an object with 'stats'"),
+        (b'{"id":1}', f"{EXPECTED}: it has 'id'\n"),
+        (b"{}", f"{EXPECTED}: it has none\n"),
+        (b'{"a":1,"b":2,"c":3,"d":[],"e":"","f":{},"g":"stats"}', f"{EXPECTED}: it has 'a', 'b', 'c', 'd', 'e' and 2 more\n"),
+        (b'{"callstats":"call","v":1,"call":{"key":"a","stats":[]}}', f"{EXPECTED}: it has 'callstats', 'v', 'call'; {IMPORT}\n"),
+        (b'{"key":{"hex":"00"},"end":"\\n","rows":[]}', f"{EXPECTED}: it has 'key', 'end', 'rows'; {IMPORT}\n"),
+        (b"{", f"{EXPECTED}\n"),
+        (b'{"x":{"stats":[]}}', f"{EXPECTED}: it has 'x'\n"),
+        (b'{,"stats":[]}', f"{EXPECTED}\n"),
         (b'{"stats":[],"stats":[]}', "expected an object in JSON: expected one 'stats', as text, an array or null"),
         (b'{"stats":1}', "expected an object in JSON: expected one 'stats', as text, an array or null"),
         (b'{"stats" []}', "expected an object in JSON: expected a colon after 'stats'"),
@@ -176,7 +179,7 @@ def test_a_spoilt_file_gives_no_new_one(tmp_path: Path, name: str, spoil: Callab
 
 def test_a_line_at_a_time_from_a_pipe() -> None:
     """Nothing is read ahead of the batch."""
-    page = next(files.LineReader(iter([b"[]\n"] * 2), "stats").pages(1, 1))  # type: ignore[arg-type]
+    page = next(files.LineReader(iter([b"[]\n"] * 2), "stats", "-").pages(1, 1))  # type: ignore[arg-type]
     assert page.blobs == [b"[]"]
 
 
@@ -352,15 +355,15 @@ def test_rejects_and_known_rejects(tmp_path: Path) -> None:
 
 def test_a_line_without_a_histogram_is_known_by_its_own_text(tmp_path: Path) -> None:
     """Another such line at its place is news, and Parquet keeps the line's text."""
-    lines = tmp_path / "in.jsonl"
+    lines, first = tmp_path / "in.jsonl", b"[]\n"
     for number, (line, code) in enumerate(((b'{"bad":1}\n', 0), (b'{"bad":1}\r\n', 0), (b'{"bad":2}\n', 1), (b'{"stats":5}', 1))):
-        lines.write_bytes(b'{"bad":1}\n')
+        lines.write_bytes(first + b'{"bad":1}\n')
         rejects = tmp_path / f"{number}.jsonl"
         assert reduced(lines, tmp_path / f"{number}.parquet", "--rejects", rejects).exit_code == 1
         assert json.loads(rejects.read_text())["digest"] == hashlib.sha256(b'{"bad":1}').hexdigest()
-        lines.write_bytes(line)
+        lines.write_bytes(first + line)
         assert reduced(lines, tmp_path / f"{number}.out.jsonl", "--known", rejects).exit_code == code
-    assert pq.read_table(tmp_path / "0.parquet")["stats"].to_pylist() == ['{"bad":1}']
+    assert pq.read_table(tmp_path / "0.parquet")["stats"].to_pylist() == ["[]", '{"bad":1}']
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "out.jsonl", "out.jsonl.gz", "out.jsonl.zst"])

@@ -18,14 +18,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from datetime import date
 from errno import ENOENT
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeVar
 
 from callstats._extras import needs
 from callstats._files import new_file
 from callstats._json import json_text
-from callstats.errors import ArgumentError, CallstatsError, DatabaseError
+from callstats.errors import ArgumentError, CallstatsError, DatabaseError, shorten_repr
 from callstats.reduce import reduce_json
 from callstats.rule import Rule
 
@@ -68,6 +68,16 @@ def has_lines(path: str) -> bool:
     return path == STANDARD or _LINES.search(path) is not None
 
 
+def file_text(path: str) -> str:
+    """Return a file as a message names it."""
+    return "standard input" if path == STANDARD else repr(path)
+
+
+def no_blobs(path: str, column: str, columns: str) -> ArgumentError:
+    """Return the error for a file without a column of blobs. `columns` tells what it has."""
+    return ArgumentError("column", f"a column of {file_text(path)} with text or bytes", column, hint=f"it has {columns}")
+
+
 @contextmanager
 def open_reader(path: str, column: str) -> Iterator[Reader]:
     """Open a file, or a folder of Parquet files. If it can't be read to its end, a DatabaseError says why."""
@@ -81,10 +91,9 @@ def open_reader(path: str, column: str) -> Iterator[Reader]:
 
             yield parquet.Reader(path, column)
         else:
-            yield LineReader(file, column)
+            yield LineReader(file, column, path)
     except _ReadError as error:
-        shown = "standard input" if path == STANDARD else repr(path)
-        raise DatabaseError(f"can't read {shown}: {error}") from None
+        raise DatabaseError(f"can't read {file_text(path)}: {error}") from None
     finally:
         if file is not None and path != STANDARD:
             file.close()
@@ -252,13 +261,18 @@ class LinePage:
 
 
 class LineReader:
-    """A reader of JSON lines."""
+    """A reader of JSON lines. An object without the column as the first line is an error, as of a Parquet file without it."""
 
     total = None
 
-    def __init__(self, file: BinaryIO, column: str) -> None:
+    def __init__(self, file: BinaryIO, column: str, path: str) -> None:
         self._column = column
         self._lines: Iterator[bytes] = read_on(iter(file))
+        first = [*islice(self._lines, 1)]
+        self._lines = chain(first, self._lines)
+        for line in first:
+            if (names := _names_without(line, column)) is not None:
+                raise no_blobs(path, column, _names_text(line, names, len(names)))
 
     @cached_property
     def columns(self) -> list[str]:
@@ -321,7 +335,7 @@ def _parse_line(line: bytes, column: str) -> _Line:
     if not text.startswith(b"{"):
         return _Line(line, text)
     mark = json.dumps(column, ensure_ascii=False).encode()
-    fault, at = f"expected a blob, or an object with {column!r}", -1
+    fault, at = f"expected a histogram, or an object with {column!r}", -1
     while (at := text.find(mark, at + 1)) >= 0:
         start = at + len(mark)
         try:
@@ -336,9 +350,26 @@ def _parse_line(line: bytes, column: str) -> _Line:
             fault = f"expected an object in JSON: {error}"
             break
         return _Line(line, blob, {name: value for name, value in {**fields, **more}.items() if name != column}, start, end)
-    if _KEPT.match(text):
-        fault += "; callstats import takes what reduce --save or record wrote"
+    if (names := _names_without(text, column)) is not None:
+        fault += f": it has {_names_text(text, names, _SHOWN_MEMBERS)}"
     return _Line(line, text, {}, fault=fault)
+
+
+def _names_without(line: bytes, column: str) -> list[str] | None:
+    """Return the names of an object's members; None for a line that is no object, or has this one."""
+    try:
+        members = json.loads(line) if line.startswith(b"{") else None
+    except (ValueError, RecursionError):
+        return None
+    return None if members is None or column in members else [*members]
+
+
+def _names_text(line: bytes, names: Sequence[str], most: int) -> str:
+    """Return the first names of a line's members, and which command takes such a line, if another does."""
+    shown = [*map(shorten_repr, names[:most])]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    advice = "; callstats import takes what reduce --save or record wrote" if _KEPT.match(line) else ""
+    return f"{', '.join(shown) or 'none'}{more}{advice}"
 
 
 def _find_blob(text: bytes, start: int, column: str) -> tuple[bytes | None, int, int, dict[str, Any]]:
@@ -358,6 +389,8 @@ def _find_blob(text: bytes, start: int, column: str) -> tuple[bytes | None, int,
     return value.encode() if isinstance(value, str) else None if value is None else text[start:end], start, end, more
 
 
+_SHOWN_MEMBERS = 5
+"""How many members of a rejected line are named."""
 _KEPT = re.compile(rb'\{"(callstats":"call"|key":.*?,"rows":\[)')
 _COLON = re.compile(rb"[ \t]*:[ \t]*")
 _DECODER = json.JSONDecoder()

@@ -16,7 +16,7 @@ with needs("adapters.parquet", "arrow"):
     from pyarrow import dataset
 
 from callstats.adapters.arrow import read_long, write_long
-from callstats.adapters.files import line_of, plain_value, read_on, reason_of
+from callstats.adapters.files import line_of, no_blobs, plain_value, read_on, reason_of
 from callstats.batch import StatBatch
 from callstats.errors import ArgumentError
 from callstats.series import StatSeries
@@ -198,8 +198,7 @@ class Reader:
         self._column, self.columns = column, self._schema.names
         kind = self._schema.field(column).type if self.columns.count(column) == 1 else None
         if not kind or pa.types.is_nested(kind) or not any(word in str(kind) for word in ("string", "binary", "json", "null")):
-            hint = f"it has {', '.join(f'{field.name!r} ({field.type})' for field in self._schema)}"
-            raise ArgumentError("column", f"a column of {path!r} with text or bytes", column, hint=hint)
+            raise no_blobs(path, column, ", ".join(f"{field.name!r} ({field.type})" for field in self._schema))
 
     def pages(self, rows: int, size: int, columns: Sequence[str | None] | None = None) -> Iterator[ArrowPage]:
         """Yield pages of at most so many rows and about so many bytes, at least one. They have these columns, or all."""

@@ -137,7 +137,8 @@ def caveat_lines(result: TableSummary | TableComparison) -> list[str]:
     lines += [f"left out, since {why}: {plural(n, 'call')}" for why, n in left_out.items() if n]
     if result.missing_columns:
         lacking = ", ".join(f"{name} ({_OPTIONS[name]})" for name in result.missing_columns)
-        lines.append(f"the table has no {lacking}: name its own column by the option in brackets")
+        source = "file" if getattr(result, "is_file", False) else "table"
+        lines.append(f"the {source} has no {lacking}: name its own column by the option in brackets")
     return lines
 
 

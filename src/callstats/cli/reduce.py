@@ -192,7 +192,9 @@ def reduce_command(
     --dry-run reports by how much peaks and means would change.
 
     A file has JSON lines (.jsonl, .jsonl.gz, .jsonl.zst), each a histogram or an object with one, or is Parquet, also a folder; -
-    is lines of standard input. Rejected histograms are in the new file as they are. It appears when it is complete.
+    is lines of standard input. Rejected histograms are in the new file as they are. It appears when it is complete. With a file,
+    --table, --time-column, --where, --tier, --save, --as-of, --verify, --dry-run, --sleep, --run-time, --limit, --retries, --jobs
+    and --secure-delete don't apply.
     """
     url = source(text)
     is_file = is_blob_file(url)

@@ -256,9 +256,11 @@ def no_names(name: str) -> ArgumentError:
     return ArgumentError("name", "left out for a table without names", name)
 
 
-def missing_column(parameter: str, name: str | None, table: str, columns: Iterable[str]) -> ArgumentError:
-    """Return the error for a column that a table lacks."""
-    return ArgumentError(parameter, f"a column of table {table!r}", name, hint=f"it has {_listed(columns)}")
+def missing_column(
+    parameter: str, name: str | None, table: str, columns: Iterable[str], *, file: str | None = None
+) -> ArgumentError:
+    """Return the error for a column that a table lacks, or a file, which a message names so."""
+    return ArgumentError(parameter, f"a column of {file or f'table {table!r}'}", name, hint=f"it has {_listed(columns)}")
 
 
 def parse_tags(stored: object) -> Mapping[str, str]:

@@ -150,6 +150,8 @@ class ReduceResult(JobResult):
 class TableSummary(JobResult):
     """The result of `CallTable.summarize`, which also has the fields of `JobResult`."""
 
+    is_file: bool = False
+    """Whether the calls are of a file, not of a table."""
     by: str | None = None
     """The column that calls are grouped by; None if they aren't grouped."""
     groups: tuple[CallsGroup, ...] = ()
@@ -165,7 +167,7 @@ class TableSummary(JobResult):
     lost: int = 0
     """Of these, rows whose recorder on this machine is gone, so that they will never end."""
     missing_columns: tuple[str, ...] = ()
-    """Columns that the table lacks, among those of names, status and times. Empty for a file, which need not have them."""
+    """Columns that the table or file lacks, among those of names, status and times. Empty for a file of histograms alone."""
     unknown_statuses: dict[str, int] = field(default_factory=dict)
     """Calls by their status where its meaning is not known, the most frequent first. They count as successes."""
     bytes_read: int = 0
@@ -197,7 +199,7 @@ class TableComparison(JobResult):
     lost: int = 0
     """Of these, rows whose recorder on this machine is gone, so that they will never end."""
     missing_columns: tuple[str, ...] = ()
-    """Columns that the table lacks, among those of names, status and times. Empty for a file, which need not have them."""
+    """Columns that the table lacks, among those of names, status and times."""
     unknown_statuses: dict[str, int] = field(default_factory=dict)
     """Calls by their status where its meaning is not known, the most frequent first. They count as successes."""
     bytes_read: int = 0

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from callstats import kernels
-from callstats.adapters.files import PAGE_BYTES, PAGE_ROWS, open_reader, open_writer, reduce_page
+from callstats.adapters.files import PAGE_BYTES, PAGE_ROWS, file_text, open_reader, open_writer, reduce_page
 from callstats.call import Call, Key
 from callstats.db.jobs.base import CallJobs, Job
 from callstats.db.jobs.changes import UnseenMetrics
@@ -80,11 +80,17 @@ class FileSession:
         """Raise unless the file has the columns, each given by its parameter."""
         for parameter, name in asked.items():
             if name not in self.reader.columns:
-                raise missing_column(parameter, name, self.names.table, self.reader.columns)
+                table = self.names.table
+                raise missing_column(parameter, name, table, self.reader.columns, file=file_text(table))
 
     def present(self, by: str | None) -> list[str | None]:
         """Return the columns of group, status and times, None for those that the file lacks."""
         return present_columns(self.names, by, self.check_columns, self.reader.columns.__contains__)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the file has histograms and nothing else."""
+        return not {*self.reader.columns} - {self.names.column}
 
     def count_without_key(self, *_conditions: object) -> int:
         """Return 0: a call without a key has its number."""

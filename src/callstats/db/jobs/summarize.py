@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, column
 from callstats import kernels
 from callstats._timestamps import stored_time_ns
 from callstats.call import RUNNING, Call, Value, duration_of, is_lost
+from callstats.db.engine import Database
 from callstats.db.jobs.base import Job
 from callstats.db.query import CALL_COLUMNS, Names, TableSession, check_tags, has_tags, is_named, no_names, optional, recent_calls
 from callstats.db.results import StoppedError, TableSummary
@@ -72,6 +73,7 @@ class CallsJob(Job):
         recorder: list[str | None] = [None, None]
         if isinstance(session, TableSession):
             recorder = [name if session.dialect.has(session.columns, name) else None for name in ("host", "pid")]
+        if isinstance(session, TableSession) or not session.is_bare:
             self.missing = tuple(name for name, found in zip(wanted, columns, strict=True) if name and not found)
         self.by, _, came_at, *_ = columns
         self.has_times = came_at is not None
@@ -164,6 +166,7 @@ class SummarizeJob(CallsJob):
             groups.append(CallsGroup(name=name, summary=summary, calls=scalars.columns()))
         return TableSummary(
             stopped=stopped,
+            is_file=not isinstance(database, Database),
             by=self.by,
             groups=tuple(groups),
             heaviest=tuple(self.heaviest),
