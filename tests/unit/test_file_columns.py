@@ -138,3 +138,31 @@ def test_options_that_a_file_refuses_are_in_the_help(monkeypatch: pytest.MonkeyP
     found = re.search(r"With a file, (.*?) don't apply", " ".join((reduce.reduce_command.help or "").split()))
     assert found is not None
     assert sorted(re.findall(r"--[\w-]+", found[1])) == sorted(refused)
+
+
+# --- the key and the rule -----------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_the_file_lacks(tmp_path: Path) -> None:
+    """It is refused if it was asked for; without a key, a call has its number."""
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(OWN)
+    for name in (path, tmp_path / "own.parquet"):
+        if name != path:
+            assert run("export", path, name, "--column", "stats_json", "--with", "job").exit_code == 0
+        for args in (("summary", name), ("reduce", name, "-o", tmp_path / "new.jsonl", "--max-samples", 10)):
+            result = run(*args, "--column", "stats_json", "--key", "job_no")
+            assert (result.exit_code, result.stdout) == (2, "")
+            assert "callstats: --key must be a column of " in result.stderr and "got 'job_no': it has " in result.stderr
+    assert not (tmp_path / "new.jsonl").exists()
+
+
+def test_a_metric_that_no_call_has(tmp_path: Path) -> None:
+    """It is named once, and not among those whose peaks are kept."""
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(OWN)
+    how = ("--how", "mem_usgae=max", "--how", "cpu_total=mean,max")
+    result = run("reduce", path, "-o", tmp_path / "new.jsonl", "--max-samples", 10, "--column", "stats_json", *how)
+    assert result.exit_code == 0
+    told = [line for line in result.stdout.splitlines() if "mem_usgae" in line]
+    assert told == ["--how names metrics that no call has: 'mem_usgae'"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict
 from itertools import chain, repeat
 from pathlib import Path
@@ -303,7 +303,7 @@ def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool 
         lines.append(f"a batch was tried again, since a lock or the connection failed: {plural(result.retries, 'time')}")
     if result.unknown_metrics:
         lines.append(printable(f"--how names metrics that no call has: {', '.join(map(repr, result.unknown_metrics))}"))
-    if result.changed and not result.dry_run and (kept := _kept_text(rule)):
+    if result.changed and not result.dry_run and (kept := _kept_text(rule, result.unknown_metrics)):
         lines.append(f"the rule keeps peaks of {kept}")
     if kept_peaks := [name for name in result.kept_peaks if name not in result.peaks_of_means]:
         change = result.kept_peak_change
@@ -329,9 +329,9 @@ def result_lines(result: ReduceResult, table: str, rule: Rule, *, in_file: bool 
     return lines + stopped_lines(result, what)
 
 
-def _kept_text(rule: Rule) -> str:
+def _kept_text(rule: Rule, unknown: Container[str]) -> str:
     """Return the metrics whose peaks a rule keeps, where calls have them."""
-    names = [name for name in rule.how if name != OTHERS] if isinstance(rule.how, Mapping) else []
+    names = [name for name in rule.how if name != OTHERS and name not in unknown] if isinstance(rule.how, Mapping) else []
     kept, lost = ([name for name in names if ("max" in rule.reducers(name)) is keeps] for keeps in (True, False))
     if "max" in rule.reducers(OTHERS):
         return printable(f"every metric{' but ' * bool(lost)}{', '.join(lost)}")

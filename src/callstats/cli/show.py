@@ -50,9 +50,9 @@ def show_command(
 ) -> ExitCode:
     """Show one call: its end, what it used, and a chart of each metric.
 
-    A chart is solid up to the mean of each row, and light from the row's min to its max where those are kept. It lasts from the
-    start of the call to its end, or where these are unknown or contradict the samples, from the first sample to the last. Lines
-    are straight from row to row. Gaps, rows without the metric, and the time before the first sample and after the last stay
+    A chart is solid up to the mean of the rows in each column, and light from there to their max. It lasts from the start of
+    the call to its end, or where these are unknown or contradict the samples, from the first sample to the last. Lines are
+    straight from row to row. Gaps, rows without the metric, and the time before the first sample and after the last stay
     blank. The memory limit is a dashed line unless it is far above. ~ marks values that are not exact: reductions have changed
     them, or they are known from samples only. Memory is "at least" so much where it was sampled: a peak between two samples is
     not seen.

@@ -27,18 +27,16 @@ class Piece(NamedTuple):
 class _Glyphs(NamedTuple):
     eighths: str
     """From empty to full; ASCII has only two."""
-    below: str
-    """The band below the value."""
     above: str
-    """The band above the value."""
+    """From the value to the max."""
     limit: str
     up: str
     corner: str
     along: str
 
 
-_BLOCKS = _Glyphs(" ▁▂▃▄▅▆▇█", "▒", "░", "╌", "│", "└", "─")
-_ASCII = _Glyphs(" ___#####", "=", ":", "-", "|", "+", "-")
+_BLOCKS = _Glyphs(" ▁▂▃▄▅▆▇█", "░", "╌", "│", "└", "─")
+_ASCII = _Glyphs(" ___#####", ":", "-", "|", "+", "-")
 
 GLYPHS = "".join(_BLOCKS)
 """The characters that a terminal needs for blocks."""
@@ -47,7 +45,7 @@ GLYPHS = "".join(_BLOCKS)
 def charts(tracks: Sequence[Track], *, width: int, blocks: bool = True) -> list[list[list[Piece]]]:
     """Return the lines of a chart for each track, with aligned axes.
 
-    A chart is solid up to the value, light in its band, and blank without a value.
+    A chart is solid up to the mean of the rows in each column, light from there to their max, and blank without a value.
     """
     margin = max((len(mark) for track in tracks for mark in _marks(track).values()), default=0)
     return [_chart(track, width, margin, _BLOCKS if blocks else _ASCII) for track in tracks]
@@ -74,7 +72,7 @@ def _chart(track: Track, width: int, margin: int, glyphs: _Glyphs) -> list[list[
     eighths = [np.floor(np.minimum(cells / top, 1) * 8 * height).tolist() for cells in columns]
     line_at = None if limit is None else min(int(limit / top * height), height - 1)
     for level in range(height - 1, -1, -1):
-        cells = [_piece(low, value, high, level, glyphs) for low, value, high in zip(*eighths, strict=True)]
+        cells = [_piece(value, high, level, glyphs) for value, high in zip(*eighths, strict=True)]
         if level == line_at:
             cells = [Piece(glyphs.limit, "limit") if cell.text == " " else cell for cell in cells]
         mark = marks.get(level + 1, "")
@@ -106,37 +104,35 @@ def _title(track: Track, width: int) -> list[str]:
     return [name, f"  {', '.join(numbers)}"]
 
 
-def _by_column(track: Track, width: int) -> tuple[AnyArray, AnyArray, AnyArray]:
-    """Return the low, value and high of each column, by time; NaN where no row of a column has them."""
+def _by_column(track: Track, width: int) -> tuple[AnyArray, AnyArray]:
+    """Return the value and the high of each column, by time; NaN where no row of a column has them."""
     seconds, values = track.seconds, track.values
-    low, high = track.band or (values, values)
+    _, high = track.band or (values, values)
     if not track.end:
         width = 1
     columns = np.rint(seconds / (track.end or 1.0) * (width - 1)).astype(np.int64)
     present, known_high = np.isfinite(values), np.isfinite(high)
     counts = np.bincount(columns[present], minlength=width)
     means = np.bincount(columns[present], weights=values[present], minlength=width) / np.where(counts, counts, np.nan)
-    lows, highs = np.full(width, np.nan), np.full(width, np.nan)
-    np.fmin.at(lows, columns[present], low[present])
+    highs = np.full(width, np.nan)
     np.fmax.at(highs, columns[known_high], high[known_high])
     known = np.flatnonzero(counts)
     for row in np.flatnonzero(present[1:] & present[:-1]):
         begin, end = columns[row], columns[row + 1]
         between = np.arange(begin + 1, end)
-        for cells in (lows, means, highs):
+        for cells in (means, highs):
             cells[between] = np.interp(between, known, cells[known])
-    return lows, means, highs
+    return means, highs
 
 
-def _piece(low: float, value: float, high: float, level: int, glyphs: _Glyphs) -> Piece:
+def _piece(value: float, high: float, level: int, glyphs: _Glyphs) -> Piece:
     """Return the piece of a column between two levels. All numbers are eighths of a level."""
     base, middle = 8 * level, 8 * level + 4
     if np.isnan(value):  # the last row of a recording may have nothing but a peak
         return Piece(glyphs.above, "band") if high >= middle else Piece(" ", "value")
-    if low < middle <= high and high - low >= 4:
-        return Piece(glyphs.below if value >= middle else glyphs.above, "band")
-    solid = low if low >= middle else value
-    return Piece(glyphs.eighths[int(min(max(solid - base, 0 if level else 1), 8))], "value")
+    if value < middle <= high and high - value >= 4:
+        return Piece(glyphs.above, "band")
+    return Piece(glyphs.eighths[int(min(max(value - base, 0 if level else 1), 8))], "value")
 
 
 def _join_inks(cells: list[Piece]) -> list[Piece]:

@@ -75,6 +75,8 @@ class FileSession:
 
     def __init__(self, reader: Reader, names: Names) -> None:
         self.reader, self.names = reader, names
+        if names.key != Names().key:
+            self.check_columns(key=names.key)
 
     def check_columns(self, **asked: str | None) -> None:
         """Raise unless the file has the columns, each given by its parameter."""
