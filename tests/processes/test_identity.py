@@ -330,7 +330,7 @@ def test_no_thread_for_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         task = Task(command=["sh", "-c", f"cat; : {mark}"], stdin=io.BytesIO(b"x"), stdout=io.BytesIO(), stderr=io.BytesIO())
         with ProcessDriver(0.05).prepare(task) as cookie, pytest.raises(RuntimeError, match="new thread"):
             cookie.run()
-        assert not marked(mark) and psutil.Process().num_fds() == before, failing
+        assert not marked(mark) and psutil.Process().num_fds() <= before, failing
 
 
 def test_a_fork_while_streams_close(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,9 +229,9 @@ class DriverConformance:
             result, (out, _) = self._shell(driver, f"echo {number}", stdin=io.BytesIO(b"x"))
             assert (result.status, out) == (Status.SUCCESS, f"{number}\n".encode())
         deadline = monotonic() + self.patience
-        while self._count_resources() != before and monotonic() < deadline:
+        while (left := self._left_since(before)) and monotonic() < deadline:
             sleep(0.05)
-        assert self._count_resources() == before
+        assert left == {}
         assert self.leftovers() == []
 
     def test_two_tasks_with_one_id(self, driver: Driver) -> None:
@@ -259,5 +259,10 @@ class DriverConformance:
         result = self._run(driver, self._task(script, stdout=out, stderr=err, **fields))
         return result, (out.getvalue(), err.getvalue())
 
-    def _count_resources(self) -> tuple[int, int, int]:
-        return len(psutil.Process().children(recursive=True)), threading.active_count(), psutil.Process().num_fds()
+    def _count_resources(self) -> dict[str, int]:
+        children, descriptors = psutil.Process().children(recursive=True), psutil.Process().num_fds()
+        return {"processes": len(children), "threads": threading.active_count(), "descriptors": descriptors}
+
+    def _left_since(self, before: dict[str, int]) -> dict[str, int]:
+        """Return how many more there are. There may be fewer: what earlier tests have left ends meanwhile."""
+        return {kind: n - before[kind] for kind, n in self._count_resources().items() if n > before[kind]}

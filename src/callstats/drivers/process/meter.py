@@ -73,8 +73,8 @@ class Meter:
         now, totals = monotonic(), self._measure()
         if not self._living:
             return {}
-        # What is read in between is of a time that is not known, as this thread may have to wait for a processor: no share
-        # must be larger than it was.
+        # The readings are from some time in between, as this thread may have had to wait for a processor. Over all of it, no
+        # share is larger than it was.
         metrics = totals.minus(self._before).cpu_metrics(monotonic() - self._before_at)
         # While a process exits it runs without memory. So a sum of 0 is no measurement, and a later sample tells the peak.
         if self._now:
