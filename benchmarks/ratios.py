@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from time import perf_counter
@@ -48,13 +49,16 @@ class Pair:
     loops: int = 1
     megabytes: float | None = None
 
-    def measure(self, rounds: int = 15) -> tuple[float, float]:
+    def measure(self) -> tuple[float, float]:
         """The best time of each side in seconds."""
-        ours, peer = [], []
-        for _ in range(rounds):
-            ours.append(_time(self.ours, self.loops))
-            peer.append(_time(self.peer, self.loops))
-        return min(ours), min(peer)
+        ours, peer = best((self.ours, self.loops), (self.peer, self.loops))
+        return ours, peer
+
+
+def best(*works: tuple[Work, int], rounds: int = 15) -> list[float]:
+    """The best time of each work in seconds, run so often in a row. They take turns."""
+    times = [[_time(*each) for each in works] for _ in range(rounds)]
+    return [min(of_one) for of_one in zip(*times, strict=True)]
 
 
 def _time(work: Work, loops: int) -> float:
@@ -350,12 +354,15 @@ def table(pairs: list[Pair]) -> int:
     cpus = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     cpu = (re.findall(r"^model name\s*: (.*)$", cpus, re.MULTILINE) or [platform.machine()])[0]
     print(f"On {os.cpu_count()} cores of {cpu}, Python {platform.python_version()}, numpy {np.__version__}:\n")
-    print("| work, and what it is measured against | takes | MB/s | times as fast |")
+    print("| work | takes | MB/s | times as fast as |")
     print("|--|--:|--:|--:|")
-    for pair in pairs:
-        ours, peer = pair.measure()
-        speed = "" if pair.megabytes is None else f"{pair.megabytes / ours:,.0f}"
-        print(f"| {pair.name} | {ours * 1e3:.3g} ms | {speed} | {peer / ours:.1f} |", flush=True)
+    for work, same in groupby(pairs, key=lambda pair: pair.name.partition(", against ")[0]):
+        first, *others = same
+        ours, *peers = best((first.ours, first.loops), *((pair.peer, pair.loops) for pair in (first, *others)))
+        speed = "" if first.megabytes is None else f"{first.megabytes / ours:,.0f}"
+        names = (pair.name.partition(", against ")[2] for pair in (first, *others))
+        ratios = ", ".join(f"{name} {peer / ours:.1f}" for name, peer in zip(names, peers, strict=True))
+        print(f"| {work} | {ours * 1e3:.3g} ms | {speed} | {ratios} |", flush=True)
     return 0
 
 

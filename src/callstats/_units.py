@@ -62,9 +62,10 @@ def size_text(size: float) -> str:
 
 
 def memory_text(size: int) -> str:
-    """Return a size of memory, in units of 1024."""
+    """Return a size of memory, in units of 1024, to a tenth of a MiB or a hundredth of a GiB, as limits differ by that much."""
     unit, divisor = memory_unit(size)
-    return f"{size} B" if unit == "B" else f"{size / divisor:.1f} {unit}".replace(".0 ", " ")
+    text = f"{size / divisor:.{2 if divisor >= 2**30 else 1}f}"
+    return f"{size} B" if unit == "B" else f"{text.rstrip('0').rstrip('.')} {unit}"
 
 
 def memory_unit(size: float) -> tuple[str, float]:

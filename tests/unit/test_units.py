@@ -107,11 +107,12 @@ def test_wrong_shares(text: str) -> None:
 
 def test_texts() -> None:
     """Memory is in the units of limits, limits are to the byte, durations are as people say them."""
-    assert [memory_text(size) for size in (0, 1023, 1536, 95 * MIB, -MIB, 2**64)] == [
+    assert [memory_text(size) for size in (0, 1023, 1536, 95 * MIB, 1073 * MIB, -MIB, 2**64)] == [
         "0 B",
         "1023 B",
         "1.5 KiB",
         "95 MiB",
+        "1.05 GiB",
         "-1 MiB",
         "16 EiB",
     ]
