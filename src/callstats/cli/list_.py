@@ -70,9 +70,10 @@ def list_command(
     """List the latest calls.
 
     These are the calls with the greatest keys, so keys should sort by time. Times are in UTC. An exit code other than 0 follows
-    the status. ~ marks values that reductions have changed, - what isn't known, and ? a histogram that can't be read. >= marks
-    a peak that was sampled, as of several processes, so that a higher one may have been missed; 8.6-44 MiB is a sampled peak
-    and its upper bound. --json and --csv have all numbers, and tell how the peak is known as peak_source.
+    the status. ~ marks values that are not exact, since reductions have changed them or they are known from samples only, - what
+    isn't known, and ? a histogram that can't be read. >= marks a peak that was sampled, as of several processes, so that a
+    higher one may have been missed; 8.6-44 MiB is a sampled peak and its upper bound. --json and --csv have all numbers, and
+    tell how the peak is known as peak_source.
     """
     require_time_column(columns["time_column"], since=since)
     with connect(url, **columns) as table:

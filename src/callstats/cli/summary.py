@@ -100,8 +100,8 @@ def summary_command(url: str, form: str | None, patch: str | None, sort: str, **
     their limit and did not need, in GiB hours.
 
     Nothing is changed. The table need not have every column that is a default below. A call's memory is mem_working where it
-    was recorded, else mem_usage, which includes the page cache; the output says which. ~ marks values that reductions have
-    changed.
+    was recorded, else mem_usage, which includes the page cache; the output says which. ~ marks values that are not
+    exact: reductions have changed them, or they are known from samples only. Of a peak that was sampled, a line below says so.
 
     --rightsize has a confidence of 95 %, by the one-sided bound of Clopper and Pearson. A killed call exceeds every size
     below twice its limit. Twice the limit is taken to be enough; the output says for how many calls.
